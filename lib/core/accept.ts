@@ -1,0 +1,33 @@
+import { createHash } from 'node:crypto'
+
+/** The GUID that RFC 6455 section 1.3 fixes. */
+const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+
+/** `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`, RFC 6455 section 4.2.2. */
+export function acceptValue(key: string): string {
+  return createHash('sha1')
+    .update(key + GUID)
+    .digest('base64')
+}
+
+/**
+ * Whether a key is the canonical base64 of 16 bytes (RFC 6455 section 4.1): 22 characters and `==`, and the four bits
+ * that the last character has to spare are zero.
+ */
+export function isKey(key: string): boolean {
+  if (key.length !== 24 || !key.endsWith('==')) return false
+  for (let i = 0; i < 22; i++) {
+    if (!isBase64Char(key.charCodeAt(i))) return false
+  }
+  return 'AQgw'.includes(key.charAt(21))
+}
+
+function isBase64Char(code: number): boolean {
+  return (
+    (code >= 0x41 && code <= 0x5a) ||
+    (code >= 0x61 && code <= 0x7a) ||
+    (code >= 0x30 && code <= 0x39) ||
+    code === 0x2b ||
+    code === 0x2f
+  )
+}

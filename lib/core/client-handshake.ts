@@ -1,0 +1,58 @@
+import { acceptValue } from './accept.js'
+import { type Headers, headerField, headerFields } from './header-field.js'
+import { hasToken } from './token.js'
+
+/** What a client asked for. */
+export interface ClientHandshake {
+  readonly host: string
+  /** Path and query, `/` by default. */
+  readonly path?: string | undefined
+  /** The base64 of 16 random bytes. */
+  readonly key: string
+  readonly protocols?: readonly string[] | undefined
+  readonly headers?: Headers | undefined
+}
+
+/** The head of a client's request, RFC 6455 section 4.1. Throws as `acceptResponse` does. */
+export function handshakeRequest(handshake: ClientHandshake): Buffer {
+  const { host, path = '/', key, protocols = [], headers = {} } = handshake
+  let head = `GET ${path} HTTP/1.1\r\n${headerField('Host', host)}`
+  head += headerField('Upgrade', 'websocket') + headerField('Connection', 'Upgrade')
+  head += headerField('Sec-WebSocket-Key', key) + headerField('Sec-WebSocket-Version', '13')
+  if (protocols.length > 0) head += headerField('Sec-WebSocket-Protocol', protocols.join(', '))
+  return Buffer.from(`${head}${headerFields(headers)}\r\n`, 'latin1')
+}
+
+/** The head of a server's response; header names are in lower case. */
+export interface ResponseHead {
+  readonly statusCode: number
+  readonly headers: Readonly<Record<string, string | undefined>>
+}
+
+/**
+ * Checks a server's answer as RFC 6455 section 4.1 asks of a client.
+ * @returns the subprotocol in use, or a sentence that says why the connection fails.
+ */
+export function checkResponse(
+  response: ResponseHead,
+  handshake: ClientHandshake
+): { readonly protocol: string } | { readonly failure: string } {
+  const { statusCode, headers } = response
+  if (statusCode !== 101) return { failure: `The server answered ${statusCode} instead of 101.` }
+  if (!hasToken(headers['upgrade'], 'websocket'))
+    return { failure: 'The response does not upgrade to websocket.' }
+  if (!hasToken(headers['connection'], 'upgrade'))
+    return { failure: 'The response lacks Connection: Upgrade.' }
+  if (headers['sec-websocket-accept'] !== acceptValue(handshake.key)) {
+    return { failure: 'The accept value does not match the key.' }
+  }
+  if (headers['sec-websocket-extensions'] !== undefined) {
+    return { failure: 'The server chose an extension that was not offered.' }
+  }
+  const protocol = headers['sec-websocket-protocol']
+  if (protocol === undefined) return { protocol: '' }
+  if (handshake.protocols?.includes(protocol) !== true) {
+    return { failure: 'The server chose a subprotocol that was not offered.' }
+  }
+  return { protocol }
+}

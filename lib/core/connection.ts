@@ -1,0 +1,182 @@
+import { ABNORMAL_CLOSURE, closeBody, NO_STATUS_RECEIVED, parseCloseBody } from './close-code.js'
+import { FIN } from './frame-header.js'
+import { type FrameHandler, FrameParser } from './frame-parser.js'
+import { FrameWriter } from './frame-writer.js'
+import { BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT } from './opcode.js'
+import { ProtocolError, type Violation } from './violation.js'
+
+export type Role = 'client' | 'server'
+
+export interface ConnectionOptions {
+  readonly role: Role
+  /** Bytes a message may have; a longer one is answered with 1009 as soon as its header shows it. */
+  readonly maxPayload: number
+  /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
+  readonly maskingKey?: () => number
+}
+
+/** What happened on a connection, told while its bytes are received. */
+export interface ConnectionEvents {
+  onMessage(data: Buffer, isBinary: boolean): void
+  onPing(data: Buffer): void
+  onPong(data: Buffer): void
+  /** The peer's Close frame arrived; 1005 when it named no code. Nothing follows. */
+  onClose(code: number, reason: Buffer): void
+  /** The peer broke a rule; a Close frame is on its way. Nothing follows. */
+  onFail(error: ProtocolError): void
+}
+
+/**
+ * A WebSocket connection after its handshake, RFC 6455 sections 5 to 7, in either role, without any I/O: what arrives
+ * goes into `receiveData`, what happened comes out of the events, what is to be sent comes out of `dataToSend`.
+ */
+export class Connection implements FrameHandler {
+  readonly #role: Role
+  readonly #events: ConnectionEvents
+  readonly #parser: FrameParser
+  readonly #writer: FrameWriter
+  #closeSent = false
+  #closeReceived = false
+  #failed = false
+  #closeCode = ABNORMAL_CLOSURE
+  #closeReason: Buffer = Buffer.alloc(0)
+  /** The application sends a message in fragments and has not finished it. */
+  #sendsFragments = false
+  /** The latest ping that is not answered yet. */
+  #ping: Buffer | undefined
+
+  constructor(options: ConnectionOptions, events: ConnectionEvents) {
+    this.#role = options.role
+    this.#events = events
+    this.#parser = new FrameParser(options.role === 'server', options.maxPayload, this)
+    this.#writer = new FrameWriter(options.maskingKey)
+  }
+
+  /** Whether messages may be sent: no Close frame was sent yet. */
+  get isOpen(): boolean {
+    return !this.#closeSent
+  }
+
+  /** The code of the connection, RFC 6455 section 7.1.5: 1006 until the peer's Close frame has arrived. */
+  get closeCode(): number {
+    return this.#closeCode
+  }
+
+  get closeReason(): Buffer {
+    return this.#closeReason
+  }
+
+  /**
+   * Whether this side should end the TCP connection as soon as everything is sent: the server after both Close frames
+   * (RFC 6455 section 7.1.1), either side after a failure (7.1.7).
+   */
+  get closeExpected(): boolean {
+    return this.#failed || (this.#role === 'server' && this.#closeSent && this.#closeReceived)
+  }
+
+  /** Bytes that wait in `dataToSend`. */
+  get bufferedAmount(): number {
+    return this.#writer.size
+  }
+
+  /** Takes bytes of the peer. The chunk is overwritten: it must belong to the caller alone. */
+  receiveData(chunk: Buffer): void {
+    this.#parser.push(chunk)
+    this.#answerPing()
+  }
+
+  /** While paused no event is told and nothing is parsed. */
+  pause(): void {
+    this.#parser.pause()
+  }
+
+  resume(): void {
+    this.#parser.resume()
+    this.#answerPing()
+  }
+
+  get isPaused(): boolean {
+    return this.#parser.paused
+  }
+
+  /** What is to be sent, in order, as few buffers as possible. */
+  dataToSend(): Buffer[] {
+    return this.#writer.take()
+  }
+
+  /**
+   * Sends a message, or with `fin` false a fragment of one; the next call continues it, whatever its `isBinary` says.
+   * Must not be called after a Close frame was sent: see `isOpen`.
+   */
+  send(data: string | Uint8Array, isBinary: boolean, fin = true): void {
+    const opcode = this.#sendsFragments ? CONTINUATION : isBinary ? BINARY : TEXT
+    this.#sendsFragments = !fin
+    this.#writer.write(fin ? FIN | opcode : opcode, data)
+  }
+
+  /** @param data at most 125 bytes, RFC 6455 section 5.5. */
+  ping(data: string | Uint8Array): void {
+    this.#writer.write(FIN | PING, data)
+  }
+
+  /** @param data at most 125 bytes, RFC 6455 section 5.5. */
+  pong(data: string | Uint8Array): void {
+    this.#writer.write(FIN | PONG, data)
+  }
+
+  /**
+   * Begins the closing handshake, RFC 6455 section 7.1.2; does nothing when a Close frame was sent already.
+   * @throws {TypeError} when the code may not be sent.
+   * @throws {RangeError} when the reason is longer than 123 bytes.
+   */
+  close(code?: number, reason?: string | Uint8Array): void {
+    const body = closeBody(code, reason)
+    if (this.#closeSent) return
+    this.#closeSent = true
+    this.#writer.write(FIN | CLOSE, body)
+  }
+
+  onMessage(data: Buffer, isBinary: boolean): void {
+    this.#events.onMessage(data, isBinary)
+  }
+
+  onControl(opcode: number, payload: Buffer): void {
+    if (opcode === PING) {
+      this.#ping = payload
+      this.#events.onPing(payload)
+    } else if (opcode === PONG) this.#events.onPong(payload)
+    else this.#receiveClose(payload)
+  }
+
+  /** RFC 6455 section 7.1.7: say why, if that is still possible, and listen no longer. */
+  onViolation(violation: Violation): void {
+    this.#parser.stop()
+    this.#ping = undefined
+    this.close(violation.closeCode, violation.reason)
+    this.#failed = true
+    this.#events.onFail(new ProtocolError(violation))
+  }
+
+  /** RFC 6455 section 5.5.1: the answer carries the peer's code, and what follows a Close frame is not looked at. */
+  #receiveClose(payload: Buffer): void {
+    const body = parseCloseBody(payload)
+    if ('section' in body) {
+      this.onViolation(body)
+      return
+    }
+    this.#answerPing()
+    this.#parser.stop()
+    this.#closeReceived = true
+    this.#closeCode = body.code
+    this.#closeReason = body.reason
+    this.close(body.code === NO_STATUS_RECEIVED ? undefined : body.code)
+    this.#events.onClose(body.code, body.reason)
+  }
+
+  /** RFC 6455 section 5.5.2: of several pings in a row the answer to the last is enough. */
+  #answerPing(): void {
+    if (this.#ping === undefined) return
+    if (!this.#closeSent) this.pong(this.#ping)
+    this.#ping = undefined
+  }
+}

@@ -1,0 +1,217 @@
+import { isUtf8 } from 'node:buffer'
+import { MAX_CONTROL_PAYLOAD } from './close-code.js'
+import {
+  checkHeader,
+  FIN,
+  headerSize,
+  isControl,
+  MAX_HEADER_SIZE,
+  maskingKey,
+  opcodeOf,
+  payloadLength
+} from './frame-header.js'
+import { mask } from './mask.js'
+import { Message } from './message.js'
+import { BINARY } from './opcode.js'
+import { INVALID_UTF8, type Violation } from './violation.js'
+
+/** Where parsed frames go. A handler may call `pause()` or `stop()` on the parser. */
+export interface FrameHandler {
+  onMessage(data: Buffer, isBinary: boolean): void
+  onControl(opcode: number, payload: Buffer): void
+  onViolation(violation: Violation): void
+}
+
+const EMPTY = Buffer.alloc(0)
+
+/**
+ * Turns the bytes of a connection into messages and control frames, RFC 6455 section 5.
+ *
+ * A frame that arrived whole is unmasked in place and handed on as a view of its chunk: many small frames in one chunk
+ * take one pass and no copy. Only a frame that is split between chunks is copied.
+ */
+export class FrameParser {
+  readonly masked: boolean
+  readonly #maxPayload: number
+  readonly #handler: FrameHandler
+  #paused = false
+  #stopped = false
+  /** What has arrived and is not parsed yet; only while paused or inside `push`. */
+  #chunk: Buffer = EMPTY
+  #position = 0
+  /** The beginning of a header that a chunk broke off in. */
+  #partial: Buffer | undefined
+  #partialSize = 0
+  /** The frame whose payload is awaited; `#remaining` is 0 between frames. */
+  #first = 0
+  #key = 0
+  #offset = 0
+  #remaining = 0
+  /** The payload so far of a control frame, or of the message under way. */
+  #control: Buffer | undefined
+  #message: Message | undefined
+  /** Whether a FIN is awaited: the message goes on after its current frame. */
+  fragmented = false
+
+  /**
+   * @param masked whether the peer masks: it does when it is the client.
+   * @param maxPayload bytes a message may have.
+   */
+  constructor(masked: boolean, maxPayload: number, handler: FrameHandler) {
+    this.masked = masked
+    this.#maxPayload = maxPayload
+    this.#handler = handler
+  }
+
+  /** Bytes that the message under way may still take. */
+  get room(): number {
+    return this.#message === undefined ? this.#maxPayload : this.#maxPayload - this.#message.length
+  }
+
+  get paused(): boolean {
+    return this.#paused
+  }
+
+  /** Takes what arrived. The chunk is overwritten: it must belong to the caller alone. */
+  push(chunk: Buffer): void {
+    if (this.#stopped) return
+    const rest = this.#chunk.length - this.#position
+    this.#chunk = rest === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#position), chunk])
+    this.#position = 0
+    this.#parse()
+  }
+
+  /** No more calls of the handler until `resume()`. */
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#parse()
+  }
+
+  /** Discards what is left and all that comes. */
+  stop(): void {
+    this.#stopped = true
+    this.#chunk = EMPTY
+    this.#position = 0
+    this.#message = undefined
+    this.#control = undefined
+  }
+
+  #parse(): void {
+    while (!this.#paused && this.#position < this.#chunk.length) {
+      if (this.#remaining > 0) this.#readPayload()
+      else if (this.#partial !== undefined) this.#finishHeader(this.#partial)
+      else this.#readFrame()
+    }
+    if (this.#position === this.#chunk.length) {
+      this.#chunk = EMPTY
+      this.#position = 0
+    }
+  }
+
+  /** Reads a frame from its first byte; the usual case is that all of it is there. */
+  #readFrame(): void {
+    const chunk = this.#chunk
+    const at = this.#position
+    const available = chunk.length - at
+    const violation = checkHeader(chunk, at, available, this)
+    if (violation !== undefined) {
+      this.#handler.onViolation(violation)
+      return
+    }
+    const size = available < 2 ? MAX_HEADER_SIZE : headerSize(chunk, at)
+    if (available < size) {
+      this.#partial = Buffer.allocUnsafe(MAX_HEADER_SIZE)
+      this.#partialSize = chunk.copy(this.#partial, 0, at)
+      this.#position = chunk.length
+      return
+    }
+    this.#position = at + size
+    this.#startPayload(chunk, at, size)
+  }
+
+  /** Takes the header's missing bytes one at a time: how many there are shows only in the second. */
+  #finishHeader(header: Buffer): void {
+    header[this.#partialSize++] = this.#chunk[this.#position++]
+    const violation = checkHeader(header, 0, this.#partialSize, this)
+    if (violation !== undefined) {
+      this.#handler.onViolation(violation)
+      return
+    }
+    if (this.#partialSize < 2 || this.#partialSize < headerSize(header, 0)) return
+    this.#partial = undefined
+    this.#startPayload(header, 0, this.#partialSize)
+  }
+
+  #startPayload(header: Buffer, at: number, size: number): void {
+    const first = header[at]
+    const length = payloadLength(header, at)
+    const key = maskingKey(header, at, size)
+    if (length <= this.#chunk.length - this.#position) {
+      const start = this.#position
+      this.#position = start + length
+      if (key !== 0) mask(this.#chunk, start, this.#position, key, 0)
+      this.#wholeFrame(first, this.#chunk.subarray(start, this.#position))
+      return
+    }
+    this.#first = first
+    this.#key = key
+    this.#offset = 0
+    this.#remaining = length
+    if (isControl(first)) this.#control = Buffer.allocUnsafe(MAX_CONTROL_PAYLOAD)
+    else this.#message ??= new Message(opcodeOf(first) === BINARY)
+  }
+
+  /** A frame whose payload arrived in one piece and is unmasked. */
+  #wholeFrame(first: number, payload: Buffer): void {
+    if (isControl(first)) {
+      this.#handler.onControl(opcodeOf(first), payload)
+      return
+    }
+    if (this.#message === undefined && (first & FIN) !== 0) {
+      const isBinary = opcodeOf(first) === BINARY
+      if (isBinary || isUtf8(payload)) this.#handler.onMessage(payload, isBinary)
+      else this.#handler.onViolation(INVALID_UTF8)
+      return
+    }
+    this.#message ??= new Message(opcodeOf(first) === BINARY)
+    this.#append(this.#message, first, payload, 0)
+  }
+
+  /** Takes what the chunk has of an unfinished payload. */
+  #readPayload(): void {
+    const start = this.#position
+    const end = Math.min(start + this.#remaining, this.#chunk.length)
+    if (this.#key !== 0) mask(this.#chunk, start, end, this.#key, this.#offset)
+    const piece = this.#chunk.subarray(start, end)
+    const control = this.#control
+    this.#position = end
+    this.#remaining -= piece.length
+    if (control !== undefined) {
+      this.#offset += piece.copy(control, this.#offset)
+      if (this.#remaining > 0) return
+      this.#control = undefined
+      this.#handler.onControl(opcodeOf(this.#first), control.subarray(0, this.#offset))
+    } else if (this.#message !== undefined) {
+      this.#offset += piece.length
+      this.#append(this.#message, this.#first, piece, this.#remaining)
+    }
+  }
+
+  #append(message: Message, first: number, piece: Buffer, remaining: number): void {
+    if (!message.append(piece, remaining, (first & FIN) !== 0)) {
+      this.#handler.onViolation(INVALID_UTF8)
+      return
+    }
+    if (remaining > 0) return
+    this.fragmented = (first & FIN) === 0
+    if (this.fragmented) return
+    this.#message = undefined
+    if (message.isComplete()) this.#handler.onMessage(message.take(), message.isBinary)
+    else this.#handler.onViolation(INVALID_UTF8)
+  }
+}

@@ -1,0 +1,47 @@
+import { isToken } from './token.js'
+
+/** Header fields as `node:http` takes them. */
+export type Headers = Readonly<Record<string, number | string | readonly string[] | undefined>>
+
+/** Fields that only the handshake itself may set: hop-by-hop ones (RFC 9110 section 7.6.1) and those of a body. */
+const RESERVED_FIELDS = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade'
+])
+
+/**
+ * One line of a head.
+ * @throws {TypeError} when the name is not a token or the value holds a control character: such a header would let its
+ * author write a response of his own.
+ */
+export function headerField(name: string, value: string): string {
+  if (!isToken(name)) throw new TypeError(`"${name}" is not the name of a header.`)
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i)
+    if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) {
+      throw new TypeError(`The value of the header "${name}" holds a character that may not be sent.`)
+    }
+  }
+  return `${name}: ${value}\r\n`
+}
+
+/** The lines of all fields but those that belong to the connection or the handshake. Throws as {@link headerField}. */
+export function headerFields(headers: Headers): string {
+  let lines = ''
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined || isReserved(name)) continue
+    for (const one of Array.isArray(value) ? value : [value]) lines += headerField(name, String(one))
+  }
+  return lines
+}
+
+function isReserved(name: string): boolean {
+  const lower = name.toLowerCase()
+  return RESERVED_FIELDS.has(lower) || lower.startsWith('sec-websocket-')
+}

@@ -1,0 +1,58 @@
+import { Utf8Validator } from './utf8.js'
+
+/** Room for the first fragments of a message whose size is not known yet. */
+const MIN_CAPACITY = 1024
+
+const EMPTY = Buffer.alloc(0)
+
+/**
+ * A message that arrives in several pieces. The pieces are copied together as they come, so that many tiny ones
+ * cost no more memory than their bytes, and memory grows with what arrived, not with what was announced.
+ */
+export class Message {
+  readonly isBinary: boolean
+  length = 0
+  readonly #text: Utf8Validator | undefined
+  #buffer = EMPTY
+
+  constructor(isBinary: boolean) {
+    this.isBinary = isBinary
+    this.#text = isBinary ? undefined : new Utf8Validator()
+  }
+
+  /**
+   * Takes a piece, already unmasked.
+   * @param remaining how many bytes the current frame still owes.
+   * @param last whether the message ends with this frame.
+   * @returns false when the text is not UTF-8.
+   */
+  append(piece: Uint8Array, remaining: number, last: boolean): boolean {
+    if (this.#text !== undefined && !this.#text.push(piece)) return false
+    const needed = this.length + piece.length
+    if (needed > this.#buffer.length) this.#grow(needed, needed + remaining, last)
+    this.#buffer.set(piece, this.length)
+    this.length = needed
+    return true
+  }
+
+  /** Whether the message may end here; text may not end inside a character. */
+  isComplete(): boolean {
+    return this.#text === undefined || this.#text.end()
+  }
+
+  take(): Buffer {
+    return this.#buffer.subarray(0, this.length)
+  }
+
+  /**
+   * Towards what is announced, but not past four times what has arrived. When more frames follow the buffer doubles at
+   * least: growing to what each tiny fragment announces would copy the message once a fragment.
+   */
+  #grow(needed: number, announced: number, last: boolean): void {
+    const wanted = Math.min(4 * needed, announced)
+    const capacity = last ? wanted : Math.max(wanted, 2 * this.#buffer.length, MIN_CAPACITY)
+    const buffer = Buffer.allocUnsafeSlow(capacity)
+    buffer.set(this.#buffer.subarray(0, this.length))
+    this.#buffer = buffer
+  }
+}

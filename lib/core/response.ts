@@ -1,0 +1,28 @@
+import { acceptValue } from './accept.js'
+import { type Headers, headerField, headerFields } from './header-field.js'
+
+/** What a server answers to a handshake that it accepts. */
+export interface Acceptance {
+  readonly key: string
+  readonly protocol?: string | undefined
+  /** The value of `Sec-WebSocket-Extensions`, when any was negotiated. */
+  readonly extensions?: string | undefined
+  /** Further fields. Those that belong to the connection or to the handshake are left out. */
+  readonly headers?: Headers | undefined
+}
+
+/**
+ * The head of the 101 response, RFC 6455 section 4.2.2.
+ * @throws {TypeError} when a name is not a token or a value holds a control character: such a header would let its
+ * author write another response.
+ */
+export function acceptResponse(acceptance: Acceptance): Buffer {
+  const { key, protocol, extensions, headers = {} } = acceptance
+  let head = 'HTTP/1.1 101 Switching Protocols\r\n'
+  head += headerField('Upgrade', 'websocket')
+  head += headerField('Connection', 'Upgrade')
+  head += headerField('Sec-WebSocket-Accept', acceptValue(key))
+  if (protocol !== undefined) head += headerField('Sec-WebSocket-Protocol', protocol)
+  if (extensions !== undefined) head += headerField('Sec-WebSocket-Extensions', extensions)
+  return Buffer.from(`${head}${headerFields(headers)}\r\n`, 'latin1')
+}

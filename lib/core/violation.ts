@@ -1,0 +1,56 @@
+/** A rule of RFC 6455 that a peer broke, and what the connection answers. */
+export interface Violation {
+  /** Stable, to be tested for. */
+  readonly code: string
+  /** The status code of the Close frame that answers it. */
+  readonly closeCode: number
+  /** The reason in that Close frame: short, and nothing internal. */
+  readonly reason: string
+  /** Where RFC 6455 says so. */
+  readonly section: string
+}
+
+function violation(code: string, closeCode: number, reason: string, section: string): Violation {
+  return Object.freeze({ code: `FST_UPGRADE_${code}`, closeCode, reason, section })
+}
+
+export const RESERVED_BITS = violation('RESERVED_BITS', 1002, 'reserved bits set', '5.2')
+export const INVALID_OPCODE = violation('INVALID_OPCODE', 1002, 'unknown opcode', '5.2')
+export const NON_MINIMAL_LENGTH = violation('NON_MINIMAL_LENGTH', 1002, 'length not minimal', '5.2')
+export const INVALID_LENGTH = violation('INVALID_LENGTH', 1002, 'length with the top bit set', '5.2')
+export const UNMASKED_FRAME = violation('UNMASKED_FRAME', 1002, 'frame not masked', '5.1')
+export const MASKED_FRAME = violation('MASKED_FRAME', 1002, 'frame masked', '5.1')
+export const UNEXPECTED_CONTINUATION = violation(
+  'UNEXPECTED_CONTINUATION',
+  1002,
+  'continuation of no message',
+  '5.4'
+)
+export const INTERLEAVED_MESSAGE = violation(
+  'INTERLEAVED_MESSAGE',
+  1002,
+  'message inside a fragmented message',
+  '5.4'
+)
+export const FRAGMENTED_CONTROL = violation('FRAGMENTED_CONTROL', 1002, 'fragmented control frame', '5.5')
+export const LONG_CONTROL = violation('LONG_CONTROL', 1002, 'control frame over 125 bytes', '5.5')
+export const INVALID_CLOSE_BODY = violation('INVALID_CLOSE_BODY', 1002, 'close body of one byte', '5.5.1')
+export const INVALID_CLOSE_CODE = violation('INVALID_CLOSE_CODE', 1002, 'invalid close code', '7.4')
+export const INVALID_CLOSE_REASON = violation('INVALID_CLOSE_REASON', 1007, 'close reason not UTF-8', '5.5.1')
+export const INVALID_UTF8 = violation('INVALID_UTF8', 1007, 'text not UTF-8', '8.1')
+export const MESSAGE_TOO_BIG = violation('MESSAGE_TOO_BIG', 1009, 'message too big', '10.4')
+
+/** The error that reports a {@link Violation} to the application. */
+export class ProtocolError extends Error {
+  override readonly name = 'ProtocolError'
+  /** Stable, one of the codes in docs/errors.md. */
+  readonly code: string
+  /** The status code that the connection was closed with. */
+  readonly closeCode: number
+
+  constructor(violation: Violation) {
+    super(`The peer broke RFC 6455 section ${violation.section}: ${violation.reason}.`)
+    this.code = violation.code
+    this.closeCode = violation.closeCode
+  }
+}
