@@ -39,10 +39,9 @@ export function checkResponse(
 ): { readonly protocol: string } | { readonly failure: string } {
   const { statusCode, headers } = response
   if (statusCode !== 101) return { failure: `The server answered ${statusCode} instead of 101.` }
-  if (!hasToken(headers['upgrade'], 'websocket'))
+  if (!hasToken(headers.upgrade, 'websocket'))
     return { failure: 'The response does not upgrade to websocket.' }
-  if (!hasToken(headers['connection'], 'upgrade'))
-    return { failure: 'The response lacks Connection: Upgrade.' }
+  if (!hasToken(headers.connection, 'upgrade')) return { failure: 'The response lacks Connection: Upgrade.' }
   if (headers['sec-websocket-accept'] !== acceptValue(handshake.key)) {
     return { failure: 'The accept value does not match the key.' }
   }
