@@ -99,6 +99,11 @@ export class Connection implements FrameHandler {
     return this.#parser.paused
   }
 
+  /** Whether bytes that were received wait for `resume`. */
+  get hasUnread(): boolean {
+    return this.#parser.hasUnread
+  }
+
   /** What is to be sent, in order, as few buffers as possible. */
   dataToSend(): Buffer[] {
     return this.#writer.take()

@@ -36,6 +36,7 @@ export class FrameParser {
   readonly #handler: FrameHandler
   #paused = false
   #stopped = false
+  #parsing = false
   /** What has arrived and is not parsed yet; only while paused or inside `push`. */
   #chunk: Buffer = EMPTY
   #position = 0
@@ -72,6 +73,11 @@ export class FrameParser {
     return this.#paused
   }
 
+  /** Whether bytes wait that were pushed while paused, or behind the frame that paused. */
+  get hasUnread(): boolean {
+    return this.#position < this.#chunk.length
+  }
+
   /** Takes what arrived. The chunk is overwritten: it must belong to the caller alone. */
   push(chunk: Buffer): void {
     if (this.#stopped) return
@@ -102,11 +108,15 @@ export class FrameParser {
   }
 
   #parse(): void {
+    // A handler that pauses and resumes comes back here; the loop below goes on by itself.
+    if (this.#parsing) return
+    this.#parsing = true
     while (!this.#paused && this.#position < this.#chunk.length) {
       if (this.#remaining > 0) this.#readPayload()
       else if (this.#partial !== undefined) this.#finishHeader(this.#partial)
       else this.#readFrame()
     }
+    this.#parsing = false
     if (this.#position === this.#chunk.length) {
       this.#chunk = EMPTY
       this.#position = 0

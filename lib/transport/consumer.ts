@@ -1,0 +1,15 @@
+/** Takes messages one by one; reading waits while it wants none. */
+export interface Consumer {
+  readonly wantsMore: boolean
+  onMessage(data: Buffer, isBinary: boolean): void
+  /** The connection is closed. */
+  onEnd(): void
+}
+
+/** What a consumer reads from. */
+export interface Source {
+  /** `wantsMore` may have changed. */
+  wanted(): void
+  /** The consumer takes no more. */
+  release(): void
+}

@@ -1,0 +1,34 @@
+import createError, { type FastifyErrorConstructor } from '@fastify/error'
+
+/** The message of an operation on a connection that is closing or closed. */
+export const NotOpenError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_NOT_OPEN' }> = createError(
+  'FST_UPGRADE_NOT_OPEN',
+  'The WebSocket is closing or closed; check readyState before you send.'
+)
+
+export const BufferOverflowError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BUFFER_OVERFLOW' }, [number]> =
+  createError(
+    'FST_UPGRADE_BUFFER_OVERFLOW',
+    'More than %s bytes waited for a peer that does not read; raise maxBufferedAmount or await drained() when send() returns false.'
+  )
+
+export const PingTooLongError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_PING_TOO_LONG' }, [number]> =
+  createError(
+    'FST_UPGRADE_PING_TOO_LONG',
+    'A ping or pong of %s bytes was to be sent; at most 125 fit in a control frame.',
+    undefined,
+    RangeError
+  )
+
+export const InvalidDataError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INVALID_DATA' }, [string]> =
+  createError(
+    'FST_UPGRADE_INVALID_DATA',
+    'A value of type %s cannot be sent; pass a string, an ArrayBuffer or a view of one.',
+    undefined,
+    TypeError
+  )
+
+export const AlreadyReadError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_ALREADY_READ' }> = createError(
+  'FST_UPGRADE_ALREADY_READ',
+  'Another iterator or stream reads this WebSocket; end it before you begin a second.'
+)

@@ -1,0 +1,169 @@
+import { EventEmitter } from 'node:events'
+
+export interface WebSocketEvent<Target> {
+  readonly type: string
+  readonly target: Target
+}
+
+export interface MessageEvent<Target> extends WebSocketEvent<Target> {
+  /** A string for text; for binary messages what `binaryType` asks for. */
+  readonly data: string | Buffer | ArrayBuffer | Buffer[]
+}
+
+export interface CloseEvent<Target> extends WebSocketEvent<Target> {
+  readonly code: number
+  readonly reason: string
+  /** Whether the closing handshake was completed. */
+  readonly wasClean: boolean
+}
+
+export interface ErrorEvent<Target> extends WebSocketEvent<Target> {
+  readonly error: Error
+  readonly message: string
+}
+
+/** The events that a browser's WebSocket has too. */
+export interface EventMap<Target> {
+  open: WebSocketEvent<Target>
+  message: MessageEvent<Target>
+  close: CloseEvent<Target>
+  error: ErrorEvent<Target>
+}
+
+export type EventType = keyof EventMap<unknown>
+
+export type EventListener<Event> = ((event: Event) => void) | { handleEvent(event: Event): void }
+
+/** A listener of any event, before it is known of which. */
+type AnyListener = EventListener<never>
+type Handler = (event: never) => void
+type Adapter = (...args: unknown[]) => void
+
+/** An emitter whatever its events are. */
+interface Emitter {
+  readonly on: (...args: never[]) => unknown
+  readonly removeListener: (...args: never[]) => unknown
+}
+
+/** The listeners that an emitter has in the manner of an event target, each through an adapter on the emitter. */
+class EventListeners {
+  readonly #emitter: Emitter
+  readonly #adapters = new Map<EventType, Map<AnyListener, Adapter>>()
+  readonly #attributes = new Map<EventType, { readonly listener: Handler; readonly held: Handler }>()
+
+  constructor(emitter: Emitter) {
+    this.#emitter = emitter
+  }
+
+  /** Adding a listener again has no effect, as in a browser. */
+  add(type: EventType, listener: AnyListener, once: boolean): void {
+    const adapters = this.#adapters.get(type) ?? new Map<AnyListener, Adapter>()
+    if (adapters.has(listener)) return
+    const call = typeof listener === 'function' ? listener : listener.handleEvent.bind(listener)
+    const adapter: Adapter = (...args) => {
+      if (once) this.remove(type, listener)
+      return Reflect.apply(call, this.#emitter, [eventOf(this.#emitter, type, args)])
+    }
+    this.#adapters.set(type, adapters.set(listener, adapter))
+    Reflect.apply(this.#emitter.on, this.#emitter, [type, adapter])
+  }
+
+  remove(type: EventType, listener: AnyListener): void {
+    const adapter = this.#adapters.get(type)?.get(listener)
+    if (adapter === undefined) return
+    this.#adapters.get(type)?.delete(listener)
+    Reflect.apply(this.#emitter.removeListener, this.#emitter, [type, adapter])
+  }
+
+  /** The listener that an `on…` attribute holds: `setAttribute` was given it for an event of this type. */
+  attribute<Event>(type: EventType): EventHandler<Event> {
+    return (this.#attributes.get(type)?.listener ?? null) as EventHandler<Event>
+  }
+
+  setAttribute(type: EventType, listener: Handler | null): void {
+    const previous = this.#attributes.get(type)
+    if (previous !== undefined) this.remove(type, previous.held)
+    this.#attributes.delete(type)
+    if (typeof listener !== 'function') return
+    // A function of its own: the same listener may be added with `addEventListener` too.
+    const held: Handler = event => Reflect.apply(listener, this.#emitter, [event])
+    this.#attributes.set(type, { listener, held })
+    this.add(type, held, false)
+  }
+}
+
+/** What an `on…` attribute holds. */
+export type EventHandler<Event> = ((event: Event) => void) | null
+
+/** An emitter with the events of `ws` that can also be used like a browser's WebSocket. */
+export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> extends EventEmitter<Events> {
+  #listeners: EventListeners | undefined
+
+  get #eventListeners(): EventListeners {
+    this.#listeners ??= new EventListeners(this)
+    return this.#listeners
+  }
+
+  /** @param listener a function, or an object with a `handleEvent` method. */
+  addEventListener<Type extends EventType>(
+    type: Type,
+    listener: EventListener<EventMap<this>[Type]>,
+    options?: { readonly once?: boolean | undefined }
+  ): void {
+    this.#eventListeners.add(type, listener, options?.once === true)
+  }
+
+  removeEventListener<Type extends EventType>(
+    type: Type,
+    listener: EventListener<EventMap<this>[Type]>
+  ): void {
+    this.#eventListeners.remove(type, listener)
+  }
+
+  get onopen(): EventHandler<WebSocketEvent<this>> {
+    return this.#eventListeners.attribute('open')
+  }
+  set onopen(listener: EventHandler<WebSocketEvent<this>>) {
+    this.#eventListeners.setAttribute('open', listener)
+  }
+
+  get onmessage(): EventHandler<MessageEvent<this>> {
+    return this.#eventListeners.attribute('message')
+  }
+  set onmessage(listener: EventHandler<MessageEvent<this>>) {
+    this.#eventListeners.setAttribute('message', listener)
+  }
+
+  get onclose(): EventHandler<CloseEvent<this>> {
+    return this.#eventListeners.attribute('close')
+  }
+  set onclose(listener: EventHandler<CloseEvent<this>>) {
+    this.#eventListeners.setAttribute('close', listener)
+  }
+
+  get onerror(): EventHandler<ErrorEvent<this>> {
+    return this.#eventListeners.attribute('error')
+  }
+  set onerror(listener: EventHandler<ErrorEvent<this>>) {
+    this.#eventListeners.setAttribute('error', listener)
+  }
+}
+
+function eventOf(target: Emitter, type: EventType, args: readonly unknown[]): unknown {
+  switch (type) {
+    case 'open':
+      return { type, target }
+    case 'message': {
+      const [data, isBinary] = args
+      return { type, target, data: isBinary === true ? data : String(data) }
+    }
+    case 'close': {
+      const [code, reason] = args
+      return { type, target, code, reason: String(reason), wasClean: code !== 1006 }
+    }
+    case 'error': {
+      const [error] = args
+      return { type, target, error, message: error instanceof Error ? error.message : String(error) }
+    }
+  }
+}

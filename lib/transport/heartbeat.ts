@@ -1,0 +1,55 @@
+import { type Deadlines, deadlinesAfter, type Waiting } from './deadline.js'
+
+export interface HeartbeatOptions {
+  /** Milliseconds between two pings. */
+  readonly interval: number
+  /** Milliseconds that a peer has after a ping to send a byte, whatever it be. At most `interval`. */
+  readonly timeout: number
+}
+
+/** What a heartbeat watches. */
+export interface Heart {
+  /** Whether a byte arrived since this was last set to false. */
+  isAlive: boolean
+  /** Whether bytes that arrive are read at all; while they are not, silence means nothing. */
+  readonly isReading: boolean
+  ping(): void
+  /** Nothing was heard in time. */
+  onSilence(): void
+}
+
+/** Pings a peer and gives up on one that stays silent. */
+export class Heartbeat implements Waiting {
+  readonly #heart: Heart
+  readonly #interval: Deadlines
+  readonly #timeout: Deadlines
+  readonly #rest: Deadlines
+  #waitsFor: Deadlines
+  #pinged = false
+
+  constructor(heart: Heart, options: HeartbeatOptions) {
+    this.#heart = heart
+    this.#interval = deadlinesAfter(options.interval)
+    this.#timeout = deadlinesAfter(options.timeout)
+    this.#rest = deadlinesAfter(options.interval - options.timeout)
+    this.#waitsFor = this.#interval
+    this.#waitsFor.set(this)
+  }
+
+  stop(): void {
+    this.#waitsFor.clear(this)
+  }
+
+  onDeadline(): void {
+    if (!this.#pinged) {
+      this.#heart.isAlive = false
+      this.#heart.ping()
+    } else if (this.#heart.isReading && !this.#heart.isAlive) {
+      this.#heart.onSilence()
+      return
+    }
+    this.#pinged = !this.#pinged
+    this.#waitsFor = this.#pinged ? this.#timeout : this.#rest
+    this.#waitsFor.set(this)
+  }
+}

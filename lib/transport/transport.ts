@@ -1,0 +1,234 @@
+import { AsyncResource } from 'node:async_hooks'
+import type { Duplex } from 'node:stream'
+import { Connection, type ConnectionEvents, type ConnectionOptions } from '../core/connection.js'
+import { deadlinesAfter, type Waiting } from './deadline.js'
+import { NotOpenError } from './error.js'
+import { type Heart, Heartbeat, type HeartbeatOptions } from './heartbeat.js'
+
+export type SendCallback = (error?: Error) => void
+
+export interface TransportOptions extends ConnectionOptions {
+  /** Milliseconds from the first Close frame to the cut. */
+  readonly closeTimeout: number
+  readonly heartbeat: HeartbeatOptions | false
+}
+
+/** What a transport tells, always in the async context in which it was made. */
+export interface TransportEvents extends ConnectionEvents {
+  /** A write has finished, so there is room. */
+  onWritten(): void
+  /** A callback given to `sent` threw. */
+  onCallbackError(error: unknown): void
+  /** The stream is gone. Nothing follows. */
+  onEnd(): void
+}
+
+/** Transports with something to send; one `nextTick` serves all of them. */
+let dirty: Transport[] = []
+
+function flushAll(): void {
+  const transports = dirty
+  dirty = []
+  for (const transport of transports) transport.flush()
+}
+
+/**
+ * A connection on a byte stream: it reads, it writes what was sent within one tick at once, it ends the stream when
+ * the protocol asks for it, and it gives up on a peer that does not do its part in time.
+ */
+export class Transport extends AsyncResource implements Heart, Waiting {
+  readonly connection: Connection
+  isAlive = true
+  isReading = false
+  readonly #stream: Duplex
+  readonly #events: TransportEvents
+  readonly #closeTimeout: number
+  readonly #heartbeat: Heartbeat | undefined
+  #scheduled = false
+  #peerEnded = false
+  #ended = false
+  #closed = false
+  /** Callbacks of what waits for the next flush, and of the writes under way. */
+  #callbacks: SendCallback[] = []
+  readonly #writes = new Set<SendCallback[]>()
+  #notifyWritten = false
+
+  /** The stream must have no other reader; `onEnd` is told when it closes. */
+  constructor(stream: Duplex, options: TransportOptions, events: TransportEvents) {
+    super('WEBSOCKET')
+    this.connection = new Connection(options, events)
+    this.#stream = stream
+    this.#events = events
+    this.#closeTimeout = options.closeTimeout
+    this.connection.pause()
+    stream.pause()
+    stream.on('data', (chunk: Buffer) => this.runInAsyncScope(this.#onData, this, chunk))
+    stream.on('end', () => this.runInAsyncScope(this.#onPeerEnd, this))
+    stream.on('close', () => this.runInAsyncScope(this.#onClose, this))
+    // A reset is no error of the application: `close` follows and is told as 1006.
+    stream.on('error', () => {})
+    this.#heartbeat = options.heartbeat === false ? undefined : new Heartbeat(this, options.heartbeat)
+  }
+
+  /** Bytes that were sent and that the operating system has not taken. */
+  get bufferedAmount(): number {
+    return this.connection.bufferedAmount + (this.#closed ? 0 : this.#stream.writableLength)
+  }
+
+  /** Whether messages may be sent. */
+  get isOpen(): boolean {
+    return this.connection.isOpen && !this.#peerEnded && !this.#ended && !this.#stream.destroyed
+  }
+
+  /**
+   * Reads from now on, or stops. Stopped, the stream gives one chunk more at most, then its backpressure reaches the
+   * peer.
+   */
+  setReading(reading: boolean): void {
+    if (this.#closed || this.isReading === reading) return
+    this.isReading = reading
+    if (reading) this.runInAsyncScope(this.#resume, this)
+    else this.connection.pause()
+  }
+
+  #resume(): void {
+    if (this.#stream.isPaused()) this.#stream.resume()
+    this.connection.resume()
+    if (this.#peerEnded) this.#onPeerEnd()
+    else this.#afterReceiving(this.connection.isOpen)
+  }
+
+  /** Has what was put into the connection written at the end of this tick, and `callback` called once it was. */
+  sent(callback?: SendCallback): void {
+    if (callback !== undefined) this.#callbacks.push(callback)
+    if (this.#scheduled) return
+    this.#scheduled = true
+    if (dirty.push(this) === 1) process.nextTick(flushAll)
+  }
+
+  /** Calls `onWritten` when the writes under way and the next are done. */
+  notifyWritten(): void {
+    this.#notifyWritten = true
+  }
+
+  /** Begins the closing handshake, if none is under way, and the wait for its end. */
+  close(code?: number, reason?: string | Uint8Array): void {
+    this.connection.close(code, reason)
+    this.sent()
+    this.#awaitEnd()
+  }
+
+  /** Cuts the connection; what waits to be written is dropped. */
+  terminate(): void {
+    this.#stream.destroy()
+  }
+
+  ping(): void {
+    if (!this.isOpen) return
+    this.connection.ping('')
+    this.sent()
+  }
+
+  onSilence(): void {
+    this.#stream.destroy()
+  }
+
+  onDeadline(): void {
+    this.#stream.destroy()
+  }
+
+  /** Writes what waits. */
+  flush(): void {
+    this.#scheduled = false
+    const buffers = this.connection.dataToSend()
+    if (this.#ended || this.#stream.destroyed) {
+      this.#settle(this.#callbacks.splice(0), new NotOpenError())
+      return
+    }
+    if (buffers.length > 0) this.#write(buffers)
+    // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
+    if (this.connection.closeExpected) this.#end()
+  }
+
+  #write(buffers: Buffer[]): void {
+    const last = buffers.length - 1
+    if (last > 0) this.#stream.cork()
+    for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
+    if (this.#callbacks.length === 0 && !this.#notifyWritten) this.#stream.write(buffers[last])
+    else this.#stream.write(buffers[last], this.#onWritten())
+    if (last > 0) this.#stream.uncork()
+  }
+
+  #onWritten(): (error?: Error | null) => void {
+    const callbacks = this.#callbacks
+    this.#callbacks = []
+    this.#writes.add(callbacks)
+    return error => {
+      if (!this.#writes.delete(callbacks)) return
+      this.runInAsyncScope(this.#settle, this, callbacks, error)
+      if (!error) this.#tellWritten()
+    }
+  }
+
+  #tellWritten(): void {
+    if (!this.#notifyWritten) return
+    this.#notifyWritten = false
+    this.runInAsyncScope(this.#events.onWritten, this.#events)
+  }
+
+  #settle(callbacks: SendCallback[], error?: Error | null): void {
+    for (const callback of callbacks) {
+      try {
+        if (error) callback(error)
+        else callback()
+      } catch (thrown) {
+        this.#events.onCallbackError(thrown)
+      }
+    }
+  }
+
+  #onData(chunk: Buffer): void {
+    const wasOpen = this.connection.isOpen
+    this.isAlive = true
+    this.connection.receiveData(chunk)
+    if (this.connection.isPaused && !this.#ended) this.#stream.pause()
+    this.#afterReceiving(wasOpen)
+  }
+
+  #afterReceiving(wasOpen: boolean): void {
+    this.flush()
+    if (wasOpen && !this.connection.isOpen) this.#awaitEnd()
+  }
+
+  /** The peer sends no more. What it sent may still wait in a paused connection. */
+  #onPeerEnd(): void {
+    this.#peerEnded = true
+    if (this.connection.hasUnread) return
+    this.flush()
+    this.#end()
+    this.#awaitEnd()
+  }
+
+  #end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#stream.end()
+    // The peer's end of the stream comes behind what it still sends; that is read and dropped.
+    this.#stream.resume()
+  }
+
+  #awaitEnd(): void {
+    if (!this.#closed) deadlinesAfter(this.#closeTimeout).set(this)
+  }
+
+  #onClose(): void {
+    this.#closed = true
+    this.#heartbeat?.stop()
+    deadlinesAfter(this.#closeTimeout).clear(this)
+    const error = new NotOpenError()
+    this.#settle(this.#callbacks.splice(0), error)
+    for (const callbacks of this.#writes) this.#settle(callbacks, error)
+    this.#writes.clear()
+    this.#events.onEnd()
+  }
+}
