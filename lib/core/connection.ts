@@ -162,7 +162,7 @@ export class Connection implements FrameHandler {
     this.#events.onFail(new ProtocolError(violation))
   }
 
-  /** RFC 6455 section 5.5.1: the answer carries the peer's code, and what follows a Close frame is not looked at. */
+  /** RFC 6455 section 5.5.1: the answer carries the peer's code and reason, and what follows a Close frame is not looked at. */
   #receiveClose(payload: Buffer): void {
     const body = parseCloseBody(payload)
     if ('section' in body) {
@@ -174,7 +174,7 @@ export class Connection implements FrameHandler {
     this.#closeReceived = true
     this.#closeCode = body.code
     this.#closeReason = body.reason
-    this.close(body.code === NO_STATUS_RECEIVED ? undefined : body.code)
+    this.close(body.code === NO_STATUS_RECEIVED ? undefined : body.code, body.reason)
     this.#events.onClose(body.code, body.reason)
   }
 
