@@ -1,0 +1,82 @@
+import type { Duplex } from 'node:stream'
+import { inspect } from 'node:util'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { WebSocketErrorHandler } from '../../types/handler.js'
+import { INTERNAL_ERROR } from '../core/close-code.js'
+import { NotOpenError } from '../transport/error.js'
+import { WebSocket } from '../transport/websocket.js'
+import type { WebSocketRoute } from './route.js'
+
+/** What remains of a handshake. */
+export interface Opened {
+  /** Behind the 101. */
+  readonly stream: Duplex
+  readonly protocol: string | undefined
+  readonly request: FastifyRequest
+  readonly reply: FastifyReply
+}
+
+/** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
+export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
+  const { settings, server, handler } = route
+  const { stream, protocol = '', request, reply } = opened
+  const onError = (error: unknown): void => reportError(app, settings.errorHandler, error, socket, opened)
+  const socket = new WebSocket(stream, { ...settings, role: 'server', protocol, onError })
+  server.add(socket)
+  socket.on('error', error => request.log.debug({ err: error }, 'the WebSocket failed'))
+  socket.on('close', code => {
+    server.remove(socket)
+    request.log.debug({ code }, 'the WebSocket closed')
+    // The response ends here: its `onResponse` hooks run and `request.signal` is aborted.
+    reply.raw.emit('finish')
+    request.raw.resume()
+  })
+  const settled = (): void => socket.readAlways()
+  try {
+    server.emit('connection', socket, request.raw)
+    const result = Reflect.apply(handler, app, [socket, request])
+    if (isThenable(result)) {
+      result.then(settled, error => {
+        onError(error)
+        settled()
+      })
+    } else settled()
+  } catch (error) {
+    onError(error)
+    settled()
+  }
+}
+
+/** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
+function reportError(
+  app: FastifyInstance,
+  errorHandler: WebSocketErrorHandler = closeWithError,
+  thrown: unknown,
+  socket: WebSocket,
+  { request, reply }: Opened
+): void {
+  if (thrown instanceof NotOpenError) {
+    request.log.debug({ err: thrown }, 'the peer went away while a handler was at work')
+    return
+  }
+  const error = thrown instanceof Error ? thrown : new Error(`A handler threw ${inspect(thrown)}.`)
+  const onFailure = (failure: unknown): void => {
+    request.log.error({ err: failure }, 'the WebSocket error handler failed')
+    socket.terminate()
+  }
+  try {
+    const result: unknown = Reflect.apply(errorHandler, app, [error, socket, request, reply])
+    if (isThenable(result)) result.then(undefined, onFailure)
+  } catch (failure) {
+    onFailure(failure)
+  }
+}
+
+function closeWithError(error: Error, socket: WebSocket, request: FastifyRequest): void {
+  request.log.error({ err: error }, error.message)
+  socket.close(INTERNAL_ERROR)
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}

@@ -1,0 +1,88 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
+import {
+  COME_BACK,
+  ForbiddenOriginError,
+  refusalError,
+  ShuttingDownError,
+  UnsupportedSubprotocolError,
+  UpgradeRequiredError
+} from './error.js'
+import { isAllowed } from './origin.js'
+import { routeOf, type WebSocketRoute } from './route.js'
+import { hasWebSocketRoute } from './subprotocol.js'
+import { Upgrade } from './upgrade.js'
+import { verifyClient } from './verify-client.js'
+
+/** Adds the hooks that check each handshake before the hooks of the application run. */
+export function addHandshakeChecks(root: FastifyInstance): void {
+  root.addHook('onRequest', (request, reply, done) => {
+    const upgrade = Upgrade.of(request.raw)
+    if (upgrade !== undefined) checkUpgrade(upgrade, request, reply).then(() => done(), done)
+    else done(request.is404 ? ordinaryRequestError(root, request, reply) : undefined)
+  })
+  // An error that comes while the 101 waits for the hooks of the reply takes its place.
+  root.addHook('onError', (request, _reply, _error, done) => {
+    Upgrade.of(request.raw)?.takeBack()
+    done()
+  })
+}
+
+async function checkUpgrade(upgrade: Upgrade, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  upgrade.enter(reply)
+  const { refusal, handshake, offers } = upgrade
+  if (refusal !== undefined) throw refuse(reply, refusal)
+  const route = routeOf(request)
+  if (route === undefined) return
+  upgrade.setTimeout(route.settings.handshakeTimeout)
+  if (offers.unsupportedBy !== undefined) {
+    throw new UnsupportedSubprotocolError(offers.unsupportedBy.join(', '))
+  }
+  if (route.server.isClosing) {
+    reply.headers(COME_BACK)
+    throw new ShuttingDownError()
+  }
+  await checkClient(route, handshake, request, reply)
+}
+
+async function checkClient(
+  { settings, server }: WebSocketRoute,
+  { origin }: Handshake,
+  request: FastifyRequest,
+  reply: FastifyReply
+): Promise<void> {
+  if (origin !== undefined && !(await isAllowed(origin, settings.origin, request))) {
+    request.log.info(
+      { origin, host: request.host },
+      'a page of another origin tried to open a WebSocket; to allow it, add its origin to the option "origin"'
+    )
+    throw new ForbiddenOriginError()
+  }
+  const unverified = await verifyClient(server.options, request, origin)
+  if (unverified === undefined) return
+  reply.headers(unverified.headers)
+  throw unverified.error
+}
+
+/**
+ * What an ordinary request gets that found no route, if its path has WebSocket routes. A client that asked for WebSocket
+ * without `Connection: Upgrade` comes here too: for Node it is an ordinary request.
+ */
+function ordinaryRequestError(
+  app: FastifyInstance,
+  { raw }: FastifyRequest,
+  reply: FastifyReply
+): Error | undefined {
+  const isGet = raw.method === 'GET' || raw.method === 'HEAD'
+  if (!isGet || raw.httpVersionMajor !== 1 || !hasWebSocketRoute(app, raw)) return undefined
+  const handshake = asksForWebSocket(raw) ? checkRequest(raw) : undefined
+  if (handshake !== undefined && 'status' in handshake) return refuse(reply, handshake)
+  reply.headers({ upgrade: 'websocket', connection: 'Upgrade' })
+  return new UpgradeRequiredError()
+}
+
+/** The headers go onto the reply, as an error handler of the application may answer without those of the error. */
+function refuse(reply: FastifyReply, refusal: Refusal): Error {
+  reply.headers(refusal.headers)
+  return refusalError(refusal)
+}

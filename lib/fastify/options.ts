@@ -1,0 +1,185 @@
+import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } from '../../types/options.js'
+import { closeBody, GOING_AWAY } from '../core/close-code.js'
+import { isToken } from '../core/token.js'
+import type { HeartbeatOptions } from '../transport/heartbeat.js'
+import { invalidOption, UnknownOptionError } from './error.js'
+import { type OriginOption, readOrigin } from './origin.js'
+
+/** The options of a connection with every default filled in. */
+export interface Settings
+  extends Readonly<Record<NumberOption, number>>,
+    Pick<WebSocketOptions, 'errorHandler' | 'selectSubprotocol'> {
+  readonly origin: OriginOption
+  readonly heartbeat: Required<HeartbeatOptions> | false
+}
+
+/** What `app.close()` does, with every default filled in. */
+export interface Shutdown {
+  readonly code: number
+  readonly reason: string
+  readonly timeout: number
+}
+
+interface Range {
+  readonly default: number
+  readonly max: number
+}
+
+/** The longest delay of a timer, and the longest message: signed 32 bits. */
+const MAX_INT32 = 2 ** 31 - 1
+
+const NUMBERS = {
+  maxPayload: { default: 2 ** 20, max: MAX_INT32 },
+  handshakeTimeout: { default: 10_000, max: MAX_INT32 },
+  closeTimeout: { default: 5_000, max: MAX_INT32 },
+  highWaterMark: { default: 2 ** 16, max: Number.MAX_SAFE_INTEGER },
+  maxBufferedAmount: { default: 2 ** 24, max: Number.MAX_SAFE_INTEGER }
+} satisfies Record<string, Range>
+
+type NumberOption = keyof typeof NUMBERS
+
+const WEBSOCKET_OPTIONS = [
+  ...Object.keys(NUMBERS),
+  'origin',
+  'perMessageDeflate',
+  'heartbeat',
+  'errorHandler',
+  'selectSubprotocol'
+]
+const PLUGIN_OPTIONS = [...WEBSOCKET_OPTIONS, 'options', 'shutdown', 'preClose']
+const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol']
+
+/** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
+const SERVER_OPTIONS = ['maxPayload', 'closeTimeout', 'perMessageDeflate', 'handleProtocols', 'verifyClient']
+const SERVER_CONSTANTS: Readonly<Record<string, unknown>> = {
+  clientTracking: true,
+  autoPong: true,
+  skipUTF8Validation: false
+}
+
+const HEARTBEAT = { interval: { default: 30_000, max: MAX_INT32 }, timeout: 10_000 }
+
+/** The defaults of the plugin. */
+export function readPluginOptions(options: FastifyUpgradeOptions): Settings {
+  checkNames(options, [...PLUGIN_OPTIONS, 'prefix', 'logLevel', 'logSerializers'], '')
+  checkFunction(options.preClose, 'preClose')
+  return readSettings({ ...readServerOptions(options.options), ...withoutUndefined(options) }, '', undefined)
+}
+
+/** The settings of a route: its own, else those of the plugin. */
+export function readRouteOptions(options: WebSocketRouteOptions, defaults: Settings): Settings {
+  checkNames(options, ROUTE_OPTIONS, 'websocket.')
+  return readSettings(options, 'websocket.', defaults)
+}
+
+/** The subprotocols of a route; undefined when it registers none. */
+export function readSubprotocols({ subprotocol }: WebSocketRouteOptions): readonly string[] | undefined {
+  if (subprotocol === undefined) return undefined
+  const names: readonly unknown[] = Array.isArray(subprotocol) ? subprotocol : [subprotocol]
+  const isValid = names.length > 0 && new Set(names).size === names.length
+  if (isValid && names.every(isName)) return names
+  throw invalidOption('websocket.subprotocol', 'a token or a list of different tokens', subprotocol)
+}
+
+export function readShutdown({ shutdown = {} }: FastifyUpgradeOptions): Shutdown {
+  if (typeof shutdown !== 'object' || shutdown === null)
+    throw invalidOption('shutdown', 'an object', shutdown)
+  checkNames(shutdown, ['code', 'reason', 'timeout'], 'shutdown.')
+  const { code = GOING_AWAY, reason = '' } = shutdown
+  const timeout = readNumber(shutdown.timeout, 'shutdown.timeout', { default: 5_000, max: MAX_INT32 })
+  try {
+    closeBody(code, reason)
+  } catch {
+    throw invalidOption('shutdown', 'a close code and a reason that may be sent', shutdown)
+  }
+  return { code, reason, timeout }
+}
+
+function readSettings(options: WebSocketOptions, prefix: string, defaults: Settings | undefined): Settings {
+  const number = (name: NumberOption): number => {
+    const range = NUMBERS[name]
+    return readNumber(options[name], prefix + name, { ...range, default: defaults?.[name] ?? range.default })
+  }
+  const { errorHandler, selectSubprotocol, perMessageDeflate = false } = options
+  checkFunction(errorHandler, `${prefix}errorHandler`)
+  checkFunction(selectSubprotocol, `${prefix}selectSubprotocol`)
+  if (perMessageDeflate !== false) {
+    throw invalidOption(
+      `${prefix}perMessageDeflate`,
+      'false, as compression is not built in yet',
+      perMessageDeflate
+    )
+  }
+  return {
+    maxPayload: number('maxPayload'),
+    handshakeTimeout: number('handshakeTimeout'),
+    closeTimeout: number('closeTimeout'),
+    highWaterMark: number('highWaterMark'),
+    maxBufferedAmount: number('maxBufferedAmount'),
+    origin: readOrigin(options.origin, `${prefix}origin`) ?? defaults?.origin ?? 'same-origin',
+    heartbeat: readHeartbeat(options.heartbeat, `${prefix}heartbeat`, defaults?.heartbeat),
+    errorHandler: errorHandler ?? defaults?.errorHandler,
+    selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol
+  }
+}
+
+/** The part of `ws`'s options that the plugin has under the same names. The other two are read at each handshake. */
+function readServerOptions(options: FastifyUpgradeOptions['options'] = {}): WebSocketOptions {
+  if (typeof options !== 'object' || options === null) throw invalidOption('options', 'an object', options)
+  for (const [name, value] of Object.entries(options)) {
+    if (name in SERVER_CONSTANTS && value !== undefined && value !== SERVER_CONSTANTS[name]) {
+      throw invalidOption(`options.${name}`, String(SERVER_CONSTANTS[name]), value)
+    }
+  }
+  checkNames(options, [...SERVER_OPTIONS, ...Object.keys(SERVER_CONSTANTS)], 'options.')
+  checkFunction(options.handleProtocols, 'options.handleProtocols')
+  checkFunction(options.verifyClient, 'options.verifyClient')
+  const { maxPayload, closeTimeout, perMessageDeflate } = options
+  return withoutUndefined({
+    maxPayload: maxPayload === 0 ? MAX_INT32 : maxPayload,
+    closeTimeout,
+    perMessageDeflate
+  })
+}
+
+function readHeartbeat(
+  option: unknown,
+  name: string,
+  fallback: Settings['heartbeat'] | undefined
+): Settings['heartbeat'] {
+  if (option === false) return false
+  if (option === undefined && fallback !== undefined) return fallback
+  const options = option ?? {}
+  if (typeof options !== 'object') throw invalidOption(name, 'an object or false', option)
+  checkNames(options, ['interval', 'timeout'], `${name}.`)
+  const { interval, timeout }: { interval?: unknown; timeout?: unknown } = options
+  const pause = readNumber(interval, `${name}.interval`, HEARTBEAT.interval)
+  const patience = { default: Math.min(HEARTBEAT.timeout, pause), max: pause }
+  return { interval: pause, timeout: readNumber(timeout, `${name}.timeout`, patience) }
+}
+
+function readNumber(value: unknown, name: string, range: Range): number {
+  if (value === undefined) return range.default
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= range.max) return value
+  throw invalidOption(name, `an integer from 1 to ${range.max}`, value)
+}
+
+function checkFunction(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'function') throw invalidOption(name, 'a function', value)
+}
+
+function checkNames(options: object, known: readonly string[], prefix: string): void {
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) throw new UnknownOptionError(prefix + name, known.join(', '))
+  }
+}
+
+function withoutUndefined<Options extends object>(options: Options): Partial<Options> {
+  const given: Partial<Options> = {}
+  for (const name in options) if (options[name] !== undefined) given[name] = options[name]
+  return given
+}
+
+function isName(name: unknown): name is string {
+  return typeof name === 'string' && isToken(name)
+}

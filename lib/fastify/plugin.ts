@@ -1,0 +1,53 @@
+import type { FastifyInstance, FastifyPluginCallback } from 'fastify'
+import fp from 'fastify-plugin'
+import type { FastifyUpgradeOptions } from '../../types/options.js'
+import { AlreadyRegisteredError } from './error.js'
+import { addHandshakeChecks } from './handshake-check.js'
+import { readPluginOptions, readShutdown } from './options.js'
+import { addWebSocketRoutes } from './route.js'
+import { Upgrade } from './upgrade.js'
+import { UpgradeListener } from './upgrade-listener.js'
+import { WebSocketServer } from './websocket-server.js'
+
+const register: FastifyPluginCallback<FastifyUpgradeOptions> = (app, options, done) => {
+  if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
+  const defaults = readPluginOptions(options)
+  const shutdown = readShutdown(options)
+  const server = new WebSocketServer(options.options ?? {})
+  app.decorate('websocketServer', server)
+  app.decorateRequest('ws', {
+    getter() {
+      return Upgrade.of(this.raw) !== undefined
+    }
+  })
+  // Hooks at the root see the requests that find no route, too.
+  const listener = UpgradeListener.of(app, defaults.handshakeTimeout, () => addHandshakeChecks(rootOf(app)))
+  addWebSocketRoutes(app, { defaults, server, listener })
+  app.addHook('preClose', async () => {
+    const over = listener.close(shutdown.timeout)
+    await runPreClose(app, options.preClose)
+    await Promise.all([over, server.shutDown(shutdown)])
+  })
+  done()
+}
+
+/** WebSockets on a Fastify server. Register it before the routes that use it. */
+export const plugin: FastifyPluginCallback<FastifyUpgradeOptions> = fp(register, {
+  fastify: '5.x',
+  name: 'fastify-upgrade'
+})
+
+/** Fastify makes a scope by deriving an object from the scope that it is in. */
+function rootOf(app: FastifyInstance): FastifyInstance {
+  const parent: FastifyInstance = Object.getPrototypeOf(app)
+  return 'server' in parent ? rootOf(parent) : app
+}
+
+async function runPreClose(app: FastifyInstance, preClose: FastifyUpgradeOptions['preClose']): Promise<void> {
+  if (preClose === undefined) return
+  await new Promise<void>((resolve, reject) => {
+    const result: unknown = Reflect.apply(preClose, app, [resolve])
+    if (result instanceof Promise) result.then(() => resolve(), reject)
+    else if (preClose.length === 0) resolve()
+  })
+}

@@ -1,0 +1,54 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import { DuplicatedSubprotocolError, TooManyRoutesError } from './error.js'
+import { CONSTRAINT, type RouteSubprotocols } from './subprotocol.js'
+
+type Constraints = NonNullable<RouteOptions['constraints']>
+
+interface Entry {
+  readonly subprotocols: RouteSubprotocols
+  /** Those besides the subprotocols. */
+  readonly constraints: Constraints
+}
+
+/** The router keeps the handlers of a path in the bits of an integer. */
+const MAX_HANDLERS = 31
+
+/** The WebSocket routes of a server, to find what contradicts each other before the router has it. */
+export class RouteRegistry {
+  /** Whether a route has constraints besides its subprotocols. */
+  hasOtherConstraints = false
+  readonly #entries = new Map<string, Entry[]>()
+
+  /** @throws when another route at the same path speaks one of the subprotocols, or there are too many routes at it. */
+  add(
+    app: FastifyInstance,
+    url: string,
+    subprotocols: RouteSubprotocols,
+    constraints: Constraints = {}
+  ): void {
+    const key = patternOf(url)
+    const candidates = this.#entries.get(key) ?? []
+    const others = candidates.filter(entry => isAt(app, url, entry))
+    const names = subprotocols === true ? [] : subprotocols
+    for (const other of others) {
+      if (other.subprotocols === true || !isDeepStrictEqual(other.constraints, constraints)) continue
+      const shared = other.subprotocols.find(name => names.includes(name))
+      if (shared !== undefined) throw new DuplicatedSubprotocolError(url, shared)
+    }
+    const ordinary = app.hasRoute({ method: 'GET', url }) ? 1 : 0
+    if (others.length + ordinary >= MAX_HANDLERS) throw new TooManyRoutesError(url)
+    if (Object.keys(constraints).length > 0) this.hasOtherConstraints = true
+    this.#entries.set(key, [...candidates, { subprotocols, constraints }])
+  }
+}
+
+/** Whether the router has a route at exactly this path, whatever its parameters are called. */
+function isAt(app: FastifyInstance, url: string, { subprotocols, constraints }: Entry): boolean {
+  return app.hasRoute({ method: 'GET', url, constraints: { ...constraints, [CONSTRAINT]: subprotocols } })
+}
+
+/** The same for all urls that may be one path: it only spares the router most of the questions. */
+function patternOf(url: string): string {
+  return url.replaceAll(/:\w+/g, ':').replaceAll(/\/+/g, '/').replace(/\/$/, '').toLowerCase()
+}

@@ -1,0 +1,34 @@
+import type { FastifyRequest } from 'fastify'
+import { InvalidChoiceError } from './error.js'
+import type { WebSocketRoute } from './route.js'
+import type { Upgrade } from './upgrade.js'
+
+/**
+ * The subprotocol of a connection: the one that its route registers, else the application's choice among the offers.
+ * @throws {InvalidChoiceError} when the choice was not offered.
+ */
+export function chooseSubprotocol(
+  { settings, server }: WebSocketRoute,
+  upgrade: Upgrade,
+  request: FastifyRequest
+): string | undefined | Promise<string | undefined> {
+  const { selected } = upgrade.offers
+  const offers = upgrade.handshake.protocols
+  if (selected !== undefined || offers.length === 0) return selected
+  const { handleProtocols } = server.options
+  if (settings.selectSubprotocol !== undefined) {
+    const choice = settings.selectSubprotocol(offers, request)
+    return choice instanceof Promise
+      ? choice.then(name => checkChoice(name, offers))
+      : checkChoice(choice, offers)
+  }
+  if (handleProtocols !== undefined) return checkChoice(handleProtocols(new Set(offers), request.raw), offers)
+  return undefined
+}
+
+/** `ws` takes false and the empty string for none. */
+function checkChoice(choice: string | false | undefined, offers: readonly string[]): string | undefined {
+  if (choice === undefined || choice === false || choice === '') return undefined
+  if (!offers.includes(choice)) throw new InvalidChoiceError(choice)
+  return choice
+}

@@ -1,0 +1,150 @@
+import type { FastifyInstance } from 'fastify'
+
+/** The name of the constraint that makes a route one for WebSockets. */
+export const CONSTRAINT = 'websocket'
+
+/** The constraint of a route: the subprotocols that it speaks, or true when it registers none. */
+export type RouteSubprotocols = readonly string[] | true
+
+/** What a request looks for among the routes at a path. */
+abstract class Query {
+  abstract matches(routes: Routes): number
+}
+
+/** The WebSocket routes at one path, each a bit in the router's mask of handlers. */
+class Routes {
+  all = 0
+  /** Those that register no subprotocol. */
+  plain = 0
+  readonly bySubprotocol = new Map<string, number>()
+
+  /** The router asks with a route's constraint while it is built, and with a request's query later. */
+  get(value: unknown): number {
+    return value instanceof Query ? value.matches(this) : 0
+  }
+
+  set(value: unknown, bits: number): void {
+    this.all |= bits
+    if (!Array.isArray(value)) this.plain |= bits
+    else for (const name of value) this.bySubprotocol.set(name, this.bitsOf(name) | bits)
+  }
+
+  bitsOf(subprotocol: string): number {
+    return this.bySubprotocol.get(subprotocol) ?? 0
+  }
+}
+
+/** Matches every WebSocket route. */
+class Any extends Query {
+  matches(routes: Routes): number {
+    return routes.all
+  }
+}
+
+const ANY = new Any()
+
+/** Matches the routes that speak one subprotocol, at one path when that is known. */
+class Speaks extends Query {
+  readonly #name: string
+  readonly #at: Routes | undefined
+
+  constructor(name: string, at: Routes | undefined) {
+    super()
+    this.#name = name
+    this.#at = at
+  }
+
+  matches(routes: Routes): number {
+    return routes === this.#at ? routes.bitsOf(this.#name) : 0
+  }
+}
+
+/** Matches every WebSocket route and tells where the last ones were. */
+class Find extends Query {
+  at: Routes | undefined
+
+  matches(routes: Routes): number {
+    this.at = routes
+    return routes.all
+  }
+}
+
+/**
+ * Looks for the route of a handshake: the first subprotocol in the client's order that some route at the path speaks,
+ * then a route that registers none.
+ */
+export class Offers extends Query {
+  /** In the client's order. */
+  readonly names: readonly string[]
+  /** The subprotocol of the route that was found; undefined when that registers none. */
+  selected: string | undefined
+  /** What the path speaks, when that is nothing that was offered. */
+  unsupportedBy: readonly string[] | undefined
+
+  constructor(names: readonly string[]) {
+    super()
+    this.names = names
+  }
+
+  matches(routes: Routes): number {
+    this.unsupportedBy = undefined
+    this.selected = this.names.find(name => routes.bitsOf(name) !== 0)
+    if (this.selected !== undefined) return routes.bitsOf(this.selected)
+    if (routes.plain !== 0) return routes.plain
+    // Any route will do to run the hooks of this path and refuse there.
+    this.unsupportedBy = [...routes.bySubprotocol.keys()]
+    return routes.all
+  }
+}
+
+/** Where the routes of an application are found. */
+type Router = Pick<FastifyInstance, 'findRoute'>
+
+/** The parts of a request that the router goes by. */
+interface Target {
+  readonly url?: string | undefined
+  readonly headers: { readonly host?: string | undefined; readonly 'accept-version'?: string | undefined }
+}
+
+function find(router: Router, request: Target, query: Query): unknown {
+  const constraints: Record<string, unknown> = { [CONSTRAINT]: query }
+  if (request.headers.host !== undefined) constraints.host = request.headers.host
+  const version = request.headers['accept-version']
+  if (version !== undefined) constraints.version = version
+  return router.findRoute({ method: 'GET', url: request.url ?? '', constraints })
+}
+
+/** Whether the path of a request has any WebSocket route. */
+export function hasWebSocketRoute(router: Router, request: Target): boolean {
+  return find(router, request, ANY) !== null
+}
+
+/**
+ * The query for a handshake when further constraints, such as `host`, decide too. The router applies one constraint
+ * after the other, so a subprotocol that only routes of another host speak would hide those of this host: the first
+ * that leads to a route is looked for here.
+ */
+export function offersBeside(router: Router, request: Target, offers: Offers): Offers {
+  const path = new Find()
+  if (offers.names.length === 0 || find(router, request, path) === null) return offers
+  const spoken = offers.names.find(name => find(router, request, new Speaks(name, path.at)) !== null)
+  return new Offers(spoken === undefined ? [] : [spoken])
+}
+
+/**
+ * The router's constraint strategy. Where a handshake is derived it must match, so that none reaches an ordinary route;
+ * where none is derived, no WebSocket route matches.
+ */
+export function constraintStrategy<Request>(queryOf: (request: Request) => Offers | undefined): {
+  name: string
+  mustMatchWhenDerived: boolean
+  storage: () => Routes
+  deriveConstraint: (request: Request) => Offers | undefined
+} {
+  return {
+    name: CONSTRAINT,
+    mustMatchWhenDerived: true,
+    storage: () => new Routes(),
+    deriveConstraint: request => queryOf(request)
+  }
+}

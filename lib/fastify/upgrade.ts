@@ -1,0 +1,194 @@
+import { AsyncResource } from 'node:async_hooks'
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyReply } from 'fastify'
+import type { Headers } from '../core/header-field.js'
+import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
+import { acceptResponse } from '../core/response.js'
+import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
+import { HandshakeTimeoutError, InvalidHeaderError } from './error.js'
+import { Offers } from './subprotocol.js'
+import { UpgradeResponse } from './upgrade-response.js'
+
+/** Milliseconds that a refused client has to read its answer and to close. */
+const LINGER = 5_000
+
+const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
+
+const upgrades = new WeakMap<IncomingMessage, Upgrade>()
+
+/** An opening handshake on its way from the `upgrade` event through Fastify to the 101 or a refusal. */
+export class Upgrade implements Waiting {
+  readonly request: IncomingMessage
+  readonly response: UpgradeResponse
+  /** Why the handshake does not follow RFC 6455, if so. */
+  readonly refusal: Refusal | undefined
+  /** What the client asked for; nothing, when it is refused. */
+  readonly handshake: Handshake
+  /** What the router looks for. */
+  offers: Offers
+  readonly #socket: Socket
+  readonly #head: Buffer
+  readonly #onEnd: (upgrade: Upgrade) => void
+  readonly #listeners: Readonly<Record<'error' | 'close' | 'drain', () => void>>
+  #deadline: Deadlines
+  #reply: FastifyReply | undefined
+
+  /**
+   * @param timeout milliseconds until the handshake is refused with 503.
+   * @param onEnd told when the handshake is over, whichever way.
+   */
+  constructor(
+    request: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    timeout: number,
+    onEnd: (upgrade: Upgrade) => void
+  ) {
+    this.#listeners = {
+      error: () => {},
+      close: () => this.#onClose(),
+      // Node's HTTP server, which has let go of the socket, did this for a response that waits.
+      drain: () => this.response.emit('drain')
+    }
+    // Both before anything else: a reset must not be an uncaught exception, and no handshake may last for ever.
+    socket.on('error', this.#listeners.error)
+    this.#deadline = deadlinesAfter(timeout)
+    this.#deadline.set(this)
+    this.request = request
+    this.response = new UpgradeResponse(request)
+    const checked = checkRequest(request)
+    this.refusal = 'status' in checked ? checked : undefined
+    this.handshake = 'status' in checked ? NOTHING : checked
+    this.offers = new Offers(this.handshake.protocols)
+    this.#socket = socket
+    this.#head = head
+    this.#onEnd = onEnd
+    upgrades.set(request, this)
+  }
+
+  /** The upgrade that a request asks for. */
+  static of(request: IncomingMessage): Upgrade | undefined {
+    return upgrades.get(request)
+  }
+
+  /** Connects the response with the socket. Throws when another response is still being sent on it. */
+  begin(): void {
+    this.response.assignSocket(this.#socket)
+    this.response.once('finish', this.#onRefused)
+    this.#socket.on('close', this.#listeners.close)
+    this.#socket.on('drain', this.#listeners.drain)
+  }
+
+  /** Leaves the socket to somebody else, as if nothing had happened. */
+  release(): void {
+    this.#leave()
+    this.response.detachSocket(this.#socket)
+    upgrades.delete(this.request)
+  }
+
+  /** Whether Fastify's hooks have begun. */
+  get isEntered(): boolean {
+    return this.#reply !== undefined
+  }
+
+  /** Fastify's hooks have begun. */
+  enter(reply: FastifyReply): void {
+    this.#reply = reply
+  }
+
+  /** @param timeout milliseconds that the handshake may take, counted from now. */
+  setTimeout(timeout: number): void {
+    this.#deadline.clear(this)
+    this.#deadline = deadlinesAfter(timeout)
+    this.#deadline.set(this)
+  }
+
+  /**
+   * Has the reply sent as a 101, through the hooks of a reply, and the protocol switched then. `open` gets the stream
+   * behind the 101; it is called in the async context of this call.
+   */
+  accept(protocol: string | undefined, open: (stream: Socket) => void): void {
+    const onAccept = (headers: Headers): void => this.#accept(protocol, headers, open)
+    this.response.accept(AsyncResource.bind(onAccept))
+    this.#reply?.code(101).send()
+  }
+
+  /** Answers with an error, unless an answer is under way already. */
+  refuse(error: Error, headers: Readonly<Record<string, string>> = {}): void {
+    const reply = this.#reply
+    if (reply === undefined) this.abort()
+    else if (!reply.sent && !this.response.headersSent) {
+      this.takeBack()
+      reply.headers(headers).send(error)
+    }
+  }
+
+  /** The 101 that waits for the hooks of the reply will not be sent; an error takes its place. */
+  takeBack(): void {
+    if (!this.response.isAccepting && this.response.statusCode !== 101) return
+    this.response.refuse()
+    // With 200 Fastify takes the status of the error.
+    this.#reply?.code(200)
+  }
+
+  /** Cuts the connection. */
+  abort(): void {
+    this.#socket.destroy()
+  }
+
+  onDeadline(): void {
+    const reply = this.#reply
+    if (reply === undefined || this.response.headersSent) this.abort()
+    // What was hijacked belongs to the application, with all that comes of it.
+    else if (!reply.sent) {
+      this.setTimeout(LINGER)
+      this.refuse(new HandshakeTimeoutError())
+    }
+  }
+
+  #accept(protocol: string | undefined, headers: Headers, open: (stream: Socket) => void): void {
+    let head: Buffer
+    try {
+      head = acceptResponse({ key: this.handshake.key, protocol, headers })
+    } catch (error) {
+      for (const name of Object.keys(headers)) this.#reply?.removeHeader(name)
+      this.refuse(new InvalidHeaderError(String(error)))
+      return
+    }
+    this.#switch(head)
+    open(this.#socket)
+  }
+
+  /** RFC 6455 section 4.2.2: the 101 goes out, and from here on the socket carries frames. */
+  #switch(head: Buffer): void {
+    const socket = this.#socket
+    this.#leave()
+    this.response.off('finish', this.#onRefused)
+    this.response.switch(socket)
+    socket.setTimeout(0)
+    socket.setNoDelay(true)
+    // The first bytes of the connection came with the request.
+    if (this.#head.length > 0) socket.unshift(this.#head)
+    socket.write(head)
+  }
+
+  /** The refusal is sent. The client gets time to read it, then it is cut. */
+  readonly #onRefused = (): void => {
+    this.setTimeout(LINGER)
+    this.#socket.end()
+    this.#socket.resume()
+  }
+
+  #onClose(): void {
+    this.#leave()
+    // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
+    if (!this.response.headersSent) this.request.destroy()
+  }
+
+  #leave(): void {
+    this.#deadline.clear(this)
+    for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.off(event, listener)
+    this.#onEnd(this)
+  }
+}

@@ -1,0 +1,72 @@
+import { EventEmitter } from 'node:events'
+import type { IncomingMessage } from 'node:http'
+import type { ServerOptions } from '../../types/options.js'
+import type { WebSocket } from '../transport/websocket.js'
+import type { Shutdown } from './options.js'
+
+/** The events of a {@link WebSocketServer} and their arguments. */
+export interface WebSocketServerEvents {
+  /** A handshake is complete; the route's handler runs next. */
+  connection: [socket: WebSocket, request: IncomingMessage]
+  /** `close` was called and the last connection has ended. */
+  close: []
+  error: [error: Error]
+}
+
+/** The connections of the scope that the plugin is registered in, as `fastify.websocketServer`. */
+export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
+  /** The connections that are open or closing. It changes as they come and go. */
+  readonly clients: Set<WebSocket> = new Set()
+  /** The plugin's `options`. `handleProtocols` and `verifyClient` are read at each handshake. */
+  readonly options: ServerOptions
+  #isClosing = false
+
+  /** @internal */
+  constructor(options: ServerOptions) {
+    super()
+    this.options = options
+  }
+
+  /** Whether new handshakes are refused. */
+  get isClosing(): boolean {
+    return this.#isClosing
+  }
+
+  /**
+   * Refuses new handshakes with 503 from now on. Open connections stay; `close` is emitted when the last one has ended.
+   * @param callback called then.
+   */
+  close(callback?: () => void): void {
+    const isDone = this.#isClosing && this.clients.size === 0
+    if (callback !== undefined && !isDone) this.once('close', callback)
+    if (callback !== undefined && isDone) process.nextTick(callback)
+    if (this.#isClosing) return
+    this.#isClosing = true
+    if (this.clients.size === 0) process.nextTick(() => this.emit('close'))
+  }
+
+  /** @internal */
+  add(socket: WebSocket): void {
+    this.clients.add(socket)
+  }
+
+  /** @internal */
+  remove(socket: WebSocket): void {
+    this.clients.delete(socket)
+    if (this.#isClosing && this.clients.size === 0) this.emit('close')
+  }
+
+  /**
+   * Closes every connection, and cuts those that are not closed after the timeout.
+   * @internal
+   */
+  async shutDown({ code, reason, timeout }: Shutdown): Promise<void> {
+    const closed = new Promise<void>(resolve => this.close(resolve))
+    for (const socket of this.clients) socket.close(code, reason)
+    const timer = setTimeout(() => {
+      for (const socket of this.clients) socket.terminate()
+    }, timeout)
+    await closed
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,32 @@
+import type {} from '../types/fastify.js'
+
+export type {
+  WebSocketErrorHandler,
+  WebSocketHandler
+} from '../types/handler.js'
+export type {
+  FastifyUpgradeOptions,
+  HeartbeatOptions,
+  OriginCheck,
+  OriginRule,
+  ServerOptions,
+  ShutdownOptions,
+  SubprotocolChoice,
+  VerifyClientInfo,
+  WebSocketOptions,
+  WebSocketRouteOptions
+} from '../types/options.js'
+export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
+export { WebSocketServer, type WebSocketServerEvents } from './fastify/websocket-server.js'
+export type {
+  CloseEvent,
+  ErrorEvent,
+  EventHandler,
+  EventListener,
+  MessageEvent,
+  WebSocketEvent
+} from './transport/event-target.js'
+export type { Message } from './transport/iterator.js'
+export type { SendData } from './transport/payload.js'
+export type { SendCallback } from './transport/transport.js'
+export { type SendOptions, WebSocket, type WebSocketEvents } from './transport/websocket.js'

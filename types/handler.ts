@@ -1,0 +1,51 @@
+import type {
+  ContextConfigDefault,
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  FastifySchema,
+  FastifyTypeProvider,
+  FastifyTypeProviderDefault,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerBase,
+  RawServerDefault,
+  RouteGenericInterface
+} from 'fastify'
+import type { WebSocket } from '../lib/transport/websocket.js'
+
+/**
+ * Handles a connection. `this` is the Fastify instance on which the route was registered. What it throws, or rejects
+ * with, goes to the `errorHandler` option.
+ */
+export type WebSocketHandler<
+  RawServer extends RawServerBase = RawServerDefault,
+  RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
+  RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
+  ContextConfig = ContextConfigDefault,
+  SchemaCompiler extends FastifySchema = FastifySchema,
+  TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault,
+  Logger extends FastifyBaseLogger = FastifyBaseLogger
+> = (
+  this: FastifyInstance<RawServer, RawRequest, RawReplyDefaultExpression<RawServer>, Logger, TypeProvider>,
+  socket: WebSocket,
+  request: FastifyRequest<
+    RouteGeneric,
+    RawServer,
+    RawRequest,
+    SchemaCompiler,
+    TypeProvider,
+    ContextConfig,
+    Logger
+  >
+) => unknown
+
+/** Told what a handler or a listener of a socket threw or rejected with. */
+export type WebSocketErrorHandler = (
+  this: FastifyInstance,
+  error: Error,
+  socket: WebSocket,
+  request: FastifyRequest,
+  reply: FastifyReply
+) => void

@@ -1,0 +1,118 @@
+import type { IncomingMessage } from 'node:http'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { WebSocketErrorHandler } from './handler.js'
+
+/** Decides whether a page of `origin` may connect. */
+export type OriginCheck = (origin: string, request: FastifyRequest) => boolean | Promise<boolean>
+
+/** An origin as browsers send it, `https://example.com`, or an expression that matches the whole of one. */
+export type OriginRule = string | RegExp
+
+/** Chooses one of the subprotocols that a client offers, in its order of preference, or none. */
+export type SubprotocolChoice = (
+  offers: readonly string[],
+  request: FastifyRequest
+) => string | undefined | Promise<string | undefined>
+
+/** How a peer that went away without a word is noticed. */
+export interface HeartbeatOptions {
+  /** Milliseconds between two pings. Default: 30000. */
+  readonly interval?: number | undefined
+  /** Milliseconds that the peer has after a ping to send a byte, whatever it be. Default: 10000. At most `interval`. */
+  readonly timeout?: number | undefined
+}
+
+/** Options of a connection: for the plugin the defaults of every route, for a route its own. */
+export interface WebSocketOptions {
+  /**
+   * Bytes that a message of the peer may have. It is checked on the frame header, before the message is buffered; a
+   * longer one closes the connection with 1009. Default: 1048576. Range: 1 to 2147483647.
+   */
+  readonly maxPayload?: number | undefined
+  /**
+   * Which pages may connect. Browsers send an Origin and do not apply the same-origin policy to WebSockets, so without
+   * a check any page could act with the cookies of your users. Requests without an Origin, which do not come from a
+   * page, are let in.
+   * - `'same-origin'` (default): the page was served by the host that it connects to, after `request.host`.
+   * - a rule, or a list of them: these origins only.
+   * - a function, which may be async.
+   * - `'*'`: every page.
+   */
+  readonly origin?: 'same-origin' | '*' | OriginRule | readonly OriginRule[] | OriginCheck | undefined
+  /** Compression is not built in yet: only `false`, the default, is taken. */
+  readonly perMessageDeflate?: false | undefined
+  /** Pings, and how long a silent peer lives; `false` turns them off. */
+  readonly heartbeat?: HeartbeatOptions | false | undefined
+  /** Milliseconds from the request to the end of the handshake, hooks included; then 503. Default: 10000. */
+  readonly handshakeTimeout?: number | undefined
+  /** Milliseconds from the first Close frame to the cut. Default: 5000. */
+  readonly closeTimeout?: number | undefined
+  /** Bytes waiting to be sent above which `send` returns false. Default: 65536. */
+  readonly highWaterMark?: number | undefined
+  /** Bytes waiting to be sent above which the connection is cut. Default: 16777216. */
+  readonly maxBufferedAmount?: number | undefined
+  /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */
+  readonly errorHandler?: WebSocketErrorHandler | undefined
+  /**
+   * Chooses the subprotocol of a route that registers none. What it returns has to be one of the offers. Default: none
+   * is chosen.
+   */
+  readonly selectSubprotocol?: SubprotocolChoice | undefined
+}
+
+/** `websocket` of a route. */
+export interface WebSocketRouteOptions extends WebSocketOptions {
+  /** The subprotocols that the route speaks. It gets the handshakes that offer one of them, and no others. */
+  readonly subprotocol?: string | readonly string[] | undefined
+}
+
+/** What `verifyClient` is told, as in `ws`. */
+export interface VerifyClientInfo {
+  readonly origin: string
+  readonly secure: boolean
+  readonly req: IncomingMessage
+}
+
+/** Options under the names of `ws`, for code written for it. */
+export interface ServerOptions {
+  /** As the plugin's `maxPayload`; 0 stands for its highest value. */
+  maxPayload?: number | undefined
+  closeTimeout?: number | undefined
+  perMessageDeflate?: false | undefined
+  /** Chooses the subprotocol of routes that register none; read at each handshake, so it may be assigned later. */
+  handleProtocols?: ((protocols: Set<string>, request: IncomingMessage) => string | false) | undefined
+  /** Lets a handshake in, before the hooks of its route run; 401 unless the callback says otherwise. */
+  verifyClient?:
+    | ((info: VerifyClientInfo) => boolean)
+    | ((
+        info: VerifyClientInfo,
+        callback: (
+          verified: boolean,
+          code?: number,
+          message?: string,
+          headers?: Record<string, string | number>
+        ) => void
+      ) => void)
+    | undefined
+}
+
+/** What `app.close()` does to open connections. */
+export interface ShutdownOptions {
+  /** The close code. Default: 1001. */
+  readonly code?: number | undefined
+  /** The close reason, at most 123 bytes. Default: empty. */
+  readonly reason?: string | undefined
+  /** Milliseconds that peers have for the closing handshake, then they are cut. Default: 5000. */
+  readonly timeout?: number | undefined
+}
+
+/** Options of the plugin. */
+export interface FastifyUpgradeOptions extends WebSocketOptions {
+  readonly options?: ServerOptions | undefined
+  readonly shutdown?: ShutdownOptions | undefined
+  /** Runs when `app.close()` is called, before the connections are closed. */
+  readonly preClose?:
+    | ((this: FastifyInstance, done: () => void) => void)
+    | ((this: FastifyInstance) => Promise<unknown>)
+    | undefined
+}
