@@ -1,10 +1,10 @@
 import type { Duplex } from 'node:stream'
-import { inspect } from 'node:util'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { WebSocketErrorHandler } from '../../types/handler.js'
 import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError } from '../transport/error.js'
 import { WebSocket } from '../transport/websocket.js'
+import { toError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 
 /** What remains of a handshake. */
@@ -27,9 +27,10 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   socket.on('close', code => {
     server.remove(socket)
     request.log.debug({ code }, 'the WebSocket closed')
-    // The response ends here: its `onResponse` hooks run and `request.signal` is aborted.
-    reply.raw.emit('finish')
-    request.raw.resume()
+    // The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks.
+    const end = (): unknown => reply.raw.emit('finish')
+    if (request.raw.destroyed) end()
+    else request.raw.once('close', end).resume()
   })
   const settled = (): void => socket.readAlways()
   try {
@@ -59,13 +60,12 @@ function reportError(
     request.log.debug({ err: thrown }, 'the peer went away while a handler was at work')
     return
   }
-  const error = thrown instanceof Error ? thrown : new Error(`A handler threw ${inspect(thrown)}.`)
   const onFailure = (failure: unknown): void => {
     request.log.error({ err: failure }, 'the WebSocket error handler failed')
     socket.terminate()
   }
   try {
-    const result: unknown = Reflect.apply(errorHandler, app, [error, socket, request, reply])
+    const result: unknown = Reflect.apply(errorHandler, app, [toError(thrown), socket, request, reply])
     if (isThenable(result)) result.then(undefined, onFailure)
   } catch (failure) {
     onFailure(failure)

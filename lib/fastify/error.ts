@@ -106,3 +106,8 @@ export function refusalError({ code, message, status }: Omit<Refusal, 'headers'>
 export function invalidOption(name: string, expected: string, value: unknown): FastifyError {
   return new InvalidOptionError(name, expected, inspect(value, { depth: 1 }))
 }
+
+/** What was thrown, as an error. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(`${inspect(thrown)} was thrown, which is no error.`)
+}

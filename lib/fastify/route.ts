@@ -1,13 +1,6 @@
-import type { FastifyInstance, FastifyRequest, RouteHandlerMethod, RouteOptions } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
-import type { WebSocketRouteOptions } from '../../types/options.js'
-import { openConnection } from './connection.js'
-import { COME_BACK, InvalidRouteError, ShuttingDownError } from './error.js'
-import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
-import { CONSTRAINT } from './subprotocol.js'
-import { chooseSubprotocol } from './subprotocol-choice.js'
-import { Upgrade } from './upgrade.js'
-import type { UpgradeListener } from './upgrade-listener.js'
+import type { Settings } from './options.js'
 import type { WebSocketServer } from './websocket-server.js'
 
 /** What the plugin knows of a WebSocket route. */
@@ -17,92 +10,10 @@ export interface WebSocketRoute {
   readonly handler: WebSocketHandler
 }
 
-/** Where the routes of a scope belong. */
-export interface Scope {
-  readonly defaults: Settings
-  readonly server: WebSocketServer
-  readonly listener: UpgradeListener
-}
-
-/** What an `onRoute` hook gets. */
-type RegisteredRoute = RouteOptions & { readonly routePath: string; readonly prefix: string }
-
-const kRoute = Symbol('fastify-upgrade.route')
+/** Where the `config` of a route keeps its {@link WebSocketRoute}. */
+export const kRoute = Symbol('fastify-upgrade.route')
 
 /** The WebSocket route that a request was routed to. */
 export function routeOf(request: FastifyRequest): WebSocketRoute | undefined {
   return Reflect.get(request.routeOptions.config, kRoute)
-}
-
-/** Makes the routes of a scope that ask for it WebSocket routes, as they are registered. */
-export function addWebSocketRoutes(app: FastifyInstance, scope: Scope): void {
-  app.addHook('onRoute', function (options) {
-    const { websocket = false, wsHandler } = options
-    if (wsHandler !== undefined) addWsHandler(this, options, wsHandler)
-    else if (websocket !== false) addWebSocketRoute(this, options, websocket, scope)
-  })
-}
-
-/** Turns the route that is about to be registered into one that only handshakes reach. */
-function addWebSocketRoute(
-  app: FastifyInstance,
-  options: RegisteredRoute,
-  websocket: true | WebSocketRouteOptions,
-  { defaults, server, listener }: Scope
-): void {
-  if (typeof websocket !== 'object' && websocket !== true) {
-    throw new InvalidRouteError(options.url, 'has an option "websocket" that is neither true nor an object')
-  }
-  if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
-    throw new InvalidRouteError(options.url, 'has to have the method GET')
-  }
-  const handler: unknown = options.handler
-  if (!isHandler(handler)) throw new InvalidRouteError(options.url, 'has a handler that is no function')
-  const own = websocket === true ? {} : websocket
-  const route: WebSocketRoute = { settings: readRouteOptions(own, defaults), server, handler }
-  const subprotocols = readSubprotocols(own) ?? true
-  // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
-  if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
-  options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
-  options.schema = Object.assign({}, options.schema, { hide: true })
-  options.config = Object.assign({}, options.config, { [kRoute]: route })
-  options.handler = handshakeHandler(route)
-}
-
-/** Adds a second route at the same URL for `wsHandler`; the first keeps its handler for ordinary requests. */
-function addWsHandler(app: FastifyInstance, options: RegisteredRoute, wsHandler: WebSocketHandler): void {
-  const methods = [options.method].flat()
-  if (options.method === 'HEAD') return
-  if (!methods.includes('GET')) throw new InvalidRouteError(options.url, 'with a wsHandler has to have GET')
-  const { websocket, prefix, routePath, wsHandler: _, ...rest } = options
-  // For the path '/' below a prefix, Fastify has made '' of it by now.
-  const path = routePath === '' && prefix !== '' ? '/' : routePath
-  app.route({
-    ...rest,
-    method: 'GET',
-    url: path,
-    exposeHeadRoute: false,
-    websocket: websocket === undefined || websocket === false ? true : websocket,
-    handler: wsHandler
-  })
-}
-
-/** What Fastify runs after the hooks of the route: the end of the handshake. */
-function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
-  return function (request, reply) {
-    const upgrade = Upgrade.of(request.raw)
-    const accept = (protocol: string | undefined): void => {
-      if (reply.sent) return
-      if (route.server.isClosing) upgrade?.refuse(new ShuttingDownError(), COME_BACK)
-      else
-        upgrade?.accept(protocol, stream => openConnection(this, route, { stream, protocol, request, reply }))
-    }
-    const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
-    if (protocol instanceof Promise) protocol.then(accept, error => upgrade?.refuse(error))
-    else accept(protocol)
-  }
-}
-
-function isHandler(handler: unknown): handler is WebSocketHandler {
-  return typeof handler === 'function'
 }

@@ -18,9 +18,8 @@ export function chooseSubprotocol(
   const { handleProtocols } = server.options
   if (settings.selectSubprotocol !== undefined) {
     const choice = settings.selectSubprotocol(offers, request)
-    return choice instanceof Promise
-      ? choice.then(name => checkChoice(name, offers))
-      : checkChoice(choice, offers)
+    if (typeof choice !== 'object') return checkChoice(choice, offers)
+    return Promise.resolve(choice).then(name => checkChoice(name, offers))
   }
   if (handleProtocols !== undefined) return checkChoice(handleProtocols(new Set(offers), request.raw), offers)
   return undefined

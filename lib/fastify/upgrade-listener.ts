@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from 'node:http'
+import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { asksForWebSocket } from '../core/request.js'
@@ -79,8 +79,20 @@ export class UpgradeListener {
       serveOrdinarily(this.#server, request, socket, head)
       return
     }
+    if (socket.destroyed) return
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
     this.#pending.add(upgrade)
+    this.#begin(upgrade, socket)
+  }
+
+  /** Begins once the responses to requests before this one on the same socket are sent. */
+  #begin(upgrade: Upgrade, socket: Socket): void {
+    const earlier: unknown = Reflect.get(socket, '_httpMessage')
+    if (earlier instanceof ServerResponse) {
+      earlier.once('close', () => this.#begin(upgrade, socket))
+      return
+    }
+    if (socket.destroyed) return
     try {
       upgrade.begin()
       this.#dispatch(upgrade)

@@ -64,6 +64,7 @@ export class Upgrade implements Waiting {
     this.#socket = socket
     this.#head = head
     this.#onEnd = onEnd
+    socket.on('close', this.#listeners.close)
     upgrades.set(request, this)
   }
 
@@ -72,11 +73,10 @@ export class Upgrade implements Waiting {
     return upgrades.get(request)
   }
 
-  /** Connects the response with the socket. Throws when another response is still being sent on it. */
+  /** Connects the response with the socket. */
   begin(): void {
     this.response.assignSocket(this.#socket)
     this.response.once('finish', this.#onRefused)
-    this.#socket.on('close', this.#listeners.close)
     this.#socket.on('drain', this.#listeners.drain)
   }
 
