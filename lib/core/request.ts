@@ -98,7 +98,9 @@ function readOffers(fields: Fields): Handshake | Refusal {
   if (extensions === undefined) {
     return badRequest('INVALID_EXTENSIONS', 'Sec-WebSocket-Extensions does not follow its grammar.')
   }
-  return { key: fields['sec-websocket-key'][0], protocols, extensions, origin: fields.origin[0] }
+  // A repeated Origin is joined: no rule lets such a value in.
+  const origin = fields.origin.length === 0 ? undefined : fields.origin.join(', ')
+  return { key: fields['sec-websocket-key'][0], protocols, extensions, origin }
 }
 
 /** 4.1: one or more tokens, all different. */
