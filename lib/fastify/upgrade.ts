@@ -148,6 +148,8 @@ export class Upgrade implements Waiting {
   }
 
   #accept(protocol: string | undefined, headers: Headers, open: (stream: Socket) => void): void {
+    // The client left while the hooks were at work.
+    if (this.#socket.destroyed) return
     let head: Buffer
     try {
       head = acceptResponse({ key: this.handshake.key, protocol, headers })
