@@ -13,9 +13,16 @@ export interface ClientHandshake {
   readonly headers?: Headers | undefined
 }
 
-/** The head of a client's request, RFC 6455 section 4.1. Throws as `acceptResponse` does. */
+/** A target in origin-form: visible ASCII, so that it cannot end its line (RFC 9112 section 3.2.1). */
+const TARGET = /^\/[\x21-\x7e]*$/
+
+/**
+ * The head of a client's request, RFC 6455 section 4.1.
+ * @throws {TypeError} when the path or a header holds a character that may not be sent.
+ */
 export function handshakeRequest(handshake: ClientHandshake): Buffer {
   const { host, path = '/', key, protocols = [], headers = {} } = handshake
+  if (!TARGET.test(path)) throw new TypeError('The path of a handshake begins with "/" and is visible ASCII.')
   let head = `GET ${path} HTTP/1.1\r\n${headerField('Host', host)}`
   head += headerField('Upgrade', 'websocket') + headerField('Connection', 'Upgrade')
   head += headerField('Sec-WebSocket-Key', key) + headerField('Sec-WebSocket-Version', '13')

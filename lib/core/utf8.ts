@@ -39,8 +39,8 @@ export class Utf8Validator {
     return true
   }
 
+  /** Never ASCII: `push` steps only through what stands behind the last boundary. */
   #lead(byte: number): boolean {
-    if (byte < 0x80) return true
     if (byte < 0xc2 || byte > 0xf4) return false
     this.#needed = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3
     if (byte === 0xe0) this.#low = 0xa0

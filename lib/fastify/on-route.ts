@@ -2,7 +2,7 @@ import type { FastifyInstance, RouteHandlerMethod, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
 import { openConnection } from './connection.js'
-import { COME_BACK, InvalidRouteError, ShuttingDownError, toError } from './error.js'
+import { InvalidRouteError, toError } from './error.js'
 import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
@@ -37,7 +37,7 @@ function addWebSocketRoute(
   websocket: true | WebSocketRouteOptions,
   { defaults, server, listener }: Scope
 ): void {
-  if (typeof websocket !== 'object' && websocket !== true) {
+  if ((typeof websocket !== 'object' && websocket !== true) || websocket === null) {
     throw new InvalidRouteError(options.url, 'has an option "websocket" that is neither true nor an object')
   }
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
@@ -80,9 +80,9 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
     const upgrade = Upgrade.of(request.raw)
     const accept = (protocol: string | undefined): void => {
       if (reply.sent) return
-      if (route.server.isClosing) upgrade?.refuse(new ShuttingDownError(), COME_BACK)
-      else
-        upgrade?.accept(protocol, stream => openConnection(this, route, { stream, protocol, request, reply }))
+      upgrade?.accept(protocol, route.server, stream =>
+        openConnection(this, route, { stream, protocol, request, reply })
+      )
     }
     const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
     if (protocol instanceof Promise) protocol.then(accept, error => upgrade?.refuse(toError(error)))

@@ -1,4 +1,10 @@
-import { type IncomingMessage, type OutgoingHttpHeader, ServerResponse } from 'node:http'
+import {
+  type IncomingMessage,
+  type OutgoingHttpHeader,
+  ServerResponse,
+  validateHeaderName,
+  validateHeaderValue
+} from 'node:http'
 import type { Socket } from 'node:net'
 import type { Headers } from '../core/header-field.js'
 
@@ -10,6 +16,7 @@ export class UpgradeResponse extends ServerResponse {
   #accept: ((headers: Headers) => void) | undefined
   #headers: Headers | undefined
   #switched = false
+  #dropsInvalid = false
 
   constructor(request: IncomingMessage) {
     super(request)
@@ -28,6 +35,11 @@ export class UpgradeResponse extends ServerResponse {
     this.#headers = undefined
   }
 
+  /** A refusal because of an invalid header leaves it out, as the hooks of the reply set it anew. */
+  dropInvalidHeaders(): void {
+    this.#dropsInvalid = true
+  }
+
   get isAccepting(): boolean {
     return this.#accept !== undefined
   }
@@ -43,9 +55,13 @@ export class UpgradeResponse extends ServerResponse {
   override writeHead(statusCode: number, message: string, headers?: Record<string, OutgoingHttpHeader>): this
   override writeHead(statusCode: number, ...rest: never[]): this {
     if (this.headersSent) return this
-    if (this.#accept === undefined || statusCode !== 101) return super.writeHead(statusCode, ...rest)
-    this.#headers = Object.assign(this.getHeaders(), rest.at(-1))
-    return this
+    const headers: Record<string, OutgoingHttpHeader> | undefined = rest.at(-1)
+    if (this.#accept !== undefined && statusCode === 101) {
+      this.#headers = Object.assign(this.getHeaders(), headers)
+      return this
+    }
+    if (!this.#dropsInvalid || headers === undefined) return super.writeHead(statusCode, ...rest)
+    return super.writeHead(statusCode, validHeaders(headers))
   }
 
   override end(...rest: never[]): this {
@@ -68,5 +84,19 @@ export class UpgradeResponse extends ServerResponse {
         }
       })
     }
+  }
+}
+
+function validHeaders(headers: Record<string, OutgoingHttpHeader>): Record<string, OutgoingHttpHeader> {
+  return Object.fromEntries(Object.entries(headers).filter(isValid))
+}
+
+function isValid([name, value]: [string, unknown]): boolean {
+  try {
+    validateHeaderName(name)
+    for (const one of [value].flat()) validateHeaderValue(name, String(one))
+    return true
+  } catch {
+    return false
   }
 }

@@ -6,7 +6,7 @@ import type { Headers } from '../core/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
-import { HandshakeTimeoutError, InvalidHeaderError } from './error.js'
+import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from './error.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
 
@@ -30,7 +30,7 @@ export class Upgrade implements Waiting {
   readonly #socket: Socket
   readonly #head: Buffer
   readonly #onEnd: (upgrade: Upgrade) => void
-  readonly #listeners: Readonly<Record<'error' | 'close' | 'drain', () => void>>
+  readonly #listeners: Readonly<Record<'error' | 'close' | 'end' | 'timeout' | 'drain', () => void>>
   #deadline: Deadlines
   #reply: FastifyReply | undefined
 
@@ -48,7 +48,10 @@ export class Upgrade implements Waiting {
     this.#listeners = {
       error: () => {},
       close: () => this.#onClose(),
-      // Node's HTTP server, which has let go of the socket, did this for a response that waits.
+      // Node's HTTP server has let go of the socket, and with it of these: to it a client that ends its side before the
+      // answer has left, a socket without traffic for `connectionTimeout` is cut, and a response waits for `drain`.
+      end: () => this.#onClientEnd(),
+      timeout: () => this.abort(),
       drain: () => this.response.emit('drain')
     }
     // Both before anything else: a reset must not be an uncaught exception, and no handshake may last for ever.
@@ -65,6 +68,8 @@ export class Upgrade implements Waiting {
     this.#head = head
     this.#onEnd = onEnd
     socket.on('close', this.#listeners.close)
+    socket.on('end', this.#listeners.end)
+    socket.on('timeout', this.#listeners.timeout)
     upgrades.set(request, this)
   }
 
@@ -106,10 +111,19 @@ export class Upgrade implements Waiting {
 
   /**
    * Has the reply sent as a 101, through the hooks of a reply, and the protocol switched then. `open` gets the stream
-   * behind the 101; it is called in the async context of this call.
+   * behind the 101; it is called in the async context of this call. A server that closes meanwhile refuses.
    */
-  accept(protocol: string | undefined, open: (stream: Socket) => void): void {
-    const onAccept = (headers: Headers): void => this.#accept(protocol, headers, open)
+  accept(
+    protocol: string | undefined,
+    server: { readonly isClosing: boolean },
+    open: (stream: Socket) => void
+  ): void {
+    const onAccept = (headers: Headers): void => {
+      // The client left while the hooks were at work.
+      if (this.#socket.destroyed) return
+      if (server.isClosing) this.refuse(new ShuttingDownError(), COME_BACK)
+      else this.#accept(protocol, headers, open)
+    }
     this.response.accept(AsyncResource.bind(onAccept))
     this.#reply?.code(101).send()
   }
@@ -148,13 +162,11 @@ export class Upgrade implements Waiting {
   }
 
   #accept(protocol: string | undefined, headers: Headers, open: (stream: Socket) => void): void {
-    // The client left while the hooks were at work.
-    if (this.#socket.destroyed) return
     let head: Buffer
     try {
       head = acceptResponse({ key: this.handshake.key, protocol, headers })
     } catch (error) {
-      for (const name of Object.keys(headers)) this.#reply?.removeHeader(name)
+      this.response.dropInvalidHeaders()
       this.refuse(new InvalidHeaderError(String(error)))
       return
     }
@@ -180,6 +192,10 @@ export class Upgrade implements Waiting {
     this.setTimeout(LINGER)
     this.#socket.end()
     this.#socket.resume()
+  }
+
+  #onClientEnd(): void {
+    if (!this.response.headersSent) this.abort()
   }
 
   #onClose(): void {

@@ -3,6 +3,9 @@ export interface Waiting {
   onDeadline(): void
 }
 
+/** The longest delay that Node's timers know; they take a longer one for 1. */
+const MAX_DELAY = 2 ** 31 - 1
+
 /**
  * Deadlines that all lie the same time ahead. They expire in the order in which they were set, so one timer serves any
  * number of them: it waits for the first.
@@ -35,23 +38,31 @@ export class Deadlines {
     this.#timer = undefined
   }
 
-  /** The timer holds no process alive: what waits, a socket, does. */
+  /**
+   * The timer holds no process alive: what waits, a socket, does. When the process was busy past the deadline, what
+   * arrived meanwhile is read first, so that nobody is cut who did speak in time.
+   */
   #wait(milliseconds: number): NodeJS.Timeout {
-    return setTimeout(() => this.#expire(), milliseconds).unref()
+    const onTimeout = (): void => void setImmediate(() => this.#expire(timer))
+    const timer = setTimeout(onTimeout, Math.min(milliseconds, MAX_DELAY)).unref()
+    return timer
   }
 
-  #expire(): void {
-    this.#timer = undefined
+  #expire(timer: NodeJS.Timeout): void {
+    if (this.#timer !== timer) return
     const now = performance.now()
     for (const [waiting, due] of this.#due) {
       // Node's timers may fire up to a millisecond early.
       if (due > now + 1) {
+        // What was told may have set a deadline anew, and a timer with it.
+        clearTimeout(this.#timer)
         this.#timer = this.#wait(due - now)
         return
       }
       this.#due.delete(waiting)
       waiting.onDeadline()
     }
+    this.#timer = undefined
   }
 }
 

@@ -42,6 +42,7 @@ type Adapter = (...args: unknown[]) => void
 /** An emitter whatever its events are. */
 interface Emitter {
   readonly on: (...args: never[]) => unknown
+  readonly listeners: (...args: never[]) => unknown[]
   readonly removeListener: (...args: never[]) => unknown
 }
 
@@ -58,11 +59,15 @@ class EventListeners {
   /** Adding a listener again has no effect, as in a browser. */
   add(type: EventType, listener: AnyListener, once: boolean): void {
     const adapters = this.#adapters.get(type) ?? new Map<AnyListener, Adapter>()
-    if (adapters.has(listener)) return
-    const call = typeof listener === 'function' ? listener : listener.handleEvent.bind(listener)
+    const known = adapters.get(listener)
+    // `removeAllListeners` takes away what stands here.
+    if (known !== undefined && Reflect.apply(this.#emitter.listeners, this.#emitter, [type]).includes(known))
+      return
     const adapter: Adapter = (...args) => {
       if (once) this.remove(type, listener)
-      return Reflect.apply(call, this.#emitter, [eventOf(this.#emitter, type, args)])
+      const event = eventOf(this.#emitter, type, args)
+      if (typeof listener === 'function') return Reflect.apply(listener, this.#emitter, [event])
+      return Reflect.apply(listener.handleEvent, listener, [event])
     }
     this.#adapters.set(type, adapters.set(listener, adapter))
     Reflect.apply(this.#emitter.on, this.#emitter, [type, adapter])

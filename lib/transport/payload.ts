@@ -1,7 +1,21 @@
-import { InvalidDataError } from './error.js'
+import { isAnyArrayBuffer } from 'node:util/types'
+import { MAX_CONTROL_PAYLOAD } from '../core/close-code.js'
+import { InvalidDataError, PingTooLongError } from './error.js'
+import type { SendCallback } from './transport.js'
 
 /** What can be sent as a message: text, or bytes. */
 export type SendData = string | ArrayBufferView | ArrayBufferLike
+
+export interface SendOptions {
+  /** Whether the message is binary. Default: false for strings, true for everything else. */
+  readonly binary?: boolean | undefined
+  /** Whether this is the last fragment of the message. Default: true. */
+  readonly fin?: boolean | undefined
+  /** Taken from code written for `ws`, without effect: no compression is negotiated. */
+  readonly compress?: boolean | undefined
+  /** Taken from code written for `ws`, without effect: the role decides whether frames are masked. */
+  readonly mask?: boolean | undefined
+}
 
 /**
  * The bytes or the text of a message.
@@ -10,8 +24,33 @@ export type SendData = string | ArrayBufferView | ArrayBufferLike
 export function toPayload(data: SendData): string | Uint8Array {
   if (typeof data === 'string' || data instanceof Uint8Array) return data
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  if (data instanceof ArrayBuffer || data instanceof SharedArrayBuffer) return new Uint8Array(data)
+  if (isAnyArrayBuffer(data)) return new Uint8Array(data)
   throw new InvalidDataError(data === null ? 'null' : typeof data)
+}
+
+/** What `ping` and `pong` are called with: the callback may come first. */
+export type ControlArguments = readonly [
+  data?: SendData | SendCallback | undefined,
+  mask?: boolean | SendCallback | undefined,
+  callback?: SendCallback | undefined
+]
+
+/** What a control frame carries, and who is told when it was sent. */
+export interface Control {
+  readonly payload: string | Uint8Array
+  readonly callback: SendCallback | undefined
+}
+
+/**
+ * @throws {InvalidDataError} for data that is neither text nor bytes.
+ * @throws {PingTooLongError} for more than fits in a control frame.
+ */
+export function toControl([data, mask, last]: ControlArguments): Control {
+  const callback = [data, mask, last].find(argument => typeof argument === 'function')
+  const payload = toPayload(data === undefined || typeof data === 'function' ? '' : data)
+  const length = Buffer.byteLength(payload)
+  if (length > MAX_CONTROL_PAYLOAD) throw new PingTooLongError(length)
+  return { payload, callback }
 }
 
 /** A copy of `data` that owns its memory. */

@@ -19,7 +19,8 @@ export interface Sink {
 export class WebSocketStream extends Duplex implements Consumer {
   readonly #source: Source
   readonly #sink: Sink
-  #wantsMore = false
+  /** Read ahead although nobody reads this side: pings are answered then, and a close is seen. */
+  #wantsMore = true
   #closed = false
   #finish: ((error?: Error | null) => void) | undefined
 
@@ -50,7 +51,12 @@ export class WebSocketStream extends Duplex implements Consumer {
   }
 
   override _write(chunk: SendData, _encoding: BufferEncoding, callback: SendCallback): void {
-    this.#sink.send(chunk, callback)
+    try {
+      this.#sink.send(chunk, callback)
+    } catch (error) {
+      // Not thrown at who wrote, which may be a pipe that nobody stands behind.
+      callback(error as Error)
+    }
   }
 
   /** Finished when the closing handshake is. */

@@ -47,6 +47,7 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   #scheduled = false
   #peerEnded = false
   #ended = false
+  #awaitsEnd = false
   #closed = false
   /** Callbacks of what waits for the next flush, and of the writes under way. */
   #callbacks: SendCallback[] = []
@@ -61,6 +62,8 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#events = events
     this.#closeTimeout = options.closeTimeout
     this.connection.pause()
+    // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
+    stream.allowHalfOpen = true
     stream.pause()
     stream.on('data', (chunk: Buffer) => this.runInAsyncScope(this.#onData, this, chunk))
     stream.on('end', () => this.runInAsyncScope(this.#onPeerEnd, this))
@@ -68,6 +71,9 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     // A reset is no error of the application: `close` follows and is told as 1006.
     stream.on('error', () => {})
     this.#heartbeat = options.heartbeat === false ? undefined : new Heartbeat(this, options.heartbeat)
+    // The peer may have gone while the handshake was answered, and its events with it.
+    if (stream.readableEnded) process.nextTick(() => this.runInAsyncScope(this.#onPeerEnd, this))
+    if (stream.closed) process.nextTick(() => this.runInAsyncScope(this.#onClose, this))
   }
 
   /** Bytes that were sent and that the operating system has not taken. */
@@ -85,17 +91,19 @@ export class Transport extends AsyncResource implements Heart, Waiting {
    * peer.
    */
   setReading(reading: boolean): void {
-    if (this.#closed || this.isReading === reading) return
+    if (this.#stream.destroyed || this.isReading === reading) return
     this.isReading = reading
     if (reading) this.runInAsyncScope(this.#resume, this)
     else this.connection.pause()
   }
 
   #resume(): void {
-    if (this.#stream.isPaused()) this.#stream.resume()
     this.connection.resume()
+    // Who takes messages one by one is given all that waits before more is read.
+    if (!this.connection.isPaused && this.#stream.isPaused()) this.#stream.resume()
     if (this.#peerEnded) this.#onPeerEnd()
-    else this.#afterReceiving(this.connection.isOpen)
+    this.sent()
+    if (!this.connection.isOpen) this.#awaitEnd()
   }
 
   /** Has what was put into the connection written at the end of this tick, and `callback` called once it was. */
@@ -106,6 +114,11 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     if (dirty.push(this) === 1) process.nextTick(flushAll)
   }
 
+  /** Has `callback` called with an error, for what was not put into the connection. */
+  refuse(callback: SendCallback): void {
+    process.nextTick(() => this.runInAsyncScope(this.#settle, this, [callback], new NotOpenError()))
+  }
+
   /** Calls `onWritten` when the writes under way and the next are done. */
   notifyWritten(): void {
     this.#notifyWritten = true
@@ -113,13 +126,15 @@ export class Transport extends AsyncResource implements Heart, Waiting {
 
   /** Begins the closing handshake, if none is under way, and the wait for its end. */
   close(code?: number, reason?: string | Uint8Array): void {
+    if (this.#ended || this.#stream.destroyed || !this.connection.isOpen) return
     this.connection.close(code, reason)
     this.sent()
     this.#awaitEnd()
   }
 
-  /** Cuts the connection; what waits to be written is dropped. */
+  /** Cuts the connection; what waits to be written is dropped, and so is what waits to be read. */
   terminate(): void {
+    this.connection.pause()
     this.#stream.destroy()
   }
 
@@ -130,21 +145,18 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   }
 
   onSilence(): void {
-    this.#stream.destroy()
+    this.terminate()
   }
 
   onDeadline(): void {
-    this.#stream.destroy()
+    this.terminate()
   }
 
   /** Writes what waits. */
   flush(): void {
     this.#scheduled = false
     const buffers = this.connection.dataToSend()
-    if (this.#ended || this.#stream.destroyed) {
-      this.#settle(this.#callbacks.splice(0), new NotOpenError())
-      return
-    }
+    if (this.#ended || this.#stream.destroyed) return
     if (buffers.length > 0) this.#write(buffers)
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
     if (this.connection.closeExpected) this.#end()
@@ -152,10 +164,12 @@ export class Transport extends AsyncResource implements Heart, Waiting {
 
   #write(buffers: Buffer[]): void {
     const last = buffers.length - 1
+    // Behind a backlog every write is watched: `onWritten` may be asked for later.
+    const isWatched = this.#callbacks.length > 0 || this.#notifyWritten || this.#stream.writableLength > 0
     if (last > 0) this.#stream.cork()
     for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
-    if (this.#callbacks.length === 0 && !this.#notifyWritten) this.#stream.write(buffers[last])
-    else this.#stream.write(buffers[last], this.#onWritten())
+    if (isWatched) this.#stream.write(buffers[last], this.#onWritten())
+    else this.#stream.write(buffers[last])
     if (last > 0) this.#stream.uncork()
   }
 
@@ -188,16 +202,11 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   }
 
   #onData(chunk: Buffer): void {
-    const wasOpen = this.connection.isOpen
     this.isAlive = true
     this.connection.receiveData(chunk)
     if (this.connection.isPaused && !this.#ended) this.#stream.pause()
-    this.#afterReceiving(wasOpen)
-  }
-
-  #afterReceiving(wasOpen: boolean): void {
     this.flush()
-    if (wasOpen && !this.connection.isOpen) this.#awaitEnd()
+    if (!this.connection.isOpen) this.#awaitEnd()
   }
 
   /** The peer sends no more. What it sent may still wait in a paused connection. */
@@ -217,18 +226,23 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#stream.resume()
   }
 
+  /** From now on there is one deadline, and no more pings. */
   #awaitEnd(): void {
-    if (!this.#closed) deadlinesAfter(this.#closeTimeout).set(this)
+    if (this.#awaitsEnd) return
+    this.#awaitsEnd = true
+    this.#heartbeat?.stop()
+    deadlinesAfter(this.#closeTimeout).set(this)
   }
 
   #onClose(): void {
+    if (this.#closed) return
     this.#closed = true
     this.#heartbeat?.stop()
     deadlinesAfter(this.#closeTimeout).clear(this)
     const error = new NotOpenError()
-    this.#settle(this.#callbacks.splice(0), error)
     for (const callbacks of this.#writes) this.#settle(callbacks, error)
     this.#writes.clear()
+    this.#settle(this.#callbacks.splice(0), error)
     this.#events.onEnd()
   }
 }

@@ -1,14 +1,23 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
-import { MAX_CONTROL_PAYLOAD } from '../core/close-code.js'
 import type { ProtocolError } from '../core/violation.js'
 import type { Consumer, Source } from './consumer.js'
-import { AlreadyReadError, BufferOverflowError, NotOpenError, PingTooLongError } from './error.js'
+import { AlreadyReadError, BufferOverflowError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
-import { type SendData, toArrayBuffer, toPayload } from './payload.js'
+import {
+  type ControlArguments,
+  type SendData,
+  type SendOptions,
+  toArrayBuffer,
+  toControl,
+  toPayload
+} from './payload.js'
 import { WebSocketStream } from './stream.js'
 import { type SendCallback, Transport, type TransportEvents, type TransportOptions } from './transport.js'
+import { Waiters } from './waiters.js'
+
+export type { SendOptions } from './payload.js'
 
 export interface WebSocketOptions extends TransportOptions {
   /** The subprotocol in use; empty for none. */
@@ -19,17 +28,6 @@ export interface WebSocketOptions extends TransportOptions {
   readonly maxBufferedAmount: number
   /** Told what a listener threw or rejected with. */
   readonly onError: (error: unknown) => void
-}
-
-export interface SendOptions {
-  /** Whether the message is binary. Default: false for strings, true for everything else. */
-  readonly binary?: boolean | undefined
-  /** Whether this is the last fragment of the message. Default: true. */
-  readonly fin?: boolean | undefined
-  /** Taken from code written for `ws`, without effect: no compression is negotiated. */
-  readonly compress?: boolean | undefined
-  /** Taken from code written for `ws`, without effect: the role decides whether frames are masked. */
-  readonly mask?: boolean | undefined
 }
 
 /** The events of a WebSocket and their arguments. */
@@ -50,17 +48,15 @@ const OPEN = 1
 const CLOSING = 2
 const CLOSED = 3
 
-/** What `ping` and `pong` are called with: the callback may come first. */
-type ControlArguments = readonly [
-  data?: SendData | SendCallback | undefined,
-  mask?: boolean | SendCallback | undefined,
-  callback?: SendCallback | undefined
-]
-
-interface Waiter {
-  readonly resolve: () => void
-  readonly reject: (error: Error) => void
-}
+/** What adds listeners to an emitter and removes them. */
+const LISTENER_METHODS = [
+  'on',
+  'addListener',
+  'prependListener',
+  'off',
+  'removeListener',
+  'removeAllListeners'
+] as const
 
 /**
  * One end of a WebSocket connection. It has the methods, properties and events of `ws`, it is an async iterable of its
@@ -94,8 +90,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   #consumer: Consumer | undefined
   /** Whether to read although nobody takes the messages. */
   #readsAlways = false
-  #needsDrain = false
-  #waiters: Waiter[] = []
+  readonly #waiters = new Waiters()
 
   /** @internal */
   constructor(stream: Duplex, options: WebSocketOptions) {
@@ -145,7 +140,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   drained(): Promise<void> {
     if (this.#isClosed) return Promise.reject(new NotOpenError())
     if (this.#hasRoom()) return Promise.resolve()
-    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
+    return this.#waiters.wait()
   }
 
   /**
@@ -177,7 +172,6 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws {RangeError} for a longer reason.
    */
   close(code?: number, reason?: string | Uint8Array): void {
-    if (!this.#transport.isOpen) return
     this.#transport.close(code, reason)
     this.readAlways()
   }
@@ -190,7 +184,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** Stops reading: no message is told until `resume`, and TCP holds the peer back. */
   pause(): void {
     this.#isPaused = !this.#isClosed
-    this.#updateReading()
+    this.#updateSoon()
   }
 
   resume(): void {
@@ -204,9 +198,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    const iterator = new MessageIterator(this.#source())
-    this.#consume(iterator)
-    return iterator
+    return this.#consume(new MessageIterator(this.#source()))
   }
 
   /**
@@ -216,9 +208,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
-    const stream = new WebSocketStream(this.#source(), this, options)
-    this.#consume(stream)
-    return stream
+    this.#checkUnread()
+    return this.#consume(new WebSocketStream(this.#source(), this, options))
   }
 
   /**
@@ -230,11 +221,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     this.#updateSoon()
   }
 
-  #sendControl(kind: 'ping' | 'pong', [data, mask, last]: ControlArguments): void {
-    const callback = [data, mask, last].find(argument => typeof argument === 'function')
-    const payload = toPayload(data === undefined || typeof data === 'function' ? '' : data)
-    const length = Buffer.byteLength(payload)
-    if (length > MAX_CONTROL_PAYLOAD) throw new PingTooLongError(length)
+  #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
+    const { payload, callback } = toControl(args)
     if (!this.#transport.isOpen) {
       this.#refuse(callback)
       return
@@ -246,20 +234,20 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** A send that comes too late. The callback never runs before `send` has returned. */
   #refuse(callback: SendCallback | undefined): false {
-    if (callback !== undefined) this.#transport.sent(callback)
+    if (callback !== undefined) this.#transport.refuse(callback)
     return false
   }
 
   /** Whether more may be sent. A connection whose peer does not read at all is cut. */
   #hasRoom(): boolean {
     const waiting = this.bufferedAmount
-    if (waiting <= this.#options.highWaterMark) return true
-    if (waiting > this.#options.maxBufferedAmount) {
-      this.#tellError(new BufferOverflowError(this.#options.maxBufferedAmount))
+    const limit = this.#options.maxBufferedAmount
+    if (waiting > limit && this.#transport.isOpen) {
       this.terminate()
+      this.#transport.runInAsyncScope(this.#tellError, this, new BufferOverflowError(limit))
       return false
     }
-    this.#needsDrain = true
+    if (waiting <= this.#options.highWaterMark) return true
     this.#transport.notifyWritten()
     return false
   }
@@ -274,26 +262,37 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
   }
 
-  #consume(consumer: Consumer): void {
+  #checkUnread(): void {
     if (this.#consumer !== undefined) throw new AlreadyReadError()
+  }
+
+  #consume<Kind extends Consumer>(consumer: Kind): Kind {
+    this.#checkUnread()
     if (this.#isClosed) consumer.onEnd()
     else this.#consumer = consumer
+    this.#updateSoon()
+    return consumer
+  }
+
+  get #isWanted(): boolean {
+    if (this.#isPaused) return false
+    return this.#consumer?.wantsMore ?? (this.#readsAlways || this.listenerCount('message') > 0)
   }
 
   #updateReading(): void {
-    const wanted = this.#consumer?.wantsMore ?? (this.#readsAlways || this.listenerCount('message') > 0)
-    this.#transport.setReading(wanted && !this.#isPaused)
+    this.#transport.setReading(this.#isWanted)
   }
 
-  /** What waits already is not told before the caller has returned. */
+  /** Stops at once; but what waits already is not told before the caller has returned. */
   #updateSoon(): void {
-    process.nextTick(() => this.#updateReading())
+    if (this.#isWanted) process.nextTick(() => this.#updateReading())
+    else this.#transport.setReading(false)
   }
 
   #message(data: Buffer, isBinary: boolean): void {
     this.#consumer?.onMessage(data, isBinary)
     this.#tell('message', isBinary ? this.#binary(data) : data, isBinary)
-    if (this.#consumer !== undefined || !this.#readsAlways) this.#updateReading()
+    if (this.#consumer !== undefined) this.#updateReading()
   }
 
   #binary(data: Buffer): Buffer | ArrayBuffer | Buffer[] {
@@ -315,11 +314,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   #drain(): void {
-    if (!this.#needsDrain || !this.#hasRoom()) return
-    this.#needsDrain = false
-    const waiters = this.#waiters
-    this.#waiters = []
-    for (const { resolve } of waiters) resolve()
+    if (!this.#hasRoom()) return
+    this.#waiters.resolve()
     this.#tell('drain')
   }
 
@@ -327,8 +323,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     this.#isClosed = true
     this.#isPaused = false
     const { closeCode, closeReason } = this.#transport.connection
-    for (const { reject } of this.#waiters) reject(new NotOpenError())
-    this.#waiters = []
+    this.#waiters.reject(new NotOpenError())
     this.#consumer?.onEnd()
     this.#consumer = undefined
     this.#tell('close', closeCode, closeReason)
@@ -348,6 +343,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
     onPing(data: Buffer): void {
       this.#socket.#tell('ping', data)
+      // The answers to pings count too.
+      this.#socket.#hasRoom()
     }
 
     onPong(data: Buffer): void {
@@ -375,15 +372,15 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   static {
     Object.assign(WebSocket.prototype, { CONNECTING, OPEN, CLOSING, CLOSED })
-    // A new `message` listener is a consumer; `once` and `prependOnceListener` come through these three.
-    for (const method of ['on', 'addListener', 'prependListener'] as const) {
-      const add = EventEmitter.prototype[method]
+    // A `message` listener is a consumer; `once` and `prependOnceListener` come through these too.
+    for (const method of LISTENER_METHODS) {
+      const inherited: unknown = EventEmitter.prototype[method]
       Object.defineProperty(WebSocket.prototype, method, {
         configurable: true,
         writable: true,
-        value(this: WebSocket, event: string | symbol, listener: (...args: unknown[]) => void) {
-          Reflect.apply(add, this, [event, listener])
-          if (event === 'message') this.#updateSoon()
+        value(this: WebSocket, ...args: unknown[]) {
+          Reflect.apply(inherited as () => void, this, args)
+          this.#updateSoon()
           return this
         }
       })

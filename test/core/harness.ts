@@ -159,3 +159,27 @@ function isSubsequence(part: readonly string[], whole: readonly string[]): boole
   }
   return true
 }
+
+/** How a connection fails. */
+export interface Failure {
+  /** What was told before. */
+  events?: readonly string[]
+  /** What was sent before. */
+  sent?: readonly string[]
+  /** Code, close code and reason of the violation. */
+  violation: readonly [code: string, closeCode: number, reason: string]
+  /** With how many bytes the failure shows; with the last one when not given. */
+  at?: number
+}
+
+/** Receives bytes that break a rule, and a good message behind them that must not be told any more. */
+export function refuse(t: Test, role: Role, wire: Uint8Array, failure: Failure, options?: Options): void {
+  const { events = [], sent = [], violation, at = wire.length } = failure
+  const [code, closeCode, reason] = violation
+  const expected = {
+    events: [...events, `fail ${code} ${closeCode}`],
+    sent: [...sent, closeFrame(role, closeCode, reason)]
+  }
+  replay(t, role, bytes(wire, new Peer(role).frame(1, 'too late')), expected, options)
+  t.equal(failedAfter(role, wire, options), at, 'refused at the byte that shows it')
+}

@@ -1,0 +1,28 @@
+interface Waiter {
+  readonly resolve: () => void
+  readonly reject: (error: Error) => void
+}
+
+/** Those who wait for the same thing to happen. */
+export class Waiters {
+  #waiting: Waiter[] = []
+
+  /** Settles when `resolve` or `reject` is called next. */
+  wait(): Promise<void> {
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }))
+  }
+
+  resolve(): void {
+    for (const { resolve } of this.#take()) resolve()
+  }
+
+  reject(error: Error): void {
+    for (const { reject } of this.#take()) reject(error)
+  }
+
+  #take(): Waiter[] {
+    const waiting = this.#waiting
+    this.#waiting = []
+    return waiting
+  }
+}

@@ -1,0 +1,201 @@
+import t from 'tap'
+import { asksForWebSocket, checkRequest, type RequestHead } from '../../lib/core/request.js'
+
+/** The key of RFC 6455 section 1.2. */
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
+
+const GOOD = {
+  Host: 'server.example.com',
+  Upgrade: 'websocket',
+  Connection: 'Upgrade',
+  'Sec-WebSocket-Key': KEY,
+  'Sec-WebSocket-Version': '13'
+}
+
+type Fields = Readonly<Record<string, string | readonly string[] | undefined>>
+
+/** A good request but for `fields`, where several values are several lines and `undefined` is none. */
+function request(fields: Fields = {}, head: Partial<RequestHead> = {}): RequestHead {
+  const rawHeaders: string[] = []
+  for (const [name, value] of Object.entries({ ...GOOD, ...fields })) {
+    if (value === undefined) continue
+    for (const one of typeof value === 'string' ? [value] : value) rawHeaders.push(name, one)
+  }
+  const headers = { upgrade: 'websocket' }
+  return {
+    method: 'GET',
+    url: '/chat',
+    httpVersionMajor: 1,
+    httpVersionMinor: 1,
+    headers,
+    rawHeaders,
+    ...head
+  }
+}
+
+t.test('RFC 6455 section 4.2.1: a request asks for WebSocket when Upgrade names it', t => {
+  for (const upgrade of ['websocket', 'WebSocket', 'WEBSOCKET', 'h2c, websocket', ' websocket ,']) {
+    t.ok(asksForWebSocket(request({}, { headers: { upgrade } })), upgrade)
+  }
+  for (const upgrade of [undefined, '', 'h2c', 'websockets', 'web socket', 'websocket/13', 'h2c websocket']) {
+    t.notOk(asksForWebSocket(request({}, { headers: { upgrade } })), String(upgrade))
+  }
+  t.end()
+})
+
+t.test('RFC 9110 section 7.8: Upgrade means nothing in HTTP/1.0', t => {
+  for (const [major, minor, asks] of [
+    [1, 1, true],
+    [1, 2, true],
+    [1, 0, false],
+    [0, 9, false],
+    [2, 0, false],
+    [2, 1, false]
+  ] as const) {
+    t.equal(asksForWebSocket(request({}, { httpVersionMajor: major, httpVersionMinor: minor })), asks)
+  }
+  t.end()
+})
+
+t.test('RFC 6455 section 4.2.1: a good request', t => {
+  t.strictSame(checkRequest(request()), { key: KEY, protocols: [], extensions: [], origin: undefined })
+  t.strictSame(
+    checkRequest(
+      request({
+        Connection: ['keep-alive', 'x, upgrade'],
+        Origin: 'http://example.com',
+        'Sec-WebSocket-Protocol': ['chat, superchat', 'CHAT'],
+        'Sec-WebSocket-Extensions': ['foo; a="1"', 'bar']
+      })
+    ),
+    {
+      key: KEY,
+      protocols: ['chat', 'superchat', 'CHAT'],
+      extensions: [
+        { name: 'foo', parameters: [['a', '1']] },
+        { name: 'bar', parameters: [] }
+      ],
+      origin: 'http://example.com'
+    }
+  )
+  t.end()
+})
+
+t.test('RFC 6455 section 4.2.1: the names of fields are read in any case, others do not matter', t => {
+  const { rawHeaders } = request({ Origin: 'null', Cookie: 'a', __proto__: 'b', constructor: 'c', '': 'd' })
+  for (const spell of ['toLowerCase', 'toUpperCase'] as const) {
+    const spelled = rawHeaders.map((text, i) => (i % 2 === 0 ? text[spell]() : text))
+    t.match(checkRequest(request({}, { rawHeaders: spelled })), { key: KEY, origin: 'null' })
+  }
+  t.match(
+    checkRequest(request({}, { rawHeaders: [...rawHeaders, 'origin'] })),
+    { origin: 'null' },
+    'no value'
+  )
+  t.end()
+})
+
+t.test('RFC 6454 section 7.3: a repeated Origin is no origin that a rule could name', t => {
+  const fields = { Origin: ['http://good.example', 'http://evil.example'] }
+  t.match(checkRequest(request(fields)), { origin: 'http://good.example, http://evil.example' })
+  t.match(checkRequest(request({ Origin: '' })), { origin: '' })
+  t.end()
+})
+
+t.test('RFC 6455 section 4.2.1: any path and query, without the rest of a URL', t => {
+  for (const url of ['/', '/chat?a=b', '//a/b', '/a%23', '/?http://x', '/ä']) {
+    t.match(checkRequest(request({}, { url })), { key: KEY }, url)
+  }
+  for (const url of [undefined, '', '*', 'chat', 'http://server.example.com/chat', 'a:80', '/a#b', '/#']) {
+    t.match(
+      checkRequest(request({}, { url })),
+      { status: 400, code: 'FST_UPGRADE_INVALID_TARGET' },
+      String(url)
+    )
+  }
+  t.end()
+})
+
+const REFUSED: [what: string, fields: Fields, status: number, code: string][] = [
+  ['no Host', { Host: undefined }, 400, 'INVALID_HOST'],
+  ['an empty Host', { Host: '' }, 400, 'INVALID_HOST'],
+  ['two Hosts', { Host: ['a', 'a'] }, 400, 'INVALID_HOST'],
+  ['no Connection', { Connection: undefined }, 400, 'INVALID_CONNECTION'],
+  ['another Connection', { Connection: 'keep-alive' }, 400, 'INVALID_CONNECTION'],
+  ['a malformed Connection', { Connection: 'upgrade, a b' }, 400, 'INVALID_CONNECTION'],
+  ['no version', { 'Sec-WebSocket-Version': undefined }, 426, 'UNSUPPORTED_VERSION'],
+  ['an empty version', { 'Sec-WebSocket-Version': '' }, 426, 'UNSUPPORTED_VERSION'],
+  ['version 8', { 'Sec-WebSocket-Version': '8' }, 426, 'UNSUPPORTED_VERSION'],
+  ['version 013', { 'Sec-WebSocket-Version': '013' }, 426, 'UNSUPPORTED_VERSION'],
+  ['version 13.0', { 'Sec-WebSocket-Version': '13.0' }, 426, 'UNSUPPORTED_VERSION'],
+  ['two versions in one field', { 'Sec-WebSocket-Version': '13, 8' }, 426, 'UNSUPPORTED_VERSION'],
+  ['a repeated version', { 'Sec-WebSocket-Version': ['13', '13'] }, 400, 'REPEATED_VERSION'],
+  ['no key', { 'Sec-WebSocket-Key': undefined }, 400, 'INVALID_KEY'],
+  ['an empty key', { 'Sec-WebSocket-Key': '' }, 400, 'INVALID_KEY'],
+  ['a repeated key', { 'Sec-WebSocket-Key': [KEY, KEY] }, 400, 'INVALID_KEY'],
+  ['two keys in one field', { 'Sec-WebSocket-Key': `${KEY}, ${KEY}` }, 400, 'INVALID_KEY'],
+  ['a key of 15 bytes', { 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAA' }, 400, 'INVALID_KEY'],
+  ['a key that is not canonical', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZR==' }, 400, 'INVALID_KEY'],
+  ['an empty offer of subprotocols', { 'Sec-WebSocket-Protocol': '' }, 400, 'INVALID_SUBPROTOCOL'],
+  ['an offer of commas', { 'Sec-WebSocket-Protocol': ', ,' }, 400, 'INVALID_SUBPROTOCOL'],
+  ['a subprotocol that is no token', { 'Sec-WebSocket-Protocol': 'a, b c' }, 400, 'INVALID_SUBPROTOCOL'],
+  ['a quoted subprotocol', { 'Sec-WebSocket-Protocol': '"a"' }, 400, 'INVALID_SUBPROTOCOL'],
+  ['a repeated subprotocol', { 'Sec-WebSocket-Protocol': 'a, b, a' }, 400, 'INVALID_SUBPROTOCOL'],
+  [
+    'a subprotocol repeated in another field',
+    { 'Sec-WebSocket-Protocol': ['a', 'a'] },
+    400,
+    'INVALID_SUBPROTOCOL'
+  ],
+  ['an empty offer of extensions', { 'Sec-WebSocket-Extensions': '' }, 400, 'INVALID_EXTENSIONS'],
+  ['a malformed extension', { 'Sec-WebSocket-Extensions': 'foo;a="b' }, 400, 'INVALID_EXTENSIONS'],
+  ['an extension broken off', { 'Sec-WebSocket-Extensions': ['foo', 'bar;'] }, 400, 'INVALID_EXTENSIONS']
+]
+
+for (const [what, fields, status, code] of REFUSED) {
+  t.test(`RFC 6455 section 4.2.1: a request with ${what} gets ${status}`, t => {
+    const refusal = checkRequest(request(fields))
+    t.match(refusal, { status, code: `FST_UPGRADE_${code}`, message: /^[A-Z].*\.$/ })
+    const headers = status === 426 ? { upgrade: 'websocket', 'sec-websocket-version': '13' } : {}
+    t.strictSame('headers' in refusal && refusal.headers, headers)
+    t.end()
+  })
+}
+
+t.test('RFC 6455 section 4.2.1: a method other than GET gets 405', t => {
+  for (const method of ['POST', 'HEAD', 'OPTIONS', 'get', undefined]) {
+    t.match(
+      checkRequest(request({ Host: undefined }, { method })),
+      { status: 405, code: 'FST_UPGRADE_METHOD_NOT_ALLOWED', headers: { allow: 'GET' } },
+      String(method)
+    )
+  }
+  t.end()
+})
+
+t.test('RFC 6455 section 4.4: a wrong version is told before a wrong key', t => {
+  const fields = { 'Sec-WebSocket-Version': '7', 'Sec-WebSocket-Key': 'x', 'Sec-WebSocket-Protocol': '"' }
+  t.match(checkRequest(request(fields)), { status: 426 })
+  t.end()
+})
+
+t.test('a request without any field, as Node leaves it past its limit of headers, is refused', t => {
+  t.match(checkRequest(request({}, { rawHeaders: [] })), { status: 400, code: 'FST_UPGRADE_INVALID_HOST' })
+  t.end()
+})
+
+t.test('long hostile fields are read in one pass', t => {
+  const size = 65_536
+  for (const hostile of [' ', ',', '"', 'a ', 'a,', ';', 'a;b="', '\\']) {
+    const value = hostile.repeat(Math.floor(size / hostile.length))
+    t.match(checkRequest(request({ Connection: value })), { code: 'FST_UPGRADE_INVALID_CONNECTION' })
+    t.match(checkRequest(request({ 'Sec-WebSocket-Version': value })), { status: 426 })
+    t.match(checkRequest(request({ 'Sec-WebSocket-Key': value })), { code: 'FST_UPGRADE_INVALID_KEY' })
+    t.match(checkRequest(request({ 'Sec-WebSocket-Protocol': value })), {
+      code: 'FST_UPGRADE_INVALID_SUBPROTOCOL'
+    })
+  }
+  const many = Array.from({ length: 10_000 }, (_, i) => `p${i}`)
+  t.match(checkRequest(request({ 'Sec-WebSocket-Protocol': many })), { protocols: many })
+  t.end()
+})

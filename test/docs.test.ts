@@ -1,0 +1,77 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import * as violations from '../lib/core/violation.js'
+import * as fastifyErrors from '../lib/fastify/error.js'
+import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import * as transportErrors from '../lib/transport/error.js'
+
+const root = join(import.meta.dirname, '..')
+const read = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8')
+
+/** The codes that the source makes: of error classes and violations by asking them, of refusals by reading them. */
+function codesInSource(): string[] {
+  const codes = new Set<string>()
+  for (const [name, one] of Object.entries({ ...fastifyErrors, ...transportErrors })) {
+    if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue
+    const error: unknown = Reflect.construct(one, ['', '', ''])
+    if (error instanceof Error && 'code' in error) codes.add(String(error.code))
+  }
+  for (const one of Object.values(violations)) if ('code' in one) codes.add(String(one.code))
+  for (const [, code] of read('lib/core/request.ts').matchAll(
+    /(?:badRequest|refusal\(\d+, )\(?'([A-Z_]+)'/g
+  )) {
+    codes.add(`FST_UPGRADE_${code}`)
+  }
+  for (const [code] of read('lib/fastify/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g)) codes.add(code)
+  return [...codes].sort()
+}
+
+t.test('docs/errors.md lists the codes of the source, each once and no others', async t => {
+  const documented = Array.from(
+    read('docs/errors.md').matchAll(/^\| `(FST_UPGRADE_[A-Z0-9_]+)`/gm),
+    ([, code]) => code
+  )
+  t.equal(new Set(documented).size, documented.length)
+  t.strictSame([...documented].sort(), codesInSource())
+})
+
+t.test('the table of options in the README gives the defaults of the source', async t => {
+  const settings = readPluginOptions({})
+  const { code, timeout } = readShutdown({})
+  const rows = new Map(
+    Array.from(read('README.md').matchAll(/^\| `(\w+)` \| (.+?) \|/gm), ([, name, value]) => [name, value])
+  )
+  for (const name of [
+    'maxPayload',
+    'handshakeTimeout',
+    'closeTimeout',
+    'highWaterMark',
+    'maxBufferedAmount'
+  ] as const) {
+    t.equal(rows.get(name), String(settings[name]), name)
+  }
+  t.equal(rows.get('origin'), `\`'${String(settings.origin)}'\``)
+  const heartbeat = settings.heartbeat || { interval: 0, timeout: 0 }
+  t.equal(
+    rows.get('heartbeat'),
+    `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
+    'heartbeat'
+  )
+  t.equal(rows.get('shutdown'), `\`{ code: ${code}, reason: '', timeout: ${timeout} }\``, 'shutdown')
+})
+
+t.test('links in the documents lead to files', async t => {
+  for (const file of [
+    'README.md',
+    'SECURITY.md',
+    'CHANGELOG.md',
+    'docs/api.md',
+    'docs/errors.md',
+    'docs/handshake.md'
+  ]) {
+    for (const [, target] of read(file).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)) {
+      t.doesNotThrow(() => read(file, '..', target), `${file}: ${target}`)
+    }
+  }
+})

@@ -1,0 +1,375 @@
+import { EventEmitter, once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { Writable } from 'node:stream'
+import { type ConnectionOptions, connect as connectTls } from 'node:tls'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import type { Test } from 'tap'
+import { WebSocket } from 'ws'
+import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
+import { bytes, decode, frame, type WireFrame } from '../core/wire.js'
+import { ms, withDeadline } from './timeout.js'
+
+export type LogLine = Readonly<Record<string, unknown>> & { readonly level: number; readonly msg: string }
+
+/** Pino's levels. */
+export const DEBUG = 20
+export const INFO = 30
+export const ERROR = 50
+
+/** What an application logs. */
+export class Log extends EventEmitter {
+  readonly lines: LogLine[] = []
+  readonly stream: Writable = new Writable({
+    write: (chunk, _encoding, done) => {
+      this.lines.push(JSON.parse(String(chunk)))
+      this.emit('line')
+      done()
+    }
+  })
+
+  with(msg: string): LogLine[] {
+    return this.lines.filter(line => line.msg === msg)
+  }
+
+  at(level: number): LogLine[] {
+    return this.lines.filter(line => line.level === level)
+  }
+
+  /** Resolves once a line with the message is there. */
+  async until(msg: string): Promise<LogLine> {
+    const wait = async (): Promise<LogLine> => {
+      for (;;) {
+        const [line] = this.with(msg)
+        if (line !== undefined) return line
+        await once(this, 'line')
+      }
+    }
+    return withDeadline(wait(), 10_000, `log line "${msg}"`)
+  }
+}
+
+export interface App {
+  readonly app: FastifyInstance
+  readonly log: Log
+}
+
+/** An application with the plugin, closed at the end of the test. */
+export async function makeApp(
+  t: Test,
+  options: FastifyUpgradeOptions = {},
+  server: FastifyServerOptions = {}
+): Promise<App> {
+  const { app, log } = bareApp(t, server)
+  await app.register(upgrade, options)
+  return { app, log }
+}
+
+/** The same without the plugin. */
+export function bareApp(t: Test, server: FastifyServerOptions = {}): App {
+  const log = new Log()
+  const app: FastifyInstance = Fastify({ logger: { level: 'debug', stream: log.stream }, ...server })
+  t.teardown(() => app.close())
+  return { app, log }
+}
+
+/** Listens on a free port and tells it. */
+export async function listen(app: FastifyInstance, host = '127.0.0.1'): Promise<number> {
+  await app.listen({ port: 0, host })
+  return portOf(app)
+}
+
+export function portOf(app: FastifyInstance): number {
+  const address = app.server.address()
+  if (address === null || typeof address === 'string') throw new Error('the server does not listen on a port')
+  return address.port
+}
+
+/** What `ws` may be told. */
+export interface OpenOptions {
+  readonly protocols?: string[]
+  readonly headers?: Readonly<Record<string, string>>
+  readonly origin?: string
+  readonly host?: string
+}
+
+/** A client of `ws`, once its connection is open. */
+export async function open(t: Test, port: number, path: string, options: OpenOptions = {}): Promise<Client> {
+  const client = new Client(t, port, path, options)
+  await client.opened()
+  return client
+}
+
+/** A client of `ws` that keeps what it gets. */
+export class Client extends EventEmitter {
+  readonly socket: WebSocket
+  readonly messages: string[] = []
+  /** The headers of the 101. */
+  headers: Readonly<Record<string, string | string[] | undefined>> = {}
+  #closing: string | undefined
+
+  constructor(t: Test, port: number, path: string, { protocols, headers, ...options }: OpenOptions = {}) {
+    super()
+    const { host = '127.0.0.1', ...rest } = options
+    const url = `ws://${host}:${port}${path}`
+    this.socket = new WebSocket(url, protocols ?? [], { ...rest, headers: { ...headers } })
+    this.socket.on('upgrade', response => {
+      this.headers = response.headers
+    })
+    this.socket.on('message', data => {
+      this.messages.push(String(data))
+      this.emit('news')
+    })
+    this.socket.on('close', (code, reason) => {
+      this.#closing = `${code} ${reason}`.trimEnd()
+      this.emit('news')
+    })
+    this.socket.on('error', () => {})
+    t.teardown(() => this.socket.terminate())
+  }
+
+  async opened(): Promise<void> {
+    await withDeadline(once(this.socket, 'open'), 10_000, 'open')
+  }
+
+  async #until<Value>(value: () => Value | undefined, what: string): Promise<Value> {
+    const wait = async (): Promise<Value> => {
+      for (;;) {
+        const found = value()
+        if (found !== undefined) return found
+        await once(this, 'news')
+      }
+    }
+    return withDeadline(wait(), 10_000, what)
+  }
+
+  /** Takes the next message. */
+  async next(): Promise<string> {
+    return this.#until(() => this.messages.shift(), 'message')
+  }
+
+  /** Code and reason, once the connection is closed. */
+  async closed(): Promise<string> {
+    return this.#until(() => this.#closing, 'close')
+  }
+}
+
+/** A response as it came over the wire. */
+export interface RawResponse {
+  readonly status: number
+  /** By name in lower case; several values of a name in order. */
+  readonly headers: ReadonlyMap<string, readonly string[]>
+  readonly head: string
+  readonly body: string
+}
+
+/** The value of a header that occurs once. */
+export function headerOf(response: RawResponse, name: string): string | undefined {
+  const values = response.headers.get(name) ?? []
+  if (values.length > 1) throw new Error(`${name} occurs ${values.length} times`)
+  return values[0]
+}
+
+/** The `code` of an error in JSON. */
+export function codeOf({ body }: RawResponse): unknown {
+  return JSON.parse(body).code
+}
+
+export const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
+export const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='
+
+/** The head of a handshake, RFC 6455 section 1.2; a field that is set to undefined is left out. */
+export function handshake(path: string, fields: Readonly<Record<string, string | undefined>> = {}): string {
+  const all: Readonly<Record<string, string | undefined>> = {
+    Host: 'localhost',
+    Upgrade: 'websocket',
+    Connection: 'Upgrade',
+    'Sec-WebSocket-Key': KEY,
+    'Sec-WebSocket-Version': '13',
+    ...fields
+  }
+  let head = `GET ${path} HTTP/1.1\r\n`
+  for (const [name, value] of Object.entries(all)) if (value !== undefined) head += `${name}: ${value}\r\n`
+  return `${head}\r\n`
+}
+
+/** A client that speaks and reads bytes. It does nothing by itself, not even end its side. */
+export class RawClient extends EventEmitter {
+  readonly socket: Socket
+  /** What has come and was not taken. */
+  data: Buffer = Buffer.alloc(0)
+  ended = false
+  closed = false
+
+  constructor(t: Test, socket: Socket) {
+    super()
+    this.socket = socket
+    socket.on('data', (chunk: Buffer) => {
+      this.data = bytes(this.data, chunk)
+      this.emit('news')
+    })
+    socket.on('end', () => {
+      this.ended = true
+      this.emit('news')
+    })
+    socket.on('close', () => {
+      this.closed = true
+      this.emit('news')
+    })
+    socket.on('error', () => {})
+    t.teardown(() => socket.destroy())
+  }
+
+  write(...parts: readonly (string | Uint8Array)[]): void {
+    this.socket.write(bytes(...parts))
+  }
+
+  async until(condition: () => boolean, what: string): Promise<void> {
+    const wait = async (): Promise<void> => {
+      while (!condition()) {
+        if (this.closed) throw new Error(`closed before: ${what}; got ${JSON.stringify(String(this.data))}`)
+        await once(this, 'news')
+      }
+    }
+    await withDeadline(wait(), 10_000, what)
+  }
+
+  /** Takes a response: its head, and its body as `Content-Length` says. */
+  async response(): Promise<RawResponse> {
+    await this.until(() => this.data.includes('\r\n\r\n'), 'head of a response')
+    const end = this.data.indexOf('\r\n\r\n')
+    const head = this.data.toString('latin1', 0, end)
+    this.data = this.data.subarray(end + 4)
+    const [statusLine = '', ...lines] = head.split('\r\n')
+    const headers = new Map<string, string[]>()
+    for (const line of lines) {
+      const colon = line.indexOf(':')
+      const name = line.slice(0, colon).toLowerCase()
+      headers.set(name, [...(headers.get(name) ?? []), line.slice(colon + 1).trim()])
+    }
+    const length = Number(headers.get('content-length')?.[0] ?? 0)
+    await this.until(() => this.data.length >= length, 'body of a response')
+    const body = this.data.toString('utf8', 0, length)
+    this.data = this.data.subarray(length)
+    return { status: Number(statusLine.split(' ')[1]), headers, head, body }
+  }
+
+  /** Takes the next frame, which has to be a short one. */
+  async frame(): Promise<WireFrame> {
+    const size = (): number => (this.data.length < 2 ? Infinity : 2 + (this.data.readUInt8(1) % 128))
+    await this.until(() => this.data.length >= size(), 'frame')
+    const at = size()
+    const [first] = decode(this.data.subarray(0, at))
+    this.data = this.data.subarray(at)
+    if (first === undefined) throw new Error('no frame')
+    return first
+  }
+
+  /** The server has ended its side. */
+  async end(): Promise<void> {
+    await this.until(() => this.ended, 'end')
+  }
+
+  /** The connection is gone. */
+  async gone(): Promise<void> {
+    const wait = async (): Promise<void> => {
+      while (!this.closed) await once(this, 'news')
+    }
+    await withDeadline(wait(), 10_000, 'cut')
+  }
+}
+
+/** A connection that was just made, over TLS when that is asked for. */
+export async function connectRaw(
+  t: Test,
+  port: number,
+  { host = '127.0.0.1', tls }: { readonly host?: string; readonly tls?: ConnectionOptions } = {}
+): Promise<RawClient> {
+  const target = { port, host, allowHalfOpen: true, noDelay: true }
+  const socket =
+    tls === undefined ? connect(target) : connectTls({ ...target, rejectUnauthorized: false, ...tls })
+  const client = new RawClient(t, socket)
+  await withDeadline(once(socket, tls === undefined ? 'connect' : 'secureConnect'), 5_000, 'connect')
+  return client
+}
+
+/** What a handshake gets. */
+export async function shake(
+  t: Test,
+  port: number,
+  path: string,
+  fields?: Readonly<Record<string, string | undefined>>
+): Promise<RawResponse> {
+  const client = await connectRaw(t, port)
+  client.write(handshake(path, fields))
+  const response = await client.response()
+  client.socket.end()
+  return response
+}
+
+/** What an ordinary request gets, on a connection of its own. */
+export async function request(t: Test, port: number, method: string, path: string): Promise<RawResponse> {
+  const client = await connectRaw(t, port)
+  client.write(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
+  const response = method === 'HEAD' ? await headOnly(client) : await client.response()
+  client.socket.end()
+  return response
+}
+
+async function headOnly(client: RawClient): Promise<RawResponse> {
+  await client.end()
+  const end = client.data.indexOf('\r\n\r\n')
+  const body = client.data.toString('utf8', end + 4)
+  client.data = bytes(client.data.subarray(0, end), '\r\nContent-Length: 0\r\n\r\n')
+  const { status, headers, head } = await client.response()
+  return { status, headers, head, body }
+}
+
+/** Text and a Close, masked as those of a client. */
+export const text = (data: string): Buffer => frame(1, data)
+export const close = (code: number): Buffer => frame(8, bytes(code >> 8, code & 255))
+
+/** Something that happens once, and what came with it. */
+export class Signal<Value = void> {
+  readonly promise: Promise<Value>
+  #resolve: (value: Value) => void = () => {}
+
+  constructor() {
+    this.promise = new Promise(resolve => {
+      this.#resolve = resolve
+    })
+  }
+
+  fire(value: Value): void {
+    this.#resolve(value)
+  }
+
+  /** What it came with, within the deadline. */
+  async wait(what: string): Promise<Value> {
+    return withDeadline(this.promise, 10_000, what)
+  }
+}
+
+/** What reaches the process past all of us while a test runs. */
+export function watchProcess(t: Test): unknown[] {
+  const uncaught: unknown[] = []
+  const onError = (error: unknown): void => void uncaught.push(error)
+  process.on('uncaughtException', onError)
+  process.on('unhandledRejection', onError)
+  t.teardown(() => {
+    process.off('uncaughtException', onError)
+    process.off('unhandledRejection', onError)
+  })
+  return uncaught
+}
+
+/** Long enough for what has been triggered to have happened: two full round trips of the event loop. */
+export const tick = (): Promise<void> => new Promise(resolve => setImmediate(() => setImmediate(resolve)))
+
+/** How long something takes, in milliseconds. */
+export async function duration(work: Promise<unknown>): Promise<number> {
+  const start = performance.now()
+  await withDeadline(work, 20_000, 'the work that is timed')
+  return performance.now() - start
+}
+
+export { ms, withDeadline }

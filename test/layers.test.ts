@@ -1,0 +1,271 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { posix } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import ts from 'typescript'
+
+/** Which layer may import which, besides itself. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  core: [],
+  transport: ['core'],
+  pubsub: ['core'],
+  fastify: ['transport', 'pubsub', 'core', 'types'],
+  testing: ['transport', 'core'],
+  compat: ['transport', 'core'],
+  index: ['core', 'transport', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
+  // The augmentation of Fastify names the plugin's own classes.
+  types: ['fastify', 'transport', 'core']
+}
+
+/** All that the core takes from outside. */
+const CORE_IMPORTS = ['node:buffer isUtf8', 'node:crypto createHash']
+
+const MAX_LINES = 400
+
+interface Import {
+  readonly specifier: string
+  /** The names that are taken; `*` for the module as a whole. */
+  readonly names: readonly string[]
+  readonly typeOnly: boolean
+}
+
+type Files = ReadonlyMap<string, string>
+
+function layerOf(path: string): string | undefined {
+  if (path === 'lib/index.ts') return 'index'
+  if (path.startsWith('types/')) return 'types'
+  return /^lib\/([^/]+)\//.exec(path)?.[1]
+}
+
+/** Every import of a module in whatever form: import, re-export, `import()` as value or type, `require`. */
+function importsOf(path: string, source: string): Import[] {
+  const found: Import[] = []
+  const add = (specifier: ts.Node | undefined, names: readonly string[], typeOnly: boolean): void => {
+    const known = specifier !== undefined && ts.isStringLiteralLike(specifier)
+    found.push({ specifier: known ? specifier.text : 'unknown', names, typeOnly })
+  }
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node)) {
+      const { names, typeOnly } = bindings(node.importClause)
+      add(node.moduleSpecifier, names, typeOnly)
+    } else if (ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined) {
+      const { names, typeOnly } = elements(node.exportClause)
+      add(node.moduleSpecifier, names, node.isTypeOnly || typeOnly)
+    } else if (ts.isImportEqualsDeclaration(node) && ts.isExternalModuleReference(node.moduleReference)) {
+      add(node.moduleReference.expression, ['*'], node.isTypeOnly)
+    } else if (ts.isImportTypeNode(node)) {
+      add(ts.isLiteralTypeNode(node.argument) ? node.argument.literal : undefined, ['*'], true)
+    } else if (ts.isCallExpression(node) && loads(node.expression)) {
+      add(node.arguments[0], ['*'], false)
+    }
+    ts.forEachChild(node, visit)
+  }
+  visit(ts.createSourceFile(path, source, ts.ScriptTarget.Latest, true))
+  return found
+}
+
+function loads(callee: ts.Expression): boolean {
+  return callee.kind === ts.SyntaxKind.ImportKeyword || (ts.isIdentifier(callee) && callee.text === 'require')
+}
+
+function bindings(clause: ts.ImportClause | undefined): { names: string[]; typeOnly: boolean } {
+  if (clause === undefined) return { names: ['*'], typeOnly: false }
+  const { names, typeOnly } = clause.namedBindings
+    ? elements(clause.namedBindings)
+    : { names: [], typeOnly: false }
+  if (clause.name !== undefined) names.push('default')
+  const isType = clause.phaseModifier === ts.SyntaxKind.TypeKeyword
+  return { names, typeOnly: isType || (typeOnly && clause.name === undefined) }
+}
+
+function elements(clause: ts.NamedImportBindings | ts.NamedExportBindings | undefined): {
+  names: string[]
+  typeOnly: boolean
+} {
+  if (clause === undefined || !('elements' in clause)) return { names: ['*'], typeOnly: false }
+  const list = [...clause.elements]
+  const names = list.map(({ name, propertyName }) => (propertyName ?? name).text)
+  return { names, typeOnly: list.length > 0 && list.every(({ isTypeOnly }) => isTypeOnly) }
+}
+
+/** What breaks the layer rule: edges, and what the core takes from outside. */
+function forbidden(files: Files): string[] {
+  const problems: string[] = []
+  for (const [path, source] of files) {
+    for (const { specifier, names, typeOnly } of importsOf(path, source)) {
+      const target = resolve(path, specifier)
+      const bad = target === undefined ? outside(path, specifier, names) : edge(files, path, target, typeOnly)
+      if (bad !== undefined) problems.push(`${path} -> ${target ?? specifier}: ${bad}`)
+    }
+  }
+  return problems
+}
+
+/** The file that a relative specifier means; undefined for a package. */
+function resolve(path: string, specifier: string): string | undefined {
+  if (!specifier.startsWith('.')) return undefined
+  return posix.join(posix.dirname(path), specifier).replace(/\.js$/, '.ts')
+}
+
+function outside(path: string, specifier: string, names: readonly string[]): string | undefined {
+  if (specifier === 'unknown') return 'cannot be checked'
+  if (layerOf(path) !== 'core') return undefined
+  const foreign = names.filter(name => !CORE_IMPORTS.includes(`${specifier} ${name}`))
+  return foreign.length > 0 || names.length === 0 ? `the core takes ${foreign.join(', ')}` : undefined
+}
+
+function edge(files: Files, path: string, target: string, typeOnly: boolean): string | undefined {
+  const from = layerOf(path)
+  const to = layerOf(target)
+  if (!files.has(target)) return 'no such file'
+  if (from === undefined || to === undefined) return 'no layer'
+  if (from === to) return undefined
+  if (!(MAY_IMPORT[from] ?? []).includes(to)) return `${from} may not import ${to}`
+  if ((from === 'types' || to === 'types') && !typeOnly) return 'for types only'
+  return undefined
+}
+
+/** A cycle for every import that closes one, in the order of the files. */
+function cycles(files: Files): string[] {
+  const done = new Set<string>()
+  const found: string[] = []
+  const visit = (path: string, trail: readonly string[]): void => {
+    const start = trail.indexOf(path)
+    if (start !== -1) found.push([...trail.slice(start), path].join(' -> '))
+    const source = files.get(path)
+    if (done.has(path) || start !== -1 || source === undefined) return
+    const targets = new Set(importsOf(path, source).map(({ specifier }) => resolve(path, specifier)))
+    for (const target of targets) if (target !== undefined) visit(target, [...trail, path])
+    done.add(path)
+  }
+  for (const path of files.keys()) visit(path, [])
+  return found
+}
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+
+function readFiles(): Files {
+  const files = new Map<string, string>()
+  for (const folder of ['lib', 'types']) {
+    for (const entry of readdirSync(`${ROOT}${folder}`, { recursive: true, encoding: 'utf8' })) {
+      const path = posix.join(folder, entry.replaceAll('\\', '/'))
+      if (path.endsWith('.ts')) files.set(path, readFileSync(`${ROOT}${path}`, 'utf8'))
+    }
+  }
+  return files
+}
+
+const FILES = readFiles()
+
+t.test('every file of lib and types is in a layer that has a rule', t => {
+  t.ok(FILES.has('lib/index.ts'))
+  t.ok(FILES.has('lib/core/connection.ts'))
+  for (const path of FILES.keys()) t.ok(Object.hasOwn(MAY_IMPORT, layerOf(path) ?? ''), path)
+  t.end()
+})
+
+t.test('imports point one way', t => {
+  t.strictSame(forbidden(FILES), [])
+  t.end()
+})
+
+t.test('no file imports itself, however far around', t => {
+  t.strictSame(cycles(FILES), [])
+  t.end()
+})
+
+t.test(`no file has more than ${MAX_LINES} lines`, t => {
+  const long = [...FILES].filter(([, source]) => source.trimEnd().split('\n').length > MAX_LINES)
+  t.strictSame(
+    long.map(([path]) => path),
+    []
+  )
+  t.end()
+})
+
+/** A graph of one good file in each layer, and `source` as `path`. */
+function graphWith(path: string, source: string): Files {
+  return new Map([
+    ['lib/core/a.ts', "import { isUtf8 } from 'node:buffer'\nimport { createHash } from 'node:crypto'"],
+    ['lib/core/b.ts', "import { a } from './a.js'\nexport type { B } from './a.js'"],
+    ['lib/transport/a.ts', "import { b } from '../core/b.js'\nimport net from 'node:net'"],
+    ['lib/pubsub/a.ts', "import { b } from '../core/b.js'"],
+    ['lib/fastify/a.ts', "import { a } from '../pubsub/a.js'\nimport { type T } from '../../types/a.js'"],
+    ['lib/testing/a.ts', "import '../transport/a.js'\nexport * from '../core/a.js'"],
+    ['lib/index.ts', "export { a } from './fastify/a.js'\nexport type { T } from '../types/a.js'"],
+    ['types/a.ts', "import type { A } from '../lib/transport/a.js'\nimport type {} from 'fastify'"],
+    [path, source]
+  ])
+}
+
+t.test('the check takes what is allowed', t => {
+  const good = graphWith('lib/compat/a.ts', "import { type A, a } from '../transport/a.js'")
+  t.strictSame(forbidden(good), [])
+  t.strictSame(cycles(good), [])
+  t.end()
+})
+
+const FORBIDDEN: [path: string, source: string, problem: string][] = [
+  ['lib/core/c.ts', "import { a } from '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "import type { A } from '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "import '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "export { a } from '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "export type { A } from '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "export * from '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "export * as a from '../transport/a.js'", 'core may not import transport'],
+  ['lib/core/c.ts', "const a = (): unknown => import('../transport/a.js')", 'core may not import transport'],
+  ['lib/core/c.ts', 'const a = () => import(`../transport/a.js`)', 'core may not import transport'],
+  ['lib/core/c.ts', "const a = require('../transport/a.js')", 'core may not import transport'],
+  ['lib/core/c.ts', "import a = require('../transport/a.js')", 'core may not import transport'],
+  ['lib/core/c.ts', "let a: import('../transport/a.js').A", 'core may not import transport'],
+  ['lib/core/c.ts', "let a: typeof import('../transport/a.js')", 'core may not import transport'],
+  ['lib/core/c.ts', "import type { T } from '../../types/a.js'", 'core may not import types'],
+  ['lib/core/c.ts', "import { isAscii, isUtf8 } from 'node:buffer'", 'the core takes isAscii'],
+  ['lib/core/c.ts', "import { isAscii as isUtf8 } from 'node:buffer'", 'the core takes isAscii'],
+  ['lib/core/c.ts', "import buffer from 'node:buffer'", 'the core takes default'],
+  ['lib/core/c.ts', "import * as buffer from 'node:buffer'", 'the core takes *'],
+  ['lib/core/c.ts', "import type { Socket } from 'node:net'", 'the core takes Socket'],
+  ['lib/core/c.ts', "import type {} from 'node:net'", 'the core takes '],
+  ['lib/core/c.ts', "import 'node:net'", 'the core takes *'],
+  ['lib/core/c.ts', "import { isUtf8 } from 'buffer'", 'the core takes isUtf8'],
+  ['lib/core/c.ts', "const name = 'node:net'\nimport(name)", 'cannot be checked'],
+  ['lib/transport/c.ts', "import { a } from '../pubsub/a.js'", 'transport may not import pubsub'],
+  ['lib/transport/c.ts', "import type { A } from '../fastify/a.js'", 'transport may not import fastify'],
+  ['lib/transport/c.ts', "import type { T } from '../../types/a.js'", 'transport may not import types'],
+  ['lib/pubsub/c.ts', "import { a } from '../transport/a.js'", 'pubsub may not import transport'],
+  ['lib/testing/c.ts', "import { a } from '../fastify/a.js'", 'testing may not import fastify'],
+  ['lib/compat/c.ts', "import { a } from '../testing/a.js'", 'compat may not import testing'],
+  ['lib/fastify/c.ts', "import { a } from '../testing/a.js'", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "import { a } from '../index.js'", 'fastify may not import index'],
+  ['lib/fastify/c.ts', "import { T } from '../../types/a.js'", 'for types only'],
+  ['lib/fastify/c.ts', "import { type T, u } from '../../types/a.js'", 'for types only'],
+  ['lib/fastify/c.ts', "import u, { type T } from '../../types/a.js'", 'for types only'],
+  ['lib/fastify/c.ts', "import '../../types/a.js'", 'for types only'],
+  ['lib/fastify/c.ts', "export * from '../../types/a.js'", 'for types only'],
+  ['lib/fastify/c.ts', "import { a } from './none.js'", 'no such file'],
+  ['lib/other/c.ts', "import { a } from '../core/a.js'", 'other may not import core'],
+  ['types/c.ts', "import { a } from '../lib/transport/a.js'", 'for types only'],
+  ['types/c.ts', "import type { A } from '../lib/index.js'", 'types may not import index']
+]
+
+for (const [path, source, problem] of FORBIDDEN) {
+  t.test(`the check finds out: ${path}: ${source}`, t => {
+    const problems = forbidden(graphWith(path, source))
+    t.equal(problems.length, 1)
+    t.ok(problems[0]?.startsWith(`${path} -> `))
+    t.ok(problems[0]?.endsWith(`: ${problem}`), problems[0])
+    t.end()
+  })
+}
+
+t.test('the check finds out cycles', t => {
+  const cyclesWith = (path: string, source: string): string[] => cycles(graphWith(path, source))
+  t.strictSame(cyclesWith('lib/core/a.ts', "import type { B } from './b.js'"), [
+    'lib/core/a.ts -> lib/core/b.ts -> lib/core/a.ts'
+  ])
+  t.strictSame(cyclesWith('lib/core/c.ts', "export * from './c.js'"), ['lib/core/c.ts -> lib/core/c.ts'])
+  t.strictSame(cyclesWith('lib/core/a.ts', "const late = () => import('../fastify/a.js')"), [
+    'lib/core/a.ts -> lib/fastify/a.ts -> lib/pubsub/a.ts -> lib/core/b.ts -> lib/core/a.ts'
+  ])
+  t.end()
+})

@@ -1,0 +1,185 @@
+import t from 'tap'
+import { deadlinesAfter } from '../../lib/transport/deadline.js'
+import { type Heart, Heartbeat } from '../../lib/transport/heartbeat.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
+import { closing, connect, pong, roundTrip, text } from './harness.js'
+
+/** Longer than a test, yet as long for no two, so that each has lists of deadlines of its own. */
+let unique = 0
+const own = (n: number): number => ms(n) + unique++ / 1000
+
+class FakeHeart implements Heart {
+  isAlive = false
+  isReading = true
+  pings: number[] = []
+  silences = 0
+  /** What happens after a ping. */
+  onPing: (count: number) => void = () => {}
+  onEnd: () => void = () => {}
+
+  ping(): void {
+    this.pings.push(performance.now())
+    this.onPing(this.pings.length)
+  }
+
+  onSilence(): void {
+    this.silences++
+    this.onEnd()
+  }
+}
+
+const reached = (heart: FakeHeart, pings: number): Promise<void> =>
+  withDeadline(
+    new Promise(resolve => {
+      const { onPing } = heart
+      heart.onPing = count => {
+        onPing(count)
+        if (count === pings) resolve()
+      }
+    }),
+    10_000,
+    `${pings} pings`
+  )
+
+t.test('pings once an interval while bytes arrive', async t => {
+  const heart = new FakeHeart()
+  const [interval, timeout] = [own(40), own(10)]
+  heart.onPing = () => {
+    t.equal(heart.isAlive, false, 'life counts from the ping on')
+    heart.isAlive = true
+    // Set when this has returned.
+    process.nextTick(() => {
+      t.equal(deadlinesAfter(timeout).size, 1, 'the answer is waited for')
+    })
+  }
+  const since = performance.now()
+  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  await reached(heart, 3)
+  heartbeat.stop()
+  t.equal(heart.silences, 0)
+  for (const [i, at] of heart.pings.entries()) t.ok(at - since >= (i + 1) * (interval - 3), `ping ${i}`)
+  for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+})
+
+t.test('gives up on a peer that is silent for the timeout, once', async t => {
+  const heart = new FakeHeart()
+  heart.isAlive = true
+  const [interval, timeout] = [own(40), own(20)]
+  let silentAt = 0
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = () => {
+      silentAt = performance.now()
+      resolve()
+    }
+  })
+  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pings.length, 1)
+  t.ok(silentAt - Number(heart.pings[0]) >= timeout - 3)
+  for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+  heartbeat.stop()
+  t.equal(heart.silences, 1)
+})
+
+t.test('silence means nothing while nobody reads, and something again afterwards', async t => {
+  const heart = new FakeHeart()
+  heart.isReading = false
+  heart.onPing = count => {
+    if (count === 3) heart.isReading = true
+  }
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  new Heartbeat(heart, { interval: own(30), timeout: own(15) })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pings.length, 3)
+})
+
+t.test('an interval of exactly two timeouts pings no faster and no slower', async t => {
+  const heart = new FakeHeart()
+  heart.onPing = () => {
+    heart.isAlive = true
+  }
+  const timeout = own(10)
+  const since = performance.now()
+  const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  await reached(heart, 6)
+  heartbeat.stop()
+  t.ok(performance.now() - since >= 12 * timeout - 12)
+  t.equal(deadlinesAfter(timeout).size, 0)
+})
+
+t.test('a connection: pings arrive, any byte is life, and nothing is left after the close', async t => {
+  const heartbeat = { interval: own(40), timeout: own(20) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  const pongs: string[] = []
+  socket.on('pong', data => pongs.push(String(data)))
+  socket.readAlways()
+  t.equal(await peer.next(), 'ping')
+  peer.send(pong())
+  t.equal(await peer.next(), 'ping')
+  // A byte of a frame that is not finished.
+  peer.send(text('unfinished').subarray(0, 1))
+  t.equal(await peer.next(), 'ping')
+  t.strictSame(pongs, [''])
+  peer.stream.end()
+  t.equal(await closing(socket), '1006')
+  for (const delay of [heartbeat.interval, heartbeat.timeout, heartbeat.interval - heartbeat.timeout]) {
+    t.equal(deadlinesAfter(delay).size, 0)
+  }
+})
+
+t.test('a connection: a silent peer is cut', async t => {
+  const { socket, peer, errors } = await connect(t, { heartbeat: { interval: own(40), timeout: own(20) } })
+  socket.on('error', error => t.fail(error.message))
+  socket.readAlways()
+  t.equal(await closing(socket), '1006')
+  t.strictSame(peer.frames, ['ping'])
+  t.strictSame(errors, [])
+  await peer.end()
+})
+
+t.test('a connection: a peer that answers is not cut for what keeps the process busy', async t => {
+  const heartbeat = { interval: own(60), timeout: own(30) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  socket.readAlways()
+  socket.on('close', () => t.fail('cut'))
+  peer.once('news', () => {
+    // The answer is with the operating system, the deadline passes before this process can read it.
+    peer.send(pong())
+    const until = performance.now() + 2 * heartbeat.timeout
+    while (performance.now() < until);
+  })
+  t.equal(await peer.next(), 'ping')
+  t.equal(await peer.next(), 'ping')
+  socket.removeAllListeners('close')
+})
+
+t.test('a connection: not cut while it is paused, nor without a consumer', async t => {
+  const heartbeat = { interval: own(20), timeout: own(10) }
+  const paused = await connect(t, { heartbeat })
+  paused.socket.on('message', () => {})
+  paused.socket.pause()
+  const unread = await connect(t, { heartbeat })
+  for (const { socket, peer } of [paused, unread]) {
+    socket.on('close', () => t.fail('cut'))
+    for (let i = 0; i < 4; i++) t.equal(await peer.next(), 'ping')
+    socket.removeAllListeners('close')
+  }
+  paused.socket.resume()
+  t.equal(await closing(paused.socket), '1006')
+})
+
+t.test('a connection: no pings in the closing handshake, which has a deadline of its own', async t => {
+  const heartbeat = { interval: own(30), timeout: own(15) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  t.equal(await peer.next(), 'ping')
+  peer.send(pong())
+  socket.close(1001)
+  await roundTrip(t)
+  for (const delay of [heartbeat.interval, heartbeat.timeout, heartbeat.interval - heartbeat.timeout]) {
+    t.equal(deadlinesAfter(delay).size, 0)
+  }
+  t.strictSame(peer.frames, ['close 1001'])
+  t.equal(socket.readyState, socket.CLOSING)
+})

@@ -1,0 +1,334 @@
+import { once } from 'node:events'
+import { type Duplex, PassThrough, Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import t from 'tap'
+import { type Sink, WebSocketStream } from '../../lib/transport/stream.js'
+import type { SendCallback } from '../../lib/transport/transport.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
+import {
+  binary,
+  close,
+  closing,
+  connect,
+  connectWs,
+  KINDS,
+  MIB,
+  ping,
+  roundTrip,
+  text,
+  texts,
+  tick,
+  told,
+  watchProcess
+} from './harness.js'
+
+class FakeSink implements Sink {
+  readonly calls: unknown[] = []
+  callback: SendCallback = () => {}
+  send(data: unknown, callback: SendCallback): boolean {
+    this.calls.push(data)
+    this.callback = callback
+    return true
+  }
+  close(code: number): void {
+    this.calls.push(`close ${code}`)
+  }
+  terminate(): void {
+    this.calls.push('terminate')
+  }
+}
+
+const source = { wanted: (): void => {}, release: (): void => {} }
+
+t.test('the unit: a chunk at a time, the end is the close, destruction the cut', async t => {
+  const sink = new FakeSink()
+  const stream = new WebSocketStream(source, sink)
+  stream.write('a')
+  stream.write('b')
+  t.strictSame(sink.calls, [Buffer.from('a')])
+  sink.callback()
+  t.strictSame(sink.calls, [Buffer.from('a'), Buffer.from('b')])
+  sink.callback()
+  stream.end()
+  await tick()
+  t.equal(sink.calls.at(-1), 'close 1000')
+  t.equal(stream.writableFinished, false, 'not finished before the connection is closed')
+  stream.onEnd()
+  await told(stream, 'finish')
+  stream.resume()
+  await told(stream, 'close')
+  t.notOk(sink.calls.includes('terminate'))
+})
+
+t.test('the unit: ended after the connection was closed, nothing is closed again', async t => {
+  const sink = new FakeSink()
+  const stream = new WebSocketStream(source, sink)
+  stream.onEnd()
+  stream.resume().end()
+  await told(stream, 'close')
+  t.strictSame(sink.calls, [])
+})
+
+t.test('the unit: reading stops when the buffer is full and goes on when it is read', async t => {
+  let wants = 0
+  const stream = new WebSocketStream({ wanted: () => void wants++, release: () => {} }, new FakeSink(), {
+    readableHighWaterMark: 4
+  })
+  t.equal(stream.wantsMore, true)
+  stream.onMessage(Buffer.from('abc'), true)
+  t.equal(stream.wantsMore, true)
+  stream.onMessage(Buffer.from('de'), true)
+  t.equal(stream.wantsMore, false)
+  t.equal(String(stream.read()), 'abcde')
+  t.equal(stream.wantsMore, true)
+  t.ok(wants > 0)
+})
+
+for (const over of KINDS) {
+  t.test(`over ${over}: piped both ways`, async t => {
+    const { socket, peer } = await connect(t, { over })
+    const stream = socket.stream()
+    stream.pipe(stream)
+    const big = Buffer.alloc(100_000, 'x')
+    peer.send(text('a'), binary(big), text(''))
+    t.equal(await peer.next(), `binary ${Buffer.from('a').toString('hex')}`)
+    await peer.until(
+      () => Buffer.concat(peer.raw.map(({ payload }) => payload)).length === 100_001,
+      'the echo'
+    )
+    const closed = closing(socket)
+    peer.send(close(1000, 'bye'))
+    t.equal(await closed, '1000 bye')
+  })
+
+  t.test(`over ${over}: a file's worth through pipeline arrives whole, the end closes with 1000`, async t => {
+    const { socket, peer } = await connect(t, { over })
+    const closed = closing(socket)
+    const chunks = texts(40).map(i => Buffer.alloc(65_536, i))
+    const sent = pipeline(Readable.from(chunks), socket.stream())
+    await peer.until(() => peer.frames.at(-1)?.startsWith('close') === true, 'close')
+    t.equal(peer.frames.at(-1), 'close 1000')
+    t.ok(Buffer.concat(chunks).equals(Buffer.concat(peer.raw.slice(0, -1).map(({ payload }) => payload))))
+    peer.send(close(1000))
+    t.equal(await closed, '1000')
+    await withDeadline(sent, 5000, 'pipeline')
+  })
+}
+
+t.test('a stream that nobody reads answers pings and sees the close', async t => {
+  const { socket, peer } = await connect(t)
+  const stream = socket.stream()
+  peer.send(text('unread'), ping('p'))
+  t.equal(await peer.next(), 'pong p')
+  stream.end('last')
+  t.equal(await peer.next(), `binary ${Buffer.from('last').toString('hex')}`)
+  t.equal(await peer.next(), 'close 1000')
+  const closed = closing(socket)
+  peer.send(close(1000))
+  t.equal(await closed, '1000')
+  t.equal(String(stream.read()), 'unread')
+})
+
+t.test('nothing is told before stream() has returned', async t => {
+  const { socket, peer } = await connect(t)
+  socket.on('message', () => {})
+  socket.pause()
+  peer.send(ping('a'), text('b'))
+  await roundTrip(t)
+  socket.removeAllListeners('message')
+  socket.resume()
+  await tick()
+  const order: string[] = []
+  socket.on('ping', () => order.push('ping'))
+  const stream = socket.stream()
+  order.push('returned')
+  t.equal(String((await told(stream, 'data'))[0]), 'b')
+  t.strictSame(order, ['returned', 'ping'])
+})
+
+t.test('backpressure on what is read: the peer is held', async t => {
+  const { socket, stream: bytes, peer } = await connect(t)
+  const stream = socket.stream()
+  const message = binary(Buffer.alloc(65_536))
+  let sent = 0
+  const flood = async (): Promise<void> => {
+    while (sent < 64 * MIB) {
+      sent += message.length
+      if (!peer.send(message)) {
+        const drained = await Promise.race([
+          once(peer.stream, 'drain'),
+          tick()
+            .then(tick)
+            .then(() => false)
+        ])
+        if (drained === false) break
+      }
+    }
+  }
+  for (let i = 0; i < 4; i++) {
+    await flood()
+    await roundTrip(t)
+  }
+  t.ok(peer.stream.writableLength > 0, 'the peer has a backlog')
+  t.ok(stream.readableLength <= 2 * 65_536)
+  t.ok(bytes.readableLength <= 2 * 65_536)
+  let read = 0
+  for await (const chunk of stream) {
+    read += chunk.length
+    if (read === (sent / message.length) * 65_536) break
+  }
+  t.equal(peer.stream.writableLength, 0)
+})
+
+t.test('backpressure on what is written: a peer that does not read holds the source', async t => {
+  const { socket, peer } = await connect(t, { maxBufferedAmount: 64 * MIB })
+  peer.stream.pause()
+  const stream = socket.stream()
+  let produced = 0
+  const endless = new Readable({
+    read() {
+      this.push(Buffer.alloc(65_536))
+      produced += 65_536
+    }
+  })
+  endless.pipe(stream)
+  const amounts: number[] = []
+  while (amounts.length < 3 || amounts.at(-1) !== amounts.at(-3)) {
+    await roundTrip(t)
+    amounts.push(produced)
+  }
+  t.ok(socket.bufferedAmount > 0)
+  t.ok(socket.bufferedAmount <= 2 * 65_536 + 100, `${socket.bufferedAmount} bytes wait`)
+  const stalled = produced
+  peer.stream.resume()
+  await peer.until(() => produced > stalled + 4 * MIB, 'more')
+  endless.destroy()
+})
+
+t.test('destroy cuts the connection, without an error of its own', async t => {
+  const { socket, peer } = await connect(t)
+  const stream = socket.stream()
+  const closed = closing(socket)
+  stream.destroy()
+  t.equal(await closed, '1006')
+  await peer.end()
+  t.strictSame(peer.frames, [])
+})
+
+t.test('destroyed with an error, the stream tells it and the socket does not', async t => {
+  const { socket } = await connect(t)
+  socket.on('error', () => t.fail('told'))
+  const stream = socket.stream()
+  const closed = closing(socket)
+  stream.destroy(new Error('mine'))
+  const [error] = await told(stream, 'error')
+  t.match(error, { message: 'mine' })
+  t.equal(await closed, '1006')
+})
+
+t.test('a reset ends the stream; what is written then fails, once', async t => {
+  const uncaught = watchProcess(t)
+  const { socket, peer, errors } = await connect(t)
+  const stream = socket.stream()
+  const ended = told(stream.resume(), 'end')
+  peer.reset()
+  await ended
+  const results: unknown[] = []
+  stream.on('error', error => results.push(Reflect.get(error, 'code')))
+  const gone = new Promise(resolve => stream.on('close', resolve))
+  const written = new Promise<unknown>(resolve => stream.write('late', resolve))
+  t.match(await written, { code: 'FST_UPGRADE_NOT_OPEN' })
+  await gone
+  t.strictSame(results, ['FST_UPGRADE_NOT_OPEN'])
+  t.strictSame(errors, [])
+  t.strictSame(uncaught, [])
+})
+
+t.test('a pipeline out of a connection ends with it, one into it rejects', async t => {
+  const { socket, peer } = await connect(t)
+  const stream = socket.stream()
+  const got: string[] = []
+  const sink = new Writable({
+    write(chunk, _encoding, callback) {
+      got.push(String(chunk))
+      callback()
+    }
+  })
+  const endless = new PassThrough()
+  const [out, into] = [pipeline(stream, sink), pipeline(endless, stream)]
+  const results = Promise.allSettled([out, into])
+  peer.send(text('a'), text('b'), close(1001))
+  await told(socket, 'close')
+  endless.write('x')
+  const [outcome, income] = await results
+  t.strictSame(got, ['a', 'b'])
+  t.equal(outcome?.status, 'fulfilled')
+  t.match(income, { status: 'rejected', reason: { code: 'FST_UPGRADE_NOT_OPEN' } })
+})
+
+t.test('text: with decodeStrings false and readableObjectMode strings are text, both ways', async t => {
+  const { socket, peer } = await connect(t)
+  const stream = socket.stream({ decodeStrings: false, readableObjectMode: true })
+  stream.write('grün')
+  stream.write(Buffer.from([1]))
+  t.equal(await peer.next(), 'text grün')
+  t.equal(await peer.next(), 'binary 01')
+  peer.send(text('a'), text(''), binary(Buffer.from([2])), close())
+  const got: unknown[] = []
+  for await (const message of stream) got.push(message)
+  t.strictSame(got, ['a', '', Buffer.from([2])])
+})
+
+t.test('what cannot be sent is an error of the stream, not thrown at who writes', async t => {
+  const { socket } = await connect(t)
+  const closed = closing(socket)
+  const stream: Duplex = socket.stream({ objectMode: true })
+  const failed = told(stream, 'error')
+  stream.write({ not: 'sendable' })
+  t.match((await failed)[0], { code: 'FST_UPGRADE_INVALID_DATA' })
+  t.equal(await closed, '1006')
+})
+
+t.test('a stream of a closed connection is at its end', async t => {
+  const { socket, peer } = await connect(t)
+  peer.stream.end()
+  await told(socket, 'close')
+  const stream = socket.stream()
+  stream.on('data', () => t.fail('data'))
+  await told(stream, 'end')
+})
+
+t.test('end waits for the closing handshake, and the deadline ends that', async t => {
+  const { socket, peer } = await connect(t, { closeTimeout: ms(30) })
+  const stream = socket.stream()
+  const finished = told(stream, 'finish')
+  stream.end()
+  t.equal(await peer.next(), 'close 1000')
+  t.equal(stream.writableFinished, false)
+  await finished
+  t.equal(socket.readyState, socket.CLOSED)
+})
+
+t.test('after a stream is destroyed on an open connection there is nothing more to read', async t => {
+  const { socket } = await connect(t)
+  socket.stream().destroy()
+  for await (const _ of socket) t.fail('message')
+  t.equal(socket.readyState, socket.CLOSED)
+})
+
+t.test('with a client of ws: messages piped through', async t => {
+  const { socket, client } = await connectWs(t)
+  const stream = socket.stream({ decodeStrings: false, readableObjectMode: true })
+  stream.pipe(stream)
+  const echoed: unknown[] = []
+  client.on('message', (data, isBinary) => {
+    echoed.push(isBinary ? data : String(data))
+    if (echoed.length === 3) client.close(1000)
+  })
+  const closed = closing(socket)
+  client.send('text')
+  client.send(Buffer.from([1, 2]))
+  client.send('end')
+  t.equal(await closed, '1000')
+  t.strictSame(echoed, ['text', Buffer.from([1, 2]), 'end'])
+})

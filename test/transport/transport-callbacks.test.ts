@@ -1,0 +1,116 @@
+import t from 'tap'
+import { tick } from './harness.js'
+import { make } from './manual.js'
+
+t.test('callbacks: once the write is done, in order', async t => {
+  const { stream, log, send, note } = make(t)
+  send('a', note('a'))
+  send('b')
+  send('c', note('c'))
+  await tick()
+  t.strictSame(log.lines, [])
+  send('d', note('d'))
+  await tick()
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['a', 'c'])
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['a', 'c', 'd'])
+})
+
+t.test('callbacks: destroyed in the same tick, before the flush, or in the middle of writes', async t => {
+  const { stream, log, transport, send, note } = make(t)
+  send('a', note('a'))
+  await tick()
+  send('b', note('b'))
+  await tick()
+  send('c', note('c'))
+  transport.terminate()
+  await tick()
+  stream.finish()
+  await tick()
+  t.equal(log.lines.length, 4)
+  t.strictSame(
+    log.lines.map(line => line.split(' ')[0]),
+    ['a', 'b', 'c', 'end']
+  )
+  t.ok(
+    log.lines.slice(0, 3).every(line => line.includes(' ')),
+    'each with an error'
+  )
+})
+
+t.test('callbacks: a write that fails', async t => {
+  const { stream, log, transport, send, note } = make(t)
+  transport.notifyWritten()
+  send('a', note('a'))
+  await tick()
+  send('b', note('b'))
+  stream.finish(new Error('broken'))
+  await tick()
+  await tick()
+  t.strictSame(log.lines.slice(0, 1), ['a broken'])
+  t.strictSame(log.lines.map(line => line.split(' ')[0]).sort(), ['a', 'b', 'end'])
+})
+
+t.test('callbacks: one that throws is told, the others run', async t => {
+  const { stream, log, send, note } = make(t)
+  send('a', () => {
+    throw new Error('thrown')
+  })
+  send('b', note('b'))
+  await tick()
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['callback Error: thrown', 'b'])
+})
+
+t.test('callbacks: refused ones are called later, even when something else is written meanwhile', async t => {
+  const { stream, log, transport, send, note } = make(t)
+  send('a')
+  transport.refuse(note('refused'))
+  transport.refuse(() => {
+    throw new Error('thrown')
+  })
+  t.strictSame(log.lines, [])
+  await tick()
+  t.strictSame(log.lines, ['refused FST_UPGRADE_NOT_OPEN', 'callback Error: thrown'])
+  stream.finish()
+})
+
+t.test('onWritten: after what is under way, also when it was asked for later', async t => {
+  const { stream, log, transport, send } = make(t)
+  send('a')
+  await tick()
+  send('b')
+  await tick()
+  transport.notifyWritten()
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, [], 'the first was not watched')
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['written'])
+  send('c')
+  await tick()
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['written'], 'once')
+})
+
+t.test('bufferedAmount counts what waits here and in the stream', async t => {
+  const { stream, transport, send } = make(t)
+  t.equal(transport.bufferedAmount, 0)
+  send('abc')
+  t.equal(transport.bufferedAmount, 5)
+  await tick()
+  send('d')
+  t.equal(transport.bufferedAmount, 8)
+  stream.finish()
+  await tick()
+  t.equal(transport.bufferedAmount, 3)
+  transport.terminate()
+  await tick()
+  t.equal(transport.bufferedAmount, 0)
+})

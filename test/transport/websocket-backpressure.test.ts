@@ -1,0 +1,150 @@
+import t from 'tap'
+import { withDeadline } from '../helpers/timeout.js'
+import {
+  Calls,
+  closing,
+  connect,
+  MIB,
+  NOT_OPEN,
+  ping,
+  roundTrip,
+  stalled,
+  tick,
+  told,
+  watchProcess
+} from './harness.js'
+
+t.test('above highWaterMark send returns false, then drain is told and drained() resolves', async t => {
+  const subject = await connect(t, { highWaterMark: 1000 })
+  const { socket, peer } = subject
+  let drains = 0
+  socket.on('drain', () => drains++)
+  t.equal(socket.send('x'.repeat(996)), true, 'exactly the mark, with the header')
+  t.equal(socket.bufferedAmount, 1000)
+  await peer.next()
+  t.equal(socket.send('x'.repeat(997)), false)
+  t.equal(socket.bufferedAmount, 1001)
+  await told(socket, 'drain')
+  t.equal(socket.bufferedAmount, 0)
+  await socket.drained()
+  await roundTrip(t)
+  t.equal(drains, 1, 'once')
+  await stalled(subject, MIB)
+  const order: string[] = []
+  const both = [
+    socket.drained().then(() => order.push('first')),
+    socket.drained().then(() => order.push('second'))
+  ]
+  socket.once('drain', () => order.push('drain'))
+  await roundTrip(t)
+  t.strictSame(order, [])
+  peer.stream.resume()
+  await withDeadline(Promise.all(both), 5000, 'drained')
+  t.ok(socket.bufferedAmount <= 1000)
+  t.strictSame(order.sort(), ['drain', 'first', 'second'])
+})
+
+t.test('drained() works for a backlog of answers to pings, too', async t => {
+  const { socket, stream, peer } = await connect(t, { highWaterMark: 1000 })
+  socket.readAlways()
+  stream.cork()
+  let pings = 0
+  while (socket.bufferedAmount <= 2000) {
+    peer.send(ping(`${pings++}`))
+    await told(socket, 'ping')
+  }
+  const drained = socket.drained()
+  stream.uncork()
+  await withDeadline(drained, 5000, 'drained')
+  t.ok(socket.bufferedAmount <= 1000)
+})
+
+t.test('a loop that awaits drained() keeps the backlog small', async t => {
+  const { socket, peer } = await connect(t, { highWaterMark: 100_000 })
+  let most = 0
+  for (let i = 0; i < 400; i++) {
+    if (!socket.send('x'.repeat(50_000))) await withDeadline(socket.drained(), 5000, 'drained')
+    most = Math.max(most, socket.bufferedAmount)
+  }
+  await peer.until(() => peer.frames.length === 400, 'all')
+  t.ok(most <= 160_000, `${most} bytes`)
+})
+
+t.test('drained() rejects when the connection closes first, and after', async t => {
+  const subject = await connect(t, { highWaterMark: 1000 })
+  const { socket } = subject
+  await stalled(subject, 4 * MIB)
+  socket.on('drain', () => t.fail('drain'))
+  const waiting = Promise.allSettled([socket.drained(), socket.drained()])
+  socket.terminate()
+  t.match(await waiting, [{ reason: { code: NOT_OPEN } }, { reason: { code: NOT_OPEN } }])
+  await t.rejects(socket.drained(), { code: NOT_OPEN })
+})
+
+t.test('drained() resolves at once where nothing waits', async t => {
+  const { socket } = await connect(t)
+  await socket.drained()
+  socket.close()
+  await socket.drained()
+})
+
+t.test('over maxBufferedAmount the connection is cut, with one error event', async t => {
+  const uncaught = watchProcess(t)
+  for (const listens of [true, false]) {
+    const { socket, peer, errors } = await connect(t, { maxBufferedAmount: 100_000 })
+    const calls = new Calls()
+    const told: unknown[] = []
+    if (listens) {
+      socket.on('error', error => {
+        told.push(Reflect.get(error, 'code'))
+        // Neither does more harm from here.
+        t.equal(socket.send('x'.repeat(200_000), calls.note('nested')), false)
+        socket.ping()
+        void socket.drained().catch(() => told.push('drained'))
+      })
+    }
+    const closed = closing(socket)
+    peer.stream.pause()
+    t.equal(socket.send('x'.repeat(99_990), calls.note('fits')), false)
+    t.equal(socket.readyState, socket.OPEN)
+    t.equal(socket.send('x', calls.note('over')), false)
+    t.equal(socket.readyState, socket.CLOSING)
+    t.equal(await closed, '1006')
+    await tick()
+    t.strictSame(told, listens ? ['FST_UPGRADE_BUFFER_OVERFLOW', 'drained'] : [])
+    t.equal(calls.lines.length, listens ? 3 : 2)
+    t.ok(calls.lines.every(line => line.endsWith(NOT_OPEN)))
+    t.strictSame(errors, [])
+  }
+  t.strictSame(uncaught, [])
+})
+
+t.test('answers to pings count: a peer that pings and does not read is cut', async t => {
+  const { socket, stream, peer } = await connect(t, { maxBufferedAmount: 20_000 })
+  socket.readAlways()
+  const errors: unknown[] = []
+  socket.on('error', error => errors.push(Reflect.get(error, 'code')))
+  const closed = closing(socket)
+  // As if the kernel took nothing.
+  stream.cork()
+  let most = 0
+  for (let i = 0; i < 5000 && socket.readyState === socket.OPEN; i++) {
+    peer.send(ping('x'.repeat(125)))
+    await tick()
+    most = Math.max(most, socket.bufferedAmount)
+  }
+  t.equal(await closed, '1006')
+  t.ok(most > 19_000 && most < 20_200, `${most} bytes`)
+  t.strictSame(errors, ['FST_UPGRADE_BUFFER_OVERFLOW'])
+})
+
+t.test('own pings and pongs count, too', async t => {
+  for (const kind of ['ping', 'pong'] as const) {
+    const { socket, stream } = await connect(t, { maxBufferedAmount: 1000 })
+    const closed = closing(socket)
+    stream.cork()
+    for (let i = 0; i < 20; i++) socket[kind]('x'.repeat(125))
+    t.equal(socket.readyState, socket.CLOSING, kind)
+    t.equal(await closed, '1006')
+  }
+})
