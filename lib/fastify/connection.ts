@@ -28,7 +28,10 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
     server.remove(socket)
     request.log.debug({ code }, 'the WebSocket closed')
     // The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks.
-    const end = (): unknown => reply.raw.emit('finish')
+    const end = (): void => {
+      reply.raw.emit('finish')
+      reply.raw.emit('close')
+    }
     if (request.raw.destroyed) end()
     else request.raw.once('close', end).resume()
   })

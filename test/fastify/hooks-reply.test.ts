@@ -183,7 +183,7 @@ t.test('an onSend that fails gets the status of its error, never a 101', async t
         onSend: (request, _reply, _payload, done) => {
           if (failed.has(request)) return done()
           failed.add(request)
-          setImmediate(done, error)
+          setImmediate(() => done(error))
         }
       },
       () => t.fail('no connection')

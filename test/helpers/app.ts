@@ -269,10 +269,14 @@ export class RawClient extends EventEmitter {
     await this.until(() => this.ended, 'end')
   }
 
-  /** The connection is gone. */
+  /** The connection is gone: what a client that was told of the end still writes is answered with a reset. */
   async gone(): Promise<void> {
     const wait = async (): Promise<void> => {
-      while (!this.closed) await once(this, 'news')
+      while (!this.closed) {
+        if (!this.ended) await once(this, 'news')
+        this.socket.write('x')
+        await tick()
+      }
     }
     await withDeadline(wait(), 10_000, 'cut')
   }
