@@ -81,9 +81,11 @@ export interface ServerOptions {
   perMessageDeflate?: false | undefined
   /** Chooses the subprotocol of routes that register none; read at each handshake, so it may be assigned later. */
   handleProtocols?: ((protocols: Set<string>, request: IncomingMessage) => string | false) | undefined
-  /** Lets a handshake in, before the hooks of its route run; 401 unless the callback says otherwise. */
+  /**
+   * Lets a handshake in, before the hooks of its route run, by returning true; with a second parameter, through the
+   * callback. Refused ones get 401 unless the callback says otherwise.
+   */
   verifyClient?:
-    | ((info: VerifyClientInfo) => boolean)
     | ((
         info: VerifyClientInfo,
         callback: (
@@ -92,7 +94,7 @@ export interface ServerOptions {
           message?: string,
           headers?: Record<string, string | number>
         ) => void
-      ) => void)
+      ) => unknown)
     | undefined
 }
 

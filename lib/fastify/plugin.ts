@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyPluginCallback } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { AlreadyRegisteredError } from './error.js'
@@ -9,7 +9,8 @@ import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
 import { WebSocketServer } from './websocket-server.js'
 
-const register: FastifyPluginCallback<FastifyUpgradeOptions> = (app, options, done) => {
+// Async, so that what it throws is an error of `register`.
+const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options) => {
   if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
   const defaults = readPluginOptions(options)
   const shutdown = readShutdown(options)
@@ -23,16 +24,16 @@ const register: FastifyPluginCallback<FastifyUpgradeOptions> = (app, options, do
   // Hooks at the root see the requests that find no route, too.
   const listener = UpgradeListener.of(app, defaults.handshakeTimeout, () => addHandshakeChecks(rootOf(app)))
   addWebSocketRoutes(app, { defaults, server, listener })
-  app.addHook('preClose', async () => {
-    const over = listener.close(shutdown.timeout)
+  listener.onClose(shutdown.timeout, async () => {
     await runPreClose(app, options.preClose)
-    await Promise.all([over, server.shutDown(shutdown)])
+    await server.shutDown(shutdown)
   })
+  app.addHook('preClose', () => listener.close())
   done()
 }
 
 /** WebSockets on a Fastify server. Register it before the routes that use it. */
-export const plugin: FastifyPluginCallback<FastifyUpgradeOptions> = fp(register, {
+export const plugin: FastifyPluginAsync<FastifyUpgradeOptions> = fp(register, {
   fastify: '5.x',
   name: 'fastify-upgrade'
 })
@@ -45,9 +46,14 @@ function rootOf(app: FastifyInstance): FastifyInstance {
 
 async function runPreClose(app: FastifyInstance, preClose: FastifyUpgradeOptions['preClose']): Promise<void> {
   if (preClose === undefined) return
-  await new Promise<void>((resolve, reject) => {
-    const result: unknown = Reflect.apply(preClose, app, [resolve])
-    if (result instanceof Promise) result.then(() => resolve(), reject)
-    else if (preClose.length === 0) resolve()
-  })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const result: unknown = Reflect.apply(preClose, app, [resolve])
+      if (result instanceof Promise) result.then(() => resolve(), reject)
+      else if (preClose.length === 0) resolve()
+    })
+  } catch (error) {
+    // The connections have to be closed all the same, or the server would wait for them for ever.
+    app.log.error({ err: error }, 'preClose failed')
+  }
 }

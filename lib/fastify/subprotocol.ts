@@ -43,19 +43,20 @@ class Any extends Query {
 
 const ANY = new Any()
 
-/** Matches the routes that speak one subprotocol, at one path when that is known. */
+/** Matches, at one path, the routes that speak a subprotocol, or with undefined those that register none. */
 class Speaks extends Query {
-  readonly #name: string
+  readonly #name: string | undefined
   readonly #at: Routes | undefined
 
-  constructor(name: string, at: Routes | undefined) {
+  constructor(name: string | undefined, at: Routes | undefined) {
     super()
     this.#name = name
     this.#at = at
   }
 
   matches(routes: Routes): number {
-    return routes === this.#at ? routes.bitsOf(this.#name) : 0
+    if (routes !== this.#at) return 0
+    return this.#name === undefined ? routes.plain : routes.bitsOf(this.#name)
   }
 }
 
@@ -81,16 +82,20 @@ export class Offers extends Query {
   /** What the path speaks, when that is nothing that was offered. */
   unsupportedBy: readonly string[] | undefined
 
-  constructor(names: readonly string[]) {
+  readonly #takesPlain: boolean
+
+  /** @param takesPlain whether a route that registers none will do. */
+  constructor(names: readonly string[], takesPlain = true) {
     super()
     this.names = names
+    this.#takesPlain = takesPlain
   }
 
   matches(routes: Routes): number {
     this.unsupportedBy = undefined
     this.selected = this.names.find(name => routes.bitsOf(name) !== 0)
     if (this.selected !== undefined) return routes.bitsOf(this.selected)
-    if (routes.plain !== 0) return routes.plain
+    if (this.#takesPlain && routes.plain !== 0) return routes.plain
     // Any route will do to run the hooks of this path and refuse there.
     this.unsupportedBy = [...routes.bySubprotocol.keys()]
     return routes.all
@@ -127,8 +132,10 @@ export function hasWebSocketRoute(router: Router, request: Target): boolean {
 export function offersBeside(router: Router, request: Target, offers: Offers): Offers {
   const path = new Find()
   if (offers.names.length === 0 || find(router, request, path) === null) return offers
-  const spoken = offers.names.find(name => find(router, request, new Speaks(name, path.at)) !== null)
-  return new Offers(spoken === undefined ? [] : [spoken])
+  const leads = (name: string | undefined): boolean =>
+    find(router, request, new Speaks(name, path.at)) !== null
+  const spoken = offers.names.find(leads)
+  return spoken === undefined ? new Offers([], leads(undefined)) : new Offers([spoken])
 }
 
 /**

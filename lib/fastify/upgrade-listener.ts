@@ -20,7 +20,8 @@ export class UpgradeListener {
   readonly #server: Server
   readonly #timeout: number
   readonly #pending = new Set<Upgrade>()
-  #isClosing = false
+  readonly #scopes: { readonly timeout: number; readonly close: () => Promise<void> }[] = []
+  #closed: Promise<void> | undefined
   #onIdle: (() => void) | undefined
 
   private constructor(app: FastifyInstance, timeout: number) {
@@ -49,18 +50,37 @@ export class UpgradeListener {
   }
 
   /**
-   * Refuses the handshakes under way and those to come with 503; resolves when none is left.
-   * @param timeout milliseconds until those under way are cut.
+   * Has a scope closed with the server.
+   * @param timeout milliseconds that it gives peers.
    */
-  async close(timeout: number): Promise<void> {
-    this.#isClosing = true
+  onClose(timeout: number, close: () => Promise<void>): void {
+    this.#scopes.push({ timeout, close })
+  }
+
+  /**
+   * Refuses the handshakes under way and those to come with 503 and closes all scopes, at the first call and at once, so
+   * that none waits for the peers of another.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#refusePending(), ...this.#scopes.map(({ close }) => close())])
+  }
+
+  async #refusePending(): Promise<void> {
     if (this.#pending.size === 0) return
     const over = new Promise<void>(resolve => {
       this.#onIdle = resolve
     })
-    const timer = setTimeout(() => {
-      for (const upgrade of this.#pending) upgrade.abort()
-    }, timeout)
+    const timer = setTimeout(
+      () => {
+        for (const upgrade of this.#pending) upgrade.abort()
+      },
+      Math.max(...this.#scopes.map(({ timeout }) => timeout))
+    )
     for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), COME_BACK)
     await over
     clearTimeout(timer)
@@ -111,7 +131,7 @@ export class UpgradeListener {
     const { request, response } = upgrade
     const { url } = request
     // Fastify itself answers 503 while it closes.
-    if (this.#isClosing)
+    if (this.#closed !== undefined)
       for (const [name, value] of Object.entries(COME_BACK)) response.setHeader(name, value)
     try {
       this.#app.routing(request, response)

@@ -27,7 +27,7 @@ export async function verifyClient(
       if (verified) resolve(undefined)
       else resolve({ error: refusalError({ status, code: CODE, message }), headers: asStrings(headers) })
     }
-    const verified: unknown = Reflect.apply(verifyClient, undefined, [info, answer])
+    const verified = verifyClient(info, answer)
     if (verifyClient.length < 2) answer(verified === true)
   })
 }

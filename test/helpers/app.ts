@@ -1,8 +1,9 @@
 import { EventEmitter, once } from 'node:events'
+import type { Server } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
-import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import Fastify, { type FastifyHttpOptions, type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
@@ -57,7 +58,7 @@ export interface App {
 export async function makeApp(
   t: Test,
   options: FastifyUpgradeOptions = {},
-  server: FastifyServerOptions = {}
+  server: FastifyHttpOptions<Server> = {}
 ): Promise<App> {
   const { app, log } = bareApp(t, server)
   await app.register(upgrade, options)
@@ -65,7 +66,7 @@ export async function makeApp(
 }
 
 /** The same without the plugin. */
-export function bareApp(t: Test, server: FastifyServerOptions = {}): App {
+export function bareApp(t: Test, server: FastifyHttpOptions<Server> = {}): App {
   const log = new Log()
   const app: FastifyInstance = Fastify({ logger: { level: 'debug', stream: log.stream }, ...server })
   t.teardown(() => app.close())
@@ -273,9 +274,9 @@ export class RawClient extends EventEmitter {
   async gone(): Promise<void> {
     const wait = async (): Promise<void> => {
       while (!this.closed) {
-        if (!this.ended) await once(this, 'news')
-        this.socket.write('x')
-        await tick()
+        const probes = this.ended && this.socket.writable
+        if (probes) this.socket.write('x')
+        await (probes ? tick() : once(this, 'news'))
       }
     }
     await withDeadline(wait(), 10_000, 'cut')

@@ -1,0 +1,231 @@
+import t from 'tap'
+import { WebSocket } from '../../lib/index.js'
+import { bytes, frame } from '../core/wire.js'
+import {
+  close,
+  connectRaw,
+  DEBUG,
+  ERROR,
+  handshake,
+  INFO,
+  listen,
+  makeApp,
+  ms,
+  open,
+  Signal,
+  text,
+  watchProcess
+} from '../helpers/app.js'
+
+t.test('the handler gets a WebSocket with the settings of its route', async t => {
+  const { app } = await makeApp(t, { maxPayload: 10 })
+  app.get('/chat', { websocket: { subprotocol: 'chat', maxPayload: 5 } }, socket => {
+    socket.send(`${socket instanceof WebSocket} ${socket.protocol} ${socket.readyState}`)
+  })
+  app.get('/plain', { websocket: true }, socket => {
+    socket.send(JSON.stringify(socket.protocol))
+  })
+  const port = await listen(app)
+  const chat = await open(t, port, '/chat', { protocols: ['chat'] })
+  t.equal(await chat.next(), 'true chat 1')
+  chat.socket.send('123456')
+  t.match(await chat.closed(), /^1009/)
+  const plain = await open(t, port, '/plain')
+  t.equal(await plain.next(), '""')
+  plain.socket.send('12345678901')
+  t.match(await plain.closed(), /^1009/)
+})
+
+t.test('messages that arrive while an async handler awaits are not lost', async t => {
+  const { app } = await makeApp(t)
+  const entered = new Signal()
+  const go = new Signal()
+  app.get('/listener', { websocket: true }, async socket => {
+    entered.fire()
+    await go.promise
+    socket.on('message', data => socket.send(`listener ${data}`))
+  })
+  app.get('/loop', { websocket: true }, async socket => {
+    await go.promise
+    for await (const message of socket) socket.send(`loop ${message}`)
+  })
+  const port = await listen(app)
+  const listener = await open(t, port, '/listener')
+  const loop = await open(t, port, '/loop')
+  for (const message of ['1', '2', '3']) {
+    listener.socket.send(message)
+    loop.socket.send(message)
+  }
+  await entered.wait('handler')
+  go.fire()
+  for (const message of ['1', '2', '3']) {
+    t.equal(await listener.next(), `listener ${message}`)
+    t.equal(await loop.next(), `loop ${message}`)
+  }
+})
+
+t.test('frames in the same packet as the handshake are the first messages', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, async socket => {
+    await new Promise(setImmediate)
+    socket.on('message', data => socket.send(`got ${data}`))
+  })
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'), text('one'), text('two'), close(1000))
+  t.equal((await client.response()).status, 101)
+  t.equal(String((await client.frame()).payload), 'got one')
+  t.equal(String((await client.frame()).payload), 'got two')
+  t.equal((await client.frame()).opcode, 8)
+  await client.end()
+})
+
+t.test('a handler that wants no messages still has pings answered and the close seen', async t => {
+  const { app } = await makeApp(t)
+  const closed = new Signal<number>()
+  app.get('/sync', { websocket: true }, socket => {
+    socket.on('close', code => closed.fire(code))
+  })
+  app.get('/async', { websocket: true }, async () => {
+    await null
+  })
+  const port = await listen(app)
+  for (const path of ['/sync', '/async']) {
+    const client = await open(t, port, path)
+    client.socket.send('for nobody')
+    const pong = new Promise(resolve => client.socket.once('pong', resolve))
+    client.socket.ping('x')
+    t.equal(String(await pong), 'x', path)
+    client.socket.close(3000)
+    t.equal(await client.closed(), '3000', path)
+  }
+  t.equal(await closed.wait('close'), 3000)
+})
+
+t.test('what the handler returns is of no interest', async t => {
+  const uncaught = watchProcess(t)
+  const { app, log } = await makeApp(t)
+  const almost = Object.fromEntries([['then', 'no function']])
+  const values = [undefined, null, 'text', 7, {}, almost, () => {}]
+  values.forEach((value, i) => {
+    app.get(`/${i}`, { websocket: true }, socket => {
+      socket.send('open')
+      return value
+    })
+  })
+  const port = await listen(app)
+  for (const i of values.keys()) {
+    const client = await open(t, port, `/${i}`)
+    t.equal(await client.next(), 'open')
+    client.socket.close(1000)
+    t.equal(await client.closed(), '1000')
+  }
+  t.strictSame(log.at(ERROR), [])
+  t.strictSame(uncaught, [])
+})
+
+t.test('what breaks the protocol is logged at debug level and told by the socket', async t => {
+  const { app, log } = await makeApp(t)
+  const told = new Signal<unknown>()
+  app.get('/', { websocket: true }, socket => {
+    socket.on('error', error => told.fire(error))
+  })
+  app.get('/silent', { websocket: true }, () => {})
+  const port = await listen(app)
+  for (const path of ['/', '/silent']) {
+    const client = await connectRaw(t, port)
+    client.write(handshake(path))
+    await client.response()
+    client.write(frame(1, 'unmasked', { key: null }))
+    const { opcode, payload } = await client.frame()
+    t.equal(opcode, 8)
+    t.equal(payload.readUInt16BE(0), 1002)
+    await client.end()
+    client.socket.end()
+  }
+  t.match(await told.wait('error'), { code: 'FST_UPGRADE_UNMASKED_FRAME' })
+  await app.close()
+  t.equal(log.with('the WebSocket failed').length, 2)
+  for (const line of log.with('the WebSocket failed')) {
+    t.match(line, { level: DEBUG, err: { code: 'FST_UPGRADE_UNMASKED_FRAME' }, reqId: /^req-/ })
+  }
+  t.strictSame(
+    log.with('the WebSocket closed').map(({ level, code }) => ({ level, code })),
+    [
+      // RFC 6455 section 7.1.5: the code is what the peer sent, and it has sent none.
+      { level: DEBUG, code: 1006 },
+      { level: DEBUG, code: 1006 }
+    ]
+  )
+  t.strictSame(log.at(ERROR), [])
+})
+
+t.test('a connection takes no more log lines at info level than a request', async t => {
+  const { app, log } = await makeApp(t)
+  app.get('/', { websocket: true }, socket => socket.close(1000))
+  const port = await listen(app)
+  await (await open(t, port, '/')).closed()
+  await log.until('request completed')
+  const lines = log.at(INFO).filter(line => line.reqId !== undefined)
+  t.strictSame(
+    lines.map(line => line.msg),
+    ['incoming request', 'request completed']
+  )
+})
+
+t.test('heartbeat and closeTimeout of the options reach the connection', async t => {
+  const { app, log } = await makeApp(t, {
+    heartbeat: { interval: ms(100), timeout: ms(50) },
+    closeTimeout: ms(100)
+  })
+  app.get('/ping', { websocket: true }, () => {})
+  app.get('/close', { websocket: { heartbeat: false } }, socket => socket.close(1000))
+  const port = await listen(app)
+  const silent = await connectRaw(t, port)
+  silent.write(handshake('/ping'))
+  await silent.response()
+  t.equal((await silent.frame()).opcode, 9)
+  await silent.gone()
+  const mute = await connectRaw(t, port)
+  mute.write(handshake('/close'))
+  await mute.response()
+  t.equal((await mute.frame()).opcode, 8)
+  await mute.gone()
+  await app.close()
+  t.strictSame(
+    log.with('the WebSocket closed').map(line => line.code),
+    [1006, 1006]
+  )
+})
+
+t.test('maxBufferedAmount cuts who does not read', async t => {
+  const { app, log } = await makeApp(t, { maxBufferedAmount: 1000, highWaterMark: 100 })
+  app.get('/', { websocket: true }, socket => {
+    socket.on('message', () => {
+      // More than any socket buffer takes.
+      while (socket.readyState === WebSocket.OPEN) socket.send('x'.repeat(100_000))
+    })
+  })
+  const port = await listen(app)
+  const client = await open(t, port, '/')
+  client.socket.send('go')
+  t.equal(await client.closed(), '1006')
+  t.match(await log.until('the WebSocket failed'), {
+    level: DEBUG,
+    err: { code: 'FST_UPGRADE_BUFFER_OVERFLOW' }
+  })
+})
+
+t.test('fragments of a message arrive as one, whatever the packets are', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, socket => {
+    socket.on('message', data => socket.send(String(data)))
+  })
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  const all = bytes(handshake('/'), frame(1, 'he', { fin: false }), frame(9, 'p'), frame(0, 'llo'))
+  for (const byte of all) client.write(bytes(byte))
+  await client.response()
+  const answers = [await client.frame(), await client.frame()]
+  t.strictSame(answers.map(({ opcode, payload }) => `${opcode} ${payload}`).sort(), ['1 hello', '10 p'])
+})

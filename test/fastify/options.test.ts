@@ -1,0 +1,227 @@
+import Fastify from 'fastify'
+import t from 'tap'
+import { readPluginOptions, readRouteOptions, readShutdown } from '../../lib/fastify/options.js'
+import upgrade, { type FastifyUpgradeOptions, type WebSocketRouteOptions } from '../../lib/index.js'
+import { codeOf, connectRaw, handshake, headerOf, listen, makeApp, ms, shake } from '../helpers/app.js'
+
+/** Values that the types refuse and that code without types passes. */
+const asOptions = (options: object): FastifyUpgradeOptions => Object.assign({}, options)
+const asRouteOptions = (options: object): WebSocketRouteOptions => Object.assign({}, options)
+
+/** An application that registers the plugin with these options. */
+async function register(options: FastifyUpgradeOptions): Promise<void> {
+  await Fastify().register(upgrade, options)
+}
+
+const NUMBERS = ['maxPayload', 'handshakeTimeout', 'closeTimeout', 'highWaterMark', 'maxBufferedAmount']
+
+const WRONG: Readonly<Record<string, readonly unknown[]>> = {
+  ...Object.fromEntries(NUMBERS.map(name => [name, [0, -1, 1.5, NaN, Infinity, '1', null, {}, 2 ** 60]])),
+  origin: [
+    7,
+    null,
+    [],
+    ['example.com'],
+    'https://example.com/path',
+    'https://EXAMPLE.com',
+    'example.com',
+    [7],
+    {},
+    true
+  ],
+  perMessageDeflate: [true, {}, null, 0],
+  heartbeat: [
+    true,
+    null,
+    7,
+    'x',
+    { interval: 0 },
+    { timeout: 0 },
+    { interval: 10, timeout: 11 },
+    { interval: '1' }
+  ],
+  errorHandler: [7, null, {}],
+  selectSubprotocol: ['a', null]
+}
+
+for (const [name, values] of Object.entries(WRONG)) {
+  t.test(`a wrong ${name} is refused by name, for the plugin and for a route`, async t => {
+    const { app } = await makeApp(t)
+    for (const value of values) {
+      const wrong = { code: 'FST_UPGRADE_INVALID_OPTION', message: new RegExp(`"${name}`) }
+      await t.rejects(register(asOptions({ [name]: value })), wrong)
+      t.throws(() => app.get('/', { websocket: asRouteOptions({ [name]: value }) }, () => {}), {
+        code: 'FST_UPGRADE_INVALID_OPTION',
+        message: new RegExp(`"websocket.${name}`)
+      })
+    }
+  })
+}
+
+const WRONG_OF_PLUGIN: Readonly<Record<string, readonly unknown[]>> = {
+  options: [7, null, 'x'],
+  preClose: [7, null],
+  shutdown: [
+    7,
+    null,
+    { code: 1005 },
+    { code: 'x' },
+    { reason: 'x'.repeat(124) },
+    { timeout: 0 },
+    { reason: 7 }
+  ]
+}
+for (const [name, values] of Object.entries(WRONG_OF_PLUGIN)) {
+  t.test(`a wrong ${name} of the plugin`, async t => {
+    for (const value of values) {
+      await t.rejects(register(asOptions({ [name]: value })), {
+        code: 'FST_UPGRADE_INVALID_OPTION',
+        message: new RegExp(`"${name}`)
+      })
+    }
+  })
+}
+
+t.test('names that do not exist', async t => {
+  const { app } = await makeApp(t)
+  const unknown = (name: string): { code: string; message: RegExp } => ({
+    code: 'FST_UPGRADE_UNKNOWN_OPTION',
+    message: new RegExp(`"${name}"`)
+  })
+  const cases: Readonly<Record<string, object>> = {
+    maxPayLoad: { maxPayLoad: 1 },
+    subprotocol: { subprotocol: 'a' },
+    'heartbeat.every': { heartbeat: { every: 1 } },
+    'shutdown.after': { shutdown: { after: 1 } },
+    'options.port': { options: { port: 1 } },
+    'options.server': { options: { server: {} } }
+  }
+  for (const [name, options] of Object.entries(cases)) {
+    await t.rejects(register(asOptions(options)), unknown(name))
+  }
+  for (const name of ['shutdown', 'preClose', 'options', 'subprotocols']) {
+    t.throws(
+      () => app.get('/', { websocket: asRouteOptions({ [name]: {} }) }, () => {}),
+      unknown(`websocket.${name}`)
+    )
+  }
+})
+
+t.test('a wrong subprotocol of a route', async t => {
+  const { app } = await makeApp(t)
+  for (const subprotocol of ['', 'a b', [], ['a', 'a'], ['a', 7], 7, null, 'ä']) {
+    t.throws(() => app.get('/', { websocket: asRouteOptions({ subprotocol }) }, () => {}), {
+      code: 'FST_UPGRADE_INVALID_OPTION',
+      message: /"websocket.subprotocol"/
+    })
+  }
+})
+
+t.test('the names of ws: those with one meaning only, and 0 for no limit', async t => {
+  const given = asOptions({
+    prefix: '/x',
+    logLevel: 'info',
+    options: {
+      maxPayload: 0,
+      closeTimeout: 7,
+      perMessageDeflate: false,
+      clientTracking: true,
+      autoPong: true,
+      skipUTF8Validation: false
+    }
+  })
+  t.match(readPluginOptions(given), { maxPayload: 2 ** 31 - 1, closeTimeout: 7 })
+  t.equal(
+    readPluginOptions({ maxPayload: 5, options: { maxPayload: 9 } }).maxPayload,
+    5,
+    "the plugin's name counts"
+  )
+  for (const options of [
+    { clientTracking: false },
+    { autoPong: false },
+    { skipUTF8Validation: true },
+    { handleProtocols: 7 },
+    { verifyClient: 7 },
+    { maxPayload: -1 },
+    { perMessageDeflate: true }
+  ]) {
+    t.throws(() => readPluginOptions(asOptions({ options })), { code: 'FST_UPGRADE_INVALID_OPTION' })
+  }
+  t.doesNotThrow(() => readPluginOptions(asOptions({ options: { clientTracking: undefined } })))
+})
+
+t.test('defaults, and what a route takes over from the plugin', async t => {
+  const errorHandler = (): void => {}
+  const plugin = readPluginOptions({
+    maxPayload: 10,
+    origin: 'https://a.test',
+    heartbeat: false,
+    errorHandler,
+    handshakeTimeout: undefined
+  })
+  t.match(plugin, { maxPayload: 10, handshakeTimeout: 10_000, heartbeat: false, origin: ['https://a.test'] })
+  t.match(readRouteOptions({ maxPayload: 20 }, plugin), {
+    maxPayload: 20,
+    heartbeat: false,
+    origin: ['https://a.test'],
+    errorHandler
+  })
+  t.strictSame(readRouteOptions({ heartbeat: {} }, plugin).heartbeat, { interval: 30_000, timeout: 10_000 })
+  t.strictSame(readRouteOptions({ heartbeat: { interval: 5000 } }, plugin).heartbeat, {
+    interval: 5000,
+    timeout: 5000
+  })
+  t.strictSame(readShutdown({ shutdown: { code: 1012, reason: 'restart' } }), {
+    code: 1012,
+    reason: 'restart',
+    timeout: 5000
+  })
+})
+
+t.test('verifyClient lets in and refuses as in ws', async t => {
+  const { app } = await makeApp(t, { origin: '*', options: {} })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  const { options } = app.websocketServer
+  const ask = async (
+    verifyClient: typeof options.verifyClient
+  ): Promise<Awaited<ReturnType<typeof shake>>> => {
+    options.verifyClient = verifyClient
+    return shake(t, port, '/', { Origin: 'http://a.test' })
+  }
+  t.equal(
+    (await ask(info => info.origin === 'http://a.test' && !info.secure && info.req.url === '/')).status,
+    101
+  )
+  const refused = await ask(() => false)
+  t.equal(refused.status, 401)
+  t.equal(codeOf(refused), 'FST_UPGRADE_NOT_VERIFIED')
+  t.equal((await ask((_info, callback) => setImmediate(callback, true))).status, 101)
+  const other = await ask((_info, callback) => callback(false, 418, 'a teapot', { 'X-Pot': 1 }))
+  t.equal(other.status, 418)
+  t.match(other.body, 'a teapot')
+  t.equal(headerOf(other, 'x-pot'), '1')
+  t.equal((await ask((_info, callback) => callback(false, 499))).status, 499, 'a status without a name')
+  t.equal(
+    (
+      await ask(() => {
+        throw new Error('no database')
+      })
+    ).status,
+    500
+  )
+  options.verifyClient = undefined
+  t.equal((await shake(t, port, '/')).status, 101)
+})
+
+t.test('a verifyClient that never answers meets the deadline', async t => {
+  const { app } = await makeApp(t, {
+    handshakeTimeout: ms(50),
+    options: { verifyClient: (_info, _callback) => {} }
+  })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  t.equal((await client.response()).status, 503)
+})

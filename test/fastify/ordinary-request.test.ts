@@ -1,0 +1,192 @@
+import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import t, { type Test } from 'tap'
+import upgrade from '../../lib/index.js'
+import {
+  bareApp,
+  connectRaw,
+  handshake,
+  listen,
+  makeApp,
+  open,
+  type RawClient,
+  shake
+} from '../helpers/app.js'
+import { CERTIFICATE, KEY } from '../transport/certificate.js'
+
+const H2C =
+  'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n'
+
+/** Answers with what is left of the head. */
+function tellHead(request: FastifyRequest): object {
+  const {
+    upgrade = null,
+    connection = null,
+    'http2-settings': settings = null,
+    'x-name': name = null
+  } = request.headers
+  return { ws: request.ws, upgrade, connection, settings, name, body: request.body ?? null }
+}
+
+/** What `curl --http2` sends, then a second request on the same connection. */
+async function checkH2c(t: Test, client: RawClient): Promise<void> {
+  client.write(`GET /plain HTTP/1.1\r\nHost: x\r\nX-Name: a  b\r\n${H2C}\r\n`)
+  const first = await client.response()
+  t.equal(first.status, 200)
+  t.strictSame(JSON.parse(first.body), {
+    ws: false,
+    upgrade: null,
+    connection: null,
+    settings: null,
+    name: 'a  b',
+    body: null
+  })
+  client.write('GET /plain HTTP/1.1\r\nHost: x\r\n\r\n')
+  t.equal((await client.response()).status, 200, 'the connection goes on')
+}
+
+function addRoutes(app: FastifyInstance): void {
+  app.get('/plain', async request => tellHead(request))
+  app.post('/plain', async request => tellHead(request))
+  app.get('/ws', { websocket: true }, socket => socket.send('open'))
+}
+
+t.test('an Upgrade that does not name websocket is an ordinary request', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const port = await listen(app)
+  await checkH2c(t, await connectRaw(t, port))
+})
+
+t.test('the same over TLS', async t => {
+  const app = Fastify({ https: { key: KEY, cert: CERTIFICATE } })
+  t.teardown(() => app.close())
+  await app.register(upgrade)
+  app.get('/plain', async request => tellHead(request))
+  app.get('/ws', { websocket: true }, socket => socket.send('open'))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const address = app.server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  await checkH2c(t, await connectRaw(t, port, { tls: {} }))
+  const client = await connectRaw(t, port, { tls: {} })
+  client.write(handshake('/ws', { Origin: 'https://localhost' }))
+  t.equal((await client.response()).status, 101)
+  t.equal(String((await client.frame()).payload), 'open')
+})
+
+t.test('bodies reach the handler, by length and in chunks, and a WebSocket may follow', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  const post = `POST /plain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${H2C}`
+  client.write(`${post}Content-Length: 7\r\n\r\n{"a":1}`)
+  t.strictSame(JSON.parse((await client.response()).body).body, { a: 1 })
+  client.write(`${post}Transfer-Encoding: chunked\r\n\r\n5\r\n{"b":\r\n2\r\n2}\r\n0\r\n\r\n`)
+  t.strictSame(JSON.parse((await client.response()).body).body, { b: 2 })
+  client.write(handshake('/ws'))
+  t.equal((await client.response()).status, 101)
+})
+
+t.test('other options of Connection stay, malformed ones go', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const port = await listen(app)
+  for (const [connection, left] of [
+    ['close, upgrade', 'close'],
+    ['Upgrade, X-Name', 'X-Name']
+  ]) {
+    const client = await connectRaw(t, port)
+    client.write(`GET /plain HTTP/1.1\r\nHost: x\r\nUpgrade: foo\r\nConnection: ${connection}\r\n\r\n`)
+    t.equal(JSON.parse((await client.response()).body).connection, left)
+  }
+})
+
+t.test('HTTP/1.0 has no upgrade', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write('GET /plain HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+  const response = await client.response()
+  t.equal(response.status, 200)
+  t.equal(JSON.parse(response.body).ws, false)
+})
+
+/** Another consumer of the server's upgrades, which writes what it got. */
+function addOther(app: FastifyInstance): void {
+  app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (request.url?.startsWith('/other') !== true) return
+    socket.write(`other ${request.url} ${head}\r\n\r\n`)
+    socket.on('data', data => socket.end(`${data}`))
+  })
+}
+
+for (const order of ['before', 'after']) {
+  t.test(`another listener of upgrade, added ${order} the plugin, keeps what is not ours`, async t => {
+    const { app } = bareApp(t, { rewriteUrl: ({ url = '' }) => url.replace('/api', '') })
+    if (order === 'before') addOther(app)
+    await app.register(upgrade)
+    if (order === 'after') addOther(app)
+    app.get('/ws', { websocket: true }, socket => socket.send('ours'))
+    const port = await listen(app)
+    const client = await connectRaw(t, port)
+    client.write(handshake('/other/x?y'), 'head')
+    await client.until(() => client.data.includes('\r\n\r\n'), 'answer')
+    t.match(String(client.data), 'other /other/x?y')
+    client.write('tail')
+    await client.end()
+    t.match(String(client.data), /tail$/)
+    t.equal(await (await open(t, port, '/api/ws')).next(), 'ours', 'found after rewriteUrl')
+    t.equal(await (await open(t, port, '/ws')).next(), 'ours')
+  })
+}
+
+t.test('where Node asks whether to upgrade, it hears no for all but websocket', async t => {
+  const { app } = bareApp(t)
+  const server: { shouldUpgradeCallback?: (request: object) => boolean } = Object.assign(app.server, {
+    shouldUpgradeCallback: () => true
+  })
+  await app.register(upgrade)
+  const ask = (value: string): boolean | undefined =>
+    server.shouldUpgradeCallback?.({ httpVersionMajor: 1, httpVersionMinor: 1, headers: { upgrade: value } })
+  t.equal(ask('websocket'), true)
+  t.equal(ask('h2c'), false)
+})
+
+t.test('an exception on the way into Fastify cuts the connection and is logged', async t => {
+  const { app, log } = bareApp(t, {
+    rewriteUrl: () => {
+      throw new Error('broken')
+    }
+  })
+  await app.register(upgrade)
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.gone()
+  t.match(await log.until('a WebSocket handshake failed'), { err: { message: 'broken' } })
+})
+
+t.test('a socket that is gone when its upgrade comes', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  app.get('/ws', { websocket: true }, () => {})
+  app.get('/slow', () => new Promise(() => {}))
+  app.server.prependListener('upgrade', (request: IncomingMessage, socket: Duplex) => {
+    if (request.url === '/') socket.destroy()
+  })
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.gone()
+  const waiting = await connectRaw(t, port)
+  const upgraded = once(app.server, 'upgrade')
+  waiting.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/ws'))
+  await upgraded
+  waiting.socket.resetAndDestroy()
+  t.equal((await shake(t, port, '/ws')).status, 101)
+})

@@ -1,0 +1,172 @@
+import t, { type Test } from 'tap'
+import { codeOf, headerOf, listen, makeApp, open, shake } from '../helpers/app.js'
+
+/** Which route a handshake reached, and the subprotocol that was chosen. */
+async function reach(t: Test, port: number, path: string, offers: string[], headers = {}): Promise<string> {
+  const client = await open(t, port, path, { protocols: offers, headers })
+  const route = await client.next()
+  client.socket.terminate()
+  return `${route} ${client.socket.protocol}`.trimEnd()
+}
+
+const tell = (name: string) => (socket: { send(data: string): unknown }) => void socket.send(name)
+
+t.test("the client's order decides among the subprotocols of a path", async t => {
+  const { app } = await makeApp(t)
+  app.get('/chat', { websocket: { subprotocol: 'chat.v2' } }, tell('two'))
+  app.get('/chat', { websocket: { subprotocol: ['chat.v1', 'chat'] } }, tell('one'))
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/chat', ['chat.v2', 'chat.v1']), 'two chat.v2')
+  t.equal(await reach(t, port, '/chat', ['chat.v1', 'chat.v2']), 'one chat.v1')
+  t.equal(await reach(t, port, '/chat', ['x', 'chat', 'chat.v2']), 'one chat')
+  for (const offers of ['x', 'Chat', undefined]) {
+    const response = await shake(t, port, '/chat', { 'Sec-WebSocket-Protocol': offers })
+    t.equal(response.status, 400)
+    t.equal(codeOf(response), 'FST_UPGRADE_UNSUPPORTED_SUBPROTOCOL')
+    t.match(response.body, 'chat.v2, chat.v1, chat')
+  }
+})
+
+t.test('the route without a subprotocol gets what no other speaks, and selects none', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, tell('plain'))
+  app.get('/', { websocket: { subprotocol: 'a' } }, tell('a'))
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/', ['a']), 'a a')
+  t.equal(await reach(t, port, '/', []), 'plain')
+  const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'x, y' })
+  t.equal(response.status, 101)
+  t.equal(headerOf(response, 'sec-websocket-protocol'), undefined)
+  const second = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'x\r\nSec-WebSocket-Protocol: ,a,' })
+  t.equal(headerOf(second, 'sec-websocket-protocol'), 'a', 'several headers are one list')
+})
+
+t.test('parametric and wildcard routes, and an HTTP route beside', async t => {
+  const { app } = await makeApp(t)
+  app.get('/rooms/:room', { websocket: { subprotocol: 'a' } }, (socket, request) => {
+    const { room } = Object(request.params)
+    socket.send(`room ${room}`)
+  })
+  app.get('/rooms/:room', async () => 'http')
+  app.get('/*', { websocket: { subprotocol: 'b' } }, tell('wildcard'))
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/rooms/1', ['a']), 'room 1 a')
+  t.equal(await reach(t, port, '/else/where', ['b']), 'wildcard b')
+  t.equal(
+    (await shake(t, port, '/rooms/1', { 'Sec-WebSocket-Protocol': 'b' })).status,
+    400,
+    'the path decides'
+  )
+  t.equal((await app.inject('/rooms/1')).body, 'http')
+})
+
+t.test('a host constraint beside: routes of other hosts do not hide those of this one', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { host: 'a.test' } }, tell('a'))
+  app.get('/', { websocket: { subprotocol: ['b', 'c'] }, constraints: { host: 'b.test' } }, tell('b'))
+  app.get('/', { websocket: true, constraints: { host: 'c.test' } }, tell('c'))
+  const port = await listen(app)
+  const at = (host: string, ...offers: string[]): Promise<string> =>
+    reach(t, port, '/', offers, { Host: host })
+  t.equal(await at('a.test', 'b', 'a'), 'a a')
+  t.equal(await at('b.test', 'a', 'c', 'b'), 'b c')
+  t.equal(await at('c.test'), 'c')
+  const status = async (host: string, offers: string): Promise<number> =>
+    (await shake(t, port, '/', { Host: host, 'Sec-WebSocket-Protocol': offers })).status
+  t.equal(await status('a.test', 'b'), 400)
+  t.equal(await status('c.test', 'a'), 101)
+  t.equal(await status('d.test', 'a'), 404)
+})
+
+t.test('a version constraint beside', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '1.0.0' } }, tell('one'))
+  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '2.0.0' } }, tell('two'))
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/', ['x', 'a'], { 'Accept-Version': '2.x' }), 'two a')
+  t.equal(await reach(t, port, '/', ['a'], { 'Accept-Version': '1.x' }), 'one a')
+  t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'a' })).status, 404)
+})
+
+t.test('selectSubprotocol chooses on routes without one', async t => {
+  const { app } = await makeApp(t, { selectSubprotocol: offers => offers.at(-1) })
+  app.get('/sync', { websocket: true }, tell('sync'))
+  app.get(
+    '/async',
+    { websocket: { selectSubprotocol: async offers => offers.find(name => name === 'b') } },
+    tell('async')
+  )
+  app.get('/none', { websocket: { selectSubprotocol: () => undefined } }, tell('none'))
+  app.get('/wrong', { websocket: { selectSubprotocol: () => 'z' } }, () => t.fail('no connection'))
+  app.get(
+    '/throws',
+    {
+      websocket: {
+        selectSubprotocol: () => {
+          throw new Error('sync')
+        }
+      }
+    },
+    () => t.fail('no')
+  )
+  app.get('/rejects', { websocket: { selectSubprotocol: () => Promise.reject('async') } }, () => t.fail('no'))
+  app.get('/own', { websocket: { subprotocol: 'a' } }, tell('own'))
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/sync', ['a', 'b']), 'sync b')
+  t.equal(await reach(t, port, '/sync', []), 'sync')
+  t.equal(await reach(t, port, '/async', ['a', 'b', 'c']), 'async b')
+  t.equal(await reach(t, port, '/own', ['a', 'b']), 'own a')
+  t.equal(
+    headerOf(await shake(t, port, '/none', { 'Sec-WebSocket-Protocol': 'a' }), 'sec-websocket-protocol'),
+    undefined
+  )
+  for (const path of ['/wrong', '/throws', '/rejects']) {
+    t.equal((await shake(t, port, path, { 'Sec-WebSocket-Protocol': 'a' })).status, 500, path)
+  }
+  t.equal(
+    codeOf(await shake(t, port, '/wrong', { 'Sec-WebSocket-Protocol': 'a' })),
+    'FST_UPGRADE_INVALID_CHOICE'
+  )
+})
+
+t.test('handleProtocols is read at each handshake', async t => {
+  const { app } = await makeApp(t, { options: {} })
+  app.get('/', { websocket: true }, tell('plain'))
+  const port = await listen(app)
+  const offer = { 'Sec-WebSocket-Protocol': 'a, b' }
+  t.equal(headerOf(await shake(t, port, '/', offer), 'sec-websocket-protocol'), undefined)
+  app.websocketServer.options.handleProtocols = (protocols, request) => {
+    t.equal(request.url, '/')
+    return [...protocols][1] ?? false
+  }
+  t.equal(headerOf(await shake(t, port, '/', offer), 'sec-websocket-protocol'), 'b')
+  app.websocketServer.options.handleProtocols = () => false
+  t.equal(headerOf(await shake(t, port, '/', offer), 'sec-websocket-protocol'), undefined)
+})
+
+t.test('a subprotocol is registered once at a path', async t => {
+  const { app } = await makeApp(t)
+  app.get('/a/:x', { websocket: { subprotocol: ['v1', 'v2'] } }, () => {})
+  for (const url of ['/a/:x', '/a/:other']) {
+    t.throws(() => app.get(url, { websocket: { subprotocol: ['v3', 'v2'] } }, () => {}), {
+      code: 'FST_UPGRADE_DUPLICATED_SUBPROTOCOL',
+      message: /v2/
+    })
+  }
+  app.get('/a/:x', { websocket: { subprotocol: 'v3' } }, () => {})
+  app.get('/a/b', { websocket: { subprotocol: 'v1' } }, () => {})
+  app.get('/a/:x', { websocket: { subprotocol: 'v1' }, constraints: { host: 'a.test' } }, () => {})
+  app.get('/a/:x', { websocket: true }, () => {})
+  t.throws(() => app.get('/a/:x', { websocket: true }, () => {}), { code: 'FST_ERR_DUPLICATED_ROUTE' })
+})
+
+t.test('more routes at a path than the router takes', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', async () => 'http')
+  for (let i = 0; i < 30; i++) app.get('/', { websocket: { subprotocol: `v${i}` } }, tell(`route ${i}`))
+  t.throws(() => app.get('/', { websocket: { subprotocol: 'one-more' } }, () => {}), {
+    code: 'FST_UPGRADE_TOO_MANY_ROUTES'
+  })
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/', ['x', 'v29']), 'route 29 v29')
+})
