@@ -29,7 +29,6 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     await server.shutDown(shutdown)
   })
   app.addHook('preClose', () => listener.close())
-  done()
 }
 
 /** WebSockets on a Fastify server. Register it before the routes that use it. */
