@@ -40,7 +40,7 @@ t.test('the table of options in the README gives the defaults of the source', as
   const settings = readPluginOptions({})
   const { code, timeout } = readShutdown({})
   const rows = new Map(
-    Array.from(read('README.md').matchAll(/^\| `(\w+)` \| (.+?) \|/gm), ([, name, value]) => [name, value])
+    Array.from(read('README.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm), ([, name, value]) => [name, value])
   )
   for (const name of [
     'maxPayload',

@@ -46,6 +46,8 @@ declare module 'fastify' {
         'handler' | 'websocket' | 'wsHandler'
       > & {
         readonly websocket: WebSocketRoute
+        // Beside a wsHandler, `handler` answers ordinary requests.
+        readonly wsHandler?: undefined
         readonly handler: WebSocketHandler<
           RawServer,
           RawRequest,
@@ -70,7 +72,7 @@ declare module 'fastify' {
     Logger extends FastifyBaseLogger = FastifyBaseLogger
   > {
     /** Makes the route one for WebSockets. Default: false. */
-    websocket?: boolean | WebSocketRouteOptions
+    websocket?: boolean | WebSocketRouteOptions | undefined
   }
 
   interface RouteShorthandMethod<
@@ -120,14 +122,16 @@ declare module 'fastify' {
     Logger extends FastifyBaseLogger = FastifyBaseLogger
   > {
     /** Handles WebSockets on the URL whose ordinary requests `handler` answers. */
-    wsHandler?: WebSocketHandler<
-      RawServer,
-      RawRequest,
-      RouteGeneric,
-      ContextConfig,
-      SchemaCompiler,
-      TypeProvider,
-      Logger
-    >
+    wsHandler?:
+      | WebSocketHandler<
+          RawServer,
+          RawRequest,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          Logger
+        >
+      | undefined
   }
 }

@@ -76,9 +76,10 @@ function checkVersion(fields: Fields): Refusal | undefined {
     return badRequest('REPEATED_VERSION', 'The Sec-WebSocket-Version header was sent more than once.')
   }
   if (versions[0] === '13') return undefined
-  // 4.4: the versions that the server does speak; RFC 9110 section 15.5.22: 426 names the protocol.
+  // 4.4: the versions that the server does speak; RFC 9110 sections 15.5.22 and 7.8: 426 names the protocol.
   return refusal(426, 'UNSUPPORTED_VERSION', 'This server speaks WebSocket version 13 only.', {
     upgrade: 'websocket',
+    connection: 'Upgrade, close',
     'sec-websocket-version': '13'
   })
 }

@@ -77,7 +77,9 @@ function ordinaryRequestError(
   if (!isGet || raw.httpVersionMajor !== 1 || !hasWebSocketRoute(app, raw)) return undefined
   const handshake = asksForWebSocket(raw) ? checkRequest(raw) : undefined
   if (handshake !== undefined && 'status' in handshake) return refuse(reply, handshake)
-  reply.headers({ upgrade: 'websocket', connection: 'Upgrade' })
+  // Node takes a Connection header that does not say "close" for keep-alive.
+  const connection = reply.raw.shouldKeepAlive ? 'Upgrade' : 'Upgrade, close'
+  reply.headers({ upgrade: 'websocket', connection })
   return new UpgradeRequiredError()
 }
 

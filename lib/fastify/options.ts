@@ -149,8 +149,8 @@ function readHeartbeat(
 ): Settings['heartbeat'] {
   if (option === false) return false
   if (option === undefined && fallback !== undefined) return fallback
-  const options = option ?? {}
-  if (typeof options !== 'object') throw invalidOption(name, 'an object or false', option)
+  const options = option === undefined ? {} : option
+  if (typeof options !== 'object' || options === null) throw invalidOption(name, 'an object or false', option)
   checkNames(options, ['interval', 'timeout'], `${name}.`)
   const { interval, timeout }: { interval?: unknown; timeout?: unknown } = options
   const pause = readNumber(interval, `${name}.interval`, HEARTBEAT.interval)

@@ -156,7 +156,10 @@ for (const [what, fields, status, code] of REFUSED) {
   t.test(`RFC 6455 section 4.2.1: a request with ${what} gets ${status}`, t => {
     const refusal = checkRequest(request(fields))
     t.match(refusal, { status, code: `FST_UPGRADE_${code}`, message: /^[A-Z].*\.$/ })
-    const headers = status === 426 ? { upgrade: 'websocket', 'sec-websocket-version': '13' } : {}
+    const headers =
+      status === 426
+        ? { upgrade: 'websocket', connection: 'Upgrade, close', 'sec-websocket-version': '13' }
+        : {}
     t.strictSame('headers' in refusal && refusal.headers, headers)
     t.end()
   })
