@@ -112,9 +112,9 @@ export interface ShutdownOptions {
 export interface FastifyUpgradeOptions extends WebSocketOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
-  /** Runs when `app.close()` is called, before the connections are closed. */
-  readonly preClose?:
-    | ((this: FastifyInstance, done: () => void) => void)
-    | ((this: FastifyInstance) => Promise<unknown>)
-    | undefined
+  /**
+   * Runs when `app.close()` is called, before the connections are closed. Connections wait until it calls `done`, or
+   * until what it returns has settled if it takes no parameter.
+   */
+  readonly preClose?: ((this: FastifyInstance, done: () => void) => unknown) | undefined
 }

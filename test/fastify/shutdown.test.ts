@@ -1,0 +1,306 @@
+import { once } from 'node:events'
+import type { FastifyInstance } from 'fastify'
+import t from 'tap'
+import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
+import { bytes } from '../core/wire.js'
+import {
+  bareApp,
+  codeOf,
+  connectRaw,
+  duration,
+  handshake,
+  headerOf,
+  listen,
+  makeApp,
+  open,
+  type RawClient,
+  Signal,
+  shake,
+  watchProcess,
+  withDeadline
+} from '../helpers/app.js'
+
+/** Longer than any test waits. */
+const NEVER = 1_000_000
+
+const nothing = (): void => {}
+
+/** A client that reads nothing into what it gets and never answers. */
+async function silentClient(t: Tap, port: number, path: string): Promise<RawClient> {
+  const client = await connectRaw(t, port)
+  client.write(handshake(path))
+  t.equal((await client.response()).status, 101)
+  return client
+}
+
+type Tap = Parameters<typeof connectRaw>[0] & Pick<typeof t, 'equal' | 'same'>
+
+const closing = async (app: FastifyInstance): Promise<void> => {
+  await withDeadline(app.close(), 10_000, 'app.close()')
+}
+
+t.test('app.close() closes every connection with 1001', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, nothing)
+  const port = await listen(app)
+  const clients = [await open(t, port, '/'), await open(t, port, '/'), await open(t, port, '/')]
+  t.equal(app.websocketServer.clients.size, 3)
+  await closing(app)
+  t.equal(app.websocketServer.clients.size, 0)
+  for (const client of clients) t.equal(await client.closed(), '1001')
+})
+
+t.test('the option shutdown gives another code and reason', async t => {
+  const { app } = await makeApp(t, { shutdown: { code: 1012, reason: 'back in a minute' } })
+  app.get('/', { websocket: true }, nothing)
+  const client = await open(t, await listen(app), '/')
+  await closing(app)
+  t.equal(await client.closed(), '1012 back in a minute')
+})
+
+t.test('a peer that never answers is cut after shutdown.timeout', async t => {
+  const { app } = await makeApp(t, { shutdown: { timeout: 150 }, closeTimeout: NEVER, heartbeat: false })
+  const code = new Signal<number>()
+  app.get('/', { websocket: true }, socket => {
+    socket.on('close', code.fire.bind(code))
+  })
+  const port = await listen(app)
+  const client = await silentClient(t, port, '/')
+  const took = await duration(app.close())
+  t.ok(took > 140, `not before: ${took} ms`)
+  t.same(Buffer.from(client.data), bytes(0x88, 2, 1001 >> 8, 1001 & 255), 'it was told')
+  t.equal(await code.wait('close'), 1006)
+  await client.gone()
+})
+
+t.test('a peer that is slower than closeTimeout is cut by that, before shutdown.timeout', async t => {
+  const { app } = await makeApp(t, { shutdown: { timeout: NEVER }, closeTimeout: 100 })
+  app.get('/', { websocket: true }, nothing)
+  const client = await silentClient(t, await listen(app), '/')
+  await closing(app)
+  await client.gone()
+})
+
+t.test('a peer that has stopped reading does not hold app.close() up', async t => {
+  const { app } = await makeApp(t, { shutdown: { timeout: 100 } })
+  app.get('/', { websocket: true }, socket => socket.send(Buffer.alloc(8_000_000)))
+  const client = await connectRaw(t, await listen(app))
+  client.socket.pause()
+  client.write(handshake('/'))
+  await once(app.websocketServer, 'connection')
+  await closing(app)
+})
+
+t.test('connections that close already are waited for, not closed again', async t => {
+  const { app } = await makeApp(t, { closeTimeout: 100 })
+  app.get('/', { websocket: true }, socket => socket.close(4000, 'mine'))
+  const client = await silentClient(t, await listen(app), '/')
+  await closing(app)
+  t.same(Buffer.from(client.data), bytes(0x88, 6, 4000 >> 8, 4000 & 255, 'mine'), 'one Close')
+})
+
+t.test('a handshake whose hook never ends gets 503, and the hook is overtaken', async t => {
+  const { app } = await makeApp(t, { handshakeTimeout: NEVER })
+  const entered = new Signal()
+  const uncaught = watchProcess(t)
+  let opened = 0
+  const release = new Signal()
+  app.get(
+    '/',
+    {
+      websocket: true,
+      preHandler: async () => {
+        entered.fire()
+        await release.promise
+      }
+    },
+    () => opened++
+  )
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/'))
+  await entered.wait('hook')
+  const closed = closing(app)
+  const response = await client.response()
+  t.equal(response.status, 503)
+  t.equal(codeOf(response), 'FST_UPGRADE_SHUTTING_DOWN')
+  t.equal(headerOf(response, 'retry-after'), '5')
+  await client.end()
+  client.socket.end()
+  await closed
+  release.fire()
+  await new Promise(setImmediate)
+  t.equal(opened, 0)
+  t.strictSame(uncaught, [])
+})
+
+t.test('a handshake that comes while the server closes gets 503 with Retry-After', async t => {
+  for (const return503OnClosing of [true, false]) {
+    const { app } = bareApp(t, { return503OnClosing })
+    const closes = new Signal()
+    const release = new Signal()
+    // The connections are closed by now, and the server still has clients.
+    await app.register(upgrade)
+    app.addHook('preClose', async () => {
+      closes.fire()
+      await release.promise
+    })
+    app.get('/', { websocket: true }, nothing)
+    const port = await listen(app)
+    const closed = app.close()
+    await closes.wait('preClose')
+    const response = await shake(t, port, '/')
+    t.equal(response.status, 503, `return503OnClosing: ${return503OnClosing}`)
+    t.equal(headerOf(response, 'retry-after'), '5')
+    release.fire()
+    await withDeadline(closed, 10_000, 'app.close()')
+  }
+})
+
+t.test('a server that begins to close between the hooks and the 101 refuses', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true, onSend: async () => app.websocketServer.close() }, nothing)
+  const port = await listen(app)
+  const response = await shake(t, port, '/')
+  t.equal(response.status, 503)
+  t.equal(codeOf(response), 'FST_UPGRADE_SHUTTING_DOWN')
+  t.equal(headerOf(response, 'retry-after'), '5')
+})
+
+t.test('websocketServer.close() refuses new handshakes and leaves open connections', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, socket => {
+    socket.on('message', data => socket.send(data))
+  })
+  const port = await listen(app)
+  const { websocketServer } = app
+  const client = await open(t, port, '/')
+  const calls: string[] = []
+  websocketServer.on('close', () => calls.push('close'))
+  t.notOk(websocketServer.isClosing)
+  websocketServer.close(() => calls.push('first'))
+  websocketServer.close(() => calls.push('second'))
+  t.ok(websocketServer.isClosing)
+  const response = await shake(t, port, '/')
+  t.equal(response.status, 503)
+  t.equal(codeOf(response), 'FST_UPGRADE_SHUTTING_DOWN')
+  t.equal(headerOf(response, 'retry-after'), '5')
+  client.socket.send('still here')
+  t.equal(await client.next(), 'still here')
+  t.strictSame(calls, [])
+  const closed = once(websocketServer, 'close')
+  client.socket.close()
+  await withDeadline(closed, 10_000, 'close')
+  t.strictSame(calls.sort(), ['close', 'first', 'second'])
+  await withDeadline(
+    new Promise<void>(resolve => websocketServer.close(resolve)),
+    10_000,
+    'close of a server that is closed'
+  )
+  t.equal(calls.length, 3, 'close is emitted once')
+  await closing(app)
+})
+
+t.test('websocketServer.close() without connections', async t => {
+  const { app } = await makeApp(t)
+  const calls: string[] = []
+  app.websocketServer.close(() => calls.push('callback'))
+  t.strictSame(calls, [], 'not before it returns')
+  await withDeadline(once(app.websocketServer, 'close'), 10_000, 'close')
+  t.strictSame(calls, ['callback'])
+  await closing(app)
+})
+
+type PreClose = NonNullable<FastifyUpgradeOptions['preClose']>
+const preCloses: Record<string, (calls: unknown[]) => PreClose> = {
+  'with a callback': calls =>
+    function (done) {
+      calls.push(this.websocketServer.clients.size)
+      setImmediate(done)
+    },
+  'that is async': calls =>
+    async function () {
+      calls.push(this.websocketServer.clients.size)
+    },
+  'that returns nothing': calls =>
+    function () {
+      calls.push(this.websocketServer.clients.size)
+    },
+  'that throws': calls => () => {
+    calls.push(1)
+    throw new Error('of preClose')
+  },
+  'that rejects': calls => async () => {
+    calls.push(1)
+    throw new Error('of preClose')
+  }
+}
+for (const [name, preClose] of Object.entries(preCloses)) {
+  t.test(`preClose ${name} runs once, before the connections are closed`, async t => {
+    const calls: unknown[] = []
+    const { app, log } = await makeApp(t, { preClose: preClose(calls) })
+    app.get('/', { websocket: true }, nothing)
+    const client = await open(t, await listen(app), '/')
+    await closing(app)
+    t.strictSame(calls, [1])
+    t.equal(await client.closed(), '1001')
+    const failures = log.with('preClose failed').map(({ err }) => Object(err).message)
+    t.strictSame(failures, /throws|rejects/.test(name) ? ['of preClose'] : [])
+  })
+}
+
+t.test('a preClose that closes the connections itself has its own code sent', async t => {
+  const { app } = await makeApp(t, {
+    async preClose() {
+      for (const socket of this.websocketServer.clients) socket.close(4321, 'by preClose')
+    }
+  })
+  app.get('/', { websocket: true }, nothing)
+  const client = await open(t, await listen(app), '/')
+  await closing(app)
+  t.equal(await client.closed(), '4321 by preClose')
+})
+
+t.test('each scope closes in its own way, and none waits for another', async t => {
+  const { app } = bareApp(t)
+  const release = new Signal()
+  await app.register(async scope => {
+    await scope.register(upgrade, {
+      shutdown: { code: 4001 },
+      preClose: () => release.promise
+    })
+    scope.get('/slow', { websocket: true }, nothing)
+  })
+  await app.register(async scope => {
+    await scope.register(upgrade, { shutdown: { code: 4002 } })
+    scope.get('/quick', { websocket: true }, nothing)
+  })
+  const port = await listen(app)
+  const slow = await open(t, port, '/slow')
+  const quick = await open(t, port, '/quick')
+  const closed = app.close()
+  t.equal(await quick.closed(), '4002')
+  release.fire()
+  t.equal(await slow.closed(), '4001')
+  await withDeadline(closed, 10_000, 'app.close()')
+})
+
+t.test('app.close() before the server listened', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, nothing)
+  await app.ready()
+  await closing(app)
+  t.ok(app.websocketServer.isClosing)
+})
+
+t.test('messages that the server sends on the way out arrive before the Close', async t => {
+  const { app } = await makeApp(t, {
+    async preClose() {
+      for (const socket of this.websocketServer.clients) socket.send('goodbye')
+    }
+  })
+  app.get('/', { websocket: true }, nothing)
+  const client = await open(t, await listen(app), '/')
+  await closing(app)
+  t.equal(await client.next(), 'goodbye')
+  t.equal(await client.closed(), '1001')
+})
