@@ -19,6 +19,7 @@ export class UpgradeListener {
   readonly #app: FastifyInstance
   readonly #server: Server
   readonly #timeout: number
+  /** The handshakes that have begun and not ended. */
   readonly #pending = new Set<Upgrade>()
   readonly #scopes: { readonly timeout: number; readonly close: () => Promise<void> }[] = []
   #closed: Promise<void> | undefined
@@ -101,7 +102,6 @@ export class UpgradeListener {
     }
     if (socket.destroyed) return
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
-    this.#pending.add(upgrade)
     this.#begin(upgrade, socket)
   }
 
@@ -112,7 +112,9 @@ export class UpgradeListener {
       earlier.once('close', () => this.#begin(upgrade, socket))
       return
     }
-    if (socket.destroyed) return
+    // The client left meanwhile, or a response before this one closes the connection.
+    if (!socket.writable) return
+    this.#pending.add(upgrade)
     try {
       upgrade.begin()
       this.#dispatch(upgrade)

@@ -92,11 +92,6 @@ export class Upgrade implements Waiting {
     upgrades.delete(this.request)
   }
 
-  /** Whether Fastify's hooks have begun. */
-  get isEntered(): boolean {
-    return this.#reply !== undefined
-  }
-
   /** Fastify's hooks have begun. */
   enter(reply: FastifyReply): void {
     this.#reply = reply
@@ -128,14 +123,12 @@ export class Upgrade implements Waiting {
     this.#reply?.code(101).send()
   }
 
-  /** Answers with an error, unless an answer is under way already. */
+  /** Answers with an error, unless the hooks have not begun, or an answer is under way already. */
   refuse(error: Error, headers: Readonly<Record<string, string>> = {}): void {
     const reply = this.#reply
-    if (reply === undefined) this.abort()
-    else if (!reply.sent && !this.response.headersSent) {
-      this.takeBack()
-      reply.headers(headers).send(error)
-    }
+    if (reply === undefined || reply.sent || this.response.headersSent) return
+    this.takeBack()
+    reply.headers(headers).send(error)
   }
 
   /** The 101 that waits for the hooks of the reply will not be sent; an error takes its place. */

@@ -12,7 +12,9 @@ import {
   makeApp,
   ms,
   Signal,
-  shake
+  shake,
+  tick,
+  withDeadline
 } from '../helpers/app.js'
 
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
@@ -280,6 +282,44 @@ t.test('a handshake behind pipelined requests waits for their responses', async 
   t.equal((await client.response()).body, 'fast')
   t.equal((await client.response()).status, 101)
   t.equal(String((await client.frame()).payload), 'open')
+})
+
+t.test('a client that leaves before the responses in front of its handshake', async t => {
+  const { app } = await makeApp(t)
+  const entered = new Signal()
+  const gone = new Signal()
+  app.addHook('onRequest', async ({ url, ws }) => {
+    if (ws) t.fail(`no hook runs for ${url}`)
+  })
+  app.get('/slow', async request => {
+    request.raw.socket.once('close', () => gone.fire())
+    entered.fire()
+    await gone.promise
+    return 'slow'
+  })
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  const client = await connectRaw(t, await listen(app))
+  client.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/'))
+  await entered.wait('request')
+  client.socket.resetAndDestroy()
+  await gone.wait('end of the socket')
+  await tick()
+  await withDeadline(app.close(), 10_000, 'app.close()')
+})
+
+t.test('a handshake behind a response that closes the connection is ignored', async t => {
+  const { app } = await makeApp(t)
+  app.get('/last', async (_request, reply) => reply.header('connection', 'close').send('last'))
+  app.addHook('onRequest', async ({ ws }) => {
+    if (ws) t.fail('no hook runs')
+  })
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  const client = await connectRaw(t, await listen(app))
+  client.write('GET /last HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/'))
+  t.equal((await client.response()).body, 'last')
+  await client.end()
+  t.equal(client.data.length, 0)
+  await client.gone()
 })
 
 t.test('a client that resets at any moment harms nobody', async t => {

@@ -72,6 +72,24 @@ for (const way of ['terminate', 'reset'] as const) {
   })
 }
 
+t.test('onResponse runs once after a handler destroyed the request', async t => {
+  const { app } = await makeApp(t)
+  let count = 0
+  const ended = new Signal()
+  app.addHook('onResponse', async () => {
+    count++
+    ended.fire()
+  })
+  app.get('/', { websocket: true }, (_socket, request) => {
+    request.raw.destroy()
+  })
+  const client = await open(t, await listen(app), '/')
+  client.socket.terminate()
+  await ended.wait('onResponse')
+  await app.close()
+  t.equal(count, 1)
+})
+
 t.test('for a refusal onResponse runs at once', async t => {
   const { app, log } = await makeApp(t)
   const ended: unknown[] = []

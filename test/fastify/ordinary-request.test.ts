@@ -53,6 +53,15 @@ function addRoutes(app: FastifyInstance): void {
   app.get('/ws', { websocket: true }, socket => socket.send('open'))
 }
 
+t.test('a malformed Connection header goes with the upgrade that it asks for', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const client = await connectRaw(t, await listen(app))
+  client.write('GET /plain HTTP/1.1\r\nHost: x\r\nConnection: upgrade, a b\r\nUpgrade: h2c\r\n\r\n')
+  const { upgrade, connection } = JSON.parse((await client.response()).body)
+  t.strictSame([upgrade, connection], [null, null])
+})
+
 t.test('an Upgrade that does not name websocket is an ordinary request', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)

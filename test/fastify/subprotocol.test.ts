@@ -1,5 +1,17 @@
 import t, { type Test } from 'tap'
-import { codeOf, headerOf, listen, makeApp, open, shake } from '../helpers/app.js'
+import { hasWebSocketRoute } from '../../lib/fastify/subprotocol.js'
+import {
+  codeOf,
+  connectRaw,
+  handshake,
+  headerOf,
+  listen,
+  makeApp,
+  open,
+  Signal,
+  shake,
+  watchProcess
+} from '../helpers/app.js'
 
 /** Which route a handshake reached, and the subprotocol that was chosen. */
 async function reach(t: Test, port: number, path: string, offers: string[], headers = {}): Promise<string> {
@@ -78,6 +90,30 @@ t.test('a host constraint beside: routes of other hosts do not hide those of thi
   t.equal(await status('d.test', 'a'), 404)
 })
 
+t.test('a host constraint beside: another host is led to the next path that fits', async t => {
+  const { app } = await makeApp(t)
+  app.get(
+    '/rooms/lobby',
+    { websocket: { subprotocol: ['a', 'b'] }, constraints: { host: 'a.test' } },
+    tell('lobby')
+  )
+  app.get('/rooms/:id', { websocket: { subprotocol: ['b', 'c'] } }, tell('room'))
+  const port = await listen(app)
+  t.equal(await reach(t, port, '/rooms/lobby', ['c', 'a', 'b'], { Host: 'a.test' }), 'lobby a')
+  t.equal(await reach(t, port, '/rooms/lobby', ['a', 'c', 'b'], { Host: 'b.test' }), 'room c')
+  const response = await shake(t, port, '/rooms/lobby', { Host: 'b.test', 'Sec-WebSocket-Protocol': 'a' })
+  t.equal(response.status, 400)
+  t.match(response.body, /speaks b, c\./)
+})
+
+t.test('a request without a URL finds no route', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: true }, tell('root'))
+  await app.ready()
+  t.equal(hasWebSocketRoute(app, { headers: {} }), false)
+  t.equal(hasWebSocketRoute(app, { url: '/', headers: {} }), true)
+})
+
 t.test('a version constraint beside', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '1.0.0' } }, tell('one'))
@@ -127,6 +163,23 @@ t.test('selectSubprotocol chooses on routes without one', async t => {
     codeOf(await shake(t, port, '/wrong', { 'Sec-WebSocket-Protocol': 'a' })),
     'FST_UPGRADE_INVALID_CHOICE'
   )
+})
+
+t.test('a choice that comes after the deadline is too late', async t => {
+  const { app } = await makeApp(t, { handshakeTimeout: 50 })
+  const choice = new Signal<string>()
+  const websocket = { selectSubprotocol: () => choice.promise }
+  app.get('/', { websocket }, () => t.fail('no connection'))
+  const uncaught = watchProcess(t)
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/', { 'Sec-WebSocket-Protocol': 'a' }))
+  const response = await client.response()
+  t.equal(response.status, 503)
+  t.equal(codeOf(response), 'FST_UPGRADE_HANDSHAKE_TIMEOUT')
+  choice.fire('a')
+  await client.end()
+  t.equal(client.data.length, 0)
+  t.strictSame(uncaught, [])
 })
 
 t.test('handleProtocols is read at each handshake', async t => {
