@@ -21,10 +21,7 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   const { settings, server, handler } = route
   const { stream, protocol = '', request, reply } = opened
   const onError = (error: unknown): void => reportError(app, settings.errorHandler, error, socket, opened)
-  const socket = new WebSocket(stream, { ...settings, role: 'server', protocol, onError })
-  server.add(socket)
-  socket.on('error', error => request.log.debug({ err: error }, 'the WebSocket failed'))
-  socket.on('close', code => {
+  const onClose = (code: number): void => {
     server.remove(socket)
     request.log.debug({ code }, 'the WebSocket closed')
     // The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks.
@@ -34,7 +31,10 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
     }
     if (request.raw.destroyed) end()
     else request.raw.once('close', end).resume()
-  })
+  }
+  const socket = new WebSocket(stream, { ...settings, role: 'server', protocol, onError, onClose })
+  server.add(socket)
+  socket.on('error', error => request.log.debug({ err: error }, 'the WebSocket failed'))
   const settled = (): void => socket.readAlways()
   try {
     server.emit('connection', socket, request.raw)

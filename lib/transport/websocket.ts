@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
 import type { ProtocolError } from '../core/violation.js'
-import type { Consumer, Source } from './consumer.js'
-import { AlreadyReadError, BufferOverflowError, NotOpenError } from './error.js'
+import type { Consumer } from './consumer.js'
+import { BufferOverflowError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
 import {
@@ -13,6 +13,7 @@ import {
   toControl,
   toPayload
 } from './payload.js'
+import { Reader, type Reads } from './reader.js'
 import { WebSocketStream } from './stream.js'
 import { type SendCallback, Transport, type TransportEvents, type TransportOptions } from './transport.js'
 import { Waiters } from './waiters.js'
@@ -28,6 +29,8 @@ export interface WebSocketOptions extends TransportOptions {
   readonly maxBufferedAmount: number
   /** Told what a listener threw or rejected with. */
   readonly onError: (error: unknown) => void
+  /** Told of the end before the listeners of `close`; unlike them it does not have the socket read. */
+  readonly onClose: (code: number) => void
 }
 
 /** The events of a WebSocket and their arguments. */
@@ -62,7 +65,8 @@ const LISTENER_METHODS = [
  * One end of a WebSocket connection. It has the methods, properties and events of `ws`, it is an async iterable of its
  * messages, and it can be a stream.
  *
- * Reading waits for a consumer: a `message` listener, an iterator or a stream. Until then TCP holds what arrives.
+ * Reading waits for a consumer: a `message` listener, an iterator or a stream. Until then TCP holds what arrives. With a
+ * listener of `close`, `ping` or `pong` it is read up to the first message.
  */
 export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements AsyncIterable<Message> {
   static readonly CONNECTING = CONNECTING
@@ -85,11 +89,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   readonly #options: WebSocketOptions
   readonly #transport: Transport
+  readonly #reader: Reader
   #isClosed = false
-  #isPaused = false
-  #consumer: Consumer | undefined
-  /** Whether to read although nobody takes the messages. */
-  #readsAlways = false
   readonly #waiters = new Waiters()
 
   /** @internal */
@@ -97,7 +98,9 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     super({ captureRejections: true })
     this.protocol = options.protocol
     this.#options = options
-    this.#transport = new Transport(stream, options, new WebSocket.#Events(this))
+    const events = new WebSocket.#Events(this)
+    this.#transport = new Transport(stream, options, events)
+    this.#reader = new Reader(events)
   }
 
   get readyState(): typeof CONNECTING | typeof OPEN | typeof CLOSING | typeof CLOSED {
@@ -111,7 +114,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   get isPaused(): boolean {
-    return this.#isPaused
+    return this.#reader.isPaused
   }
 
   /**
@@ -183,13 +186,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** Stops reading: no message is told until `resume`, and TCP holds the peer back. */
   pause(): void {
-    this.#isPaused = !this.#isClosed
-    this.#updateSoon()
+    if (!this.#isClosed) this.#reader.setPaused(true)
   }
 
   resume(): void {
-    this.#isPaused = false
-    this.#updateSoon()
+    this.#reader.setPaused(false)
   }
 
   /**
@@ -198,7 +199,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this.#consume(new MessageIterator(this.#source()))
+    return this.#consume(new MessageIterator(this.#reader))
   }
 
   /**
@@ -208,8 +209,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
-    this.#checkUnread()
-    return this.#consume(new WebSocketStream(this.#source(), this, options))
+    this.#reader.checkUnread()
+    return this.#consume(new WebSocketStream(this.#reader, this, options))
   }
 
   /**
@@ -217,8 +218,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @internal
    */
   readAlways(): void {
-    this.#readsAlways = true
-    this.#updateSoon()
+    this.#reader.readAlways()
   }
 
   #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
@@ -252,47 +252,10 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     return false
   }
 
-  #source(): Source {
-    return {
-      wanted: () => this.#updateReading(),
-      release: () => {
-        this.#consumer = undefined
-        this.#updateSoon()
-      }
-    }
-  }
-
-  #checkUnread(): void {
-    if (this.#consumer !== undefined) throw new AlreadyReadError()
-  }
-
   #consume<Kind extends Consumer>(consumer: Kind): Kind {
-    this.#checkUnread()
     if (this.#isClosed) consumer.onEnd()
-    else this.#consumer = consumer
-    this.#updateSoon()
+    else this.#reader.consume(consumer)
     return consumer
-  }
-
-  get #isWanted(): boolean {
-    if (this.#isPaused) return false
-    return this.#consumer?.wantsMore ?? (this.#readsAlways || this.listenerCount('message') > 0)
-  }
-
-  #updateReading(): void {
-    this.#transport.setReading(this.#isWanted)
-  }
-
-  /** Stops at once; but what waits already is not told before the caller has returned. */
-  #updateSoon(): void {
-    if (this.#isWanted) process.nextTick(() => this.#updateReading())
-    else this.#transport.setReading(false)
-  }
-
-  #message(data: Buffer, isBinary: boolean): void {
-    this.#consumer?.onMessage(data, isBinary)
-    this.#tell('message', isBinary ? this.#binary(data) : data, isBinary)
-    if (this.#consumer !== undefined) this.#updateReading()
   }
 
   #binary(data: Buffer): Buffer | ArrayBuffer | Buffer[] {
@@ -321,16 +284,15 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   #close(): void {
     this.#isClosed = true
-    this.#isPaused = false
     const { closeCode, closeReason } = this.#transport.connection
     this.#waiters.reject(new NotOpenError())
-    this.#consumer?.onEnd()
-    this.#consumer = undefined
+    this.#reader.onEnd()
+    this.#options.onClose(closeCode)
     this.#tell('close', closeCode, closeReason)
   }
 
-  /** The transport's view of a WebSocket. */
-  static readonly #Events = class implements TransportEvents {
+  /** The view of a WebSocket that its transport and its reader have. */
+  static readonly #Events = class implements TransportEvents, Reads {
     readonly #socket: WebSocket
 
     constructor(socket: WebSocket) {
@@ -338,7 +300,20 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onMessage(data: Buffer, isBinary: boolean): void {
-      this.#socket.#message(data, isBinary)
+      this.#socket.#reader.onMessage(data, isBinary)
+    }
+
+    tellMessage(data: Buffer, isBinary: boolean): void {
+      const socket = this.#socket
+      socket.#tell('message', isBinary ? socket.#binary(data) : data, isBinary)
+    }
+
+    listenerCount(event: keyof WebSocketEvents): number {
+      return this.#socket.listenerCount(event)
+    }
+
+    setReading(reading: boolean): void {
+      this.#socket.#transport.setReading(reading)
     }
 
     onPing(data: Buffer): void {
@@ -372,7 +347,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   static {
     Object.assign(WebSocket.prototype, { CONNECTING, OPEN, CLOSING, CLOSED })
-    // A `message` listener is a consumer; `once` and `prependOnceListener` come through these too.
+    // Who listens decides whether to read; `once` and `prependOnceListener` come through these too.
     for (const method of LISTENER_METHODS) {
       const inherited: unknown = EventEmitter.prototype[method]
       Object.defineProperty(WebSocket.prototype, method, {
@@ -380,7 +355,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
         writable: true,
         value(this: WebSocket, ...args: unknown[]) {
           Reflect.apply(inherited as () => void, this, args)
-          this.#updateSoon()
+          this.#reader.updateSoon()
           return this
         }
       })

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import t from 'tap'
 import { WebSocket } from '../../lib/index.js'
 import { bytes, frame } from '../core/wire.js'
@@ -228,4 +229,22 @@ t.test('fragments of a message arrive as one, whatever the packets are', async t
   await client.response()
   const answers = [await client.frame(), await client.frame()]
   t.strictSame(answers.map(({ opcode, payload }) => `${opcode} ${payload}`).sort(), ['1 hello', '10 p'])
+})
+
+t.test('a handler that only waits for the end is told of it', async t => {
+  const { app } = await makeApp(t)
+  const codes: unknown[] = []
+  const ended = new Signal()
+  app.get('/', { websocket: true }, async socket => {
+    socket.send('hello')
+    codes.push(...(await once(socket, 'close')))
+    ended.fire()
+  })
+  const port = await listen(app)
+  const client = await open(t, port, '/')
+  t.equal(await client.next(), 'hello')
+  client.socket.close(4000, 'bye')
+  await ended.wait('end of the handler')
+  t.equal(codes[0], 4000)
+  t.equal(await client.closed(), '4000 bye')
 })

@@ -59,6 +59,7 @@ export function fill(options: Partial<WebSocketOptions>, errors: unknown[] = [])
     highWaterMark: 65536,
     maxBufferedAmount: 16 * MIB,
     onError: error => errors.push(error),
+    onClose: () => {},
     ...options
   }
 }

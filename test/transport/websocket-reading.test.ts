@@ -23,14 +23,13 @@ for (const over of KINDS) {
   t.test(`over ${over}: nothing is read before there is a consumer, and nothing is lost`, async t => {
     const { socket, peer } = await connect(t, { over })
     const order: string[] = []
-    socket.on('ping', data => order.push(`ping ${data}`))
-    socket.on('pong', data => order.push(`pong ${data}`))
-    socket.on('close', code => order.push(`close ${code}`))
     socket.on('error', error => order.push(error.message))
     peer.send(ping('1'), text('a'), binary(Buffer.from('b')), close(1000))
     await roundTrip(t, over)
-    t.strictSame(order, [])
     t.strictSame(peer.frames, [])
+    socket.on('ping', data => order.push(`ping ${data}`))
+    socket.on('pong', data => order.push(`pong ${data}`))
+    socket.on('close', code => order.push(`close ${code}`))
     const closed = closing(socket)
     socket.on('message', (data, isBinary) => order.push(`${isBinary ? 'binary' : 'text'} ${data}`))
     t.strictSame(order, [], 'not told before on() has returned')
@@ -54,8 +53,7 @@ for (const method of LISTEN) {
 
 t.test('listeners of other events are no consumers', async t => {
   const { socket, peer } = await connect(t)
-  for (const event of ['close', 'error', 'ping', 'pong', 'drain', 'open'] as const)
-    socket.on(event, () => t.fail(event))
+  for (const event of ['error', 'drain', 'open'] as const) socket.on(event, () => t.fail(event))
   peer.send(ping('a'))
   await roundTrip(t)
   t.strictSame(peer.frames, [])

@@ -1,0 +1,111 @@
+import type { Consumer, Source } from './consumer.js'
+import { AlreadyReadError } from './error.js'
+
+/** What a reader needs of the WebSocket that it reads for. */
+export interface Reads {
+  setReading(reading: boolean): void
+  listenerCount(event: 'message' | 'close' | 'ping' | 'pong'): number
+  /** Tells `message` listeners. */
+  tellMessage(data: Buffer, isBinary: boolean): void
+}
+
+/**
+ * Decides when a WebSocket reads, so that no message is told to nobody: while somebody takes messages, or once nobody
+ * is to be waited for. A listener of `close`, `ping` or `pong` has it read up to the next message, which is kept.
+ */
+export class Reader implements Source {
+  readonly #socket: Reads
+  #isPaused = false
+  #consumer: Consumer | undefined
+  /** Whether to read although nobody takes the messages. */
+  #readsAlways = false
+  #kept: { readonly data: Buffer; readonly isBinary: boolean } | undefined
+
+  constructor(socket: Reads) {
+    this.#socket = socket
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
+  setPaused(isPaused: boolean): void {
+    this.#isPaused = isPaused
+    this.updateSoon()
+  }
+
+  readAlways(): void {
+    this.#readsAlways = true
+    this.updateSoon()
+  }
+
+  /** @throws {AlreadyReadError} while there is another consumer. */
+  checkUnread(): void {
+    if (this.#consumer !== undefined) throw new AlreadyReadError()
+  }
+
+  /** Gives all messages to a consumer from now on. */
+  consume(consumer: Consumer): void {
+    this.checkUnread()
+    this.#consumer = consumer
+    this.updateSoon()
+  }
+
+  wanted(): void {
+    this.#update()
+  }
+
+  release(): void {
+    this.#consumer = undefined
+    this.updateSoon()
+  }
+
+  onMessage(data: Buffer, isBinary: boolean): void {
+    if (!this.#isTaken) this.#kept = { data, isBinary }
+    else {
+      this.#consumer?.onMessage(data, isBinary)
+      this.#socket.tellMessage(data, isBinary)
+      if (this.#consumer === undefined) return
+    }
+    this.#update()
+  }
+
+  /** The connection is closed. */
+  onEnd(): void {
+    this.#isPaused = false
+    this.#kept = undefined
+    this.#consumer?.onEnd()
+    this.#consumer = undefined
+  }
+
+  /** Stops at once; but what waits already is not told before the caller has returned. */
+  updateSoon(): void {
+    if (this.#isWanted) process.nextTick(() => this.#update())
+    else this.#socket.setReading(false)
+  }
+
+  /** Whether there is somebody for a message. */
+  get #isTaken(): boolean {
+    return this.#consumer !== undefined || this.#readsAlways || this.#socket.listenerCount('message') > 0
+  }
+
+  get #isWanted(): boolean {
+    if (this.#isPaused) return false
+    if (this.#consumer !== undefined) return this.#consumer.wantsMore
+    return this.#isTaken || (this.#kept === undefined && this.#isWatched)
+  }
+
+  get #isWatched(): boolean {
+    const socket = this.#socket
+    return socket.listenerCount('close') + socket.listenerCount('ping') + socket.listenerCount('pong') > 0
+  }
+
+  #update(): void {
+    const kept = this.#kept
+    if (kept !== undefined && this.#isWanted) {
+      this.#kept = undefined
+      this.onMessage(kept.data, kept.isBinary)
+    }
+    this.#socket.setReading(this.#isWanted)
+  }
+}

@@ -1,0 +1,22 @@
+import t from 'tap'
+import { browserSkip, launchBrowser } from '../helpers/browser.js'
+import { play } from './conversation.js'
+import { testPeer } from './scenarios.js'
+
+if (browserSkip !== false) t.pass('Chromium', { skip: browserSkip })
+else {
+  testPeer(t, 'a page in Chromium', async t => {
+    const browser = await launchBrowser(t)
+    return {
+      async play(script, origin) {
+        const page = await browser.newPage()
+        try {
+          await page.goto(origin)
+          return await page.evaluate(`(${play})(WebSocket, ${JSON.stringify(script)})`)
+        } finally {
+          await page.close()
+        }
+      }
+    }
+  })
+}

@@ -1,0 +1,123 @@
+import { once } from 'node:events'
+import t from 'tap'
+import type { WebSocket } from '../../lib/transport/websocket.js'
+import { withDeadline } from '../helpers/timeout.js'
+import { close, closing, connect, KINDS, ping, pong, roundTrip, text } from './harness.js'
+
+for (const over of KINDS) {
+  t.test(`over ${over}: a listener of close alone sees the peer's Close`, async t => {
+    const { socket, peer } = await connect(t, { over })
+    peer.send(ping('a'), close(1000))
+    await roundTrip(t, over)
+    t.strictSame(peer.frames, [], 'nothing is read before')
+    const [code] = await withDeadline(once(socket, 'close'), 5000, 'close')
+    t.equal(code, 1000)
+    t.strictSame(peer.frames, ['pong a', 'close 1000'])
+  })
+
+  t.test(`over ${over}: a listener of close alone sees the peer leave`, async t => {
+    const { socket, peer } = await connect(t, { over })
+    peer.stream.end()
+    const [code] = await withDeadline(once(socket, 'close'), 5000, 'close')
+    t.equal(code, 1006)
+  })
+}
+
+t.test('a listener of pong alone sees the pong', async t => {
+  const { socket, peer } = await connect(t)
+  peer.send(pong('a'))
+  const [data] = await withDeadline(once(socket, 'pong'), 5000, 'pong')
+  t.equal(String(data), 'a')
+})
+
+t.test('a listener of ping alone sees the ping', async t => {
+  const { socket, peer } = await connect(t)
+  peer.send(ping('a'))
+  const [data] = await withDeadline(once(socket, 'ping'), 5000, 'ping')
+  t.equal(String(data), 'a')
+})
+
+t.test('onclose of the browser counts as well', async t => {
+  const { socket, peer } = await connect(t)
+  peer.send(close(1000))
+  const closed = new Promise(resolve => {
+    socket.onclose = ({ code }) => resolve(code)
+  })
+  t.equal(await withDeadline(closed, 5000, 'close'), 1000)
+})
+
+/** Takes all messages to the end of the connection. */
+const takers: Record<string, (socket: WebSocket) => Promise<string[]>> = {
+  async listener(socket) {
+    const got: string[] = []
+    socket.on('message', data => got.push(String(data)))
+    await closing(socket)
+    return got
+  },
+  async loop(socket) {
+    const got: string[] = []
+    for await (const message of socket) got.push(String(message))
+    return got
+  },
+  async stream(socket) {
+    const got: string[] = []
+    for await (const message of socket.stream({ readableObjectMode: true })) got.push(String(message))
+    return got
+  }
+}
+
+for (const [kind, take] of Object.entries(takers)) {
+  for (const rest of ['at once', 'later']) {
+    t.test(`what comes before a ${kind} is kept, with what follows ${rest}`, async t => {
+      const { socket, peer } = await connect(t)
+      const order: string[] = []
+      socket.on('ping', data => order.push(String(data)))
+      socket.on('close', () => order.push('close'))
+      const more = [text('b'), ping('2'), text('c'), close(1000)]
+      peer.send(ping('1'), text('a'), ...(rest === 'at once' ? more : []))
+      t.equal(await peer.next(), 'pong 1')
+      if (rest === 'later') peer.send(...more)
+      await roundTrip(t)
+      t.strictSame(order, ['1'], 'nothing behind the first message is read')
+      t.strictSame(await withDeadline(take(socket), 5000, kind), ['a', 'b', 'c'])
+      t.strictSame(order, ['1', '2', 'close'])
+    })
+  }
+}
+
+t.test('what is kept waits while the socket is paused', async t => {
+  const { socket, peer } = await connect(t)
+  const got: string[] = []
+  socket.on('ping', () => {})
+  peer.send(ping('1'), text('a'))
+  t.equal(await peer.next(), 'pong 1')
+  socket.pause()
+  socket.on('message', data => got.push(String(data)))
+  await roundTrip(t)
+  t.strictSame(got, [])
+  socket.resume()
+  await withDeadline(once(socket, 'message'), 5000, 'message')
+  t.strictSame(got, ['a'])
+})
+
+t.test('a peer that sends much to nobody is held back by TCP', async t => {
+  const { socket, stream, peer } = await connect(t)
+  socket.on('close', () => {})
+  const chunk = text('x'.repeat(60_000))
+  for (let i = 0; i < 500; i++) peer.stream.write(chunk)
+  await once(stream, 'pause')
+  await roundTrip(t)
+  t.ok(stream.isPaused())
+  t.ok(peer.stream.writableLength > 10_000_000, `${peer.stream.writableLength} of 30 MB wait at the peer`)
+})
+
+t.test('what is kept is gone when the connection is cut', async t => {
+  const { socket, peer } = await connect(t)
+  socket.on('ping', () => {})
+  peer.send(ping('1'), text('a'))
+  t.equal(await peer.next(), 'pong 1')
+  socket.terminate()
+  await closing(socket)
+  socket.on('message', () => t.fail('no message after close'))
+  await roundTrip(t)
+})
