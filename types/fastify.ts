@@ -59,6 +59,37 @@ declare module 'fastify' {
         >
       }
     ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
+
+    route<
+      RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
+      ContextConfig = ContextConfigDefault,
+      const SchemaCompiler extends FastifySchema = FastifySchema
+    >(
+      options: Omit<
+        RouteOptions<
+          RawServer,
+          RawRequest,
+          RawReply,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          Logger
+        >,
+        'websocket' | 'wsHandler'
+      > & {
+        readonly websocket: WebSocketRoute
+        readonly wsHandler: WebSocketHandler<
+          RawServer,
+          RawRequest,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          Logger
+        >
+      }
+    ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
   }
 
   interface RouteShorthandOptions<
@@ -71,8 +102,11 @@ declare module 'fastify' {
     TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault,
     Logger extends FastifyBaseLogger = FastifyBaseLogger
   > {
-    /** Makes the route one for WebSockets. Default: false. */
-    websocket?: boolean | WebSocketRouteOptions | undefined
+    /**
+     * `true`, or an object of options, makes the route one for WebSockets, with a {@link WebSocketHandler}. Here, where the
+     * handler is one of requests, it can only be false. Default: false.
+     */
+    websocket?: false | undefined
   }
 
   interface RouteShorthandMethod<
@@ -89,15 +123,18 @@ declare module 'fastify' {
       InnerLogger extends Logger = Logger
     >(
       path: string,
-      options: RouteShorthandOptions<
-        RawServer,
-        RawRequest,
-        RawReply,
-        RouteGeneric,
-        ContextConfig,
-        SchemaCompiler,
-        TypeProvider,
-        InnerLogger
+      options: Omit<
+        RouteShorthandOptions<
+          RawServer,
+          RawRequest,
+          RawReply,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          InnerLogger
+        >,
+        'websocket'
       > & { readonly websocket: WebSocketRoute },
       handler: WebSocketHandler<
         RawServer,

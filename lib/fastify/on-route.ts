@@ -18,14 +18,24 @@ export interface Scope {
   readonly listener: UpgradeListener
 }
 
-/** What an `onRoute` hook gets. */
-type RegisteredRoute = RouteOptions & { readonly routePath: string; readonly prefix: string }
+/** What an `onRoute` hook gets, of whichever kind the route is. */
+type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {
+  readonly routePath: string
+  readonly prefix: string
+  readonly websocket?: unknown
+}
 
 /** Makes the routes of a scope that ask for it WebSocket routes, as they are registered. */
 export function addWebSocketRoutes(app: FastifyInstance, scope: Scope): void {
-  app.addHook('onRoute', function (options) {
+  app.addHook('onRoute', function (options: RegisteredRoute) {
     const { websocket = false, wsHandler } = options
-    if (wsHandler !== undefined) addWsHandler(this, options, wsHandler)
+    if (!isWebSocketOption(websocket)) {
+      throw new InvalidRouteError(
+        options.url,
+        'has an option "websocket" that is neither a boolean nor an object'
+      )
+    }
+    if (wsHandler !== undefined) addWsHandler(this, options, wsHandler, websocket || true)
     else if (websocket !== false) addWebSocketRoute(this, options, websocket, scope)
   })
 }
@@ -37,9 +47,6 @@ function addWebSocketRoute(
   websocket: true | WebSocketRouteOptions,
   { defaults, server, listener }: Scope
 ): void {
-  if ((typeof websocket !== 'object' && websocket !== true) || websocket === null) {
-    throw new InvalidRouteError(options.url, 'has an option "websocket" that is neither true nor an object')
-  }
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
   }
@@ -57,11 +64,16 @@ function addWebSocketRoute(
 }
 
 /** Adds a second route at the same URL for `wsHandler`; the first keeps its handler for ordinary requests. */
-function addWsHandler(app: FastifyInstance, options: RegisteredRoute, wsHandler: WebSocketHandler): void {
+function addWsHandler(
+  app: FastifyInstance,
+  options: RegisteredRoute,
+  wsHandler: WebSocketHandler,
+  websocket: true | WebSocketRouteOptions
+): void {
   const methods = [options.method].flat()
   if (options.method === 'HEAD') return
   if (!methods.includes('GET')) throw new InvalidRouteError(options.url, 'with a wsHandler has to have GET')
-  const { websocket, prefix, routePath, wsHandler: _, ...rest } = options
+  const { websocket: _websocket, prefix, routePath, wsHandler: _wsHandler, ...rest } = options
   // For the path '/' below a prefix, Fastify has made '' of it by now.
   const path = routePath === '' && prefix !== '' ? '/' : routePath
   app.route({
@@ -69,7 +81,7 @@ function addWsHandler(app: FastifyInstance, options: RegisteredRoute, wsHandler:
     method: 'GET',
     url: path,
     exposeHeadRoute: false,
-    websocket: websocket === undefined || websocket === false ? true : websocket,
+    websocket,
     handler: wsHandler
   })
 }
@@ -88,6 +100,10 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
     if (protocol instanceof Promise) protocol.then(accept, error => upgrade?.refuse(toError(error)))
     else accept(protocol)
   }
+}
+
+function isWebSocketOption(option: unknown): option is boolean | WebSocketRouteOptions {
+  return typeof option === 'boolean' || (typeof option === 'object' && option !== null)
 }
 
 function isHandler(handler: unknown): handler is WebSocketHandler {

@@ -81,8 +81,8 @@ class EventListeners {
   }
 
   /** The listener that an `on…` attribute holds: `setAttribute` was given it for an event of this type. */
-  attribute<Event>(type: EventType): EventHandler<Event> {
-    return (this.#attributes.get(type)?.listener ?? null) as EventHandler<Event>
+  attribute(type: EventType): AnyEventHandler {
+    return (this.#attributes.get(type)?.listener ?? null) as AnyEventHandler
   }
 
   setAttribute(type: EventType, listener: Handler | null): void {
@@ -97,8 +97,14 @@ class EventListeners {
   }
 }
 
-/** What an `on…` attribute holds. */
+/** What an `on…` attribute is set to. */
 export type EventHandler<Event> = ((event: Event) => void) | null
+
+/**
+ * What an `on…` attribute tells. It does not say which event the listener takes: else a WebSocket would not be assignable
+ * to that of `ws`, whose events have its own class as their target.
+ */
+export type AnyEventHandler = ((event: object) => void) | null
 
 /** An emitter with the events of `ws` that can also be used like a browser's WebSocket. */
 export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> extends EventEmitter<Events> {
@@ -125,28 +131,28 @@ export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> 
     this.#eventListeners.remove(type, listener)
   }
 
-  get onopen(): EventHandler<WebSocketEvent<this>> {
+  get onopen(): AnyEventHandler {
     return this.#eventListeners.attribute('open')
   }
   set onopen(listener: EventHandler<WebSocketEvent<this>>) {
     this.#eventListeners.setAttribute('open', listener)
   }
 
-  get onmessage(): EventHandler<MessageEvent<this>> {
+  get onmessage(): AnyEventHandler {
     return this.#eventListeners.attribute('message')
   }
   set onmessage(listener: EventHandler<MessageEvent<this>>) {
     this.#eventListeners.setAttribute('message', listener)
   }
 
-  get onclose(): EventHandler<CloseEvent<this>> {
+  get onclose(): AnyEventHandler {
     return this.#eventListeners.attribute('close')
   }
   set onclose(listener: EventHandler<CloseEvent<this>>) {
     this.#eventListeners.setAttribute('close', listener)
   }
 
-  get onerror(): EventHandler<ErrorEvent<this>> {
+  get onerror(): AnyEventHandler {
     return this.#eventListeners.attribute('error')
   }
   set onerror(listener: EventHandler<ErrorEvent<this>>) {

@@ -120,7 +120,7 @@ t.test('a wsHandler keeps the prefix, the hooks, the other methods and the optio
 
 t.test('a wsHandler with websocket: false or undefined is one all the same', async t => {
   const { app } = await makeApp(t)
-  for (const websocket of [false, undefined]) {
+  for (const websocket of [false, undefined] as const) {
     app.route({
       method: 'GET',
       url: `/${websocket}`,
@@ -257,17 +257,17 @@ t.test('what a route cannot be', async t => {
   const { app } = await makeApp(t)
   // The types refuse these, too.
   const wrong: readonly [string, unknown][] = [
-    ['POST', { method: 'POST', websocket: true, handler: says('x') }],
-    ['true nor an object', { method: 'GET', websocket: 1, handler: says('x') }],
-    ['true nor an object', { method: 'GET', websocket: null, handler: says('x') }],
-    ['true nor an object', { method: 'GET', websocket: 'chat', handler: says('x') }],
-    ['wsHandler', { method: 'POST', wsHandler: says('x'), handler: async () => 'x' }],
-    ['no function', { method: 'GET', wsHandler: 7, handler: async () => 'x' }]
+    ['has to have the method GET', { method: 'POST', websocket: true, handler: says('x') }],
+    ['neither a boolean nor an object', { method: 'GET', websocket: 1, handler: says('x') }],
+    ['neither a boolean nor an object', { method: 'GET', websocket: null, handler: says('x') }],
+    ['neither a boolean nor an object', { method: 'GET', websocket: 'chat', handler: says('x') }],
+    ['with a wsHandler has to have GET', { method: 'POST', wsHandler: says('x'), handler: async () => 'x' }],
+    ['has a handler that is no function', { method: 'GET', wsHandler: 7, handler: async () => 'x' }]
   ]
-  for (const [, options] of wrong) {
+  for (const [message, options] of wrong) {
     t.throws(
       () => Reflect.apply(app.route, app, [{ url: '/', ...Object(options) }]),
-      { code: 'FST_UPGRADE_INVALID_ROUTE' },
+      { code: 'FST_UPGRADE_INVALID_ROUTE', message: new RegExp(message) },
       JSON.stringify(options)
     )
   }

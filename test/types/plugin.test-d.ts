@@ -1,0 +1,138 @@
+// Checked by `tsc`, never run.
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { expectTypeOf } from 'expect-type'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type * as ws from 'ws'
+import * as all from '../../lib/index.js'
+import upgrade, {
+  type FastifyUpgradeOptions,
+  WebSocket,
+  type WebSocketRouteOptions
+} from '../../lib/index.js'
+
+const app = Fastify()
+
+// ---- options
+
+app.register(upgrade)
+app.register(upgrade, {})
+app.register(upgrade, {
+  maxPayload: 1,
+  origin: ['https://example.com', /^https:\/\/example\.org$/],
+  heartbeat: { interval: 1000 },
+  handshakeTimeout: 1,
+  closeTimeout: 1,
+  highWaterMark: 1,
+  maxBufferedAmount: 1,
+  perMessageDeflate: false,
+  selectSubprotocol(offers, request) {
+    expectTypeOf(offers).toEqualTypeOf<readonly string[]>()
+    expectTypeOf(request).toEqualTypeOf<FastifyRequest>()
+    return offers[0]
+  },
+  errorHandler(error, socket, request, reply) {
+    expectTypeOf(this).toEqualTypeOf<FastifyInstance>()
+    expectTypeOf(error).toEqualTypeOf<Error>()
+    expectTypeOf(socket).toEqualTypeOf<WebSocket>()
+    expectTypeOf(request).toEqualTypeOf<FastifyRequest>()
+    expectTypeOf(reply).toEqualTypeOf<FastifyReply>()
+  },
+  shutdown: { code: 1012, reason: 'later', timeout: 1 },
+  preClose(done) {
+    expectTypeOf(this).toEqualTypeOf<FastifyInstance>()
+    done()
+  },
+  options: {
+    maxPayload: 0,
+    handleProtocols: (protocols, request) => {
+      expectTypeOf(protocols).toEqualTypeOf<Set<string>>()
+      expectTypeOf(request).toEqualTypeOf<IncomingMessage>()
+      return false
+    },
+    verifyClient: ({ origin, secure, req }, callback) => {
+      expectTypeOf(origin).toEqualTypeOf<string>()
+      expectTypeOf(secure).toEqualTypeOf<boolean>()
+      expectTypeOf(req).toEqualTypeOf<IncomingMessage>()
+      callback(false, 403, 'no', { 'x-why': 1 })
+    }
+  },
+  prefix: '/chat'
+})
+app.register(upgrade, { heartbeat: false, origin: async (origin, { host }) => origin.endsWith(host) })
+app.register(upgrade, { errorHandler: async () => {}, preClose: async () => {} })
+expectTypeOf<{ subprotocol: 'a' }>().toExtend<WebSocketRouteOptions>()
+expectTypeOf<{ maxPayload: undefined }>().toExtend<FastifyUpgradeOptions>()
+
+// @ts-expect-error there is no such option
+app.register(upgrade, { maxPayloads: 1 })
+// @ts-expect-error a subprotocol belongs to a route
+app.register(upgrade, { subprotocol: 'chat' })
+// @ts-expect-error milliseconds are a number
+app.register(upgrade, { handshakeTimeout: '10s' })
+// @ts-expect-error compression is not built in
+app.register(upgrade, { perMessageDeflate: true })
+// @ts-expect-error an option of `ws` that has no place here
+app.register(upgrade, { options: { port: 1 } })
+// @ts-expect-error a choice is a string or none
+app.register(upgrade, { selectSubprotocol: () => 1 })
+
+// ---- exports
+
+expectTypeOf(all.default).toEqualTypeOf(all.fastifyUpgrade)
+// @ts-expect-error sockets are made by handshakes
+void (() => new WebSocket())
+
+// ---- the socket
+
+declare const socket: WebSocket
+
+const asWs: ws.WebSocket = socket
+const takesWs = (_socket: ws.default): void => {}
+takesWs(socket)
+void asWs
+
+expectTypeOf(socket.readyState).toEqualTypeOf<0 | 1 | 2 | 3>()
+expectTypeOf<typeof WebSocket.OPEN>().toEqualTypeOf<1>()
+expectTypeOf(socket.OPEN).toEqualTypeOf<1>()
+expectTypeOf(socket.protocol).toEqualTypeOf<string>()
+expectTypeOf(socket.bufferedAmount).toEqualTypeOf<number>()
+expectTypeOf(socket.isPaused).toEqualTypeOf<boolean>()
+expectTypeOf(socket.stream()).toExtend<Duplex>()
+expectTypeOf(socket.drained()).toEqualTypeOf<Promise<void>>()
+expectTypeOf(socket.send('text')).toEqualTypeOf<boolean>()
+socket.send(Buffer.alloc(1), { binary: false, fin: true }, error => {
+  expectTypeOf(error).toEqualTypeOf<Error | undefined>()
+})
+socket.send(new Uint8Array(1), () => {})
+socket.send(new ArrayBuffer(1))
+socket.ping()
+socket.ping('data', false, () => {})
+socket.pong(() => {})
+socket.close(1000, 'reason')
+socket.close(1000, Buffer.from('reason'))
+socket.on('message', (data, isBinary) => {
+  expectTypeOf(data).toEqualTypeOf<Buffer>()
+  expectTypeOf(isBinary).toEqualTypeOf<boolean>()
+})
+socket.on('close', (code, reason) => {
+  expectTypeOf(code).toEqualTypeOf<number>()
+  expectTypeOf(reason).toEqualTypeOf<Buffer>()
+})
+socket.once('error', error => expectTypeOf(error).toEqualTypeOf<Error>())
+socket.on('drain', () => {})
+socket.onmessage = ({ data }) => void data
+socket.addEventListener('close', ({ code, reason, wasClean }) => {
+  expectTypeOf(code).toEqualTypeOf<number>()
+  expectTypeOf(reason).toEqualTypeOf<string>()
+  expectTypeOf(wasClean).toEqualTypeOf<boolean>()
+})
+
+// @ts-expect-error an object is no data
+socket.send({ a: 1 })
+// @ts-expect-error nor is nothing
+socket.send()
+// @ts-expect-error a code is a number
+socket.close('1000')
+// @ts-expect-error the subprotocol is settled
+socket.protocol = 'other'
