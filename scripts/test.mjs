@@ -31,8 +31,6 @@ let counts
 
 const env = { ...process.env, PATH: join(root, 'node_modules', '.bin') + delimiter + process.env.PATH }
 
-process.exitCode = await main()
-
 async function main() {
   let failure
   for (const [name, step] of Object.entries(steps)) {
@@ -215,3 +213,5 @@ function hasCode(file) {
   const text = readFileSync(file, 'utf8')
   return text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '').trim() !== 'export {};'
 }
+
+process.exitCode = await main()
