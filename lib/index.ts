@@ -1,5 +1,5 @@
-import type {} from '../types/fastify.js'
-
+// It exports nothing. This form stays in the declarations, so that applications get the augmentation of Fastify.
+export type * from '../types/fastify.js'
 export type {
   WebSocketErrorHandler,
   WebSocketHandler

@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process'
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t from 'tap'
 import * as all from '../lib/index.js'
 
@@ -18,4 +21,45 @@ t.test('the package by its name, as built: import and require give the same plug
   t.type(imported.default, 'function')
   const required: unknown = createRequire(import.meta.url)('fastify-upgrade')
   t.equal(required, imported.default)
+})
+
+t.test('an application in TypeScript that knows nothing but the package', async t => {
+  const root = join(import.meta.dirname, '..')
+  const modules = (name: string): string => join(root, 'node_modules', name)
+  const compilerOptions = {
+    noEmit: true,
+    strict: true,
+    target: 'es2023',
+    module: 'nodenext',
+    types: ['node']
+  }
+  const path = t.testdir({
+    'package.json': JSON.stringify({ type: 'module' }),
+    'tsconfig.json': JSON.stringify({ compilerOptions, files: ['app.ts'] }),
+    'app.ts': `
+      import Fastify from 'fastify'
+      import upgrade from 'fastify-upgrade'
+      import type { WebSocket } from 'ws'
+
+      const app = Fastify()
+      await app.register(upgrade, { maxPayload: 10 })
+      app.get('/', { websocket: true }, (socket, request) => {
+        const asWs: WebSocket = socket
+        asWs.on('message', data => socket.send(String(data) + request.ws))
+      })
+      // @ts-expect-error there is no such option
+      app.get('/', { websocket: { sub: 'chat' } }, socket => socket.close())
+      for (const client of app.websocketServer.clients) client.close()
+    `,
+    node_modules: {
+      fastify: t.fixture('symlink', modules('fastify')),
+      ws: t.fixture('symlink', modules('ws')),
+      '@types': t.fixture('symlink', modules('@types')),
+      'fastify-upgrade': t.fixture('symlink', root)
+    }
+  })
+  const tsc = join(modules('typescript'), 'bin', 'tsc')
+  const compile = promisify(execFile)(process.execPath, [tsc, '-p', path])
+  const { stdout } = await compile.catch((error: { stdout: string }) => error)
+  t.equal(stdout, '')
 })

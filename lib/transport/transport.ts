@@ -116,7 +116,7 @@ export class Transport extends AsyncResource implements Heart, Waiting {
 
   /** Has `callback` called with an error, for what was not put into the connection. */
   refuse(callback: SendCallback): void {
-    process.nextTick(() => this.runInAsyncScope(this.#settle, this, [callback], new NotOpenError()))
+    process.nextTick(() => this.runInAsyncScope(this.#settleLate, this, [callback]))
   }
 
   /** Calls `onWritten` when the writes under way and the next are done. */
@@ -201,6 +201,11 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     }
   }
 
+  /** Connections end without callbacks as a rule: there is no error before somebody is told of it. */
+  #settleLate(callbacks: SendCallback[]): void {
+    if (callbacks.length > 0) this.#settle(callbacks, new NotOpenError())
+  }
+
   #onData(chunk: Buffer): void {
     this.isAlive = true
     this.connection.receiveData(chunk)
@@ -239,10 +244,9 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#closed = true
     this.#heartbeat?.stop()
     deadlinesAfter(this.#closeTimeout).clear(this)
-    const error = new NotOpenError()
-    for (const callbacks of this.#writes) this.#settle(callbacks, error)
+    for (const callbacks of this.#writes) this.#settleLate(callbacks)
     this.#writes.clear()
-    this.#settle(this.#callbacks.splice(0), error)
+    this.#settleLate(this.#callbacks.splice(0))
     this.#events.onEnd()
   }
 }
