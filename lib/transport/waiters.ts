@@ -16,7 +16,10 @@ export class Waiters {
     for (const { resolve } of this.#take()) resolve()
   }
 
-  reject(error: Error): void {
+  /** @param makeError called if anybody waits. */
+  reject(makeError: () => Error): void {
+    if (this.#waiting.length === 0) return
+    const error = makeError()
     for (const { reject } of this.#take()) reject(error)
   }
 

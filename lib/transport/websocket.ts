@@ -285,7 +285,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   #close(): void {
     this.#isClosed = true
     const { closeCode, closeReason } = this.#transport.connection
-    this.#waiters.reject(new NotOpenError())
+    this.#waiters.reject(() => new NotOpenError())
     this.#reader.onEnd()
     this.#options.onClose(closeCode)
     this.#tell('close', closeCode, closeReason)

@@ -18,10 +18,17 @@ t.test('all who wait are rejected with the same error', async t => {
   const waiters = new Waiters()
   const error = new Error('gone')
   const results = Promise.allSettled([waiters.wait(), waiters.wait()])
-  waiters.reject(error)
+  waiters.reject(() => error)
   t.strictSame(await results, [
     { status: 'rejected', reason: error },
     { status: 'rejected', reason: error }
   ])
   waiters.resolve()
+})
+
+t.test('there is no error where nobody waits', async t => {
+  new Waiters().reject(() => {
+    t.fail('an error was made')
+    return new Error()
+  })
 })
