@@ -4,7 +4,17 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { connectRaw, handshake, headerOf, open, request, shake, withDeadline } from '../helpers/app.js'
+import {
+  connectRaw,
+  handshake,
+  headerOf,
+  open,
+  PAGE_ACCEPT,
+  PAGE_HANDSHAKE,
+  request,
+  shake,
+  withDeadline
+} from '../helpers/app.js'
 import { browserSkip, launchBrowser } from '../helpers/browser.js'
 
 const SERVER = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'chat', 'server.js')
@@ -106,25 +116,10 @@ t.test('the page, and the handshake of a page of another origin', async t => {
     t.equal(headerOf(response, 'content-type'), 'text/html; charset=utf-8')
   }
   const client = await connectRaw(t, port)
-  client.write(
-    [
-      'GET /chatsocket HTTP/1.1',
-      'Host: 127.0.0.1:8002',
-      'Connection: Upgrade',
-      'Pragma: no-cache',
-      'Cache-Control: no-cache',
-      'Upgrade: websocket',
-      'Origin: http://localhost:63342',
-      'Sec-WebSocket-Version: 13',
-      'Sec-WebSocket-Key: mnwFxiOlctXFN/DeMt1Amg==',
-      'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits',
-      '\r\n'
-    ].join('\r\n')
-  )
+  client.write(PAGE_HANDSHAKE)
   const { status, headers } = await client.response()
   t.equal(status, 101)
-  // printf '%s' KEY258EAFA5-E914-47DA-95CA-C5AB0DC85B11 | openssl sha1 -binary | base64
-  t.strictSame(headers.get('sec-websocket-accept'), ['oRjiwsm8ZS/eLqIQ6p82z1wgGHE='])
+  t.strictSame(headers.get('sec-websocket-accept'), [PAGE_ACCEPT])
   t.equal((await shake(t, port, '/chatsocket', { Origin: 'http://evil.test' })).status, 403)
 })
 

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { bytes, frame } from '../core/wire.js'
 import {
@@ -11,27 +10,13 @@ import {
   listen,
   makeApp,
   ms,
+  PAGE_ACCEPT,
+  PAGE_HANDSHAKE,
   Signal,
   shake,
   tick,
   withDeadline
 } from '../helpers/app.js'
-
-const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
-
-const EXAMPLE = [
-  'GET /chatsocket HTTP/1.1',
-  'Host: 127.0.0.1:8002',
-  'Connection: Upgrade',
-  'Pragma: no-cache',
-  'Cache-Control: no-cache',
-  'Upgrade: websocket',
-  'Origin: http://localhost:63342',
-  'Sec-WebSocket-Version: 13',
-  'Sec-WebSocket-Key: mnwFxiOlctXFN/DeMt1Amg==',
-  'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits',
-  '\r\n'
-].join('\r\n')
 
 /** The 101 byte for byte. */
 const accepted = (accept: string, more = ''): string =>
@@ -67,9 +52,8 @@ t.test('the handshake with the key x3JJHMbDL1EzLkh9GBhXDw==', async t => {
 
 t.test('the handshake of a page of http://localhost:63342', async t => {
   const port = await echoServer(t)
-  const accept = createHash('sha1').update(`mnwFxiOlctXFN/DeMt1Amg==${GUID}`).digest('base64')
-  t.equal(await answer(t, port, EXAMPLE), accepted(accept), 'where its origin is allowed')
-  const refused = await answer(t, port, EXAMPLE.replace('/chatsocket', '/same-origin'))
+  t.equal(await answer(t, port, PAGE_HANDSHAKE), accepted(PAGE_ACCEPT), 'where its origin is allowed')
+  const refused = await answer(t, port, PAGE_HANDSHAKE.replace('/chatsocket', '/same-origin'))
   t.match(refused, /^HTTP\/1.1 403 Forbidden\r\n/, 'where it is not')
 })
 

@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
 import { bytes, decode, frame, type WireFrame } from '../core/wire.js'
+import { watchProcess } from './process.js'
 import { ms, withDeadline } from './timeout.js'
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly level: number; readonly msg: string }
@@ -193,6 +194,23 @@ export function handshake(path: string, fields: Readonly<Record<string, string |
   return `${head}\r\n`
 }
 
+/** What a page of http://localhost:63342 sent to a chat on port 8002, as it came. */
+export const PAGE_HANDSHAKE = [
+  'GET /chatsocket HTTP/1.1',
+  'Host: 127.0.0.1:8002',
+  'Connection: Upgrade',
+  'Pragma: no-cache',
+  'Cache-Control: no-cache',
+  'Upgrade: websocket',
+  'Origin: http://localhost:63342',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: mnwFxiOlctXFN/DeMt1Amg==',
+  'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits',
+  '\r\n'
+].join('\r\n')
+// printf '%s' mnwFxiOlctXFN/DeMt1Amg==258EAFA5-E914-47DA-95CA-C5AB0DC85B11 | openssl sha1 -binary | base64
+export const PAGE_ACCEPT = 'oRjiwsm8ZS/eLqIQ6p82z1wgGHE='
+
 /** A client that speaks and reads bytes. It does nothing by itself, not even end its side. */
 export class RawClient extends EventEmitter {
   readonly socket: Socket
@@ -358,19 +376,6 @@ export class Signal<Value = void> {
   }
 }
 
-/** What reaches the process past all of us while a test runs. */
-export function watchProcess(t: Test): unknown[] {
-  const uncaught: unknown[] = []
-  const onError = (error: unknown): void => void uncaught.push(error)
-  process.on('uncaughtException', onError)
-  process.on('unhandledRejection', onError)
-  t.teardown(() => {
-    process.off('uncaughtException', onError)
-    process.off('unhandledRejection', onError)
-  })
-  return uncaught
-}
-
 /** Long enough for what has been triggered to have happened: two full round trips of the event loop. */
 export const tick = (): Promise<void> => new Promise(resolve => setImmediate(() => setImmediate(resolve)))
 
@@ -381,4 +386,4 @@ export async function duration(work: Promise<unknown>): Promise<number> {
   return performance.now() - start
 }
 
-export { ms, withDeadline }
+export { ms, watchProcess, withDeadline }

@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 import { WebSocket as WsClient } from 'ws'
 import { WebSocket, type WebSocketOptions } from '../../lib/transport/websocket.js'
 import { bytes, decode, type FrameShape, frame, type WireFrame } from '../core/wire.js'
+import { watchProcess } from '../helpers/process.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { CERTIFICATE, KEY } from './certificate.js'
 
@@ -249,19 +250,6 @@ export function spyOnWrites(stream: Duplex): Buffer[] {
   return writes
 }
 
-/** What is thrown or rejected past all of us while a test runs. */
-export function watchProcess(t: Test): unknown[] {
-  const uncaught: unknown[] = []
-  const onError = (error: unknown): void => void uncaught.push(error)
-  process.on('uncaughtException', onError)
-  process.on('unhandledRejection', onError)
-  t.teardown(() => {
-    process.off('uncaughtException', onError)
-    process.off('unhandledRejection', onError)
-  })
-  return uncaught
-}
-
 export const tick = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
 /** Calls written down, in order. */
@@ -283,3 +271,5 @@ export async function stalled(subject: Subject, bytes: number): Promise<void> {
     await tick()
   }
 }
+
+export { watchProcess }
