@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { WebSocketErrorHandler } from '../../types/handler.js'
 import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError } from '../transport/error.js'
+import { isThenable } from '../transport/thenable.js'
 import { WebSocket } from '../transport/websocket.js'
 import { toError } from './error.js'
 import type { WebSocketRoute } from './route.js'
@@ -59,7 +60,8 @@ function reportError(
   socket: WebSocket,
   { request, reply }: Opened
 ): void {
-  if (thrown instanceof NotOpenError) {
+  // With another socket's error this connection may well be open.
+  if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
     request.log.debug({ err: thrown }, 'the peer went away while a handler was at work')
     return
   }
@@ -75,11 +77,12 @@ function reportError(
   }
 }
 
-function closeWithError(error: Error, socket: WebSocket, request: FastifyRequest): void {
-  request.log.error({ err: error }, error.message)
-  socket.close(INTERNAL_ERROR)
-}
+/** The connections that were closed for an error of the application. */
+const failed = new WeakSet<WebSocket>()
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+function closeWithError(error: Error, socket: WebSocket, request: FastifyRequest): void {
+  // What comes after the first, while the connection closes, could fill the log at the will of the peer.
+  request.log[failed.has(socket) ? 'debug' : 'error']({ err: error }, error.message)
+  failed.add(socket)
+  socket.close(INTERNAL_ERROR)
 }

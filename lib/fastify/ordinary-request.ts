@@ -1,10 +1,15 @@
-import type { IncomingMessage, Server } from 'node:http'
+import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { parseTokenList } from '../core/token.js'
 
 /** Fields that make the request one for an upgrade, RFC 9110 section 7.8 and RFC 7540 section 3.2.1. */
 const UPGRADE_FIELDS = new Set(['upgrade', 'http2-settings'])
+
+/** What Node keeps unless `maxHeadersCount` of the server says otherwise. */
+const DEFAULT_MAX_HEADERS = 1000
+
+const TOO_MANY_FIELDS = 'HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n'
 
 /**
  * Serves a request whose upgrade is ignored as the ordinary request that it is, RFC 9110 section 7.8. Its socket has left
@@ -17,9 +22,34 @@ export function serveOrdinarily(
   socket: Duplex,
   rest: Buffer
 ): void {
-  if (rest.length > 0) socket.unshift(rest)
-  socket.unshift(Buffer.from(headWithoutUpgrade(request), 'latin1'))
-  server.emit(socket instanceof TLSSocket ? 'secureConnection' : 'connection', socket)
+  const onError = (): void => {}
+  socket.on('error', onError)
+  if (isCutShort(server, request)) {
+    socket.end(TOO_MANY_FIELDS, () => socket.destroy())
+    return
+  }
+  afterResponses(socket, () => {
+    socket.off('error', onError)
+    if (rest.length > 0) socket.unshift(rest)
+    socket.unshift(Buffer.from(headWithoutUpgrade(request), 'latin1'))
+    server.emit(socket instanceof TLSSocket ? 'secureConnection' : 'connection', socket)
+  })
+}
+
+/** Calls back once the responses to earlier requests on the same socket are sent, if it is still open then. */
+export function afterResponses(socket: Duplex, callback: () => void): void {
+  const earlier: unknown = Reflect.get(socket, '_httpMessage')
+  if (earlier instanceof ServerResponse) earlier.once('close', () => afterResponses(socket, callback))
+  else if (socket.writable) callback()
+}
+
+/**
+ * Whether Node may have dropped fields of the head. It parsed the request with all of them; without a Content-Length that
+ * was dropped, its body would be taken for another request.
+ */
+function isCutShort({ maxHeadersCount }: Server, { rawHeaders }: IncomingMessage): boolean {
+  const limit = typeof maxHeadersCount === 'number' ? maxHeadersCount : DEFAULT_MAX_HEADERS
+  return limit > 0 && rawHeaders.length >= 2 * limit
 }
 
 function headWithoutUpgrade({ method, url, httpVersion, rawHeaders }: IncomingMessage): string {
@@ -29,7 +59,7 @@ function headWithoutUpgrade({ method, url, httpVersion, rawHeaders }: IncomingMe
     const field = name.toLowerCase()
     if (UPGRADE_FIELDS.has(field)) continue
     const value = field === 'connection' ? connectionWithoutUpgrade(rawHeaders[i + 1]) : rawHeaders[i + 1]
-    if (value !== '') head += `${name}: ${value}\r\n`
+    if (field !== 'connection' || value !== '') head += `${name}: ${value}\r\n`
   }
   return `${head}\r\n`
 }

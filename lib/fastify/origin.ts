@@ -46,8 +46,7 @@ function parse(url: string): URL | undefined {
 
 /** An expression without anchors must not let `https://example.com.evil.test` in. */
 function matchesWhole(rule: RegExp, origin: string): boolean {
-  rule.lastIndex = 0
-  return rule.exec(origin)?.[0] === origin
+  return new RegExp(`^(?:${rule.source})$`, rule.flags.replace(/[gy]/g, '')).test(origin)
 }
 
 /** A rule that no Origin header can equal is a mistake: browsers send the scheme, lower case and no path. */

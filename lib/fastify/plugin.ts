@@ -14,7 +14,9 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
   const defaults = readPluginOptions(options)
   const shutdown = readShutdown(options)
-  const server = new WebSocketServer(options.options ?? {})
+  const server = new WebSocketServer(options.options ?? {}, error => {
+    app.log.error({ err: error }, 'a listener of websocketServer failed')
+  })
   app.decorate('websocketServer', server)
   app.decorateRequest('ws', {
     getter() {
@@ -25,6 +27,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const listener = UpgradeListener.of(app, defaults.handshakeTimeout, () => addHandshakeChecks(rootOf(app)))
   addWebSocketRoutes(app, { defaults, server, listener })
   listener.onClose(shutdown.timeout, async () => {
+    // Handshakes are refused from now on, whatever takes its time.
+    server.close()
     await runPreClose(app, options.preClose)
     await server.shutDown(shutdown)
   })

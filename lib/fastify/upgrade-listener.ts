@@ -1,9 +1,9 @@
-import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { asksForWebSocket } from '../core/request.js'
 import { COME_BACK, ShuttingDownError } from './error.js'
-import { serveOrdinarily } from './ordinary-request.js'
+import { afterResponses, serveOrdinarily } from './ordinary-request.js'
 import { RouteRegistry } from './route-registry.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
 import { Upgrade } from './upgrade.js'
@@ -102,18 +102,10 @@ export class UpgradeListener {
     }
     if (socket.destroyed) return
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
-    this.#begin(upgrade, socket)
+    afterResponses(socket, () => this.#begin(upgrade))
   }
 
-  /** Begins once the responses to requests before this one on the same socket are sent. */
-  #begin(upgrade: Upgrade, socket: Socket): void {
-    const earlier: unknown = Reflect.get(socket, '_httpMessage')
-    if (earlier instanceof ServerResponse) {
-      earlier.once('close', () => this.#begin(upgrade, socket))
-      return
-    }
-    // The client left meanwhile, or a response before this one closes the connection.
-    if (!socket.writable) return
+  #begin(upgrade: Upgrade): void {
     this.#pending.add(upgrade)
     try {
       upgrade.begin()

@@ -54,10 +54,9 @@ export class Upgrade implements Waiting {
       timeout: () => this.abort(),
       drain: () => this.response.emit('drain')
     }
-    // Both before anything else: a reset must not be an uncaught exception, and no handshake may last for ever.
+    // Before anything else: a reset must not be an uncaught exception.
     socket.on('error', this.#listeners.error)
     this.#deadline = deadlinesAfter(timeout)
-    this.#deadline.set(this)
     this.request = request
     this.response = new UpgradeResponse(request)
     const checked = checkRequest(request)
@@ -80,6 +79,8 @@ export class Upgrade implements Waiting {
 
   /** Connects the response with the socket. */
   begin(): void {
+    // No handshake may last for ever. While it waits for its turn, the time is that of the responses before it.
+    this.#deadline.set(this)
     this.response.assignSocket(this.#socket)
     this.response.once('finish', this.#onRefused)
     this.#socket.on('drain', this.#listeners.drain)

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { ServerOptions } from '../../types/options.js'
-import type { WebSocket } from '../transport/websocket.js'
+import { WebSocket } from '../transport/websocket.js'
 import type { Shutdown } from './options.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
@@ -19,12 +19,15 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly clients: Set<WebSocket> = new Set()
   /** The plugin's `options`. `handleProtocols` and `verifyClient` are read at each handshake. */
   readonly options: ServerOptions
+  readonly #onError: (error: unknown) => void
+  readonly #closed = new Set<() => void>()
   #isClosing = false
 
   /** @internal */
-  constructor(options: ServerOptions) {
-    super()
+  constructor(options: ServerOptions, onError: (error: unknown) => void) {
+    super({ captureRejections: true })
     this.options = options
+    this.#onError = onError
   }
 
   /** Whether new handshakes are refused. */
@@ -38,11 +41,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    */
   close(callback?: () => void): void {
     const isDone = this.#isClosing && this.clients.size === 0
-    if (callback !== undefined && !isDone) this.once('close', callback)
+    if (callback !== undefined && !isDone) this.#closed.add(callback)
     if (callback !== undefined && isDone) process.nextTick(callback)
     if (this.#isClosing) return
     this.#isClosing = true
-    if (this.clients.size === 0) process.nextTick(() => this.emit('close'))
+    if (this.clients.size === 0) process.nextTick(() => this.#tellClosed())
   }
 
   /** @internal */
@@ -53,7 +56,19 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** @internal */
   remove(socket: WebSocket): void {
     this.clients.delete(socket)
-    if (this.#isClosing && this.clients.size === 0) this.emit('close')
+    if (this.#isClosing && this.clients.size === 0) this.#tellClosed()
+  }
+
+  /** A listener that throws keeps nobody else from learning it. */
+  #tellClosed(): void {
+    for (const tell of [...this.#closed, () => this.emit('close')]) {
+      try {
+        tell()
+      } catch (error) {
+        this.#onError(error)
+      }
+    }
+    this.#closed.clear()
   }
 
   /**
@@ -68,5 +83,15 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     }, timeout)
     await closed
     clearTimeout(timer)
+  }
+
+  static {
+    // What a listener of `connection` rejects with goes the way of what the listeners of its socket reject with.
+    Object.defineProperty(WebSocketServer.prototype, EventEmitter.captureRejectionSymbol, {
+      value(this: WebSocketServer, error: unknown, _event: string, socket: unknown) {
+        if (socket instanceof WebSocket) socket.reportError(error)
+        else this.#onError(error)
+      }
+    })
   }
 }

@@ -3,8 +3,8 @@ import { MAX_CONTROL_PAYLOAD } from '../core/close-code.js'
 import { InvalidDataError, PingTooLongError } from './error.js'
 import type { SendCallback } from './transport.js'
 
-/** What can be sent as a message: text, or bytes. */
-export type SendData = string | ArrayBufferView | ArrayBufferLike
+/** What can be sent as a message: text, a number as its text, or bytes. */
+export type SendData = string | number | ArrayBufferView | ArrayBufferLike
 
 export interface SendOptions {
   /** Whether the message is binary. Default: false for strings, true for everything else. */
@@ -25,6 +25,7 @@ export function toPayload(data: SendData): string | Uint8Array {
   if (typeof data === 'string' || data instanceof Uint8Array) return data
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   if (isAnyArrayBuffer(data)) return new Uint8Array(data)
+  if (typeof data === 'number') return String(data)
   throw new InvalidDataError(data === null ? 'null' : typeof data)
 }
 

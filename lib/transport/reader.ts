@@ -7,6 +7,8 @@ export interface Reads {
   listenerCount(event: 'message' | 'close' | 'ping' | 'pong'): number
   /** Tells `message` listeners. */
   tellMessage(data: Buffer, isBinary: boolean): void
+  /** Runs something in the async context of the connection. */
+  run(work: () => void): void
 }
 
 /**
@@ -104,7 +106,7 @@ export class Reader implements Source {
     const kept = this.#kept
     if (kept !== undefined && this.#isWanted) {
       this.#kept = undefined
-      this.onMessage(kept.data, kept.isBinary)
+      this.#socket.run(() => this.onMessage(kept.data, kept.isBinary))
     }
     this.#socket.setReading(this.#isWanted)
   }

@@ -1,14 +1,17 @@
+import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
 import type { Consumer, Source } from './consumer.js'
 import type { SendData } from './payload.js'
 import type { SendCallback } from './transport.js'
 
-/** The part of a WebSocket that a stream writes to. */
+/** The part of a WebSocket that a stream needs. */
 export interface Sink {
   send(data: SendData, callback: SendCallback): boolean
   close(code: number): void
   terminate(): void
+  /** Told what a listener of the stream threw or rejected with, and errors that nobody listens for. */
+  onError(error: unknown): void
 }
 
 /**
@@ -25,9 +28,30 @@ export class WebSocketStream extends Duplex implements Consumer {
   #finish: ((error?: Error | null) => void) | undefined
 
   constructor(source: Source, sink: Sink, options: DuplexOptions = {}) {
-    super({ ...options, emitClose: true })
+    const settings = { ...options, emitClose: true, captureRejections: true }
+    super(settings)
     this.#source = source
     this.#sink = sink
+    // Nothing can be written to a connection that has ended; whoever still does learns it by `close`.
+    this.once('end', () => this.destroy())
+    // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that.
+    this.on('error', error => {
+      if (this.listenerCount('error') === 1) sink.onError(error)
+    })
+  }
+
+  /** What a listener throws is the application's to handle, not the process's. */
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    try {
+      return Reflect.apply(super.emit, this, [event, ...args])
+    } catch (error) {
+      this.#sink.onError(error)
+      return true
+    }
+  }
+
+  override [EventEmitter.captureRejectionSymbol](error: Error): void {
+    this.#sink.onError(error)
   }
 
   get wantsMore(): boolean {
@@ -43,6 +67,8 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.#closed = true
     this.push(null)
     this.#finish?.()
+    // A stream that is piped into and that nobody reads would never come to its end.
+    if (this.readableFlowing === null && this.listenerCount('unpipe') > 0) this.destroy()
   }
 
   override _read(): void {

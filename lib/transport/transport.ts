@@ -4,6 +4,7 @@ import { Connection, type ConnectionEvents, type ConnectionOptions } from '../co
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { NotOpenError } from './error.js'
 import { type Heart, Heartbeat, type HeartbeatOptions } from './heartbeat.js'
+import { isThenable } from './thenable.js'
 
 export type SendCallback = (error?: Error) => void
 
@@ -17,7 +18,7 @@ export interface TransportOptions extends ConnectionOptions {
 export interface TransportEvents extends ConnectionEvents {
   /** A write has finished, so there is room. */
   onWritten(): void
-  /** A callback given to `sent` threw. */
+  /** A callback given to `sent` threw, or rejected. */
   onCallbackError(error: unknown): void
   /** The stream is gone. Nothing follows. */
   onEnd(): void
@@ -178,7 +179,8 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#callbacks = []
     this.#writes.add(callbacks)
     return error => {
-      if (!this.#writes.delete(callbacks)) return
+      // A socket that is destroyed ends its writes as if they had succeeded; `#onClose` settles them.
+      if (this.#stream.destroyed || !this.#writes.delete(callbacks)) return
       this.runInAsyncScope(this.#settle, this, callbacks, error)
       if (!error) this.#tellWritten()
     }
@@ -193,8 +195,8 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   #settle(callbacks: SendCallback[], error?: Error | null): void {
     for (const callback of callbacks) {
       try {
-        if (error) callback(error)
-        else callback()
+        const result: unknown = error ? callback(error) : callback()
+        if (isThenable(result)) result.then(undefined, thrown => this.#events.onCallbackError(thrown))
       } catch (thrown) {
         this.#events.onCallbackError(thrown)
       }

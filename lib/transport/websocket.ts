@@ -14,7 +14,7 @@ import {
   toPayload
 } from './payload.js'
 import { Reader, type Reads } from './reader.js'
-import { WebSocketStream } from './stream.js'
+import { type Sink, WebSocketStream } from './stream.js'
 import { type SendCallback, Transport, type TransportEvents, type TransportOptions } from './transport.js'
 import { Waiters } from './waiters.js'
 
@@ -210,7 +210,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   stream(options?: DuplexOptions): Duplex {
     this.#reader.checkUnread()
-    return this.#consume(new WebSocketStream(this.#reader, this, options))
+    return this.#consume(new WebSocketStream(this.#reader, this.#sink(), options))
   }
 
   /**
@@ -219,6 +219,23 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   readAlways(): void {
     this.#reader.readAlways()
+  }
+
+  /**
+   * Tells the application's error handler.
+   * @internal
+   */
+  reportError(error: unknown): void {
+    this.#options.onError(error)
+  }
+
+  #sink(): Sink {
+    return {
+      send: (data, callback) => this.send(data, callback),
+      close: code => this.close(code),
+      terminate: () => this.terminate(),
+      onError: this.#options.onError
+    }
   }
 
   #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
@@ -308,6 +325,10 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
       socket.#tell('message', isBinary ? socket.#binary(data) : data, isBinary)
     }
 
+    run(work: () => void): void {
+      this.#socket.#transport.runInAsyncScope(work)
+    }
+
     listenerCount(event: keyof WebSocketEvents): number {
       return this.#socket.listenerCount(event)
     }
@@ -361,9 +382,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
       })
     }
     Object.defineProperty(WebSocket.prototype, EventEmitter.captureRejectionSymbol, {
-      value(this: WebSocket, error: unknown) {
-        this.#options.onError(error)
-      }
+      value: WebSocket.prototype.reportError
     })
   }
 }

@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import t from 'tap'
-import type { WebSocketErrorHandler, WebSocketHandler } from '../../lib/index.js'
+import type { WebSocket, WebSocketErrorHandler, WebSocketHandler } from '../../lib/index.js'
 import {
+  close,
   connectRaw,
   DEBUG,
   ERROR,
@@ -9,7 +11,10 @@ import {
   makeApp,
   open,
   Signal,
-  watchProcess
+  text,
+  tick,
+  watchProcess,
+  withDeadline
 } from '../helpers/app.js'
 
 // What handlers and listeners throw, and what becomes of it.
@@ -279,22 +284,28 @@ for (const thrown of [undefined, null, 'text', 7, { code: 1 }, Object.create(nul
   })
 }
 
-t.test('several failures of one connection are logged each, and closing stays closing', async t => {
-  const { app, log } = await makeApp(t)
-  app.get('/', { websocket: true }, async socket => {
-    socket.on('message', fail)
-    socket.on('message', fail)
-    await new Promise(resolve => socket.on('close', resolve))
-    fail()
-  })
-  const port = await listen(app)
-  const client = await open(t, port, '/')
-  client.socket.send('go')
-  t.equal(await client.closed(), '1011')
-  await app.close()
-  // Emitting stops at the first listener that throws.
-  t.equal(log.with(SECRET).length, 2)
-})
+t.test(
+  'of several failures of one connection the first is logged as an error, the others at debug level',
+  async t => {
+    const { app, log } = await makeApp(t)
+    app.get('/', { websocket: true }, async socket => {
+      socket.on('message', fail)
+      socket.on('message', fail)
+      await new Promise(resolve => socket.on('close', resolve))
+      fail()
+    })
+    const port = await listen(app)
+    const client = await open(t, port, '/')
+    client.socket.send('go')
+    t.equal(await client.closed(), '1011')
+    await app.close()
+    // Emitting stops at the first listener that throws.
+    t.strictSame(
+      log.with(SECRET).map(({ level }) => level),
+      [ERROR, DEBUG]
+    )
+  }
+)
 
 t.test('a disconnect while a handler awaits drained() is no error: a debug line', async t => {
   const uncaught = watchProcess(t)
@@ -330,4 +341,84 @@ t.test('nor is it told to a custom errorHandler', async t => {
   const port = await listen(app)
   await (await open(t, port, '/')).closed()
   await log.until('the peer went away while a handler was at work')
+})
+
+t.test('a peer that does not heed the Close cannot fill the log', async t => {
+  const { app, log } = await makeApp(t)
+  app.get('/', { websocket: true }, socket => {
+    socket.on('message', fail)
+  })
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/'), ...Array.from({ length: 1000 }, () => text('x')))
+  await client.response()
+  await client.frame()
+  client.write(close(1011))
+  await client.end()
+  t.equal(log.at(ERROR).length, 1)
+})
+
+t.test('an error of another socket that has closed is one of the handler', async t => {
+  const { app, log } = await makeApp(t)
+  const others: WebSocket[] = []
+  app.get('/other', { websocket: true }, socket => {
+    others.push(socket)
+  })
+  app.get('/', { websocket: true }, async socket => {
+    for await (const _ of socket) for (const other of others) await other.drained()
+  })
+  const port = await listen(app)
+  const other = await open(t, port, '/other')
+  const gone = once(others[0], 'close')
+  other.socket.terminate()
+  await gone
+  const client = await open(t, port, '/')
+  client.socket.send('go')
+  t.equal(await client.closed(), '1011')
+  t.equal(log.at(ERROR).length, 1)
+})
+
+t.test('what async listeners of websocketServer and async callbacks reject with', async t => {
+  const uncaught = watchProcess(t)
+  const { app, log } = await makeApp(t)
+  app.websocketServer.once('connection', async () => {
+    throw new Error('of connection')
+  })
+  app.get('/', { websocket: true }, () => {})
+  app.get('/callback', { websocket: true }, socket => {
+    socket.send('x', async () => {
+      throw new Error('of callback')
+    })
+  })
+  const port = await listen(app)
+  t.equal(await (await open(t, port, '/')).closed(), '1011')
+  t.equal(await (await open(t, port, '/callback')).closed(), '1011')
+  t.strictSame(
+    log.at(ERROR).map(({ msg }) => msg),
+    ['of connection', 'of callback']
+  )
+  app.websocketServer.once('close', () => {
+    throw new Error('of close')
+  })
+  app.websocketServer.once('close', async () => {
+    throw new Error('of close, later')
+  })
+  await withDeadline(app.close(), 10_000, 'app.close()')
+  await tick()
+  t.equal(
+    log.with('a listener of websocketServer failed').length,
+    1,
+    'emitting stops at the first that throws'
+  )
+  t.strictSame(uncaught, [])
+})
+
+t.test('an async close listener of websocketServer that rejects is logged', async t => {
+  const uncaught = watchProcess(t)
+  const { app, log } = await makeApp(t)
+  app.websocketServer.once('close', async () => {
+    throw new Error('of close')
+  })
+  await withDeadline(app.close(), 10_000, 'app.close()')
+  await log.until('a listener of websocketServer failed')
+  t.strictSame(uncaught, [])
 })

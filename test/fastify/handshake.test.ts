@@ -1,7 +1,9 @@
 import t, { type Test } from 'tap'
+import upgrade from '../../lib/index.js'
 import { bytes, frame } from '../core/wire.js'
 import {
   ACCEPT,
+  bareApp,
   codeOf,
   connectRaw,
   handshake,
@@ -231,21 +233,28 @@ t.test('handshakeTimeout of a route', async t => {
   t.equal((await shake(t, port, '/')).status, 503)
 })
 
-t.test('a handshake that no hook has seen is cut at the deadline', async t => {
-  const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
-  const go = new Signal()
-  app.addHook('onRequest', (request, _reply, done) => {
-    if (request.url === '/slow') go.promise.then(() => done())
-    else done()
-  })
-  app.get('/slow', async () => 'slow')
+t.test('a handshake that a hook from before the plugin holds up is cut at the deadline', async t => {
+  const { app } = bareApp(t)
+  app.addHook('onRequest', (_request, _reply, _done) => {})
+  await app.register(upgrade, { handshakeTimeout: ms(50) })
   app.get('/', { websocket: true }, () => t.fail('no connection'))
-  const port = await listen(app)
-  const client = await connectRaw(t, port)
-  client.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/'))
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/'))
   await client.gone()
   t.equal(client.data.length, 0)
-  go.fire()
+})
+
+t.test('while a handshake waits for its turn, its time does not run', async t => {
+  const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
+  app.get('/slow', async () => {
+    await new Promise(resolve => setTimeout(resolve, ms(150)))
+    return 'slow'
+  })
+  app.get('/', { websocket: true }, socket => socket.send('open'))
+  const client = await connectRaw(t, await listen(app))
+  client.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/'))
+  t.equal((await client.response()).body, 'slow')
+  t.equal((await client.response()).status, 101)
 })
 
 t.test('a handshake behind pipelined requests waits for their responses', async t => {

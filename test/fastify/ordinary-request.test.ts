@@ -12,7 +12,10 @@ import {
   makeApp,
   open,
   type RawClient,
-  shake
+  Signal,
+  shake,
+  tick,
+  watchProcess
 } from '../helpers/app.js'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'
 
@@ -110,6 +113,73 @@ t.test('other options of Connection stay, malformed ones go', async t => {
     const client = await connectRaw(t, port)
     client.write(`GET /plain HTTP/1.1\r\nHost: x\r\nUpgrade: foo\r\nConnection: ${connection}\r\n\r\n`)
     t.equal(JSON.parse((await client.response()).body).connection, left)
+  }
+})
+
+t.test('upgrades that are ignored may be pipelined with each other and with ordinary requests', async t => {
+  const { app } = await makeApp(t)
+  const order: string[] = []
+  app.get('/:name', async ({ params }) => {
+    order.push(Reflect.get(Object(params), 'name'))
+    await tick()
+    return params
+  })
+  const client = await connectRaw(t, await listen(app))
+  const get = (name: string, fields = ''): string => `GET /${name} HTTP/1.1\r\nHost: x\r\n${fields}\r\n`
+  client.write(get('a'), get('b', H2C), get('c', H2C), get('d'), get('e', H2C))
+  for (const name of ['a', 'b', 'c', 'd', 'e'])
+    t.strictSame(JSON.parse((await client.response()).body), { name })
+  t.strictSame(order, ['a', 'b', 'c', 'd', 'e'])
+})
+
+t.test('a client that resets while its upgrade waits for the responses before it', async t => {
+  const { app } = await makeApp(t)
+  const uncaught = watchProcess(t)
+  const entered = new Signal()
+  const gone = new Signal()
+  app.get('/slow', async ({ raw }) => {
+    raw.socket.once('close', () => gone.fire())
+    entered.fire()
+    await gone.promise
+  })
+  const client = await connectRaw(t, await listen(app))
+  client.write(`GET /slow HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n${H2C}\r\n`)
+  await entered.wait('request')
+  client.socket.resetAndDestroy()
+  await gone.wait('end of the socket')
+  await tick()
+  t.strictSame(uncaught, [])
+})
+
+t.test('empty fields stay', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', async ({ headers }) => [headers.host, headers['x-empty']])
+  const client = await connectRaw(t, await listen(app))
+  client.write(`GET / HTTP/1.1\r\nHost:\r\nX-Empty:\r\n${H2C}\r\n`)
+  t.strictSame(JSON.parse((await client.response()).body), ['', ''])
+})
+
+t.test('a head of which Node drops fields is refused, as a body could pass for a request', async t => {
+  for (const maxHeadersCount of [undefined, 10, 0]) {
+    const { app } = await makeApp(t)
+    if (maxHeadersCount !== undefined) app.server.maxHeadersCount = maxHeadersCount
+    const seen: string[] = []
+    app.addHook('onRequest', async ({ method, url }) => void seen.push(`${method} ${url}`))
+    app.post('/', async ({ body }) => body)
+    app.get('/admin', async () => 'admin')
+    const client = await connectRaw(t, await listen(app))
+    const body = 'GET /admin HTTP/1.1\r\nHost: x\r\n\r\n'
+    const length = `Content-Type: text/plain\r\nContent-Length: ${body.length}\r\n`
+    client.write(`POST / HTTP/1.1\r\nHost: x\r\n${H2C}${'a:b\r\n'.repeat(1200)}${length}\r\n${body}`)
+    const response = await client.response()
+    if (maxHeadersCount === 0) {
+      t.equal(response.body, body, 'without a limit nothing is dropped')
+      t.strictSame(seen, ['POST /'])
+      continue
+    }
+    t.equal(response.status, 431)
+    await client.gone()
+    t.strictSame(seen, [])
   }
 })
 

@@ -59,6 +59,8 @@ const RULES: readonly [rule: Origin, origin: string, status: number][] = [
   [/https:\/\/[a-z]+\.a\.test/, 'https://x.a.test', 101],
   [/https:\/\/[a-z]+\.a\.test/, 'https://x.a.test.evil', 403],
   [/a\.test/, 'https://a.test', 403],
+  [/https:\/\/a\.test|https:\/\/a\.test:8443/, 'https://a.test:8443', 101],
+  [/https:\/\/a|https:\/\/b/, 'https://b.test', 403],
   [['null'], 'null', 101],
   ['capacitor://localhost', 'capacitor://localhost', 101],
   [(origin: string) => origin.endsWith('.test'), 'https://a.test', 101],

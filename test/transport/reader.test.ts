@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { once } from 'node:events'
 import t from 'tap'
 import type { WebSocket } from '../../lib/transport/websocket.js'
@@ -120,4 +121,23 @@ t.test('what is kept is gone when the connection is cut', async t => {
   await closing(socket)
   socket.on('message', () => t.fail('no message after close'))
   await roundTrip(t)
+})
+
+t.test('what is kept is told in the async context of the connection', async t => {
+  const storage = new AsyncLocalStorage<string>()
+  const { socket, peer } = await storage.run('connection', () => connect(t))
+  socket.on('ping', () => {})
+  peer.send(ping('1'), text('a'), text('b'))
+  t.equal(await peer.next(), 'pong 1')
+  const seen: unknown[] = []
+  const both = new Promise<void>(resolve => {
+    storage.run('elsewhere', () =>
+      socket.on('message', data => {
+        seen.push(`${data} ${storage.getStore()}`)
+        if (seen.length === 2) resolve()
+      })
+    )
+  })
+  await withDeadline(both, 5000, 'messages')
+  t.strictSame(seen, ['a connection', 'b connection'])
 })

@@ -36,6 +36,9 @@ class FakeSink implements Sink {
   terminate(): void {
     this.calls.push('terminate')
   }
+  onError(error: unknown): void {
+    this.calls.push(error)
+  }
 }
 
 const source = { wanted: (): void => {}, release: (): void => {} }
@@ -226,23 +229,22 @@ t.test('destroyed with an error, the stream tells it and the socket does not', a
   t.equal(await closed, '1006')
 })
 
-t.test('a reset ends the stream; what is written then fails, once', async t => {
-  const uncaught = watchProcess(t)
-  const { socket, peer, errors } = await connect(t)
-  const stream = socket.stream()
-  const ended = told(stream.resume(), 'end')
-  peer.reset()
-  await ended
-  const results: unknown[] = []
-  stream.on('error', error => results.push(Reflect.get(error, 'code')))
-  const gone = new Promise(resolve => stream.on('close', resolve))
-  const written = new Promise<unknown>(resolve => stream.write('late', resolve))
-  t.match(await written, { code: 'FST_UPGRADE_NOT_OPEN' })
-  await gone
-  t.strictSame(results, ['FST_UPGRADE_NOT_OPEN'])
-  t.strictSame(errors, [])
-  t.strictSame(uncaught, [])
-})
+t.test(
+  'a reset ends the stream and closes it; what is written then fails without an error event',
+  async t => {
+    const uncaught = watchProcess(t)
+    const { socket, peer, errors } = await connect(t)
+    const stream = socket.stream()
+    const closed = told(stream.resume(), 'close')
+    peer.reset()
+    await closed
+    stream.on('error', () => t.fail('an error event'))
+    const written = new Promise<unknown>(resolve => stream.write('late', resolve))
+    t.match(await written, { code: 'ERR_STREAM_DESTROYED' })
+    t.strictSame(errors, [])
+    t.strictSame(uncaught, [])
+  }
+)
 
 t.test('a pipeline out of a connection ends with it, one into it rejects', async t => {
   const { socket, peer } = await connect(t)
@@ -263,7 +265,7 @@ t.test('a pipeline out of a connection ends with it, one into it rejects', async
   const [outcome, income] = await results
   t.strictSame(got, ['a', 'b'])
   t.equal(outcome?.status, 'fulfilled')
-  t.match(income, { status: 'rejected', reason: { code: 'FST_UPGRADE_NOT_OPEN' } })
+  t.match(income, { status: 'rejected', reason: { code: 'ERR_STREAM_PREMATURE_CLOSE' } })
 })
 
 t.test('text: with decodeStrings false and readableObjectMode strings are text, both ways', async t => {
@@ -331,4 +333,70 @@ t.test('with a client of ws: messages piped through', async t => {
   client.send('end')
   t.equal(await closed, '1000')
   t.strictSame(echoed, ['text', Buffer.from([1, 2]), 'end'])
+})
+
+t.test('writing to a peer that is gone, while nobody listens for errors, ends no process', async t => {
+  for (const leave of ['reset', 'close'] as const) {
+    const uncaught = watchProcess(t)
+    const { socket, peer, errors } = await connect(t)
+    const stream = socket.stream()
+    const closed = told(socket, 'close')
+    if (leave === 'reset') peer.reset()
+    else peer.send(close(1000))
+    await closed
+    stream.write('late')
+    await told(stream, 'close')
+    stream.write('later')
+    await tick()
+    t.strictSame(uncaught, [])
+    t.match(errors, [{ code: 'FST_UPGRADE_NOT_OPEN' }], 'onError is told once')
+  }
+})
+
+t.test('an echo by pipe survives a peer that resets behind many messages', async t => {
+  const uncaught = watchProcess(t)
+  const { socket, peer } = await connect(t)
+  const stream = socket.stream()
+  stream.pipe(stream)
+  const closed = told(stream, 'close')
+  peer.send(...Array.from({ length: 200 }, () => binary(Buffer.alloc(5000))))
+  peer.reset()
+  await closed
+  await tick()
+  t.strictSame(uncaught, [])
+})
+
+t.test('a listener of the stream that throws or rejects is told to onError, and reading goes on', async t => {
+  const uncaught = watchProcess(t)
+  const { socket, peer, errors } = await connect(t)
+  const got: string[] = []
+  socket.stream().on('data', data => {
+    got.push(String(data))
+    if (got.length === 1) throw new Error('thrown')
+    return got.length === 2 ? Promise.reject(new Error('rejected')) : undefined
+  })
+  for (const data of ['a', 'b', 'c']) {
+    peer.send(text(data), ping(data))
+    t.equal(await peer.next(), `pong ${data}`)
+  }
+  await tick()
+  t.strictSame(got, ['a', 'b', 'c'])
+  t.strictSame(
+    errors.map(error => Reflect.get(Object(error), 'message')),
+    ['thrown', 'rejected']
+  )
+  t.strictSame(uncaught, [])
+})
+
+t.test('a quiet source that is piped into a connection is let go when the peer leaves', async t => {
+  const { socket, peer } = await connect(t)
+  const quiet = new Readable({ read() {} })
+  const done = pipeline(quiet, socket.stream()).then(
+    () => 'ended',
+    error => Reflect.get(error, 'code')
+  )
+  peer.reset()
+  await told(socket, 'close')
+  t.equal(await withDeadline(done, 5000, 'pipeline'), 'ERR_STREAM_PREMATURE_CLOSE')
+  t.ok(quiet.destroyed)
 })

@@ -148,3 +148,15 @@ t.test('own pings and pongs count, too', async t => {
     t.equal(await closed, '1006')
   }
 })
+
+t.test('what is lost in a cut is no success: callback and drained() fail, drain is not told', async t => {
+  const { socket, peer } = await connect(t)
+  peer.stream.pause()
+  const outcome = new Promise<unknown>(resolve => socket.send(Buffer.alloc(12 * MIB), resolve))
+  socket.on('drain', () => t.fail('drain'))
+  const drained = socket.drained()
+  await roundTrip(t)
+  socket.terminate()
+  t.match(await withDeadline(outcome, 5000, 'callback'), { code: 'FST_UPGRADE_NOT_OPEN' })
+  await t.rejects(drained, { code: 'FST_UPGRADE_NOT_OPEN' })
+})

@@ -65,14 +65,14 @@ t.test('fragments, with a ping between', async t => {
 
 t.test('what is neither text nor bytes throws, open or not, and sends nothing', async t => {
   const { socket, peer } = await connect(t)
-  for (const value of [undefined, null, 42, {}, [1], true]) {
+  for (const value of [undefined, null, {}, [1], true]) {
     t.throws(() => Reflect.apply(socket.send, socket, [value]), { code: 'FST_UPGRADE_INVALID_DATA' })
   }
-  t.throws(() => Reflect.apply(socket.ping, socket, [42]), { code: 'FST_UPGRADE_INVALID_DATA' })
+  t.throws(() => Reflect.apply(socket.ping, socket, [{}]), { code: 'FST_UPGRADE_INVALID_DATA' })
   t.throws(() => socket.ping('x'.repeat(126)), { code: 'FST_UPGRADE_PING_TOO_LONG' })
   t.throws(() => socket.pong(Buffer.alloc(126)), { code: 'FST_UPGRADE_PING_TOO_LONG' })
   socket.close(1000)
-  t.throws(() => Reflect.apply(socket.send, socket, [42]), { code: 'FST_UPGRADE_INVALID_DATA' })
+  t.throws(() => Reflect.apply(socket.send, socket, [{}]), { code: 'FST_UPGRADE_INVALID_DATA' })
   t.equal(await peer.next(), 'close 1000')
 })
 
