@@ -18,6 +18,8 @@ const MAX_HANDLERS = 31
 export class RouteRegistry {
   /** Whether a route has constraints besides its subprotocols. */
   hasOtherConstraints = false
+  /** What routes ask for by strategies of the application, each combination once; none comes first. */
+  readonly customConstraints: Constraints[] = [{}]
   readonly #entries = new Map<string, Entry[]>()
 
   /** @throws when another route at the same path speaks one of the subprotocols, or there are too many routes at it. */
@@ -39,6 +41,9 @@ export class RouteRegistry {
     const ordinary = app.hasRoute({ method: 'GET', url }) ? 1 : 0
     if (others.length + ordinary >= MAX_HANDLERS) throw new TooManyRoutesError(url)
     if (Object.keys(constraints).length > 0) this.hasOtherConstraints = true
+    const { host: _host, version: _version, ...custom } = constraints
+    if (!this.customConstraints.some(one => isDeepStrictEqual(one, custom)))
+      this.customConstraints.push(custom)
     this.#entries.set(key, [...candidates, { subprotocols, constraints }])
   }
 }

@@ -111,17 +111,20 @@ interface Target {
   readonly headers: { readonly host?: string | undefined; readonly 'accept-version'?: string | undefined }
 }
 
-function find(router: Router, request: Target, query: Query): unknown {
-  const constraints: Record<string, unknown> = { [CONSTRAINT]: query }
+function find(router: Router, request: Target, query: Query, custom: object = {}): unknown {
+  const constraints: Record<string, unknown> = { ...custom, [CONSTRAINT]: query }
   if (request.headers.host !== undefined) constraints.host = request.headers.host
   const version = request.headers['accept-version']
   if (version !== undefined) constraints.version = version
   return router.findRoute({ method: 'GET', url: request.url ?? '', constraints })
 }
 
-/** Whether the path of a request has any WebSocket route. */
-export function hasWebSocketRoute(router: Router, request: Target): boolean {
-  return find(router, request, ANY) !== null
+/**
+ * Whether the path of a request has any WebSocket route.
+ * @param custom what routes ask for by strategies of the application. What this request offers to them is not known here.
+ */
+export function hasWebSocketRoute(router: Router, request: Target, custom: readonly object[]): boolean {
+  return custom.some(constraints => find(router, request, ANY, constraints) !== null)
 }
 
 /**

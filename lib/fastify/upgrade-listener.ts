@@ -136,11 +136,16 @@ export class UpgradeListener {
     }
   }
 
+  /** Whether the path of a request has a WebSocket route. */
+  hasRoute(request: IncomingMessage): boolean {
+    return hasWebSocketRoute(this.#app, request, this.routes.customConstraints)
+  }
+
   /** What the router looks for. It asks once a request, after `rewriteUrl`. */
   #query(request: IncomingMessage): Offers | undefined {
     const upgrade = Upgrade.of(request)
     if (upgrade === undefined) return undefined
-    if (this.#server.listenerCount('upgrade') > 1 && !hasWebSocketRoute(this.#app, request)) throw NOT_OURS
+    if (this.#server.listenerCount('upgrade') > 1 && !this.hasRoute(request)) throw NOT_OURS
     if (this.routes.hasOtherConstraints) upgrade.offers = offersBeside(this.#app, request, upgrade.offers)
     return upgrade.offers
   }

@@ -1,6 +1,9 @@
+import type { IncomingMessage } from 'node:http'
 import t, { type Test } from 'tap'
 import { hasWebSocketRoute } from '../../lib/fastify/subprotocol.js'
+import upgrade from '../../lib/index.js'
 import {
+  bareApp,
   codeOf,
   connectRaw,
   handshake,
@@ -8,6 +11,7 @@ import {
   listen,
   makeApp,
   open,
+  request,
   Signal,
   shake,
   watchProcess
@@ -110,8 +114,33 @@ t.test('a request without a URL finds no route', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, tell('root'))
   await app.ready()
-  t.equal(hasWebSocketRoute(app, { headers: {} }), false)
-  t.equal(hasWebSocketRoute(app, { url: '/', headers: {} }), true)
+  t.equal(hasWebSocketRoute(app, { headers: {} }, [{}]), false)
+  t.equal(hasWebSocketRoute(app, { url: '/', headers: {} }, [{}]), true)
+})
+
+t.test('a constraint of the application beside, also next to another upgrade listener', async t => {
+  const tenant = {
+    name: 'tenant',
+    storage() {
+      const handlers = new Map()
+      return { get: (key: unknown) => handlers.get(key) ?? null, set: handlers.set.bind(handlers) }
+    },
+    deriveConstraint: ({ headers }: IncomingMessage) => headers['x-tenant'],
+    validate() {}
+  }
+  for (const hasOther of [false, true]) {
+    const { app } = bareApp(t)
+    app.addConstraintStrategy(tenant)
+    await app.register(upgrade)
+    app.get('/', { websocket: { subprotocol: 'a' }, constraints: { tenant: 'one' } }, tell('one'))
+    app.get('/', { websocket: true, constraints: { tenant: 'two' } }, tell('two'))
+    if (hasOther) app.server.on('upgrade', () => {})
+    const port = await listen(app)
+    t.equal(await reach(t, port, '/', ['a'], { 'x-tenant': 'one' }), 'one a')
+    t.equal(await reach(t, port, '/', [], { 'x-tenant': 'two' }), 'two')
+    t.equal((await shake(t, port, '/', { 'x-tenant': 'three' })).status, 404)
+    t.equal((await request(t, port, 'GET', '/')).status, 426)
+  }
 })
 
 t.test('a version constraint beside', async t => {
