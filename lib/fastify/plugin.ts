@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
@@ -31,8 +32,13 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   listener.onClose(shutdown.timeout, async () => {
     // Handshakes are refused from now on, whatever takes its time.
     server.close()
-    await runPreClose(app, options.preClose)
+    const preClosed = runPreClose(app, options.preClose)
+    // It may itself wait for peers that stay: they have until the timeout.
+    const timer = new AbortController()
+    await Promise.race([preClosed, setTimeout(shutdown.timeout, undefined, timer).catch(() => {})])
+    timer.abort()
     await server.shutDown(shutdown)
+    await preClosed
   })
   app.addHook('preClose', () => listener.close())
 }

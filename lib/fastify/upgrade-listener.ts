@@ -2,6 +2,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { asksForWebSocket } from '../core/request.js'
+import { hasToken } from '../core/token.js'
 import { COME_BACK, ShuttingDownError } from './error.js'
 import { afterResponses, serveOrdinarily } from './ordinary-request.js'
 import { RouteRegistry } from './route-registry.js'
@@ -97,7 +98,10 @@ export class UpgradeListener {
 
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
     if (!asksForWebSocket(request)) {
-      serveOrdinarily(this.#server, request, socket, head)
+      // Another listener may speak what is asked for. Nobody speaks h2c on a server of HTTP/1.
+      if (this.#isAlone || hasToken(request.headers.upgrade, 'h2c')) {
+        serveOrdinarily(this.#server, request, socket, head)
+      }
       return
     }
     if (socket.destroyed) return
@@ -136,6 +140,10 @@ export class UpgradeListener {
     }
   }
 
+  get #isAlone(): boolean {
+    return this.#server.listenerCount('upgrade') === 1
+  }
+
   /** Whether the path of a request has a WebSocket route. */
   hasRoute(request: IncomingMessage): boolean {
     return hasWebSocketRoute(this.#app, request, this.routes.customConstraints)
@@ -145,7 +153,7 @@ export class UpgradeListener {
   #query(request: IncomingMessage): Offers | undefined {
     const upgrade = Upgrade.of(request)
     if (upgrade === undefined) return undefined
-    if (this.#server.listenerCount('upgrade') > 1 && !this.hasRoute(request)) throw NOT_OURS
+    if (!this.#isAlone && !this.hasRoute(request)) throw NOT_OURS
     if (this.routes.hasOtherConstraints) upgrade.offers = offersBeside(this.#app, request, upgrade.offers)
     return upgrade.offers
   }

@@ -223,6 +223,21 @@ for (const order of ['before', 'after']) {
   })
 }
 
+t.test('an upgrade to something else is left to another listener, h2c is not', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  app.server.on('upgrade', ({ headers }: IncomingMessage, socket: Duplex) => {
+    if (headers.upgrade === 'foo') socket.end('HTTP/1.1 101 Foo\r\n\r\n')
+  })
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write('GET /plain HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n')
+  t.equal((await client.response()).head, 'HTTP/1.1 101 Foo')
+  await client.end()
+  t.equal(client.data.length, 0, 'nothing else is answered')
+  await checkH2c(t, await connectRaw(t, port))
+})
+
 t.test('where Node asks whether to upgrade, it hears no for all but websocket', async t => {
   const { app } = bareApp(t)
   const server: { shouldUpgradeCallback?: (request: object) => boolean } = Object.assign(app.server, {

@@ -272,6 +272,41 @@ for (const [name, preClose] of Object.entries(preCloses)) {
   })
 }
 
+t.test('a preClose that only waits for peers which stay', async t => {
+  const { app } = await makeApp(t, {
+    shutdown: { timeout: 100 },
+    preClose(done) {
+      this.websocketServer.close(done)
+    }
+  })
+  app.get('/', { websocket: true }, nothing)
+  const client = await open(t, await listen(app), '/')
+  await closing(app)
+  t.equal(await client.closed(), '1001')
+})
+
+t.test('new handshakes are refused while preClose is at work', async t => {
+  const entered = new Signal()
+  const release = new Signal()
+  const { app } = await makeApp(
+    t,
+    {
+      preClose: () => {
+        entered.fire()
+        return release.promise
+      }
+    },
+    { return503OnClosing: false }
+  )
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  const port = await listen(app)
+  const closed = closing(app)
+  await entered.wait('preClose')
+  t.equal((await shake(t, port, '/')).status, 503)
+  release.fire()
+  await closed
+})
+
 t.test('a preClose that closes the connections itself has its own code sent', async t => {
   const { app } = await makeApp(t, {
     async preClose() {
