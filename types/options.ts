@@ -113,8 +113,8 @@ export interface FastifyUpgradeOptions extends WebSocketOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
   /**
-   * Runs when `app.close()` is called, before the connections are closed. Connections wait until it calls `done`, or
-   * until what it returns has settled if it takes no parameter.
+   * Runs when `app.close()` is called, before the connections are closed. They wait until it calls `done`, or until what
+   * it returns has settled if it takes no parameter, but no longer than `shutdown.timeout`.
    */
   readonly preClose?: ((this: FastifyInstance, done: () => void) => unknown) | undefined
 }
