@@ -13,18 +13,15 @@ import { routeOf, type WebSocketRoute } from './route.js'
 import { Upgrade } from './upgrade.js'
 import { verifyClient } from './verify-client.js'
 
-/**
- * Adds the hooks that check each handshake before the hooks of the application run.
- * @param hasRoute whether the path of a request has a WebSocket route.
- */
-export function addHandshakeChecks(
-  root: FastifyInstance,
-  hasRoute: (request: FastifyRequest['raw']) => boolean
-): void {
+/** Whether the path of a request has a WebSocket route. */
+type HasRoute = (request: FastifyRequest['raw']) => boolean
+
+/** Adds the hooks that check each handshake before the hooks of the application run. */
+export function addHandshakeChecks(root: FastifyInstance, hasRoute: HasRoute): void {
   root.addHook('onRequest', (request, reply, done) => {
     const upgrade = Upgrade.of(request.raw)
     if (upgrade !== undefined) checkUpgrade(upgrade, request, reply).then(() => done(), done)
-    else done(request.is404 && hasRoute(request.raw) ? ordinaryRequestError(request, reply) : undefined)
+    else done(request.is404 ? ordinaryRequestError(request, reply, hasRoute) : undefined)
   })
   // An error that comes while the 101 waits for the hooks of the reply takes its place.
   root.addHook('onError', (request, _reply, _error, done) => {
@@ -73,9 +70,13 @@ async function checkClient(
  * What an ordinary request gets that found no route, if its path has WebSocket routes. A client that asked for WebSocket
  * without `Connection: Upgrade` comes here too: for Node it is an ordinary request.
  */
-function ordinaryRequestError({ raw }: FastifyRequest, reply: FastifyReply): Error | undefined {
+function ordinaryRequestError(
+  { raw }: FastifyRequest,
+  reply: FastifyReply,
+  hasRoute: HasRoute
+): Error | undefined {
   const isGet = raw.method === 'GET' || raw.method === 'HEAD'
-  if (!isGet || raw.httpVersionMajor !== 1) return undefined
+  if (!isGet || raw.httpVersionMajor !== 1 || !hasRoute(raw)) return undefined
   const handshake = asksForWebSocket(raw) ? checkRequest(raw) : undefined
   if (handshake !== undefined && 'status' in handshake) return refuse(reply, handshake)
   // Node takes a Connection header that does not say "close" for keep-alive.

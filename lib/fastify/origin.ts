@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { OriginRule, WebSocketOptions } from '../../types/options.js'
 import { invalidOption } from './error.js'
 
-/** The option `origin` with a single rule made a list. */
+/** The option `origin` with a single rule made a list, and expressions made ones that match the whole of an origin. */
 export type OriginOption = Exclude<WebSocketOptions['origin'], OriginRule | undefined> | 'same-origin' | '*'
 
 /** @returns undefined when the option is not set. */
@@ -11,7 +11,7 @@ export function readOrigin(option: WebSocketOptions['origin'], name: string): Or
     return option
   }
   const rules: readonly unknown[] = Array.isArray(option) ? option : [option]
-  if (rules.length > 0 && rules.every(isRule)) return rules
+  if (rules.length > 0 && rules.every(isRule)) return rules.map(anchored)
   throw invalidOption(
     name,
     "'same-origin', '*', an origin such as 'https://example.com', a RegExp, a list of these, or a function",
@@ -28,7 +28,7 @@ export function isAllowed(
   if (option === '*') return true
   if (option === 'same-origin') return isSameOrigin(origin, request)
   if (typeof option === 'function') return option(origin, request)
-  return option.some(rule => (typeof rule === 'string' ? rule === origin : matchesWhole(rule, origin)))
+  return option.some(rule => (typeof rule === 'string' ? rule === origin : rule.test(origin)))
 }
 
 /**
@@ -45,8 +45,9 @@ function parse(url: string): URL | undefined {
 }
 
 /** An expression without anchors must not let `https://example.com.evil.test` in. */
-function matchesWhole(rule: RegExp, origin: string): boolean {
-  return new RegExp(`^(?:${rule.source})$`, rule.flags.replace(/[gy]/g, '')).test(origin)
+function anchored(rule: OriginRule): OriginRule {
+  if (typeof rule === 'string') return rule
+  return new RegExp(`^(?:${rule.source})$`, rule.flags.replace(/[gy]/g, ''))
 }
 
 /** A rule that no Origin header can equal is a mistake: browsers send the scheme, lower case and no path. */

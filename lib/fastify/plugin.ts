@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
+import { isThenable } from '../transport/thenable.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
@@ -35,7 +36,10 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     const preClosed = runPreClose(app, options.preClose)
     // It may itself wait for peers that stay: they have until the timeout.
     const timer = new AbortController()
-    await Promise.race([preClosed, setTimeout(shutdown.timeout, undefined, timer).catch(() => {})])
+    await Promise.race([
+      preClosed,
+      setTimeout(shutdown.timeout, undefined, { signal: timer.signal }).catch(() => {})
+    ])
     timer.abort()
     await server.shutDown(shutdown)
     await preClosed
@@ -60,7 +64,7 @@ async function runPreClose(app: FastifyInstance, preClose: FastifyUpgradeOptions
   try {
     await new Promise<void>((resolve, reject) => {
       const result: unknown = Reflect.apply(preClose, app, [resolve])
-      if (result instanceof Promise) result.then(() => resolve(), reject)
+      if (isThenable(result)) result.then(() => resolve(), reject)
       else if (preClose.length === 0) resolve()
     })
   } catch (error) {

@@ -11,7 +11,7 @@ export interface Sink {
   close(code: number): void
   terminate(): void
   /** Told what a listener of the stream threw or rejected with, and errors that nobody listens for. */
-  onError(error: unknown): void
+  reportError(error: unknown): void
 }
 
 /**
@@ -36,7 +36,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.once('end', () => this.destroy())
     // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that.
     this.on('error', error => {
-      if (this.listenerCount('error') === 1) sink.onError(error)
+      if (this.listenerCount('error') === 1) sink.reportError(error)
     })
   }
 
@@ -45,13 +45,13 @@ export class WebSocketStream extends Duplex implements Consumer {
     try {
       return Reflect.apply(super.emit, this, [event, ...args])
     } catch (error) {
-      this.#sink.onError(error)
+      this.#sink.reportError(error)
       return true
     }
   }
 
   override [EventEmitter.captureRejectionSymbol](error: Error): void {
-    this.#sink.onError(error)
+    this.#sink.reportError(error)
   }
 
   get wantsMore(): boolean {

@@ -14,7 +14,7 @@ import {
   toPayload
 } from './payload.js'
 import { Reader, type Reads } from './reader.js'
-import { type Sink, WebSocketStream } from './stream.js'
+import { WebSocketStream } from './stream.js'
 import { type SendCallback, Transport, type TransportEvents, type TransportOptions } from './transport.js'
 import { Waiters } from './waiters.js'
 
@@ -210,7 +210,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   stream(options?: DuplexOptions): Duplex {
     this.#reader.checkUnread()
-    return this.#consume(new WebSocketStream(this.#reader, this.#sink(), options))
+    return this.#consume(new WebSocketStream(this.#reader, this, options))
   }
 
   /**
@@ -227,15 +227,6 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   reportError(error: unknown): void {
     this.#options.onError(error)
-  }
-
-  #sink(): Sink {
-    return {
-      send: (data, callback) => this.send(data, callback),
-      close: code => this.close(code),
-      terminate: () => this.terminate(),
-      onError: this.#options.onError
-    }
   }
 
   #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { FastifyInstance } from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
 import { bytes } from '../core/wire.js'
 import {
@@ -26,14 +26,12 @@ const NEVER = 1_000_000
 const nothing = (): void => {}
 
 /** A client that reads nothing into what it gets and never answers. */
-async function silentClient(t: Tap, port: number, path: string): Promise<RawClient> {
+async function silentClient(t: Test, port: number, path: string): Promise<RawClient> {
   const client = await connectRaw(t, port)
   client.write(handshake(path))
   t.equal((await client.response()).status, 101)
   return client
 }
-
-type Tap = Parameters<typeof connectRaw>[0] & Pick<typeof t, 'equal' | 'same'>
 
 const closing = async (app: FastifyInstance): Promise<void> => {
   await withDeadline(app.close(), 10_000, 'app.close()')

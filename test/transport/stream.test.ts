@@ -36,7 +36,7 @@ class FakeSink implements Sink {
   terminate(): void {
     this.calls.push('terminate')
   }
-  onError(error: unknown): void {
+  reportError(error: unknown): void {
     this.calls.push(error)
   }
 }
