@@ -22,6 +22,8 @@ export class Reader implements Source {
   /** Whether to read although nobody takes the messages. */
   #readsAlways = false
   #kept: { readonly data: Buffer; readonly isBinary: boolean } | undefined
+  /** Whether messages go to listeners, and nothing has to be asked before each. */
+  #isDirect = false
 
   constructor(socket: Reads) {
     this.#socket = socket
@@ -63,6 +65,11 @@ export class Reader implements Source {
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {
+    if (this.#isDirect) this.#socket.tellMessage(data, isBinary)
+    else this.#giveMessage(data, isBinary)
+  }
+
+  #giveMessage(data: Buffer, isBinary: boolean): void {
     if (!this.#isTaken) this.#kept = { data, isBinary }
     else {
       this.#consumer?.onMessage(data, isBinary)
@@ -82,6 +89,7 @@ export class Reader implements Source {
 
   /** Stops at once; but what waits already is not told before the caller has returned. */
   updateSoon(): void {
+    this.#isDirect = false
     if (this.#isWanted) process.nextTick(() => this.#update())
     else this.#socket.setReading(false)
   }
@@ -108,6 +116,8 @@ export class Reader implements Source {
       this.#kept = undefined
       this.#socket.run(() => this.onMessage(kept.data, kept.isBinary))
     }
-    this.#socket.setReading(this.#isWanted)
+    const isWanted = this.#isWanted
+    this.#isDirect = isWanted && this.#consumer === undefined && this.#isTaken
+    this.#socket.setReading(isWanted)
   }
 }

@@ -24,8 +24,28 @@ export interface TransportEvents extends ConnectionEvents {
   onEnd(): void
 }
 
-/** Transports with something to send; one `nextTick` serves all of them. */
+/** Held here, so that tests which fake timers do not stop what is sent. */
+const { setImmediate } = globalThis
+
+/** The most transports that wait for each other: what is sent last must not wait long for what was read first. */
+const MAX_DIRTY = 64
+
+/** Transports with something to send. They are flushed together, once what can be read has been read. */
 let dirty: Transport[] = []
+let scheduled = false
+
+function scheduleFlush(transport: Transport): void {
+  const count = dirty.push(transport)
+  if (!scheduled) {
+    scheduled = true
+    setImmediate(onImmediate)
+  } else if (count >= MAX_DIRTY) flushAll()
+}
+
+function onImmediate(): void {
+  scheduled = false
+  flushAll()
+}
 
 function flushAll(): void {
   const transports = dirty
@@ -107,12 +127,12 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     if (!this.connection.isOpen) this.#awaitEnd()
   }
 
-  /** Has what was put into the connection written at the end of this tick, and `callback` called once it was. */
+  /** Has what was put into the connection written once what can be read has been read, and `callback` called once it was. */
   sent(callback?: SendCallback): void {
     if (callback !== undefined) this.#callbacks.push(callback)
     if (this.#scheduled) return
     this.#scheduled = true
-    if (dirty.push(this) === 1) process.nextTick(flushAll)
+    scheduleFlush(this)
   }
 
   /** Has `callback` called with an error, for what was not put into the connection. */
@@ -212,8 +232,11 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.isAlive = true
     this.connection.receiveData(chunk)
     if (this.connection.isPaused && !this.#ended) this.#stream.pause()
-    this.flush()
-    if (!this.connection.isOpen) this.#awaitEnd()
+    // The answers of the protocol itself: pongs and Close frames.
+    if (this.connection.bufferedAmount > 0) this.sent()
+    if (this.connection.isOpen) return
+    this.sent()
+    this.#awaitEnd()
   }
 
   /** The peer sends no more. What it sent may still wait in a paused connection. */

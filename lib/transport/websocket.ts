@@ -313,7 +313,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
     tellMessage(data: Buffer, isBinary: boolean): void {
       const socket = this.#socket
-      socket.#tell('message', isBinary ? socket.#binary(data) : data, isBinary)
+      try {
+        socket.emit('message', isBinary ? socket.#binary(data) : data, isBinary)
+      } catch (error) {
+        socket.#options.onError(error)
+      }
     }
 
     run(work: () => void): void {
