@@ -64,7 +64,9 @@ export class FrameWriter {
     headerSize: number,
     key: number | undefined
   ): void {
-    writeHeader(slab, this.#reserve(headerSize), first, length, key)
+    // `#reserve` may begin a new slab, so it comes before `slab` is looked at.
+    const at = this.#reserve(headerSize)
+    writeHeader(slab, at, first, length, key)
     this.#close()
     const body = bytesOf(payload, key !== undefined)
     if (key !== undefined) mask(body, 0, length, key, 0)

@@ -186,3 +186,16 @@ t.test('RFC 6455 section 5.2: the first byte is written as it was given', t => {
   t.strictSame(decode(bytes(...writer.take())).map(describe), ['ping 0102', 'text more 70617274'])
   t.end()
 })
+
+t.test('a header that begins a new slab stands there, in front of a large payload', t => {
+  const payload = Buffer.alloc(4096, 7)
+  const headers = new Set<string>()
+  // Four bytes of header each, and more of them than a slab holds.
+  for (let i = 0; i < 20_000; i++) {
+    const writer = new FrameWriter()
+    writer.write(BINARY, payload)
+    headers.add(writer.take()[0]?.toString('hex') ?? '')
+  }
+  t.strictSame([...headers], ['827e1000'])
+  t.end()
+})
