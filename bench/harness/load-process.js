@@ -1,0 +1,42 @@
+import { fileURLToPath } from 'node:url'
+import { Child } from './child.js'
+
+const MAIN = fileURLToPath(new URL('../load/main.js', import.meta.url))
+const OPEN_MS = 120_000
+const DRAIN_MS = 60_000
+
+/**
+ * What a run of the load saw. It ends when every message is answered, so all that the server did for it is done.
+ * @typedef {{ messages: number, seconds: number, cpu: number }} LoadResult
+ */
+
+/** The load, in a process of its own. */
+export class LoadProcess {
+  #child
+
+  /** @param {number | undefined} core */
+  constructor(core) {
+    this.#child = new Child('the load', [process.execPath, MAIN], { core })
+  }
+
+  /**
+   * Opens the connections of a workload.
+   * @param {import('../workloads.js').Workload} workload
+   * @param {{ port: number, raw: boolean }} target
+   */
+  async open(workload, { port, raw }) {
+    await this.#child.ask({ open: workload, port, raw }, OPEN_MS)
+  }
+
+  /**
+   * @param {number} seconds
+   * @returns {Promise<LoadResult>}
+   */
+  run(seconds) {
+    return this.#child.ask({ run: seconds }, seconds * 1000 + DRAIN_MS)
+  }
+
+  stop() {
+    return this.#child.stop()
+  }
+}

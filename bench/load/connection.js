@@ -1,0 +1,118 @@
+import { connect } from 'node:net'
+import { PONG } from './batch.js'
+import { FrameCounter } from './frame-counter.js'
+import { checkResponse } from './opening.js'
+import { RawCounter } from './raw-counter.js'
+
+/** All connections read into this one: what was read is used up before the next read. */
+const shared = Buffer.allocUnsafeSlow(262_144)
+
+/**
+ * `request` is the opening handshake; without it the connection is plain TCP, where `rawSize` bytes are a message.
+ * @typedef {object} Target
+ * @property {number} port
+ * @property {string | undefined} request
+ * @property {boolean} deflate
+ * @property {number} rawSize
+ */
+
+/**
+ * @typedef {object} ConnectionHandler
+ * @property {(connection: Connection) => void} onOpen
+ * @property {(connection: Connection, count: number) => void} onMessages
+ */
+
+/** A client's connection that does as little as it can. What goes wrong is thrown, and ends the process. */
+export class Connection {
+  #target
+  #handler
+  #socket
+  #counter
+  #isOpen = false
+  #response = ''
+  /** Messages that are sent and not answered. */
+  pending = 0
+
+  /**
+   * @param {Target} target
+   * @param {ConnectionHandler} handler
+   */
+  constructor(target, handler) {
+    this.#target = target
+    this.#handler = handler
+    this.#counter = target.request === undefined ? new RawCounter(target.rawSize) : new FrameCounter()
+    this.#socket = connect({
+      port: target.port,
+      host: '127.0.0.1',
+      noDelay: true,
+      onread: {
+        buffer: shared,
+        // It goes past the stream machinery, which costs more than the rest of a read.
+        callback: (size, chunk) => {
+          this.#read(chunk, size)
+          return true
+        }
+      }
+    })
+    this.#socket.once('connect', () => this.#connected())
+    this.#socket.once('error', error => {
+      throw new Error(`a connection was lost: ${error.message}`)
+    })
+    this.#socket.once('end', () => {
+      throw new Error('the server ended a connection')
+    })
+  }
+
+  /** Payload bytes received. */
+  get bytes() {
+    return this.#counter.bytes
+  }
+
+  /** @param {Buffer} batch */
+  write(batch) {
+    this.#socket.write(batch)
+  }
+
+  /** Resets the connection, so that its port is free at once. */
+  drop() {
+    this.#socket.resetAndDestroy()
+  }
+
+  #connected() {
+    if (this.#target.request !== undefined) this.#socket.write(this.#target.request)
+    else this.#open()
+  }
+
+  #open() {
+    this.#isOpen = true
+    this.#handler.onOpen(this)
+  }
+
+  /**
+   * @param {Uint8Array} chunk
+   * @param {number} size
+   */
+  #read(chunk, size) {
+    const start = this.#isOpen ? 0 : this.#readResponse(chunk, size)
+    if (start === size) return
+    const messages = this.#counter.push(chunk, start, size)
+    if (this.#counter.takePings() > 0) this.#socket.write(PONG)
+    if (messages > 0) this.#handler.onMessages(this, messages)
+  }
+
+  /**
+   * @param {Uint8Array} chunk
+   * @param {number} size
+   * @returns {number} how much of the chunk belongs to the handshake.
+   */
+  #readResponse(chunk, size) {
+    const before = this.#response.length
+    this.#response += Buffer.from(chunk.buffer, chunk.byteOffset, size).toString('latin1')
+    const end = this.#response.indexOf('\r\n\r\n')
+    if (end < 0) return size
+    checkResponse(this.#response.slice(0, end + 2), this.#target.deflate)
+    this.#response = ''
+    this.#open()
+    return end + 4 - before
+  }
+}

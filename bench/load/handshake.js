@@ -1,0 +1,52 @@
+import { Connection } from './connection.js'
+
+/** So many connections at a time are opened and dropped as soon as they are open. */
+export class HandshakeLoad {
+  /** A handshake carries no message. */
+  bytes = 0
+  #count = 0
+  #target = /** @type {import('./connection.js').Target | undefined} */ (undefined)
+  #isRunning = false
+  #handshakes = 0
+  #busy = 0
+  #done = () => {}
+
+  /**
+   * @param {number} count
+   * @param {import('./connection.js').Target} target
+   */
+  async open(count, target) {
+    this.#count = count
+    this.#target = target
+  }
+
+  /**
+   * @param {number} seconds after which no more connections are opened.
+   * @returns {Promise<number>} handshakes.
+   */
+  run(seconds) {
+    this.#handshakes = 0
+    this.#isRunning = true
+    this.#busy = this.#count
+    setTimeout(() => {
+      this.#isRunning = false
+    }, seconds * 1000)
+    for (let i = 0; i < this.#count; i++) this.#dial()
+    return new Promise(resolve => {
+      this.#done = () => resolve(this.#handshakes)
+    })
+  }
+
+  #dial() {
+    if (this.#target === undefined) return
+    new Connection(this.#target, { onOpen: connection => this.#onOpen(connection), onMessages: () => {} })
+  }
+
+  /** @param {Connection} connection */
+  #onOpen(connection) {
+    this.#handshakes++
+    connection.drop()
+    if (this.#isRunning) this.#dial()
+    else if (--this.#busy === 0) this.#done()
+  }
+}

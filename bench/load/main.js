@@ -1,0 +1,88 @@
+// The process that loads a server. It does what its parent asks over IPC: opens the connections of a workload, and
+// loads them for some seconds.
+import { makeBatch } from './batch.js'
+import { EchoLoad } from './echo.js'
+import { FanLoad } from './fan.js'
+import { HandshakeLoad } from './handshake.js'
+import { makeRequest } from './opening.js'
+
+/**
+ * @typedef {import('../workloads.js').Workload} Workload
+ * @typedef {EchoLoad | FanLoad | HandshakeLoad} Load
+ */
+
+/** How long the last answer may take. */
+const ANSWER_SECONDS = 15
+
+/** @type {{ load: Load, workload: Workload } | undefined} */
+let current
+
+/** @param {{ open: Workload, port: number, raw: boolean }} question */
+async function open({ open: workload, port, raw }) {
+  const batch = makeBatch(workload)
+  const path = workload.kind === 'fan' ? '/fan' : '/'
+  const load = makeLoad(workload, batch)
+  await load.open(workload.connections, {
+    port,
+    deflate: workload.deflate,
+    request: raw ? undefined : makeRequest({ port, path, deflate: workload.deflate }),
+    rawSize: batch.length / workload.pipeline
+  })
+  current = { load, workload: raw ? { ...workload, size: batch.length / workload.pipeline } : workload }
+  return {}
+}
+
+/**
+ * @param {Workload} workload
+ * @param {Buffer} batch
+ * @returns {Load}
+ */
+function makeLoad({ kind, pipeline }, batch) {
+  if (kind === 'fan') return new FanLoad(batch)
+  if (kind === 'handshake') return new HandshakeLoad()
+  return new EchoLoad(batch, pipeline)
+}
+
+/** @param {number} seconds */
+async function run(seconds) {
+  if (current === undefined) throw new Error('no connection is open')
+  const { load, workload } = current
+  const bytes = load.bytes
+  const started = performance.now()
+  const cpu = process.cpuUsage()
+  const late = setTimeout(
+    () => {
+      throw new Error(`after ${ANSWER_SECONDS} s there were still messages without an answer`)
+    },
+    (seconds + ANSWER_SECONDS) * 1000
+  )
+  const messages = await load.run(seconds)
+  clearTimeout(late)
+  const { user, system } = process.cpuUsage(cpu)
+  checkBytes(workload, messages, load.bytes - bytes)
+  return { messages, seconds: (performance.now() - started) / 1000, cpu: (user + system) / 1e6 }
+}
+
+/**
+ * A server that sends something else than it was sent is not worth measuring. Compressed messages vary in length.
+ * @param {Workload} workload
+ * @param {number} messages
+ * @param {number} bytes
+ */
+function checkBytes({ kind, deflate, size }, messages, bytes) {
+  if (kind === 'handshake' || deflate || bytes === messages * size) return
+  throw new Error(`${messages} messages of ${size} bytes came back as ${bytes} bytes`)
+}
+
+process.on(
+  'message',
+  async (/** @type {{ open: Workload, port: number, raw: boolean } | { run: number }} */ question) => {
+    process.send?.(await ('run' in question ? run(question.run) : open(question)))
+  }
+)
+
+process.on('disconnect', () => process.exit())
+
+process.on('uncaughtException', error => {
+  process.send?.({ error: error.message }, () => process.exit(1))
+})

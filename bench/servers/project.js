@@ -1,0 +1,42 @@
+// This project as its users write it. BUILD is the folder that holds its dist.
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import Fastify from 'fastify'
+import { BACKLOG, DEFLATE, HOST, listening, MAX_PAYLOAD, portOf } from './control.js'
+
+const { default: upgrade } = await import(
+  pathToFileURL(join(process.env.BUILD ?? '', 'dist/lib/index.js')).href
+)
+
+const app = Fastify()
+await app.register(upgrade, {
+  maxPayload: MAX_PAYLOAD,
+  // An echo of the largest message waits to be sent as a whole.
+  maxBufferedAmount: MAX_PAYLOAD,
+  ...(DEFLATE && { perMessageDeflate: true })
+})
+
+app.get('/', { websocket: true }, socket => {
+  socket.on('message', (data, isBinary) => {
+    socket.send(data, { binary: isBinary })
+  })
+})
+
+app.get('/fan', { websocket: true }, socket => {
+  socket.on('message', (data, isBinary) => sendToAll(data, { binary: isBinary }))
+})
+
+/**
+ * @typedef {{ send(data: import('ws').RawData, options: { binary: boolean }): void }} Client
+ * @typedef {{ clients: Set<Client>, broadcast?: Client['send'] }} Clients
+ * @type {Client['send']}
+ */
+function sendToAll(data, options) {
+  const server = /** @type {Clients} */ (app.websocketServer)
+  // Earlier builds have no `broadcast`.
+  if (server.broadcast !== undefined) server.broadcast(data, options)
+  else for (const client of server.clients) client.send(data, options)
+}
+
+await app.listen({ port: 0, host: HOST, backlog: BACKLOG })
+listening(portOf(app.server))
