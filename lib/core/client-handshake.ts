@@ -1,5 +1,12 @@
 import { acceptValue } from './accept.js'
+import { parseExtensions } from './extension.js'
 import { type Headers, headerField, headerFields } from './header-field.js'
+import {
+  checkDeflateAnswer,
+  type DeflateOptions,
+  type DeflateParameters,
+  offerDeflate
+} from './permessage-deflate.js'
 import { hasToken } from './token.js'
 
 /** What a client asked for. */
@@ -10,6 +17,8 @@ export interface ClientHandshake {
   /** The base64 of 16 random bytes. */
   readonly key: string
   readonly protocols?: readonly string[] | undefined
+  /** Offers permessage-deflate; the extension is not offered by default. */
+  readonly deflate?: DeflateOptions | undefined
   readonly headers?: Headers | undefined
 }
 
@@ -21,12 +30,13 @@ const TARGET = /^\/[\x21-\x7e]*$/
  * @throws {TypeError} when the path or a header holds a character that may not be sent.
  */
 export function handshakeRequest(handshake: ClientHandshake): Buffer {
-  const { host, path = '/', key, protocols = [], headers = {} } = handshake
+  const { host, path = '/', key, protocols = [], deflate, headers = {} } = handshake
   if (!TARGET.test(path)) throw new TypeError('The path of a handshake begins with "/" and is visible ASCII.')
   let head = `GET ${path} HTTP/1.1\r\n${headerField('Host', host)}`
   head += headerField('Upgrade', 'websocket') + headerField('Connection', 'Upgrade')
   head += headerField('Sec-WebSocket-Key', key) + headerField('Sec-WebSocket-Version', '13')
   if (protocols.length > 0) head += headerField('Sec-WebSocket-Protocol', protocols.join(', '))
+  if (deflate !== undefined) head += headerField('Sec-WebSocket-Extensions', offerDeflate(deflate))
   return Buffer.from(`${head}${headerFields(headers)}\r\n`, 'latin1')
 }
 
@@ -38,12 +48,15 @@ export interface ResponseHead {
 
 /**
  * Checks a server's answer as RFC 6455 section 4.1 asks of a client.
- * @returns the subprotocol in use, or a sentence that says why the connection fails.
+ * @returns the subprotocol in use and, when it is in use, what was agreed on for permessage-deflate; or a sentence that
+ * says why the connection fails.
  */
 export function checkResponse(
   response: ResponseHead,
   handshake: ClientHandshake
-): { readonly protocol: string } | { readonly failure: string } {
+):
+  | { readonly protocol: string; readonly deflate?: DeflateParameters | undefined }
+  | { readonly failure: string } {
   const { statusCode, headers } = response
   if (statusCode !== 101) return { failure: `The server answered ${statusCode} instead of 101.` }
   if (!hasToken(headers.upgrade, 'websocket'))
@@ -52,13 +65,24 @@ export function checkResponse(
   if (headers['sec-websocket-accept'] !== acceptValue(handshake.key)) {
     return { failure: 'The accept value does not match the key.' }
   }
-  if (headers['sec-websocket-extensions'] !== undefined) {
-    return { failure: 'The server chose an extension that was not offered.' }
-  }
   const protocol = headers['sec-websocket-protocol']
-  if (protocol === undefined) return { protocol: '' }
-  if (handshake.protocols?.includes(protocol) !== true) {
+  if (protocol !== undefined && handshake.protocols?.includes(protocol) !== true) {
     return { failure: 'The server chose a subprotocol that was not offered.' }
   }
-  return { protocol }
+  const chosen = headers['sec-websocket-extensions']
+  if (chosen === undefined) return { protocol: protocol ?? '' }
+  const extension = checkExtensions(chosen, handshake.deflate)
+  if ('failure' in extension) return extension
+  return { protocol: protocol ?? '', deflate: extension.parameters }
+}
+
+/** RFC 6455 section 9.1: the server may only choose among what was offered. */
+function checkExtensions(
+  text: string,
+  deflate: DeflateOptions | undefined
+): { readonly parameters: DeflateParameters } | { readonly failure: string } {
+  if (deflate === undefined) return { failure: 'The server chose an extension that was not offered.' }
+  const answer = parseExtensions(text)
+  if (answer === undefined) return { failure: 'Sec-WebSocket-Extensions does not follow its grammar.' }
+  return checkDeflateAnswer(answer, deflate)
 }

@@ -6,6 +6,13 @@ const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='
 const HANDSHAKE: ClientHandshake = { host: 'example.com:8080', key: KEY }
 
+const DEFLATE = {
+  serverNoContextTakeover: false,
+  clientNoContextTakeover: true,
+  serverMaxWindowBits: 12,
+  clientMaxWindowBits: 15
+}
+
 t.test('RFC 6455 section 4.1: the request of a client', t => {
   t.equal(
     handshakeRequest(HANDSHAKE).toString('latin1'),
@@ -29,6 +36,29 @@ t.test('RFC 6455 section 4.1: the request of a client', t => {
       .includes('Protocol'),
     false,
     'an empty offer is none'
+  )
+  t.end()
+})
+
+t.test('RFC 7692 section 7.1: the request offers permessage-deflate when it is wanted', t => {
+  const offering = {
+    ...HANDSHAKE,
+    protocols: ['chat'],
+    deflate: DEFLATE,
+    headers: { Cookie: 'a=1', 'Sec-WebSocket-Extensions': 'permessage-foo' }
+  }
+  t.equal(
+    handshakeRequest(offering).toString('latin1'),
+    'GET / HTTP/1.1\r\nHost: example.com:8080\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+      `Sec-WebSocket-Key: ${KEY}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat\r\n` +
+      'Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_max_window_bits=12; ' +
+      'client_max_window_bits\r\nCookie: a=1\r\n\r\n'
+  )
+  t.equal(
+    handshakeRequest({ ...HANDSHAKE, deflate: undefined })
+      .toString('latin1')
+      .includes('Extensions'),
+    false
   )
   t.end()
 })
@@ -135,3 +165,52 @@ t.test('RFC 6455 section 4.1: a subprotocol fails the connection when none was o
   t.strictSame(checkResponse(response, HANDSHAKE), { failure })
   t.end()
 })
+
+t.test('RFC 7692 section 7.1: the answer to an offer of permessage-deflate', t => {
+  const answered = (extensions: string | undefined, protocol: string | undefined) =>
+    checkResponse(
+      {
+        statusCode: 101,
+        headers: { ...GOOD, 'sec-websocket-extensions': extensions, 'sec-websocket-protocol': protocol }
+      },
+      { ...HANDSHAKE, protocols: ['chat'], deflate: DEFLATE }
+    )
+  const deflate = {
+    serverNoContextTakeover: true,
+    clientNoContextTakeover: true,
+    serverMaxWindowBits: 11,
+    clientMaxWindowBits: 15
+  }
+  const extensions = 'permessage-deflate; server_no_context_takeover; server_max_window_bits="11"'
+  t.strictSame(answered(extensions, undefined), { protocol: '', deflate })
+  t.strictSame(answered(extensions, 'chat'), { protocol: 'chat', deflate })
+  t.strictSame(answered(extensions, 'chat.v2'), {
+    failure: 'The server chose a subprotocol that was not offered.'
+  })
+  t.strictSame(answered(undefined, undefined), { protocol: '' }, 'a server may decline')
+  t.strictSame(answered(undefined, 'chat'), { protocol: 'chat' })
+  t.end()
+})
+
+for (const [section, extensions, failure] of [
+  ['6455 section 9.1', 'permessage-deflate;', 'Sec-WebSocket-Extensions does not follow its grammar.'],
+  [
+    '6455 section 9.1',
+    'permessage-deflate; server_max_window_bits="1 2"',
+    'Sec-WebSocket-Extensions does not follow its grammar.'
+  ],
+  ['6455 section 9.1', '', 'The server did not answer permessage-deflate exactly once.'],
+  ['6455 section 9.1', 'permessage-foo', 'The server chose an extension that was not offered.'],
+  [
+    '7692 section 7.1',
+    'permessage-deflate; a',
+    'The server answered permessage-deflate with parameters that are not valid.'
+  ],
+  ['7692 section 7.1.2.1', 'permessage-deflate', 'The server chose a larger window than was offered.']
+] as const) {
+  t.test(`RFC ${section}: the answer ${JSON.stringify(extensions)} fails the connection`, t => {
+    const response = { statusCode: 101, headers: { ...GOOD, 'sec-websocket-extensions': extensions } }
+    t.strictSame(checkResponse(response, { ...HANDSHAKE, deflate: DEFLATE }), { failure })
+    t.end()
+  })
+}
