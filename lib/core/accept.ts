@@ -1,13 +1,11 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /** The GUID that RFC 6455 section 1.3 fixes. */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 
 /** `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`, RFC 6455 section 4.2.2. */
 export function acceptValue(key: string): string {
-  return createHash('sha1')
-    .update(key + GUID)
-    .digest('base64')
+  return hash('sha1', key + GUID, 'base64')
 }
 
 /**

@@ -5,6 +5,9 @@ import { FrameWriter } from './frame-writer.js'
 import { BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT } from './opcode.js'
 import { ProtocolError, type Violation } from './violation.js'
 
+/** Shared, as most connections have none. */
+const NO_REASON = Buffer.alloc(0)
+
 export type Role = 'client' | 'server'
 
 export interface ConnectionOptions {
@@ -12,7 +15,7 @@ export interface ConnectionOptions {
   /** Bytes a message may have; a longer one is answered with 1009 as soon as its header shows it. */
   readonly maxPayload: number
   /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
-  readonly maskingKey?: () => number
+  readonly maskingKey?: (() => number) | undefined
 }
 
 /** What happened on a connection, told while its bytes are received. */
@@ -39,7 +42,7 @@ export class Connection implements FrameHandler {
   #closeReceived = false
   #failed = false
   #closeCode = ABNORMAL_CLOSURE
-  #closeReason: Buffer = Buffer.alloc(0)
+  #closeReason: Buffer = NO_REASON
   /** The application sends a message in fragments and has not finished it. */
   #sendsFragments = false
   /** The latest ping that is not answered yet. */

@@ -24,6 +24,9 @@ export interface FrameHandler {
 
 const EMPTY = Buffer.alloc(0)
 
+/** From here on it pays to complete a message where most of it lies: fresh memory costs more than moving it does. */
+const IN_PLACE_FROM = 16384
+
 /**
  * Turns the bytes of a connection into messages and control frames, RFC 6455 section 5.
  *
@@ -173,7 +176,13 @@ export class FrameParser {
     this.#offset = 0
     this.#remaining = length
     if (isControl(first)) this.#control = Buffer.allocUnsafe(MAX_CONTROL_PAYLOAD)
-    else this.#message ??= new Message(opcodeOf(first) === BINARY)
+    else this.#message ??= new Message(opcodeOf(first) === BINARY, this.#roomInPlace(header, at, length))
+  }
+
+  /** Where a message fits that lacks no more bytes than its header takes: in the chunk, moved over the header. */
+  #roomInPlace(header: Buffer, at: number, length: number): Buffer | undefined {
+    const fits = length >= IN_PLACE_FROM && header === this.#chunk && at + length <= header.length
+    return fits ? header.subarray(at, at + length) : undefined
   }
 
   /** A frame whose payload arrived in one piece and is unmasked. */

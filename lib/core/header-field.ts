@@ -34,7 +34,8 @@ export function headerField(name: string, value: string): string {
 /** The lines of all fields but those that belong to the connection or the handshake. Throws as {@link headerField}. */
 export function headerFields(headers: Headers): string {
   let lines = ''
-  for (const [name, value] of Object.entries(headers)) {
+  for (const name of Object.keys(headers)) {
+    const value = headers[name]
     if (value === undefined || isReserved(name)) continue
     for (const one of Array.isArray(value) ? value : [value]) lines += headerField(name, String(one))
   }

@@ -13,10 +13,12 @@ export class Message {
   readonly isBinary: boolean
   length = 0
   readonly #text: Utf8Validator | undefined
-  #buffer = EMPTY
+  #buffer: Buffer
 
-  constructor(isBinary: boolean) {
+  /** @param buffer where to collect the message; pieces may overlap with it. */
+  constructor(isBinary: boolean, buffer: Buffer = EMPTY) {
     this.isBinary = isBinary
+    this.#buffer = buffer
     this.#text = isBinary ? undefined : new Utf8Validator()
   }
 

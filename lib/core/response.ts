@@ -11,18 +11,18 @@ export interface Acceptance {
   readonly headers?: Headers | undefined
 }
 
+const PREFIX = `HTTP/1.1 101 Switching Protocols\r\n${headerField('Upgrade', 'websocket')}${headerField('Connection', 'Upgrade')}`
+
 /**
- * The head of the 101 response, RFC 6455 section 4.2.2.
+ * The head of the 101 response, RFC 6455 section 4.2.2, to be written as latin1.
  * @throws {TypeError} when a name is not a token or a value holds a control character: such a header would let its
  * author write another response.
  */
-export function acceptResponse(acceptance: Acceptance): Buffer {
-  const { key, protocol, extensions, headers = {} } = acceptance
-  let head = 'HTTP/1.1 101 Switching Protocols\r\n'
-  head += headerField('Upgrade', 'websocket')
-  head += headerField('Connection', 'Upgrade')
-  head += headerField('Sec-WebSocket-Accept', acceptValue(key))
+export function acceptResponse(acceptance: Acceptance): string {
+  const { key, protocol, extensions, headers } = acceptance
+  let head = PREFIX + headerField('Sec-WebSocket-Accept', acceptValue(key))
   if (protocol !== undefined) head += headerField('Sec-WebSocket-Protocol', protocol)
   if (extensions !== undefined) head += headerField('Sec-WebSocket-Extensions', extensions)
-  return Buffer.from(`${head}${headerFields(headers)}\r\n`, 'latin1')
+  if (headers !== undefined) head += headerFields(headers)
+  return `${head}\r\n`
 }

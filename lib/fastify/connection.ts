@@ -1,12 +1,13 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { WebSocketErrorHandler } from '../../types/handler.js'
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError } from '../transport/error.js'
 import { isThenable } from '../transport/thenable.js'
-import { WebSocket } from '../transport/websocket.js'
+import { WebSocket, type WebSocketOwner } from '../transport/websocket.js'
 import { toError } from './error.js'
 import type { WebSocketRoute } from './route.js'
+import { Upgrade } from './upgrade.js'
 
 /** What remains of a handshake. */
 export interface Opened {
@@ -19,70 +20,123 @@ export interface Opened {
 
 /** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { settings, server, handler } = route
   const { stream, protocol = '', request, reply } = opened
-  const onError = (error: unknown): void => reportError(app, settings.errorHandler, error, socket, opened)
-  const onClose = (code: number): void => {
-    server.remove(socket)
-    request.log.debug({ code }, 'the WebSocket closed')
-    // The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks.
-    const end = (): void => {
-      reply.raw.emit('finish')
-      reply.raw.emit('close')
-    }
-    if (request.raw.destroyed) end()
-    else request.raw.once('close', end).resume()
-  }
-  const socket = new WebSocket(stream, { ...settings, role: 'server', protocol, onError, onClose })
-  server.add(socket)
-  socket.on('error', error => request.log.debug({ err: error }, 'the WebSocket failed'))
-  const settled = (): void => socket.readAlways()
+  const owner = new Owner(app, route, request, reply)
+  const socket = new WebSocket(stream, { role: 'server', protocol, settings: route.settings, owner })
+  route.server.add(socket)
   try {
-    server.emit('connection', socket, request.raw)
-    const result = Reflect.apply(handler, app, [socket, request])
-    if (isThenable(result)) {
-      result.then(settled, error => {
-        onError(error)
-        settled()
-      })
-    } else settled()
+    route.server.emit('connection', socket, request.raw)
+    const result = Reflect.apply(route.handler, app, [socket, request])
+    if (isThenable(result)) result.then(() => owner.settle(socket), owner.fail.bind(owner, socket))
+    else owner.settle(socket)
   } catch (error) {
-    onError(error)
-    settled()
+    owner.fail(socket, error)
   }
 }
 
-/** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
-function reportError(
-  app: FastifyInstance,
-  errorHandler: WebSocketErrorHandler = closeWithError,
-  thrown: unknown,
-  socket: WebSocket,
-  { request, reply }: Opened
-): void {
-  // With another socket's error this connection may well be open.
-  if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
-    request.log.debug({ err: thrown }, 'the peer went away while a handler was at work')
-    return
+/**
+ * What a connection keeps of its route and its handshake. The request and the reply take more memory than the connection
+ * itself. Once the handler has settled they are let go, unless somebody waits for their end.
+ */
+class Owner implements WebSocketOwner {
+  readonly #app: FastifyInstance
+  readonly #route: WebSocketRoute
+  readonly #log: FastifyBaseLogger
+  #reply: FastifyReply | undefined
+  /** In place of the reply: whoever still has the request may listen to it. */
+  #request: WeakRef<IncomingMessage> | undefined
+  /** The connection was closed for an error of the application. */
+  #failed = false
+
+  constructor(app: FastifyInstance, route: WebSocketRoute, request: FastifyRequest, reply: FastifyReply) {
+    this.#app = app
+    this.#route = route
+    this.#log = request.log
+    this.#reply = reply
   }
-  const onFailure = (failure: unknown): void => {
-    request.log.error({ err: failure }, 'the WebSocket error handler failed')
-    socket.terminate()
+
+  /** The handler has done its work. */
+  settle(socket: WebSocket): void {
+    socket.readAlways()
+    const reply = this.#reply
+    if (
+      reply === undefined ||
+      this.#route.settings.errorHandler !== undefined ||
+      isAwaited(reply.request.raw, reply.raw)
+    )
+      return
+    this.#request = new WeakRef(reply.request.raw)
+    this.#reply = undefined
   }
-  try {
-    const result: unknown = Reflect.apply(errorHandler, app, [toError(thrown), socket, request, reply])
-    if (isThenable(result)) result.then(undefined, onFailure)
-  } catch (failure) {
-    onFailure(failure)
+
+  fail(socket: WebSocket, error: unknown): void {
+    this.onError(socket, error)
+    this.settle(socket)
+  }
+
+  onClose(socket: WebSocket, code: number): void {
+    this.#route.server.remove(socket)
+    this.#log.debug({ code }, 'the WebSocket closed')
+    const request = this.#reply?.request.raw ?? this.#request?.deref()
+    if (request !== undefined) endRequest(request)
+  }
+
+  onPeerError(error: Error): void {
+    this.#log.debug({ err: error }, 'the WebSocket failed')
+  }
+
+  /** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
+  onError(socket: WebSocket, thrown: unknown): void {
+    // With another socket's error this connection may well be open.
+    if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
+      this.#log.debug({ err: thrown }, 'the peer went away while a handler was at work')
+      return
+    }
+    const { errorHandler } = this.#route.settings
+    const reply = this.#reply
+    if (errorHandler === undefined || reply === undefined) {
+      this.#closeWithError(socket, toError(thrown))
+      return
+    }
+    const onFailure = (failure: unknown): void => {
+      this.#log.error({ err: failure }, 'the WebSocket error handler failed')
+      socket.terminate()
+    }
+    try {
+      const args = [toError(thrown), socket, reply.request, reply]
+      const result: unknown = Reflect.apply(errorHandler, this.#app, args)
+      if (isThenable(result)) result.then(undefined, onFailure)
+    } catch (failure) {
+      onFailure(failure)
+    }
+  }
+
+  #closeWithError(socket: WebSocket, error: Error): void {
+    // What comes after the first, while the connection closes, could fill the log at the will of the peer.
+    this.#log[this.#failed ? 'debug' : 'error']({ err: error }, error.message)
+    this.#failed = true
+    socket.close(INTERNAL_ERROR)
   }
 }
 
-/** The connections that were closed for an error of the application. */
-const failed = new WeakSet<WebSocket>()
+/** Whether somebody is to be told when the request or the response ends: Fastify itself for `onResponse` and its log. */
+function isAwaited(request: IncomingMessage, response: ServerResponse): boolean {
+  return (
+    response.listenerCount('finish') > 0 ||
+    response.listenerCount('close') > 0 ||
+    request.listenerCount('close') > 0 ||
+    request.listenerCount('end') > 0
+  )
+}
 
-function closeWithError(error: Error, socket: WebSocket, request: FastifyRequest): void {
-  // What comes after the first, while the connection closes, could fill the log at the will of the peer.
-  request.log[failed.has(socket) ? 'debug' : 'error']({ err: error }, error.message)
-  failed.add(socket)
-  socket.close(INTERNAL_ERROR)
+/** The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks. */
+function endRequest(request: IncomingMessage): void {
+  const response = Upgrade.of(request)?.response
+  if (response === undefined || !isAwaited(request, response)) return
+  const end = (): void => {
+    response.emit('finish')
+    response.emit('close')
+  }
+  if (request.destroyed) end()
+  else request.once('close', end).resume()
 }

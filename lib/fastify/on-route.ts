@@ -92,9 +92,12 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
     const upgrade = Upgrade.of(request.raw)
     const accept = (protocol: string | undefined): void => {
       if (reply.sent) return
-      upgrade?.accept(protocol, route.server, stream =>
-        openConnection(this, route, { stream, protocol, request, reply })
-      )
+      upgrade?.accept({
+        protocol,
+        extensions: undefined,
+        server: route.server,
+        open: stream => openConnection(this, route, { stream, protocol, request, reply })
+      })
     }
     const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
     if (protocol instanceof Promise) protocol.then(accept, error => upgrade?.refuse(toError(error)))

@@ -27,7 +27,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   })
   // Hooks at the root see the requests that find no route, too.
   const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first =>
-    addHandshakeChecks(rootOf(app), request => first.hasRoute(request))
+    addHandshakeChecks(rootOf(app), defaults.handshakeTimeout, request => first.hasRoute(request))
   )
   addWebSocketRoutes(app, { defaults, server, listener })
   listener.onClose(shutdown.timeout, async () => {

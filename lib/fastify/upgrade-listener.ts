@@ -107,6 +107,8 @@ export class UpgradeListener {
     if (socket.destroyed) return
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
     afterResponses(socket, () => this.#begin(upgrade))
+    // What is over within this tick needs nobody to look after it.
+    upgrade.watch()
   }
 
   #begin(upgrade: Upgrade): void {
@@ -114,6 +116,7 @@ export class UpgradeListener {
     try {
       upgrade.begin()
       this.#dispatch(upgrade)
+      upgrade.startDeadline()
     } catch (error) {
       this.#app.log.error({ err: error }, 'a WebSocket handshake failed')
       upgrade.abort()

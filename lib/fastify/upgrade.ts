@@ -15,7 +15,22 @@ const LINGER = 5_000
 
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
 
-const upgrades = new WeakMap<IncomingMessage, Upgrade>()
+const kUpgrade = Symbol('fastify-upgrade.upgrade')
+
+/** A property costs less than a WeakMap, which the garbage collector has to look through each time. */
+interface UpgradingRequest extends IncomingMessage {
+  [kUpgrade]?: Upgrade | undefined
+}
+
+/** What was accepted: see {@link Upgrade.accept}. */
+interface Acceptance {
+  readonly protocol: string | undefined
+  readonly extensions: string | undefined
+  /** A server that closes meanwhile refuses. */
+  readonly server: { readonly isClosing: boolean }
+  /** Told of the stream behind the 101. */
+  readonly open: (stream: Socket) => void
+}
 
 /** An opening handshake on its way from the `upgrade` event through Fastify to the 101 or a refusal. */
 export class Upgrade implements Waiting {
@@ -28,35 +43,27 @@ export class Upgrade implements Waiting {
   /** What the router looks for. */
   offers: Offers
   readonly #socket: Socket
-  readonly #head: Buffer
+  #head: Buffer | undefined
   readonly #onEnd: (upgrade: Upgrade) => void
-  readonly #listeners: Readonly<Record<'error' | 'close' | 'end' | 'timeout' | 'drain', () => void>>
-  #deadline: Deadlines
+  #listeners: Readonly<Record<'close' | 'end' | 'timeout' | 'drain', () => void>> | undefined
+  #timeout: number
+  #deadline: Deadlines | undefined
   #reply: FastifyReply | undefined
+  #isOver = false
 
   /**
    * @param timeout milliseconds until the handshake is refused with 503.
    * @param onEnd told when the handshake is over, whichever way.
    */
   constructor(
-    request: IncomingMessage,
+    request: UpgradingRequest,
     socket: Socket,
     head: Buffer,
     timeout: number,
     onEnd: (upgrade: Upgrade) => void
   ) {
-    this.#listeners = {
-      error: () => {},
-      close: () => this.#onClose(),
-      // Node's HTTP server has let go of the socket, and with it of these: to it a client that ends its side before the
-      // answer has left, a socket without traffic for `connectionTimeout` is cut, and a response waits for `drain`.
-      end: () => this.#onClientEnd(),
-      timeout: () => this.abort(),
-      drain: () => this.response.emit('drain')
-    }
     // Before anything else: a reset must not be an uncaught exception.
-    socket.on('error', this.#listeners.error)
-    this.#deadline = deadlinesAfter(timeout)
+    socket.on('error', ignore)
     this.request = request
     this.response = new UpgradeResponse(request)
     const checked = checkRequest(request)
@@ -64,63 +71,84 @@ export class Upgrade implements Waiting {
     this.handshake = 'status' in checked ? NOTHING : checked
     this.offers = new Offers(this.handshake.protocols)
     this.#socket = socket
-    this.#head = head
+    this.#head = head.length > 0 ? head : undefined
+    this.#timeout = timeout
     this.#onEnd = onEnd
-    socket.on('close', this.#listeners.close)
-    socket.on('end', this.#listeners.end)
-    socket.on('timeout', this.#listeners.timeout)
-    upgrades.set(request, this)
+    request[kUpgrade] = this
   }
 
   /** The upgrade that a request asks for. */
-  static of(request: IncomingMessage): Upgrade | undefined {
-    return upgrades.get(request)
+  static of(request: UpgradingRequest): Upgrade | undefined {
+    return request[kUpgrade]
+  }
+
+  /** What Fastify answers with, once its hooks have begun. */
+  get reply(): FastifyReply | undefined {
+    return this.#reply
+  }
+
+  /** The handshake is neither accepted nor refused, nor given up. */
+  get isPending(): boolean {
+    return !this.#isOver
+  }
+
+  /** Looks after the socket while the handshake waits for something. */
+  watch(): void {
+    if (this.#listeners !== undefined || this.#isOver) return
+    this.#listeners = {
+      close: () => this.#onClose(),
+      // Node's HTTP server has let go of the socket, and with it of these: to it a client that ends its side before the
+      // answer has left, a socket without traffic for `connectionTimeout` is cut, and a response waits for `drain`.
+      end: () => this.#onClientEnd(),
+      timeout: () => this.abort(),
+      drain: () => this.response.emit('drain')
+    }
+    for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.on(event, listener)
   }
 
   /** Connects the response with the socket. */
   begin(): void {
-    // No handshake may last for ever. While it waits for its turn, the time is that of the responses before it.
-    this.#deadline.set(this)
     this.response.assignSocket(this.#socket)
     this.response.once('finish', this.#onRefused)
-    this.#socket.on('drain', this.#listeners.drain)
+  }
+
+  /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
+  startDeadline(): void {
+    if (!this.#isOver && this.#deadline === undefined) this.setTimeout(this.#timeout)
   }
 
   /** Leaves the socket to somebody else, as if nothing had happened. */
   release(): void {
     this.#leave()
+    this.#socket.off('error', ignore)
     this.response.detachSocket(this.#socket)
-    upgrades.delete(this.request)
+    delete (this.request as UpgradingRequest)[kUpgrade]
   }
 
-  /** Fastify's hooks have begun. */
-  enter(reply: FastifyReply): void {
+  /**
+   * Fastify's hooks have begun, and the route is known.
+   * @param timeout milliseconds that the handshake may take, counted from now.
+   */
+  enter(reply: FastifyReply, timeout: number): void {
     this.#reply = reply
+    this.#timeout = timeout
+    if (this.#deadline !== undefined) this.setTimeout(timeout)
   }
 
-  /** @param timeout milliseconds that the handshake may take, counted from now. */
+  /** @param timeout milliseconds until {@link onDeadline}, counted from now. */
   setTimeout(timeout: number): void {
-    this.#deadline.clear(this)
+    this.#deadline?.clear(this)
     this.#deadline = deadlinesAfter(timeout)
     this.#deadline.set(this)
   }
 
   /**
-   * Has the reply sent as a 101, through the hooks of a reply, and the protocol switched then. `open` gets the stream
-   * behind the 101; it is called in the async context of this call. A server that closes meanwhile refuses.
+   * Has the reply sent as a 101, through the hooks of a reply, and the protocol switched then. `open` is called in the
+   * async context of this call.
    */
-  accept(
-    protocol: string | undefined,
-    server: { readonly isClosing: boolean },
-    open: (stream: Socket) => void
-  ): void {
-    const onAccept = (headers: Headers): void => {
-      // The client left while the hooks were at work.
-      if (this.#socket.destroyed) return
-      if (server.isClosing) this.refuse(new ShuttingDownError(), COME_BACK)
-      else this.#accept(protocol, headers, open)
-    }
-    this.response.accept(AsyncResource.bind(onAccept))
+  accept(acceptance: Acceptance): void {
+    const scope = new AsyncResource('WEBSOCKETHANDSHAKE')
+    this.response.accept(headers => scope.runInAsyncScope(this.#onAccept, this, acceptance, headers))
     this.#reply?.code(101).send()
   }
 
@@ -155,21 +183,28 @@ export class Upgrade implements Waiting {
     }
   }
 
-  #accept(protocol: string | undefined, headers: Headers, open: (stream: Socket) => void): void {
-    let head: Buffer
+  #onAccept(acceptance: Acceptance, headers: Headers): void {
+    // The client left while the hooks were at work.
+    if (this.#socket.destroyed) return
+    if (acceptance.server.isClosing) {
+      this.refuse(new ShuttingDownError(), COME_BACK)
+      return
+    }
+    const { protocol, extensions } = acceptance
+    let head: string
     try {
-      head = acceptResponse({ key: this.handshake.key, protocol, headers })
+      head = acceptResponse({ key: this.handshake.key, protocol, extensions, headers })
     } catch (error) {
       this.response.dropInvalidHeaders()
       this.refuse(new InvalidHeaderError(String(error)))
       return
     }
     this.#switch(head)
-    open(this.#socket)
+    acceptance.open(this.#socket)
   }
 
   /** RFC 6455 section 4.2.2: the 101 goes out, and from here on the socket carries frames. */
-  #switch(head: Buffer): void {
+  #switch(head: string): void {
     const socket = this.#socket
     this.#leave()
     this.response.off('finish', this.#onRefused)
@@ -177,13 +212,15 @@ export class Upgrade implements Waiting {
     socket.setTimeout(0)
     socket.setNoDelay(true)
     // The first bytes of the connection came with the request.
-    if (this.#head.length > 0) socket.unshift(this.#head)
-    socket.write(head)
+    if (this.#head !== undefined) socket.unshift(this.#head)
+    this.#head = undefined
+    socket.write(head, 'latin1')
   }
 
   /** The refusal is sent. The client gets time to read it, then it is cut. */
   readonly #onRefused = (): void => {
     this.setTimeout(LINGER)
+    this.watch()
     this.#socket.end()
     this.#socket.resume()
   }
@@ -199,8 +236,14 @@ export class Upgrade implements Waiting {
   }
 
   #leave(): void {
-    this.#deadline.clear(this)
-    for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.off(event, listener)
+    this.#isOver = true
+    this.#deadline?.clear(this)
+    this.#deadline = undefined
+    if (this.#listeners !== undefined) {
+      for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.off(event, listener)
+    }
     this.#onEnd(this)
   }
 }
+
+function ignore(): void {}

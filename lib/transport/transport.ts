@@ -1,6 +1,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { Duplex } from 'node:stream'
-import { Connection, type ConnectionEvents, type ConnectionOptions } from '../core/connection.js'
+import { Connection, type ConnectionEvents, type Role } from '../core/connection.js'
+import { onChunk } from './chunks.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { NotOpenError } from './error.js'
 import { type Heart, Heartbeat, type HeartbeatOptions } from './heartbeat.js'
@@ -8,10 +9,21 @@ import { isThenable } from './thenable.js'
 
 export type SendCallback = (error?: Error) => void
 
-export interface TransportOptions extends ConnectionOptions {
+/** What many connections have in common. */
+export interface TransportSettings {
+  /** Bytes that a message of the peer may have. */
+  readonly maxPayload: number
   /** Milliseconds from the first Close frame to the cut. */
   readonly closeTimeout: number
   readonly heartbeat: HeartbeatOptions | false
+}
+
+/** What a connection has for itself. */
+export interface TransportOptions {
+  readonly role: Role
+  readonly settings: TransportSettings
+  /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
+  readonly maskingKey?: () => number
 }
 
 /** What a transport tells, always in the async context in which it was made. */
@@ -71,27 +83,28 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   #awaitsEnd = false
   #closed = false
   /** Callbacks of what waits for the next flush, and of the writes under way. */
-  #callbacks: SendCallback[] = []
-  readonly #writes = new Set<SendCallback[]>()
+  #callbacks: SendCallback[] | undefined
+  #writes: Set<SendCallback[]> | undefined
   #notifyWritten = false
 
   /** The stream must have no other reader; `onEnd` is told when it closes. */
   constructor(stream: Duplex, options: TransportOptions, events: TransportEvents) {
     super('WEBSOCKET')
-    this.connection = new Connection(options, events)
+    const { role, maskingKey, settings } = options
+    this.connection = new Connection({ role, maxPayload: settings.maxPayload, maskingKey }, events)
     this.#stream = stream
     this.#events = events
-    this.#closeTimeout = options.closeTimeout
+    this.#closeTimeout = settings.closeTimeout
     this.connection.pause()
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
     stream.pause()
-    stream.on('data', (chunk: Buffer) => this.runInAsyncScope(this.#onData, this, chunk))
+    onChunk(stream, chunk => this.runInAsyncScope(this.#onData, this, chunk))
     stream.on('end', () => this.runInAsyncScope(this.#onPeerEnd, this))
     stream.on('close', () => this.runInAsyncScope(this.#onClose, this))
     // A reset is no error of the application: `close` follows and is told as 1006.
     stream.on('error', () => {})
-    this.#heartbeat = options.heartbeat === false ? undefined : new Heartbeat(this, options.heartbeat)
+    this.#heartbeat = settings.heartbeat === false ? undefined : new Heartbeat(this, settings.heartbeat)
     // The peer may have gone while the handshake was answered, and its events with it.
     if (stream.readableEnded) process.nextTick(() => this.runInAsyncScope(this.#onPeerEnd, this))
     if (stream.closed) process.nextTick(() => this.runInAsyncScope(this.#onClose, this))
@@ -129,7 +142,10 @@ export class Transport extends AsyncResource implements Heart, Waiting {
 
   /** Has what was put into the connection written once what can be read has been read, and `callback` called once it was. */
   sent(callback?: SendCallback): void {
-    if (callback !== undefined) this.#callbacks.push(callback)
+    if (callback !== undefined) {
+      if (this.#callbacks === undefined) this.#callbacks = [callback]
+      else this.#callbacks.push(callback)
+    }
     if (this.#scheduled) return
     this.#scheduled = true
     scheduleFlush(this)
@@ -186,7 +202,7 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   #write(buffers: Buffer[]): void {
     const last = buffers.length - 1
     // Behind a backlog every write is watched: `onWritten` may be asked for later.
-    const isWatched = this.#callbacks.length > 0 || this.#notifyWritten || this.#stream.writableLength > 0
+    const isWatched = this.#callbacks !== undefined || this.#notifyWritten || this.#stream.writableLength > 0
     if (last > 0) this.#stream.cork()
     for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
     if (isWatched) this.#stream.write(buffers[last], this.#onWritten())
@@ -195,12 +211,14 @@ export class Transport extends AsyncResource implements Heart, Waiting {
   }
 
   #onWritten(): (error?: Error | null) => void {
-    const callbacks = this.#callbacks
-    this.#callbacks = []
-    this.#writes.add(callbacks)
+    const callbacks = this.#callbacks ?? []
+    this.#writes ??= new Set()
+    const writes = this.#writes
+    this.#callbacks = undefined
+    writes.add(callbacks)
     return error => {
       // A socket that is destroyed ends its writes as if they had succeeded; `#onClose` settles them.
-      if (this.#stream.destroyed || !this.#writes.delete(callbacks)) return
+      if (this.#stream.destroyed || !writes.delete(callbacks)) return
       this.runInAsyncScope(this.#settle, this, callbacks, error)
       if (!error) this.#tellWritten()
     }
@@ -269,9 +287,11 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#closed = true
     this.#heartbeat?.stop()
     deadlinesAfter(this.#closeTimeout).clear(this)
-    for (const callbacks of this.#writes) this.#settleLate(callbacks)
-    this.#writes.clear()
-    this.#settleLate(this.#callbacks.splice(0))
+    const unwritten = this.#callbacks ?? []
+    this.#callbacks = undefined
+    for (const callbacks of this.#writes ?? []) this.#settleLate(callbacks)
+    this.#writes?.clear()
+    this.#settleLate(unwritten)
     this.#events.onEnd()
   }
 }

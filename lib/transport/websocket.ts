@@ -15,22 +15,40 @@ import {
 } from './payload.js'
 import { Reader, type Reads } from './reader.js'
 import { WebSocketStream } from './stream.js'
-import { type SendCallback, Transport, type TransportEvents, type TransportOptions } from './transport.js'
+import {
+  type SendCallback,
+  Transport,
+  type TransportEvents,
+  type TransportOptions,
+  type TransportSettings
+} from './transport.js'
 import { Waiters } from './waiters.js'
 
 export type { SendOptions } from './payload.js'
 
-export interface WebSocketOptions extends TransportOptions {
-  /** The subprotocol in use; empty for none. */
-  readonly protocol: string
+/** What the WebSockets of a route have in common. */
+export interface WebSocketSettings extends TransportSettings {
   /** Bytes waiting to be sent above which `send` returns false. */
   readonly highWaterMark: number
   /** Bytes waiting to be sent above which the connection is cut. */
   readonly maxBufferedAmount: number
+}
+
+/** Whoever opened a WebSocket. */
+export interface WebSocketOwner {
   /** Told what a listener threw or rejected with. */
-  readonly onError: (error: unknown) => void
+  onError(socket: WebSocket, error: unknown): void
+  /** Told of what `error` tells, also when nobody listens. */
+  onPeerError(error: Error): void
   /** Told of the end before the listeners of `close`; unlike them it does not have the socket read. */
-  readonly onClose: (code: number) => void
+  onClose(socket: WebSocket, code: number): void
+}
+
+export interface WebSocketOptions extends TransportOptions {
+  readonly settings: WebSocketSettings
+  readonly owner: WebSocketOwner
+  /** The subprotocol in use; empty for none. */
+  readonly protocol: string
 }
 
 /** The events of a WebSocket and their arguments. */
@@ -87,17 +105,19 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. */
   binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments' = 'nodebuffer'
 
-  readonly #options: WebSocketOptions
+  readonly #settings: WebSocketSettings
+  readonly #owner: WebSocketOwner
   readonly #transport: Transport
   readonly #reader: Reader
   #isClosed = false
-  readonly #waiters = new Waiters()
+  #waiters: Waiters | undefined
 
   /** @internal */
   constructor(stream: Duplex, options: WebSocketOptions) {
     super({ captureRejections: true })
     this.protocol = options.protocol
-    this.#options = options
+    this.#settings = options.settings
+    this.#owner = options.owner
     const events = new WebSocket.#Events(this)
     this.#transport = new Transport(stream, options, events)
     this.#reader = new Reader(events)
@@ -143,6 +163,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   drained(): Promise<void> {
     if (this.#isClosed) return Promise.reject(new NotOpenError())
     if (this.#hasRoom()) return Promise.resolve()
+    this.#waiters ??= new Waiters()
     return this.#waiters.wait()
   }
 
@@ -226,7 +247,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @internal
    */
   reportError(error: unknown): void {
-    this.#options.onError(error)
+    this.#owner.onError(this, error)
   }
 
   #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
@@ -249,13 +270,13 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** Whether more may be sent. A connection whose peer does not read at all is cut. */
   #hasRoom(): boolean {
     const waiting = this.bufferedAmount
-    const limit = this.#options.maxBufferedAmount
+    const limit = this.#settings.maxBufferedAmount
     if (waiting > limit && this.#transport.isOpen) {
       this.terminate()
       this.#transport.runInAsyncScope(this.#tellError, this, new BufferOverflowError(limit))
       return false
     }
-    if (waiting <= this.#options.highWaterMark) return true
+    if (waiting <= this.#settings.highWaterMark) return true
     this.#transport.notifyWritten()
     return false
   }
@@ -266,8 +287,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     return consumer
   }
 
-  #binary(data: Buffer): Buffer | ArrayBuffer | Buffer[] {
-    if (this.binaryType === 'nodebuffer') return data
+  #otherBinary(data: Buffer): ArrayBuffer | Buffer[] {
     return this.binaryType === 'arraybuffer' ? toArrayBuffer(data) : [data]
   }
 
@@ -276,26 +296,27 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     try {
       Reflect.apply(this.emit, this, [event, ...args])
     } catch (error) {
-      this.#options.onError(error)
+      this.reportError(error)
     }
   }
 
   #tellError(error: Error): void {
+    this.#owner.onPeerError(error)
     if (this.listenerCount('error') > 0) this.#tell('error', error)
   }
 
   #drain(): void {
     if (!this.#hasRoom()) return
-    this.#waiters.resolve()
+    this.#waiters?.resolve()
     this.#tell('drain')
   }
 
   #close(): void {
     this.#isClosed = true
     const { closeCode, closeReason } = this.#transport.connection
-    this.#waiters.reject(() => new NotOpenError())
+    this.#waiters?.reject(() => new NotOpenError())
     this.#reader.onEnd()
-    this.#options.onClose(closeCode)
+    this.#owner.onClose(this, closeCode)
     this.#tell('close', closeCode, closeReason)
   }
 
@@ -314,9 +335,10 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     tellMessage(data: Buffer, isBinary: boolean): void {
       const socket = this.#socket
       try {
-        socket.emit('message', isBinary ? socket.#binary(data) : data, isBinary)
+        if (!isBinary || socket.binaryType === 'nodebuffer') socket.emit('message', data, isBinary)
+        else Reflect.apply(socket.emit, socket, ['message', socket.#otherBinary(data), isBinary])
       } catch (error) {
-        socket.#options.onError(error)
+        socket.reportError(error)
       }
     }
 
@@ -353,7 +375,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onCallbackError(error: unknown): void {
-      this.#socket.#options.onError(error)
+      this.#socket.reportError(error)
     }
 
     onEnd(): void {

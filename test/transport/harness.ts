@@ -6,7 +6,7 @@ import { type Duplex, duplexPair } from 'node:stream'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import type { Test } from 'tap'
 import { WebSocket as WsClient } from 'ws'
-import { WebSocket, type WebSocketOptions } from '../../lib/transport/websocket.js'
+import { WebSocket, type WebSocketOptions, type WebSocketSettings } from '../../lib/transport/websocket.js'
 import { bytes, decode, type FrameShape, frame, type WireFrame } from '../core/wire.js'
 import { watchProcess } from '../helpers/process.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
@@ -15,7 +15,12 @@ import { CERTIFICATE, KEY } from './certificate.js'
 export type Kind = 'net' | 'tls' | 'memory'
 export const KINDS: readonly Kind[] = ['net', 'tls', 'memory']
 
-export interface Setup extends Partial<WebSocketOptions> {
+export interface Options extends Partial<WebSocketSettings>, Partial<Omit<WebSocketOptions, 'settings'>> {
+  readonly onError?: (error: unknown) => void
+  readonly onClose?: (code: number) => void
+}
+
+export interface Setup extends Options {
   over?: Kind
   /** Whether the tested end of a net or tls connection was made half-open, as those of Node's HTTP server are. */
   allowHalfOpen?: boolean
@@ -50,18 +55,33 @@ export async function connect(t: Test, setup: Setup = {}): Promise<Subject> {
   return { socket: new WebSocket(stream, fill(options, errors)), stream, peer, errors }
 }
 
-export function fill(options: Partial<WebSocketOptions>, errors: unknown[] = []): WebSocketOptions {
+export function fill(options: Options, errors: unknown[] = []): WebSocketOptions {
+  const {
+    onError = error => errors.push(error),
+    onClose,
+    role,
+    protocol,
+    owner,
+    maskingKey,
+    ...settings
+  } = options
   return {
-    role: 'server',
-    maxPayload: MIB,
-    closeTimeout: ms(10_000),
-    heartbeat: false,
-    protocol: '',
-    highWaterMark: 65536,
-    maxBufferedAmount: 16 * MIB,
-    onError: error => errors.push(error),
-    onClose: () => {},
-    ...options
+    role: role ?? 'server',
+    protocol: protocol ?? '',
+    ...(maskingKey && { maskingKey }),
+    settings: {
+      maxPayload: MIB,
+      closeTimeout: ms(10_000),
+      heartbeat: false,
+      highWaterMark: 65536,
+      maxBufferedAmount: 16 * MIB,
+      ...settings
+    },
+    owner: owner ?? {
+      onError: (_socket, error) => onError(error),
+      onPeerError: () => {},
+      onClose: (_socket, code) => onClose?.(code)
+    }
   }
 }
 
@@ -83,7 +103,7 @@ async function streams(t: Test, over: 'net' | 'tls', allowHalfOpen: boolean): Pr
 }
 
 /** A WebSocket whose peer is a client of `ws`. */
-export async function connectWs(t: Test, options: Partial<WebSocketOptions> = {}) {
+export async function connectWs(t: Test, options: Options = {}) {
   const server = createHttpServer()
   const errors: unknown[] = []
   const accepted = new Promise<WebSocket>(resolve => {
