@@ -9,6 +9,7 @@ export type {
   HeartbeatOptions,
   OriginCheck,
   OriginRule,
+  PerMessageDeflateOptions,
   ServerOptions,
   ShutdownOptions,
   SubprotocolChoice,
@@ -28,5 +29,6 @@ export type {
 } from './transport/event-target.js'
 export type { Message } from './transport/iterator.js'
 export type { SendData } from './transport/payload.js'
-export type { SendCallback } from './transport/transport.js'
+export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
+export type { SendCallback } from './transport/send-callbacks.js'
 export { type SendOptions, WebSocket, type WebSocketEvents } from './transport/websocket.js'

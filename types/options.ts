@@ -22,6 +22,40 @@ export interface HeartbeatOptions {
   readonly timeout?: number | undefined
 }
 
+/** How messages are compressed, under the names of `ws`. */
+export interface PerMessageDeflateOptions {
+  /**
+   * Whether the server compresses each message on its own. `false` saves bytes where messages resemble each other, and
+   * takes about 260 KiB of memory for each connection. Clients that ask for `true` get it. Default: true.
+   */
+  readonly serverNoContextTakeover?: boolean | undefined
+  /**
+   * Whether clients have to compress each message on its own. With `false` each connection takes about 40 KiB. Default:
+   * true.
+   */
+  readonly clientNoContextTakeover?: boolean | undefined
+  /** How far back a message of the server may refer, as base-2 logarithm of bytes. Range: 9 to 15. Default: 15. */
+  readonly serverMaxWindowBits?: number | undefined
+  /** The same for clients, where they let the server choose. Range: 9 to 15. Default: 15. */
+  readonly clientMaxWindowBits?: number | undefined
+  /** Bytes below which a message is sent as it is, unless the server takes its context over. Default: 1024. */
+  readonly threshold?: number | undefined
+  /** Of zlib: `level` 0 to 9, default 3; `memLevel` 1 to 9, default 8; `strategy` 0 to 4, default 0. */
+  readonly zlibDeflateOptions?:
+    | {
+        readonly level?: number | undefined
+        readonly memLevel?: number | undefined
+        readonly strategy?: number | undefined
+        /** Of `ws`, without effect. */
+        readonly chunkSize?: number | undefined
+      }
+    | undefined
+  /** Of `ws`, without effect. */
+  readonly zlibInflateOptions?: object | undefined
+  /** Of `ws`, without effect: the whole process compresses eight large messages at a time. */
+  readonly concurrencyLimit?: number | undefined
+}
+
 /** Options of a connection: for the plugin the defaults of every route, for a route its own. */
 export interface WebSocketOptions {
   /**
@@ -39,8 +73,11 @@ export interface WebSocketOptions {
    * - `'*'`: every page.
    */
   readonly origin?: 'same-origin' | '*' | OriginRule | readonly OriginRule[] | OriginCheck | undefined
-  /** Compression is not built in yet: only `false`, the default, is taken. */
-  readonly perMessageDeflate?: false | undefined
+  /**
+   * Compresses messages, RFC 7692, where the client offers it; `true` stands for an object without options. Default:
+   * false.
+   */
+  readonly perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined
   /** Pings, and how long a silent peer lives; `false` turns them off. */
   readonly heartbeat?: HeartbeatOptions | false | undefined
   /** Milliseconds from the request to the end of the handshake, hooks included; then 503. Default: 10000. */
@@ -78,7 +115,7 @@ export interface ServerOptions {
   /** As the plugin's `maxPayload`; 0 stands for its highest value. */
   maxPayload?: number | undefined
   closeTimeout?: number | undefined
-  perMessageDeflate?: false | undefined
+  perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined
   /** Chooses the subprotocol of routes that register none; read at each handshake, so it may be assigned later. */
   handleProtocols?: ((protocols: Set<string>, request: IncomingMessage) => string | false) | undefined
   /**

@@ -1,9 +1,10 @@
+import { isUtf8 } from 'node:buffer'
 import { ABNORMAL_CLOSURE, closeBody, NO_STATUS_RECEIVED, parseCloseBody } from './close-code.js'
-import { FIN } from './frame-header.js'
+import { FIN, RSV1 } from './frame-header.js'
 import { type FrameHandler, FrameParser } from './frame-parser.js'
-import { FrameWriter } from './frame-writer.js'
+import { FrameWriter, frameOf, type Gap } from './frame-writer.js'
 import { BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT } from './opcode.js'
-import { ProtocolError, type Violation } from './violation.js'
+import { INVALID_UTF8, ProtocolError, type Violation } from './violation.js'
 
 /** Shared, as most connections have none. */
 const NO_REASON = Buffer.alloc(0)
@@ -14,6 +15,11 @@ export interface ConnectionOptions {
   readonly role: Role
   /** Bytes a message may have; a longer one is answered with 1009 as soon as its header shows it. */
   readonly maxPayload: number
+  /**
+   * Given where permessage-deflate is in use: told a compressed message in place of `onMessage`. It goes into
+   * {@link Connection.receiveInflated}, or what is wrong with it into {@link Connection.fail}, before more is received.
+   */
+  readonly onCompressed?: ((data: Buffer, isBinary: boolean) => void) | undefined
   /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
   readonly maskingKey?: (() => number) | undefined
 }
@@ -36,6 +42,7 @@ export interface ConnectionEvents {
 export class Connection implements FrameHandler {
   readonly #role: Role
   readonly #events: ConnectionEvents
+  readonly #onCompressed: ConnectionOptions['onCompressed']
   readonly #parser: FrameParser
   readonly #writer: FrameWriter
   #closeSent = false
@@ -51,7 +58,9 @@ export class Connection implements FrameHandler {
   constructor(options: ConnectionOptions, events: ConnectionEvents) {
     this.#role = options.role
     this.#events = events
-    this.#parser = new FrameParser(options.role === 'server', options.maxPayload, this)
+    this.#onCompressed = options.onCompressed
+    const compressible = options.onCompressed !== undefined
+    this.#parser = new FrameParser(options.role === 'server', options.maxPayload, compressible, this)
     this.#writer = new FrameWriter(options.maskingKey)
   }
 
@@ -116,10 +125,44 @@ export class Connection implements FrameHandler {
    * Sends a message, or with `fin` false a fragment of one; the next call continues it, whatever its `isBinary` says.
    * Must not be called after a Close frame was sent: see `isOpen`.
    */
-  send(data: string | Uint8Array, isBinary: boolean, fin = true): void {
-    const opcode = this.#sendsFragments ? CONTINUATION : isBinary ? BINARY : TEXT
+  send(data: string | Uint8Array, isBinary: boolean, fin = true, isCompressed = false): void {
+    this.#writer.write(this.#firstByte(isBinary, fin, isCompressed), data)
+  }
+
+  /**
+   * Keeps a place for a message, or a fragment of one, that is being compressed; what is sent later waits behind it.
+   * @param size bytes that count as waiting until {@link sendInto} is called.
+   */
+  sendLater(isBinary: boolean, fin: boolean, size: number): Gap {
+    return this.#writer.leaveGap(this.#firstByte(isBinary, fin, true), size)
+  }
+
+  sendInto(gap: Gap, data: Uint8Array): void {
+    this.#writer.fillGap(gap, data)
+  }
+
+  /** How many of the places that `sendLater` keeps hold back what was sent after them. */
+  get gaps(): number {
+    return this.#writer.gaps
+  }
+
+  /** Sends a whole message that {@link messageFrame} made. Clients, which mask each frame anew, do not. */
+  sendFrame(frame: Buffer): void {
+    this.#writer.append(frame)
+  }
+
+  /** RFC 6455 section 5.2. RFC 7692 section 6.1: the first frame of a message says whether it is compressed. */
+  #firstByte(isBinary: boolean, fin: boolean, isCompressed: boolean): number {
+    let first = isBinary ? BINARY : TEXT
+    if (isCompressed) first |= RSV1
+    if (this.#sendsFragments) first = CONTINUATION
     this.#sendsFragments = !fin
-    this.#writer.write(fin ? FIN | opcode : opcode, data)
+    return fin ? FIN | first : first
+  }
+
+  /** Whether a message was begun in fragments and is not finished. */
+  get sendsFragments(): boolean {
+    return this.#sendsFragments
   }
 
   /** @param data at most 125 bytes, RFC 6455 section 5.5. */
@@ -144,8 +187,15 @@ export class Connection implements FrameHandler {
     this.#writer.write(FIN | CLOSE, body)
   }
 
-  onMessage(data: Buffer, isBinary: boolean): void {
-    this.#events.onMessage(data, isBinary)
+  onMessage(data: Buffer, isBinary: boolean, isCompressed: boolean): void {
+    if (isCompressed) this.#onCompressed?.(data, isBinary)
+    else this.#events.onMessage(data, isBinary)
+  }
+
+  /** Takes what a compressed message inflates to. */
+  receiveInflated(data: Buffer, isBinary: boolean): void {
+    if (isBinary || isUtf8(data)) this.#events.onMessage(data, isBinary)
+    else this.fail(INVALID_UTF8)
   }
 
   onControl(opcode: number, payload: Buffer): void {
@@ -156,8 +206,12 @@ export class Connection implements FrameHandler {
     else this.#receiveClose(payload)
   }
 
-  /** RFC 6455 section 7.1.7: say why, if that is still possible, and listen no longer. */
   onViolation(violation: Violation): void {
+    this.fail(violation)
+  }
+
+  /** RFC 6455 section 7.1.7: say why, if that is still possible, and listen no longer. */
+  fail(violation: Violation): void {
     this.#parser.stop()
     this.#ping = undefined
     this.close(violation.closeCode, violation.reason)
@@ -169,7 +223,7 @@ export class Connection implements FrameHandler {
   #receiveClose(payload: Buffer): void {
     const body = parseCloseBody(payload)
     if ('section' in body) {
-      this.onViolation(body)
+      this.fail(body)
       return
     }
     this.#answerPing()
@@ -187,4 +241,10 @@ export class Connection implements FrameHandler {
     if (!this.#closeSent) this.pong(this.#ping)
     this.#ping = undefined
   }
+}
+
+/** The frame of a whole message as servers send it, to be sent by any number of them. */
+export function messageFrame(data: string | Uint8Array, isBinary: boolean, isCompressed: boolean): Buffer {
+  const opcode = isBinary ? BINARY : TEXT
+  return frameOf(isCompressed ? FIN | RSV1 | opcode : FIN | opcode, data)
 }

@@ -1,4 +1,4 @@
-import { CONTINUATION, PONG } from './opcode.js'
+import { BINARY, CONTINUATION, PONG, TEXT } from './opcode.js'
 import {
   FRAGMENTED_CONTROL,
   INTERLEAVED_MESSAGE,
@@ -15,6 +15,8 @@ import {
 } from './violation.js'
 
 export const FIN = 0x80
+/** The first reserved bit: the message is compressed (RFC 7692 section 6). */
+export const RSV1 = 0x40
 const RESERVED = 0x70
 const OPCODE = 0x0f
 const MASKED = 0x80
@@ -26,10 +28,20 @@ export const MAX_HEADER_SIZE = 14
 export interface FrameContext {
   /** Client frames are masked, server frames are not (RFC 6455 section 5.1). */
   readonly masked: boolean
+  /** Whether permessage-deflate is in use (RFC 7692). */
+  readonly compressible: boolean
   /** Whether a fragmented message is unfinished. */
   readonly fragmented: boolean
   /** How many payload bytes the message may still take. */
   readonly room: number
+}
+
+/**
+ * How many bytes a compressed message may have that inflates to no more than `room`: a ninth bit a byte at worst, when an
+ * encoder has nothing to gain (RFC 1951 section 3.2.6).
+ */
+export function deflatedRoom(room: number): number {
+  return room + Math.ceil(room / 8) + 64
 }
 
 /** How many bytes the header takes whose first two bytes stand at `at`. */
@@ -64,7 +76,7 @@ export function checkHeader(
   context: FrameContext
 ): Violation | undefined {
   const first = bytes[at]
-  const broken = checkFirstByte(first, context.fragmented)
+  const broken = checkFirstByte(first, context.fragmented, context.compressible)
   if (broken !== undefined || available < 2) return broken
   const second = bytes[at + 1]
   const length = second & 0x7f
@@ -72,16 +84,21 @@ export function checkHeader(
   if (((second & MASKED) !== 0) !== context.masked) return context.masked ? UNMASKED_FRAME : MASKED_FRAME
   // 5.5: control frames carry 125 bytes at most.
   if ((first & OPCODE) > 7) return length > 125 ? LONG_CONTROL : undefined
-  if (length < 126) return length > context.room ? MESSAGE_TOO_BIG : undefined
+  const room = (first & RSV1) === 0 ? context.room : deflatedRoom(context.room)
+  if (length < 126) return length > room ? MESSAGE_TOO_BIG : undefined
   return length === 126
-    ? checkLength16(bytes, at + 2, available - 2, context.room)
-    : checkLength64(bytes, at + 2, available - 2, context.room)
+    ? checkLength16(bytes, at + 2, available - 2, room)
+    : checkLength64(bytes, at + 2, available - 2, room)
 }
 
-function checkFirstByte(first: number, fragmented: boolean): Violation | undefined {
+function checkFirstByte(first: number, fragmented: boolean, compressible: boolean): Violation | undefined {
   const opcode = first & OPCODE
-  // 5.2: reserved bits are zero unless an extension defines them.
-  if ((first & RESERVED) !== 0) return RESERVED_BITS
+  const reserved = first & RESERVED
+  // 5.2: reserved bits are zero unless an extension defines them. RFC 7692 section 6.1: the first frame of a message says
+  // that it is compressed, and neither the others nor control frames do.
+  if (reserved !== 0 && !(reserved === RSV1 && compressible && (opcode === TEXT || opcode === BINARY))) {
+    return RESERVED_BITS
+  }
   if (opcode > 7) {
     if (opcode > PONG) return INVALID_OPCODE
     // 5.5: control frames are never fragmented.

@@ -2,13 +2,15 @@ import { isUtf8 } from 'node:buffer'
 import { MAX_CONTROL_PAYLOAD } from './close-code.js'
 import {
   checkHeader,
+  deflatedRoom,
   FIN,
   headerSize,
   isControl,
   MAX_HEADER_SIZE,
   maskingKey,
   opcodeOf,
-  payloadLength
+  payloadLength,
+  RSV1
 } from './frame-header.js'
 import { mask } from './mask.js'
 import { Message } from './message.js'
@@ -17,7 +19,8 @@ import { INVALID_UTF8, type Violation } from './violation.js'
 
 /** Where parsed frames go. A handler may call `pause()` or `stop()` on the parser. */
 export interface FrameHandler {
-  onMessage(data: Buffer, isBinary: boolean): void
+  /** @param isCompressed then it is neither inflated yet nor known to be UTF-8. */
+  onMessage(data: Buffer, isBinary: boolean, isCompressed: boolean): void
   onControl(opcode: number, payload: Buffer): void
   onViolation(violation: Violation): void
 }
@@ -35,6 +38,7 @@ const IN_PLACE_FROM = 16384
  */
 export class FrameParser {
   readonly masked: boolean
+  readonly compressible: boolean
   readonly #maxPayload: number
   readonly #handler: FrameHandler
   #paused = false
@@ -59,17 +63,21 @@ export class FrameParser {
 
   /**
    * @param masked whether the peer masks: it does when it is the client.
-   * @param maxPayload bytes a message may have.
+   * @param maxPayload bytes a message may have; an eighth more while it is compressed.
+   * @param compressible whether permessage-deflate is in use.
    */
-  constructor(masked: boolean, maxPayload: number, handler: FrameHandler) {
+  constructor(masked: boolean, maxPayload: number, compressible: boolean, handler: FrameHandler) {
     this.masked = masked
+    this.compressible = compressible
     this.#maxPayload = maxPayload
     this.#handler = handler
   }
 
   /** Bytes that the message under way may still take. */
   get room(): number {
-    return this.#message === undefined ? this.#maxPayload : this.#maxPayload - this.#message.length
+    const message = this.#message
+    if (message === undefined) return this.#maxPayload
+    return (message.isCompressed ? deflatedRoom(this.#maxPayload) : this.#maxPayload) - message.length
   }
 
   get paused(): boolean {
@@ -176,7 +184,7 @@ export class FrameParser {
     this.#offset = 0
     this.#remaining = length
     if (isControl(first)) this.#control = Buffer.allocUnsafe(MAX_CONTROL_PAYLOAD)
-    else this.#message ??= new Message(opcodeOf(first) === BINARY, this.#roomInPlace(header, at, length))
+    else this.#message ??= newMessage(first, this.#roomInPlace(header, at, length))
   }
 
   /** Where a message fits that lacks no more bytes than its header takes: in the chunk, moved over the header. */
@@ -193,11 +201,13 @@ export class FrameParser {
     }
     if (this.#message === undefined && (first & FIN) !== 0) {
       const isBinary = opcodeOf(first) === BINARY
-      if (isBinary || isUtf8(payload)) this.#handler.onMessage(payload, isBinary)
+      const isCompressed = (first & RSV1) !== 0
+      if (isBinary || isCompressed || isUtf8(payload))
+        this.#handler.onMessage(payload, isBinary, isCompressed)
       else this.#handler.onViolation(INVALID_UTF8)
       return
     }
-    this.#message ??= new Message(opcodeOf(first) === BINARY)
+    this.#message ??= newMessage(first)
     this.#append(this.#message, first, payload, 0)
   }
 
@@ -230,7 +240,11 @@ export class FrameParser {
     this.fragmented = (first & FIN) === 0
     if (this.fragmented) return
     this.#message = undefined
-    if (message.isComplete()) this.#handler.onMessage(message.take(), message.isBinary)
-    else this.#handler.onViolation(INVALID_UTF8)
+    if (!message.isComplete()) this.#handler.onViolation(INVALID_UTF8)
+    else this.#handler.onMessage(message.take(), message.isBinary, message.isCompressed)
   }
+}
+
+function newMessage(first: number, buffer?: Buffer): Message {
+  return new Message(opcodeOf(first) === BINARY, (first & RSV1) !== 0, buffer)
 }

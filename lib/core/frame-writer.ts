@@ -7,6 +7,20 @@ const SLAB_SIZE = 65536
 /** Payloads from this size on are not copied but passed on by reference. */
 const COPY_BELOW = 4096
 
+/** A place among the frames that wait, for one that is not there yet, and what waits behind it. */
+export class Gap {
+  /** FIN, reserved bits and opcode of the frame. */
+  readonly first: number
+  readonly size: number
+  readonly behind: Buffer[] = []
+  isFilled = false
+
+  constructor(first: number, size: number) {
+    this.first = first
+    this.size = size
+  }
+}
+
 let slab = Buffer.allocUnsafeSlow(SLAB_SIZE)
 let slabEnd = 0
 
@@ -16,7 +30,11 @@ let slabEnd = 0
  */
 export class FrameWriter {
   readonly #maskingKey: (() => number) | undefined
-  #buffers: Buffer[] = []
+  /** What may leave. */
+  #ready: Buffer[] = []
+  /** Where frames are added: to what may leave, or behind the last gap. */
+  #open = this.#ready
+  #gaps: Gap[] | undefined
   /** The part of `#slab` that is written and not yet in `#buffers`; it can grow while nobody else wrote behind it. */
   #slab = slab
   #start = 0
@@ -48,12 +66,53 @@ export class FrameWriter {
     if (key !== undefined) mask(slab, start, start + length, key, 0)
   }
 
-  /** What waits, in order; it is the caller's from then on. */
+  /** Adds a frame that stands complete in a buffer, by reference. */
+  append(frame: Buffer): void {
+    this.#close()
+    this.#open.push(frame)
+    this.size += frame.length
+  }
+
+  /** How many gaps are not closed: each holds back what was written behind it. */
+  get gaps(): number {
+    return this.#gaps?.length ?? 0
+  }
+
+  /** @param size what the gap adds to `size` until it is filled. */
+  leaveGap(first: number, size: number): Gap {
+    this.#close()
+    const gap = new Gap(first, size)
+    this.#gaps ??= []
+    this.#gaps.push(gap)
+    this.#open = gap.behind
+    this.size += size
+    return gap
+  }
+
+  /** Puts the frame into its gap. Gaps may be filled in any order; they close in that of the frames. */
+  fillGap(gap: Gap, payload: Uint8Array): void {
+    const writer = new FrameWriter(this.#maskingKey)
+    writer.write(gap.first, payload)
+    this.size += writer.size - gap.size
+    gap.behind.unshift(...writer.take())
+    gap.isFilled = true
+    this.#close()
+    while (this.#gaps?.[0]?.isFilled) {
+      for (const buffer of this.#gaps[0].behind) this.#ready.push(buffer)
+      this.#gaps.shift()
+    }
+    if (this.gaps === 0) this.#open = this.#ready
+  }
+
+  /** What waits, in order, up to the first gap; it is the caller's from then on. */
   take(): Buffer[] {
     this.#close()
-    const buffers = this.#buffers
-    this.#buffers = []
-    this.size = 0
+    const buffers = this.#ready
+    this.#ready = []
+    if (this.#open === buffers) {
+      this.#open = this.#ready
+      this.size = 0
+    } else for (const { length } of buffers) this.size -= length
     return buffers
   }
 
@@ -70,7 +129,7 @@ export class FrameWriter {
     this.#close()
     const body = bytesOf(payload, key !== undefined)
     if (key !== undefined) mask(body, 0, length, key, 0)
-    this.#buffers.push(body)
+    this.#open.push(body)
     this.size += length
   }
 
@@ -94,7 +153,7 @@ export class FrameWriter {
   }
 
   #close(): void {
-    if (this.#end > this.#start) this.#buffers.push(this.#slab.subarray(this.#start, this.#end))
+    if (this.#end > this.#start) this.#open.push(this.#slab.subarray(this.#start, this.#end))
     this.#start = this.#end
   }
 }
@@ -105,4 +164,15 @@ function bytesOf(payload: string | Uint8Array, copy: boolean): Buffer {
   return Buffer.isBuffer(payload)
     ? payload
     : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
+}
+
+/** A whole frame without a mask, in a buffer of its own. */
+export function frameOf(first: number, payload: string | Uint8Array): Buffer {
+  const length = Buffer.byteLength(payload)
+  const size = sizeOfHeader(length, false)
+  const frame = Buffer.allocUnsafeSlow(size + length)
+  writeHeader(frame, 0, first, length, undefined)
+  if (typeof payload === 'string') frame.write(payload, size)
+  else frame.set(payload, size)
+  return frame
 }

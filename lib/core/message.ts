@@ -11,15 +11,19 @@ const EMPTY = Buffer.alloc(0)
  */
 export class Message {
   readonly isBinary: boolean
+  /** RFC 7692 section 6: the whole message is compressed. */
+  readonly isCompressed: boolean
   length = 0
   readonly #text: Utf8Validator | undefined
   #buffer: Buffer
 
   /** @param buffer where to collect the message; pieces may overlap with it. */
-  constructor(isBinary: boolean, buffer: Buffer = EMPTY) {
+  constructor(isBinary: boolean, isCompressed = false, buffer: Buffer = EMPTY) {
     this.isBinary = isBinary
+    this.isCompressed = isCompressed
     this.#buffer = buffer
-    this.#text = isBinary ? undefined : new Utf8Validator()
+    // What compressed text says shows only once it is inflated.
+    this.#text = isBinary || isCompressed ? undefined : new Utf8Validator()
   }
 
   /**

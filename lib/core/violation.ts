@@ -6,7 +6,7 @@ export interface Violation {
   readonly closeCode: number
   /** The reason in that Close frame: short, and nothing internal. */
   readonly reason: string
-  /** Where RFC 6455 says so. */
+  /** Where it stands: the section, of RFC 6455 unless it names another. */
   readonly section: string
 }
 
@@ -39,6 +39,12 @@ export const INVALID_CLOSE_CODE = violation('INVALID_CLOSE_CODE', 1002, 'invalid
 export const INVALID_CLOSE_REASON = violation('INVALID_CLOSE_REASON', 1007, 'close reason not UTF-8', '5.5.1')
 export const INVALID_UTF8 = violation('INVALID_UTF8', 1007, 'text not UTF-8', '8.1')
 export const MESSAGE_TOO_BIG = violation('MESSAGE_TOO_BIG', 1009, 'message too big', '10.4')
+export const INVALID_DEFLATE = violation(
+  'INVALID_DEFLATE',
+  1007,
+  'compressed data invalid',
+  'RFC 7692 section 7.2.2'
+)
 
 /** The error that reports a {@link Violation} to the application. */
 export class ProtocolError extends Error {
@@ -49,7 +55,10 @@ export class ProtocolError extends Error {
   readonly closeCode: number
 
   constructor(violation: Violation) {
-    super(`The peer broke RFC 6455 section ${violation.section}: ${violation.reason}.`)
+    const { section } = violation
+    super(
+      `The peer broke ${section.startsWith('RFC') ? section : `RFC 6455 section ${section}`}: ${violation.reason}.`
+    )
     this.code = violation.code
     this.closeCode = violation.closeCode
   }

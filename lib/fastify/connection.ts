@@ -3,8 +3,10 @@ import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError } from '../transport/error.js'
+import type { Deflate } from '../transport/per-message-deflate.js'
 import { isThenable } from '../transport/thenable.js'
-import { WebSocket, type WebSocketOwner } from '../transport/websocket.js'
+import { WebSocket } from '../transport/websocket.js'
+import type { WebSocketOwner } from '../transport/websocket-options.js'
 import { toError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 import { Upgrade } from './upgrade.js'
@@ -14,15 +16,17 @@ export interface Opened {
   /** Behind the 101. */
   readonly stream: Duplex
   readonly protocol: string | undefined
+  /** What was agreed on, where messages may be compressed. */
+  readonly deflate: Deflate | undefined
   readonly request: FastifyRequest
   readonly reply: FastifyReply
 }
 
 /** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', request, reply } = opened
+  const { stream, protocol = '', deflate, request, reply } = opened
   const owner = new Owner(app, route, request, reply)
-  const socket = new WebSocket(stream, { role: 'server', protocol, settings: route.settings, owner })
+  const socket = new WebSocket(stream, { role: 'server', protocol, settings: route.settings, deflate, owner })
   route.server.add(socket)
   try {
     route.server.emit('connection', socket, request.raw)
@@ -38,7 +42,7 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
  * What a connection keeps of its route and its handshake. The request and the reply take more memory than the connection
  * itself. Once the handler has settled they are let go, unless somebody waits for their end.
  */
-class Owner implements WebSocketOwner {
+class Owner implements WebSocketOwner<WebSocket> {
   readonly #app: FastifyInstance
   readonly #route: WebSocketRoute
   readonly #log: FastifyBaseLogger

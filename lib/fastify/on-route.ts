@@ -1,6 +1,7 @@
 import type { FastifyInstance, RouteHandlerMethod, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
+import { acceptDeflate } from '../core/permessage-deflate.js'
 import { openConnection } from './connection.js'
 import { InvalidRouteError, toError } from './error.js'
 import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
@@ -91,12 +92,15 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
   return function (request, reply) {
     const upgrade = Upgrade.of(request.raw)
     const accept = (protocol: string | undefined): void => {
-      if (reply.sent) return
-      upgrade?.accept({
+      if (upgrade === undefined || reply.sent) return
+      const { perMessageDeflate: settings } = route.settings
+      const accepted = settings && acceptDeflate(upgrade.handshake.extensions, settings)
+      const deflate = accepted ? { parameters: accepted.parameters, settings } : undefined
+      upgrade.accept({
         protocol,
-        extensions: undefined,
+        extensions: accepted ? accepted.response : undefined,
         server: route.server,
-        open: stream => openConnection(this, route, { stream, protocol, request, reply })
+        open: stream => openConnection(this, route, { stream, protocol, deflate, request, reply })
       })
     }
     const protocol = upgrade && chooseSubprotocol(route, upgrade, request)

@@ -2,7 +2,10 @@ import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } f
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
 import type { HeartbeatOptions } from '../transport/heartbeat.js'
-import { invalidOption, UnknownOptionError } from './error.js'
+import type { DeflateSettings } from '../transport/per-message-deflate.js'
+import { readDeflate } from './deflate-option.js'
+import { invalidOption } from './error.js'
+import { checkFunction, checkNames, type Range, readNumber, withoutUndefined } from './option-check.js'
 import { type OriginOption, readOrigin } from './origin.js'
 
 /** The options of a connection with every default filled in. */
@@ -11,6 +14,7 @@ export interface Settings
     Pick<WebSocketOptions, 'errorHandler' | 'selectSubprotocol'> {
   readonly origin: OriginOption
   readonly heartbeat: Required<HeartbeatOptions> | false
+  readonly perMessageDeflate: DeflateSettings | false
 }
 
 /** What `app.close()` does, with every default filled in. */
@@ -18,11 +22,6 @@ export interface Shutdown {
   readonly code: number
   readonly reason: string
   readonly timeout: number
-}
-
-interface Range {
-  readonly default: number
-  readonly max: number
 }
 
 /** The longest delay of a timer, and the longest message: signed 32 bits. */
@@ -100,16 +99,9 @@ function readSettings(options: WebSocketOptions, prefix: string, defaults: Setti
     const range = NUMBERS[name]
     return readNumber(options[name], prefix + name, { ...range, default: defaults?.[name] ?? range.default })
   }
-  const { errorHandler, selectSubprotocol, perMessageDeflate = false } = options
+  const { errorHandler, selectSubprotocol } = options
   checkFunction(errorHandler, `${prefix}errorHandler`)
   checkFunction(selectSubprotocol, `${prefix}selectSubprotocol`)
-  if (perMessageDeflate !== false) {
-    throw invalidOption(
-      `${prefix}perMessageDeflate`,
-      'false, as compression is not built in yet',
-      perMessageDeflate
-    )
-  }
   return {
     maxPayload: number('maxPayload'),
     handshakeTimeout: number('handshakeTimeout'),
@@ -118,6 +110,11 @@ function readSettings(options: WebSocketOptions, prefix: string, defaults: Setti
     maxBufferedAmount: number('maxBufferedAmount'),
     origin: readOrigin(options.origin, `${prefix}origin`) ?? defaults?.origin ?? 'same-origin',
     heartbeat: readHeartbeat(options.heartbeat, `${prefix}heartbeat`, defaults?.heartbeat),
+    perMessageDeflate: readDeflate(
+      options.perMessageDeflate,
+      `${prefix}perMessageDeflate`,
+      defaults?.perMessageDeflate
+    ),
     errorHandler: errorHandler ?? defaults?.errorHandler,
     selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol
   }
@@ -156,28 +153,6 @@ function readHeartbeat(
   const pause = readNumber(interval, `${name}.interval`, HEARTBEAT.interval)
   const patience = { default: Math.min(HEARTBEAT.timeout, pause), max: pause }
   return { interval: pause, timeout: readNumber(timeout, `${name}.timeout`, patience) }
-}
-
-function readNumber(value: unknown, name: string, range: Range): number {
-  if (value === undefined) return range.default
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= range.max) return value
-  throw invalidOption(name, `an integer from 1 to ${range.max}`, value)
-}
-
-function checkFunction(value: unknown, name: string): void {
-  if (value !== undefined && typeof value !== 'function') throw invalidOption(name, 'a function', value)
-}
-
-function checkNames(options: object, known: readonly string[], prefix: string): void {
-  for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new UnknownOptionError(prefix + name, known.join(', '))
-  }
-}
-
-function withoutUndefined<Options extends object>(options: Options): Partial<Options> {
-  const given: Partial<Options> = {}
-  for (const name in options) if (options[name] !== undefined) given[name] = options[name]
-  return given
 }
 
 function isName(name: unknown): name is string {

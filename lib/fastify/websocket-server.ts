@@ -1,6 +1,8 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { ServerOptions } from '../../types/options.js'
+import type { SendData } from '../transport/payload.js'
+import { PreparedMessage, type PrepareOptions, prepare } from '../transport/prepared-message.js'
 import { WebSocket } from '../transport/websocket.js'
 import type { Shutdown } from './options.js'
 
@@ -46,6 +48,16 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     if (this.#isClosing) return
     this.#isClosing = true
     if (this.clients.size === 0) process.nextTick(() => this.#tellClosed())
+  }
+
+  /**
+   * Sends a message to every open connection. It is framed once, and compressed once for each set of compression
+   * parameters.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   */
+  broadcast(data: SendData | PreparedMessage, options?: PrepareOptions): void {
+    const message = data instanceof PreparedMessage ? data : prepare(data, options)
+    for (const client of this.clients) client.send(message)
   }
 
   /** @internal */

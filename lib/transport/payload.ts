@@ -1,7 +1,7 @@
 import { isAnyArrayBuffer } from 'node:util/types'
 import { MAX_CONTROL_PAYLOAD } from '../core/close-code.js'
 import { InvalidDataError, PingTooLongError } from './error.js'
-import type { SendCallback } from './transport.js'
+import type { SendCallback } from './send-callbacks.js'
 
 /** What can be sent as a message: text, a number as its text, or bytes. */
 export type SendData = string | number | ArrayBufferView | ArrayBufferLike
@@ -11,7 +11,7 @@ export interface SendOptions {
   readonly binary?: boolean | undefined
   /** Whether this is the last fragment of the message. Default: true. */
   readonly fin?: boolean | undefined
-  /** Taken from code written for `ws`, without effect: no compression is negotiated. */
+  /** Whether the message may be compressed, where `permessage-deflate` is in use. Default: true. */
   readonly compress?: boolean | undefined
   /** Taken from code written for `ws`, without effect: the role decides whether frames are masked. */
   readonly mask?: boolean | undefined

@@ -3,7 +3,7 @@ import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
 import type { Consumer, Source } from './consumer.js'
 import type { SendData } from './payload.js'
-import type { SendCallback } from './transport.js'
+import type { SendCallback } from './send-callbacks.js'
 
 /** The part of a WebSocket that a stream needs. */
 export interface Sink {

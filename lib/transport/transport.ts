@@ -1,13 +1,17 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { Duplex } from 'node:stream'
 import { Connection, type ConnectionEvents, type Role } from '../core/connection.js'
+import type { Violation } from '../core/violation.js'
 import { onChunk } from './chunks.js'
+import { CompressingSender, type GapOwner } from './compressing-sender.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { NotOpenError } from './error.js'
+import { flushSoon } from './flush-queue.js'
 import { type Heart, Heartbeat, type HeartbeatOptions } from './heartbeat.js'
+import { type Deflate, PerMessageDeflate } from './per-message-deflate.js'
+import type { PreparedMessage } from './prepared-message.js'
+import { type SendCallback, SendCallbacks } from './send-callbacks.js'
 import { isThenable } from './thenable.js'
-
-export type SendCallback = (error?: Error) => void
 
 /** What many connections have in common. */
 export interface TransportSettings {
@@ -22,6 +26,8 @@ export interface TransportSettings {
 export interface TransportOptions {
   readonly role: Role
   readonly settings: TransportSettings
+  /** Given where permessage-deflate was negotiated. */
+  readonly deflate?: Deflate | undefined
   /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
   readonly maskingKey?: () => number
 }
@@ -36,65 +42,50 @@ export interface TransportEvents extends ConnectionEvents {
   onEnd(): void
 }
 
-/** Held here, so that tests which fake timers do not stop what is sent. */
-const { setImmediate } = globalThis
-
-/** The most transports that wait for each other: what is sent last must not wait long for what was read first. */
-const MAX_DIRTY = 64
-
-/** Transports with something to send. They are flushed together, once what can be read has been read. */
-let dirty: Transport[] = []
-let scheduled = false
-
-function scheduleFlush(transport: Transport): void {
-  const count = dirty.push(transport)
-  if (!scheduled) {
-    scheduled = true
-    setImmediate(onImmediate)
-  } else if (count >= MAX_DIRTY) flushAll()
-}
-
-function onImmediate(): void {
-  scheduled = false
-  flushAll()
-}
-
-function flushAll(): void {
-  const transports = dirty
-  dirty = []
-  for (const transport of transports) transport.flush()
-}
-
 /**
  * A connection on a byte stream: it reads, it writes what was sent within one tick at once, it ends the stream when
  * the protocol asks for it, and it gives up on a peer that does not do its part in time.
  */
-export class Transport extends AsyncResource implements Heart, Waiting {
+export class Transport extends AsyncResource implements Heart, Waiting, GapOwner {
   readonly connection: Connection
   isAlive = true
-  isReading = false
+  #isReading = false
+  readonly #role: Role
   readonly #stream: Duplex
   readonly #events: TransportEvents
+  readonly #maxPayload: number
   readonly #closeTimeout: number
+  readonly #deflate: PerMessageDeflate | undefined
+  readonly #sender: CompressingSender | undefined
   readonly #heartbeat: Heartbeat | undefined
   #scheduled = false
   #peerEnded = false
   #ended = false
   #awaitsEnd = false
   #closed = false
-  /** Callbacks of what waits for the next flush, and of the writes under way. */
-  #callbacks: SendCallback[] | undefined
+  /** A compressed message is in the thread pool; what follows it waits. */
+  #isInflating = false
+  /** What came of it, while nobody reads. */
+  #inflated: (() => void) | undefined
+  /** Callbacks of what waits to be written, and of the writes under way. */
+  readonly #callbacks = new SendCallbacks()
   #writes: Set<SendCallback[]> | undefined
   #notifyWritten = false
 
   /** The stream must have no other reader; `onEnd` is told when it closes. */
   constructor(stream: Duplex, options: TransportOptions, events: TransportEvents) {
     super('WEBSOCKET')
-    const { role, maskingKey, settings } = options
-    this.connection = new Connection({ role, maxPayload: settings.maxPayload, maskingKey }, events)
+    const { role, maskingKey, settings, deflate } = options
+    const { maxPayload } = settings
+    const onCompressed = deflate && ((data: Buffer, isBinary: boolean) => this.#inflate(data, isBinary))
+    this.connection = new Connection({ role, maxPayload, maskingKey, onCompressed }, events)
+    this.#role = role
     this.#stream = stream
     this.#events = events
+    this.#maxPayload = maxPayload
     this.#closeTimeout = settings.closeTimeout
+    this.#deflate = deflate && new PerMessageDeflate(role, deflate)
+    this.#sender = this.#deflate && new CompressingSender(this.connection, this.#deflate, this)
     this.connection.pause()
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
@@ -125,13 +116,23 @@ export class Transport extends AsyncResource implements Heart, Waiting {
    * peer.
    */
   setReading(reading: boolean): void {
-    if (this.#stream.destroyed || this.isReading === reading) return
-    this.isReading = reading
-    if (reading) this.runInAsyncScope(this.#resume, this)
-    else this.connection.pause()
+    if (this.#stream.destroyed || this.#isReading === reading) return
+    this.#isReading = reading
+    if (!reading) this.connection.pause()
+    else if (!this.#isInflating) this.runInAsyncScope(this.#resume, this)
+  }
+
+  /** Whether what the peer sends is read. */
+  get isReading(): boolean {
+    return this.#isReading && !this.#isInflating
   }
 
   #resume(): void {
+    const inflated = this.#inflated
+    this.#inflated = undefined
+    inflated?.()
+    // What was told may have stopped the reading again.
+    if (!this.isReading) return
     this.connection.resume()
     // Who takes messages one by one is given all that waits before more is read.
     if (!this.connection.isPaused && this.#stream.isPaused()) this.#stream.resume()
@@ -140,15 +141,43 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     if (!this.connection.isOpen) this.#awaitEnd()
   }
 
+  /**
+   * Sends a message or a fragment of one.
+   * @param compress whether it may be compressed.
+   */
+  send(data: string | Uint8Array, isBinary: boolean, fin: boolean, compress: boolean): void {
+    if (this.#sender === undefined) this.connection.send(data, isBinary, fin)
+    else this.#sender.send(data, isBinary, fin, compress)
+  }
+
+  sendPrepared(message: PreparedMessage): void {
+    // Clients mask each frame anew, and nothing comes between the fragments of a message.
+    const isOwn = this.#role === 'client' || this.connection.sendsFragments
+    if (isOwn) this.send(message.payload, message.isBinary, true, message.compress)
+    else if (this.#sender === undefined) this.connection.sendFrame(message.frame)
+    else this.#sender.sendPrepared(message)
+  }
+
+  onGap(): void {
+    this.#callbacks.leaveGap()
+  }
+
+  onGapFilled(): void {
+    this.sent()
+  }
+
+  /** What was accepted cannot be sent any more. */
+  onGapFailed(error: unknown): void {
+    this.#events.onCallbackError(error)
+    this.terminate()
+  }
+
   /** Has what was put into the connection written once what can be read has been read, and `callback` called once it was. */
   sent(callback?: SendCallback): void {
-    if (callback !== undefined) {
-      if (this.#callbacks === undefined) this.#callbacks = [callback]
-      else this.#callbacks.push(callback)
-    }
+    if (callback !== undefined) this.#callbacks.add(callback)
     if (this.#scheduled) return
     this.#scheduled = true
-    scheduleFlush(this)
+    flushSoon(this)
   }
 
   /** Has `callback` called with an error, for what was not put into the connection. */
@@ -194,27 +223,25 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#scheduled = false
     const buffers = this.connection.dataToSend()
     if (this.#ended || this.#stream.destroyed) return
-    if (buffers.length > 0) this.#write(buffers)
+    if (buffers.length > 0) this.#write(buffers, this.#callbacks.take(this.connection.gaps))
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
-    if (this.connection.closeExpected) this.#end()
+    if (this.connection.closeExpected && this.connection.gaps === 0) this.#end()
   }
 
-  #write(buffers: Buffer[]): void {
+  #write(buffers: Buffer[], callbacks: SendCallback[] | undefined): void {
     const last = buffers.length - 1
     // Behind a backlog every write is watched: `onWritten` may be asked for later.
     const isWatched = this.#callbacks !== undefined || this.#notifyWritten || this.#stream.writableLength > 0
     if (last > 0) this.#stream.cork()
     for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
-    if (isWatched) this.#stream.write(buffers[last], this.#onWritten())
+    if (isWatched) this.#stream.write(buffers[last], this.#onWritten(callbacks ?? []))
     else this.#stream.write(buffers[last])
     if (last > 0) this.#stream.uncork()
   }
 
-  #onWritten(): (error?: Error | null) => void {
-    const callbacks = this.#callbacks ?? []
+  #onWritten(callbacks: SendCallback[]): (error?: Error | null) => void {
     this.#writes ??= new Set()
     const writes = this.#writes
-    this.#callbacks = undefined
     writes.add(callbacks)
     return error => {
       // A socket that is destroyed ends its writes as if they had succeeded; `#onClose` settles them.
@@ -257,10 +284,34 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#awaitEnd()
   }
 
+  #inflate(data: Buffer, isBinary: boolean): void {
+    const inflated = this.#deflate?.inflater.inflate(data, this.#maxPayload)
+    if (inflated === undefined) return
+    if (!(inflated instanceof Promise)) {
+      this.#receiveInflated(inflated, isBinary)
+      return
+    }
+    this.#isInflating = true
+    this.connection.pause()
+    inflated.then(result => this.runInAsyncScope(this.#onInflated, this, result, isBinary))
+  }
+
+  #onInflated(result: Buffer | Violation, isBinary: boolean): void {
+    this.#isInflating = false
+    if (this.#stream.destroyed) return
+    this.#inflated = () => this.#receiveInflated(result, isBinary)
+    if (this.#isReading) this.#resume()
+  }
+
+  #receiveInflated(result: Buffer | Violation, isBinary: boolean): void {
+    if (Buffer.isBuffer(result)) this.connection.receiveInflated(result, isBinary)
+    else this.connection.fail(result)
+  }
+
   /** The peer sends no more. What it sent may still wait in a paused connection. */
   #onPeerEnd(): void {
     this.#peerEnded = true
-    if (this.connection.hasUnread) return
+    if (this.connection.hasUnread || this.#isInflating || this.#inflated !== undefined) return
     this.flush()
     this.#end()
     this.#awaitEnd()
@@ -287,8 +338,9 @@ export class Transport extends AsyncResource implements Heart, Waiting {
     this.#closed = true
     this.#heartbeat?.stop()
     deadlinesAfter(this.#closeTimeout).clear(this)
-    const unwritten = this.#callbacks ?? []
-    this.#callbacks = undefined
+    this.#deflate?.close()
+    this.#inflated = undefined
+    const unwritten = this.#callbacks.take(0) ?? []
     for (const callbacks of this.#writes ?? []) this.#settleLate(callbacks)
     this.#writes?.clear()
     this.#settleLate(unwritten)

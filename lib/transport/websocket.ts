@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
+import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
 import type { ProtocolError } from '../core/violation.js'
 import type { Consumer } from './consumer.js'
 import { BufferOverflowError, NotOpenError } from './error.js'
@@ -13,56 +14,24 @@ import {
   toControl,
   toPayload
 } from './payload.js'
+import { PreparedMessage } from './prepared-message.js'
 import { Reader, type Reads } from './reader.js'
+import type { SendCallback } from './send-callbacks.js'
 import { WebSocketStream } from './stream.js'
-import {
-  type SendCallback,
-  Transport,
-  type TransportEvents,
-  type TransportOptions,
-  type TransportSettings
-} from './transport.js'
+import { Transport, type TransportEvents } from './transport.js'
 import { Waiters } from './waiters.js'
 
+import type {
+  WebSocketOptions as Options,
+  WebSocketEvents,
+  WebSocketOwner,
+  WebSocketSettings
+} from './websocket-options.js'
+
 export type { SendOptions } from './payload.js'
+export type { WebSocketEvents } from './websocket-options.js'
 
-/** What the WebSockets of a route have in common. */
-export interface WebSocketSettings extends TransportSettings {
-  /** Bytes waiting to be sent above which `send` returns false. */
-  readonly highWaterMark: number
-  /** Bytes waiting to be sent above which the connection is cut. */
-  readonly maxBufferedAmount: number
-}
-
-/** Whoever opened a WebSocket. */
-export interface WebSocketOwner {
-  /** Told what a listener threw or rejected with. */
-  onError(socket: WebSocket, error: unknown): void
-  /** Told of what `error` tells, also when nobody listens. */
-  onPeerError(error: Error): void
-  /** Told of the end before the listeners of `close`; unlike them it does not have the socket read. */
-  onClose(socket: WebSocket, code: number): void
-}
-
-export interface WebSocketOptions extends TransportOptions {
-  readonly settings: WebSocketSettings
-  readonly owner: WebSocketOwner
-  /** The subprotocol in use; empty for none. */
-  readonly protocol: string
-}
-
-/** The events of a WebSocket and their arguments. */
-export interface WebSocketEvents {
-  message: [data: Buffer, isBinary: boolean]
-  close: [code: number, reason: Buffer]
-  /** The peer broke the protocol or did not read; `close` follows. Not thrown when nobody listens. */
-  error: [error: Error]
-  ping: [data: Buffer]
-  pong: [data: Buffer]
-  /** After `send` returned false: no more than `highWaterMark` bytes wait. */
-  drain: []
-  open: []
-}
+type WebSocketOptions = Options<WebSocket>
 
 const CONNECTING = 0
 const OPEN = 1
@@ -98,15 +67,15 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** The subprotocol in use; empty for none. */
   readonly protocol: string
-  /** The extensions in use, of which there are none. */
-  readonly extensions: string = ''
+  /** The extensions in use: `permessage-deflate` or none. */
+  readonly extensions: string
   /** Empty, as on every server side. */
   readonly url: string = ''
   /** What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. */
   binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments' = 'nodebuffer'
 
   readonly #settings: WebSocketSettings
-  readonly #owner: WebSocketOwner
+  readonly #owner: WebSocketOwner<WebSocket>
   readonly #transport: Transport
   readonly #reader: Reader
   #isClosed = false
@@ -116,6 +85,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   constructor(stream: Duplex, options: WebSocketOptions) {
     super({ captureRejections: true })
     this.protocol = options.protocol
+    this.extensions = options.deflate === undefined ? '' : PERMESSAGE_DEFLATE
     this.#settings = options.settings
     this.#owner = options.owner
     const events = new WebSocket.#Events(this)
@@ -144,15 +114,32 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @returns false when more than `highWaterMark` bytes wait or the connection is not open.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
    */
+  send(message: PreparedMessage, callback?: SendCallback): boolean
   send(data: SendData, callback?: SendCallback): boolean
   send(data: SendData, options: SendOptions | undefined, callback?: SendCallback): boolean
-  send(data: SendData, options?: SendOptions | SendCallback, callback?: SendCallback): boolean {
-    if (typeof options === 'function') return this.send(data, undefined, options)
-    const payload = toPayload(data)
-    if (!this.#transport.isOpen) return this.#refuse(callback)
-    const isBinary = options?.binary ?? typeof payload !== 'string'
-    this.#transport.connection.send(payload, isBinary, options?.fin ?? true)
-    this.#transport.sent(callback)
+  send(
+    data: SendData | PreparedMessage,
+    options?: SendOptions | SendCallback,
+    callback?: SendCallback
+  ): boolean {
+    if (typeof options === 'function') return this.#send(data, undefined, options)
+    return this.#send(data, options, callback)
+  }
+
+  #send(
+    data: SendData | PreparedMessage,
+    options: SendOptions | undefined,
+    callback: SendCallback | undefined
+  ): boolean {
+    const message = data instanceof PreparedMessage ? data : toPayload(data)
+    const transport = this.#transport
+    if (!transport.isOpen) return this.#refuse(callback)
+    if (message instanceof PreparedMessage) transport.sendPrepared(message)
+    else {
+      const isBinary = options?.binary ?? typeof message !== 'string'
+      transport.send(message, isBinary, options?.fin ?? true, options?.compress ?? true)
+    }
+    transport.sent(callback)
     return this.#hasRoom()
   }
 

@@ -14,7 +14,7 @@ import {
 } from '../../lib/core/frame-header.js'
 import { bytes, header, hex, KEY } from './wire.js'
 
-const OPEN: FrameContext = { masked: true, fragmented: false, room: 2 ** 53 - 1 }
+const OPEN: FrameContext = { masked: true, compressible: false, fragmented: false, room: 2 ** 53 - 1 }
 const LENGTHS = [0, 1, 125, 126, 127, 128, 65_535, 65_536, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1]
 
 /** The code of the violation in the first `available` bytes, with other bytes around them. */
@@ -72,18 +72,20 @@ t.test('RFC 6455 section 5.2: the opcode stands in the lower half of the first b
   t.end()
 })
 
-/** RFC 6455 sections 5.1, 5.2, 5.4 and 5.5 as a list of rules, for a frame with a length of up to 127. */
+/** RFC 6455 sections 5.1, 5.2, 5.4 and 5.5 and RFC 7692 section 6 as a list of rules, for a frame with a length of up to 127. */
 function model(
   first: number,
   second: number | undefined,
-  { masked, fragmented, room }: FrameContext
+  { masked, compressible, fragmented, room }: FrameContext
 ): string[] {
   const opcode = first % 16
   const isFinal = first >= 128
+  const reserved = Math.floor(first / 16) % 8
+  const compressed = reserved === 4
   const data = [1, 2].includes(opcode)
   const control = [8, 9, 10].includes(opcode)
   const broken = [
-    (first >> 4) % 8 !== 0 && 'RESERVED_BITS',
+    reserved !== 0 && !(compressed && data && compressible) && 'RESERVED_BITS',
     !(opcode === 0 || data || control) && 'INVALID_OPCODE',
     control && !isFinal && 'FRAGMENTED_CONTROL',
     opcode === 0 && !fragmented && 'UNEXPECTED_CONTINUATION',
@@ -95,7 +97,7 @@ function model(
       masked && second < 128 && 'UNMASKED_FRAME',
       !masked && second >= 128 && 'MASKED_FRAME',
       control && length > 125 && 'LONG_CONTROL',
-      !control && length < 126 && length > room && 'MESSAGE_TOO_BIG'
+      !control && length < 126 && length > (compressed ? 9 * (room / 8) + 64 : room) && 'MESSAGE_TOO_BIG'
     )
   }
   return broken.filter(code => code !== false)
@@ -111,12 +113,14 @@ t.test('RFC 6455 section 5.2: every first and second byte, in every state', t =>
     if (!right) wrong.push(`${head} ${JSON.stringify(context)}: ${found} instead of ${expected}`)
   }
   for (const masked of [true, false]) {
-    for (const fragmented of [true, false]) {
-      for (const room of [0, 100, 2 ** 30]) {
-        const context = { masked, fragmented, room }
-        for (let first = 0; first < 256; first++) {
-          expect(context, first)
-          for (let second = 0; second < 256; second++) expect(context, first, second)
+    for (const compressible of [true, false]) {
+      for (const fragmented of [true, false]) {
+        for (const room of [0, 48, 104, 2 ** 30]) {
+          const context = { masked, compressible, fragmented, room }
+          for (let first = 0; first < 256; first++) {
+            expect(context, first)
+            for (let second = 0; second < 256; second++) expect(context, first, second)
+          }
         }
       }
     }

@@ -22,7 +22,7 @@ function record(
     if (payload !== undefined) payloads.push(payload)
     then?.(event, parser)
   }
-  const parser: FrameParser = new FrameParser(masked, maxPayload, {
+  const parser: FrameParser = new FrameParser(masked, maxPayload, false, {
     onMessage: (data, isBinary) =>
       tell(isBinary ? `binary ${data.toString('hex')}` : `text ${data.toString()}`, data),
     onControl: (opcode, payload) => tell(`${opcode} ${payload.toString('hex')}`, payload),

@@ -6,7 +6,8 @@ import { type Duplex, duplexPair } from 'node:stream'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import type { Test } from 'tap'
 import { WebSocket as WsClient } from 'ws'
-import { WebSocket, type WebSocketOptions, type WebSocketSettings } from '../../lib/transport/websocket.js'
+import { WebSocket } from '../../lib/transport/websocket.js'
+import type { WebSocketOptions, WebSocketSettings } from '../../lib/transport/websocket-options.js'
 import { bytes, decode, type FrameShape, frame, type WireFrame } from '../core/wire.js'
 import { watchProcess } from '../helpers/process.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
@@ -15,7 +16,9 @@ import { CERTIFICATE, KEY } from './certificate.js'
 export type Kind = 'net' | 'tls' | 'memory'
 export const KINDS: readonly Kind[] = ['net', 'tls', 'memory']
 
-export interface Options extends Partial<WebSocketSettings>, Partial<Omit<WebSocketOptions, 'settings'>> {
+export interface Options
+  extends Partial<WebSocketSettings>,
+    Partial<Omit<WebSocketOptions<WebSocket>, 'settings'>> {
   readonly onError?: (error: unknown) => void
   readonly onClose?: (code: number) => void
 }
@@ -55,7 +58,7 @@ export async function connect(t: Test, setup: Setup = {}): Promise<Subject> {
   return { socket: new WebSocket(stream, fill(options, errors)), stream, peer, errors }
 }
 
-export function fill(options: Options, errors: unknown[] = []): WebSocketOptions {
+export function fill(options: Options, errors: unknown[] = []): WebSocketOptions<WebSocket> {
   const {
     onError = error => errors.push(error),
     onClose,
@@ -63,12 +66,14 @@ export function fill(options: Options, errors: unknown[] = []): WebSocketOptions
     protocol,
     owner,
     maskingKey,
+    deflate,
     ...settings
   } = options
   return {
     role: role ?? 'server',
     protocol: protocol ?? '',
     ...(maskingKey && { maskingKey }),
+    deflate,
     settings: {
       maxPayload: MIB,
       closeTimeout: ms(10_000),

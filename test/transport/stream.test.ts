@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { type Duplex, PassThrough, Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import t from 'tap'
+import type { SendCallback } from '../../lib/transport/send-callbacks.js'
 import { type Sink, WebSocketStream } from '../../lib/transport/stream.js'
-import type { SendCallback } from '../../lib/transport/transport.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import {
   binary,

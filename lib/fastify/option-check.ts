@@ -1,0 +1,30 @@
+import { invalidOption, UnknownOptionError } from './error.js'
+
+export interface Range {
+  readonly default: number
+  /** 1 by default. */
+  readonly min?: number
+  readonly max: number
+}
+
+export function readNumber(value: unknown, name: string, { default: fallback, min = 1, max }: Range): number {
+  if (value === undefined) return fallback
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
+  throw invalidOption(name, `an integer from ${min} to ${max}`, value)
+}
+
+export function checkFunction(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'function') throw invalidOption(name, 'a function', value)
+}
+
+export function checkNames(options: object, known: readonly string[], prefix: string): void {
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) throw new UnknownOptionError(prefix + name, known.join(', '))
+  }
+}
+
+export function withoutUndefined<Options extends object>(options: Options): Partial<Options> {
+  const given: Partial<Options> = {}
+  for (const name in options) if (options[name] !== undefined) given[name] = options[name]
+  return given
+}

@@ -1,0 +1,76 @@
+import type { Role } from '../core/connection.js'
+import type { DeflateOptions, DeflateParameters } from '../core/permessage-deflate.js'
+import { Deflater } from './deflater.js'
+import { Inflater } from './inflater.js'
+
+/** How messages are compressed. */
+export interface DeflateSettings extends DeflateOptions {
+  /** Bytes below which a message is sent as it is, unless messages may refer to those before. */
+  readonly threshold: number
+  /** How hard zlib tries, 0 to 9. */
+  readonly level: number
+  /** How much memory zlib takes for it, 1 to 9. */
+  readonly memLevel: number
+  /** One of zlib's strategies, 0 to 4. */
+  readonly strategy: number
+}
+
+/** What a connection that speaks permessage-deflate has agreed on, and how this side does its part. */
+export interface Deflate {
+  readonly parameters: DeflateParameters
+  readonly settings: DeflateSettings
+}
+
+/** zlib's smallest window. */
+const MIN_WINDOW_BITS = 9
+const MAX_WINDOW_BITS = 15
+
+/** Those that serve all connections whose messages are compressed each on its own, by their settings. */
+const deflaters = new Map<string, Deflater>()
+const inflater = new Inflater(MAX_WINDOW_BITS, false)
+
+/** Both directions of a connection with permessage-deflate. */
+export class PerMessageDeflate {
+  readonly deflater: Deflater
+  readonly inflater: Inflater
+  readonly #threshold: number
+
+  constructor(role: Role, { parameters, settings }: Deflate) {
+    const server = {
+      bits: parameters.serverMaxWindowBits,
+      takesOver: !parameters.serverNoContextTakeover
+    }
+    const client = {
+      bits: parameters.clientMaxWindowBits,
+      takesOver: !parameters.clientNoContextTakeover
+    }
+    const [own, peers] = role === 'server' ? [server, client] : [client, server]
+    this.deflater = deflaterFor(settings, own.bits, own.takesOver)
+    this.inflater = peers.takesOver ? new Inflater(Math.max(peers.bits, MIN_WINDOW_BITS), true) : inflater
+    this.#threshold = own.takesOver ? 0 : settings.threshold
+  }
+
+  /** Whether a message of this many bytes is worth it. */
+  wants(size: number): boolean {
+    return size >= this.#threshold
+  }
+
+  /** Frees what belongs to this connection alone. */
+  close(): void {
+    if (this.deflater.takesOver) this.deflater.close()
+    if (this.inflater !== inflater) this.inflater.close()
+  }
+}
+
+function deflaterFor(settings: DeflateSettings, windowBits: number, takesOver: boolean): Deflater {
+  const { level, memLevel, strategy } = settings
+  const options = { windowBits, level, memLevel, strategy }
+  if (takesOver) return new Deflater(options, true)
+  const key = Object.values(options).join()
+  let deflater = deflaters.get(key)
+  if (deflater === undefined) {
+    deflater = new Deflater(options, false)
+    deflaters.set(key, deflater)
+  }
+  return deflater
+}

@@ -1,0 +1,75 @@
+import { messageFrame } from '../core/connection.js'
+import type { Deflater } from './deflater.js'
+import { type SendData, type SendOptions, toPayload } from './payload.js'
+
+/**
+ * A message that is sent to many: its frame is made once, and compressed once for each set of compression parameters.
+ * Made by {@link prepare}.
+ */
+export class PreparedMessage {
+  /** @internal */
+  readonly payload: string | Uint8Array
+  readonly isBinary: boolean
+  /** Whether it may be compressed. */
+  readonly compress: boolean
+  #size: number | undefined
+  #frame: Buffer | undefined
+  /** Compressed frames; while the thread pool is at work, the compressed payload to come. */
+  readonly #compressed = new Map<Deflater, Buffer | Promise<Buffer>>()
+
+  /** @internal */
+  constructor(data: SendData, options: PrepareOptions) {
+    const payload = toPayload(data)
+    this.payload = typeof payload === 'string' ? payload : Buffer.from(payload)
+    this.isBinary = options.binary ?? typeof payload !== 'string'
+    this.compress = options.compress ?? true
+  }
+
+  /** Bytes of the payload. */
+  get size(): number {
+    this.#size ??= Buffer.byteLength(this.payload)
+    return this.#size
+  }
+
+  /** @internal */
+  get frame(): Buffer {
+    this.#frame ??= messageFrame(this.payload, this.isBinary, false)
+    return this.#frame
+  }
+
+  /**
+   * The frame as a deflater makes it that compresses each message on its own; while the thread pool is at work, a promise
+   * of its payload.
+   * @internal
+   */
+  compressedFrame(deflater: Deflater): Buffer | Promise<Buffer> {
+    const known = this.#compressed.get(deflater)
+    if (known !== undefined) return known
+    const deflated = deflater.deflate(this.payload, true)
+    const made = deflated instanceof Promise ? this.#whenDone(deflater, deflated) : this.#frameOf(deflated)
+    this.#compressed.set(deflater, made)
+    return made
+  }
+
+  async #whenDone(deflater: Deflater, deflated: Promise<Buffer>): Promise<Buffer> {
+    const payload = await deflated
+    this.#compressed.set(deflater, this.#frameOf(payload))
+    return payload
+  }
+
+  #frameOf(deflated: Buffer): Buffer {
+    return deflated.length < this.size ? messageFrame(deflated, this.isBinary, true) : this.frame
+  }
+}
+
+/** Options of {@link prepare}. */
+export type PrepareOptions = Pick<SendOptions, 'binary' | 'compress'>
+
+/**
+ * Prepares a message to be sent to any number of sockets with `socket.send(message)`.
+ * @param data copied, so it may be changed afterwards.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+ */
+export function prepare(data: SendData, options: PrepareOptions = {}): PreparedMessage {
+  return new PreparedMessage(data, options)
+}
