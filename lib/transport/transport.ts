@@ -231,7 +231,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   #write(buffers: Buffer[], callbacks: SendCallback[] | undefined): void {
     const last = buffers.length - 1
     // Behind a backlog every write is watched: `onWritten` may be asked for later.
-    const isWatched = this.#callbacks !== undefined || this.#notifyWritten || this.#stream.writableLength > 0
+    const isWatched = callbacks !== undefined || this.#notifyWritten || this.#stream.writableLength > 0
     if (last > 0) this.#stream.cork()
     for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
     if (isWatched) this.#stream.write(buffers[last], this.#onWritten(callbacks ?? []))
