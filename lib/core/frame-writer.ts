@@ -5,7 +5,7 @@ import { mask } from './mask.js'
 const SLAB_SIZE = 65536
 
 /** Payloads from this size on are not copied but passed on by reference. */
-const COPY_BELOW = 4096
+export const COPY_BELOW = 4096
 
 /** A place among the frames that wait, for one that is not there yet, and what waits behind it. */
 export class Gap {
@@ -21,6 +21,9 @@ export class Gap {
   }
 }
 
+/** Shared by all writers in which nothing waits. */
+const NOTHING: Buffer[] = []
+
 let slab = Buffer.allocUnsafeSlow(SLAB_SIZE)
 let slabEnd = 0
 
@@ -31,9 +34,9 @@ let slabEnd = 0
 export class FrameWriter {
   readonly #maskingKey: (() => number) | undefined
   /** What may leave. */
-  #ready: Buffer[] = []
+  #ready = NOTHING
   /** Where frames are added: to what may leave, or behind the last gap. */
-  #open = this.#ready
+  #open = NOTHING
   #gaps: Gap[] | undefined
   /** The part of `#slab` that is written and not yet in `#buffers`; it can grow while nobody else wrote behind it. */
   #slab = slab
@@ -69,7 +72,7 @@ export class FrameWriter {
   /** Adds a frame that stands complete in a buffer, by reference. */
   append(frame: Buffer): void {
     this.#close()
-    this.#open.push(frame)
+    this.#add(frame)
     this.size += frame.length
   }
 
@@ -98,7 +101,7 @@ export class FrameWriter {
     gap.isFilled = true
     this.#close()
     while (this.#gaps?.[0]?.isFilled) {
-      for (const buffer of this.#gaps[0].behind) this.#ready.push(buffer)
+      this.#ready = this.#ready.concat(this.#gaps[0].behind)
       this.#gaps.shift()
     }
     if (this.gaps === 0) this.#open = this.#ready
@@ -108,9 +111,9 @@ export class FrameWriter {
   take(): Buffer[] {
     this.#close()
     const buffers = this.#ready
-    this.#ready = []
+    this.#ready = NOTHING
     if (this.#open === buffers) {
-      this.#open = this.#ready
+      this.#open = NOTHING
       this.size = 0
     } else for (const { length } of buffers) this.size -= length
     return buffers
@@ -129,7 +132,7 @@ export class FrameWriter {
     this.#close()
     const body = bytesOf(payload, key !== undefined)
     if (key !== undefined) mask(body, 0, length, key, 0)
-    this.#open.push(body)
+    this.#add(body)
     this.size += length
   }
 
@@ -152,8 +155,15 @@ export class FrameWriter {
     return at
   }
 
+  #add(buffer: Buffer): void {
+    // Most writes are one buffer: a list of one is made as such, as V8 gives one that grows room for seventeen.
+    if (this.#open === NOTHING) this.#ready = this.#open = [buffer]
+    else this.#open.push(buffer)
+  }
+
+  /** Adds what was written into the slab. */
   #close(): void {
-    if (this.#end > this.#start) this.#open.push(this.#slab.subarray(this.#start, this.#end))
+    if (this.#end > this.#start) this.#add(this.#slab.subarray(this.#start, this.#end))
     this.#start = this.#end
   }
 }

@@ -1,4 +1,3 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { INTERNAL_ERROR } from '../core/close-code.js'
@@ -9,7 +8,6 @@ import { WebSocket } from '../transport/websocket.js'
 import type { WebSocketOwner } from '../transport/websocket-options.js'
 import { toError } from './error.js'
 import type { WebSocketRoute } from './route.js'
-import { Upgrade } from './upgrade.js'
 
 /** What remains of a handshake. */
 export interface Opened {
@@ -47,8 +45,6 @@ class Owner implements WebSocketOwner<WebSocket> {
   readonly #route: WebSocketRoute
   readonly #log: FastifyBaseLogger
   #reply: FastifyReply | undefined
-  /** In place of the reply: whoever still has the request may listen to it. */
-  #request: WeakRef<IncomingMessage> | undefined
   /** The connection was closed for an error of the application. */
   #failed = false
 
@@ -63,14 +59,14 @@ class Owner implements WebSocketOwner<WebSocket> {
   settle(socket: WebSocket): void {
     socket.readAlways()
     const reply = this.#reply
-    if (
-      reply === undefined ||
-      this.#route.settings.errorHandler !== undefined ||
-      isAwaited(reply.request.raw, reply.raw)
-    )
-      return
-    this.#request = new WeakRef(reply.request.raw)
+    if (reply === undefined || this.#route.settings.errorHandler !== undefined || isAwaited(reply)) return
     this.#reply = undefined
+    // Whoever still has the request may yet listen to it.
+    const keep = (): void => {
+      this.#reply = reply
+    }
+    reply.request.raw.once('newListener', keep)
+    reply.raw.once('newListener', keep)
   }
 
   fail(socket: WebSocket, error: unknown): void {
@@ -81,8 +77,7 @@ class Owner implements WebSocketOwner<WebSocket> {
   onClose(socket: WebSocket, code: number): void {
     this.#route.server.remove(socket)
     this.#log.debug({ code }, 'the WebSocket closed')
-    const request = this.#reply?.request.raw ?? this.#request?.deref()
-    if (request !== undefined) endRequest(request)
+    if (this.#reply !== undefined) endRequest(this.#reply)
   }
 
   onPeerError(error: Error): void {
@@ -124,7 +119,7 @@ class Owner implements WebSocketOwner<WebSocket> {
 }
 
 /** Whether somebody is to be told when the request or the response ends: Fastify itself for `onResponse` and its log. */
-function isAwaited(request: IncomingMessage, response: ServerResponse): boolean {
+function isAwaited({ raw: response, request: { raw: request } }: FastifyReply): boolean {
   return (
     response.listenerCount('finish') > 0 ||
     response.listenerCount('close') > 0 ||
@@ -134,12 +129,12 @@ function isAwaited(request: IncomingMessage, response: ServerResponse): boolean 
 }
 
 /** The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks. */
-function endRequest(request: IncomingMessage): void {
-  const response = Upgrade.of(request)?.response
-  if (response === undefined || !isAwaited(request, response)) return
+function endRequest(reply: FastifyReply): void {
+  if (!isAwaited(reply)) return
+  const { raw: request } = reply.request
   const end = (): void => {
-    response.emit('finish')
-    response.emit('close')
+    reply.raw.emit('finish')
+    reply.raw.emit('close')
   }
   if (request.destroyed) end()
   else request.once('close', end).resume()

@@ -5,6 +5,7 @@ import type { FastifyReply } from 'fastify'
 import type { Headers } from '../core/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
+import { ignoreErrors } from '../transport/byte-stream.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
 import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from './error.js'
 import { Offers } from './subprotocol.js'
@@ -63,7 +64,7 @@ export class Upgrade implements Waiting {
     onEnd: (upgrade: Upgrade) => void
   ) {
     // Before anything else: a reset must not be an uncaught exception.
-    socket.on('error', ignore)
+    ignoreErrors(socket)
     this.request = request
     this.response = new UpgradeResponse(request)
     const checked = checkRequest(request)
@@ -120,7 +121,6 @@ export class Upgrade implements Waiting {
   /** Leaves the socket to somebody else, as if nothing had happened. */
   release(): void {
     this.#leave()
-    this.#socket.off('error', ignore)
     this.response.detachSocket(this.#socket)
     delete (this.request as UpgradingRequest)[kUpgrade]
   }
@@ -245,5 +245,3 @@ export class Upgrade implements Waiting {
     this.#onEnd(this)
   }
 }
-
-function ignore(): void {}

@@ -1,3 +1,4 @@
+import { COPY_BELOW } from '../core/frame-writer.js'
 import { runJob } from './jobs.js'
 import { ZlibStream, type ZlibStreamOptions } from './zlib-stream.js'
 
@@ -32,7 +33,7 @@ export class Deflater {
   }
 
   /**
-   * @param data must not be changed before the promise has settled.
+   * @param data with 4 KiB or more it must not be changed before the promise has settled.
    * @param fin false for a fragment that others follow.
    */
   deflate(data: string | Uint8Array, fin: boolean): Buffer | Promise<Buffer> {
@@ -40,7 +41,9 @@ export class Deflater {
     // zlib writes nothing when there is nothing to flush.
     if (input.length === 0) return fin ? EMPTY_MESSAGE : EMPTY
     if (input.length < ASYNC_FROM && this.#last === undefined) return trim(this.#deflateSync(input), fin)
-    const output = this.takesOver ? this.#inTurn(input) : this.#alone(input)
+    // As without compression: what is small may be changed as soon as it was given.
+    const kept = input.length < COPY_BELOW ? Buffer.from(input) : input
+    const output = this.takesOver ? this.#inTurn(kept) : this.#alone(kept)
     return output.then(deflated => trim(deflated, fin))
   }
 

@@ -2,7 +2,7 @@ import { AsyncResource } from 'node:async_hooks'
 import type { Duplex } from 'node:stream'
 import { Connection, type ConnectionEvents, type Role } from '../core/connection.js'
 import type { Violation } from '../core/violation.js'
-import { onChunk } from './chunks.js'
+import { type ByteStreamOwner, ownStream } from './byte-stream.js'
 import { CompressingSender, type GapOwner } from './compressing-sender.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { NotOpenError } from './error.js'
@@ -46,7 +46,7 @@ export interface TransportEvents extends ConnectionEvents {
  * A connection on a byte stream: it reads, it writes what was sent within one tick at once, it ends the stream when
  * the protocol asks for it, and it gives up on a peer that does not do its part in time.
  */
-export class Transport extends AsyncResource implements Heart, Waiting, GapOwner {
+export class Transport extends AsyncResource implements Heart, Waiting, GapOwner, ByteStreamOwner {
   readonly connection: Connection
   isAlive = true
   #isReading = false
@@ -68,7 +68,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   /** What came of it, while nobody reads. */
   #inflated: (() => void) | undefined
   /** Callbacks of what waits to be written, and of the writes under way. */
-  readonly #callbacks = new SendCallbacks()
+  #callbacks: SendCallbacks | undefined
   #writes: Set<SendCallback[]> | undefined
   #notifyWritten = false
 
@@ -90,15 +90,23 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
     stream.pause()
-    onChunk(stream, chunk => this.runInAsyncScope(this.#onData, this, chunk))
-    stream.on('end', () => this.runInAsyncScope(this.#onPeerEnd, this))
-    stream.on('close', () => this.runInAsyncScope(this.#onClose, this))
-    // A reset is no error of the application: `close` follows and is told as 1006.
-    stream.on('error', () => {})
+    ownStream(stream, this)
     this.#heartbeat = settings.heartbeat === false ? undefined : new Heartbeat(this, settings.heartbeat)
     // The peer may have gone while the handshake was answered, and its events with it.
-    if (stream.readableEnded) process.nextTick(() => this.runInAsyncScope(this.#onPeerEnd, this))
-    if (stream.closed) process.nextTick(() => this.runInAsyncScope(this.#onClose, this))
+    if (stream.readableEnded) process.nextTick(() => this.onStreamEnd())
+    if (stream.closed) process.nextTick(() => this.onStreamClose())
+  }
+
+  onChunk(chunk: Buffer): void {
+    this.runInAsyncScope(this.#onData, this, chunk)
+  }
+
+  onStreamEnd(): void {
+    this.runInAsyncScope(this.#onPeerEnd, this)
+  }
+
+  onStreamClose(): void {
+    this.runInAsyncScope(this.#onClose, this)
   }
 
   /** Bytes that were sent and that the operating system has not taken. */
@@ -159,6 +167,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   }
 
   onGap(): void {
+    this.#callbacks ??= new SendCallbacks()
     this.#callbacks.leaveGap()
   }
 
@@ -174,7 +183,10 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
 
   /** Has what was put into the connection written once what can be read has been read, and `callback` called once it was. */
   sent(callback?: SendCallback): void {
-    if (callback !== undefined) this.#callbacks.add(callback)
+    if (callback !== undefined) {
+      this.#callbacks ??= new SendCallbacks()
+      this.#callbacks.add(callback)
+    }
     if (this.#scheduled) return
     this.#scheduled = true
     flushSoon(this)
@@ -223,7 +235,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     this.#scheduled = false
     const buffers = this.connection.dataToSend()
     if (this.#ended || this.#stream.destroyed) return
-    if (buffers.length > 0) this.#write(buffers, this.#callbacks.take(this.connection.gaps))
+    if (buffers.length > 0) this.#write(buffers, this.#callbacks?.take(this.connection.gaps))
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
     if (this.connection.closeExpected && this.connection.gaps === 0) this.#end()
   }
@@ -340,7 +352,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     deadlinesAfter(this.#closeTimeout).clear(this)
     this.#deflate?.close()
     this.#inflated = undefined
-    const unwritten = this.#callbacks.take(0) ?? []
+    const unwritten = this.#callbacks?.take(0) ?? []
     for (const callbacks of this.#writes ?? []) this.#settleLate(callbacks)
     this.#writes?.clear()
     this.#settleLate(unwritten)
