@@ -1,4 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Connection, type ConnectionEvents, type Role } from '../core/connection.js'
 import type { Violation } from '../core/violation.js'
@@ -12,6 +13,9 @@ import { type Deflate, PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
 import { type SendCallback, SendCallbacks } from './send-callbacks.js'
 import { isThenable } from './thenable.js'
+
+/** What Node passes on as the encoding of a Buffer; its types do not know it. */
+const BUFFER = 'buffer' as BufferEncoding
 
 /** What many connections have in common. */
 export interface TransportSettings {
@@ -71,6 +75,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   #callbacks: SendCallbacks | undefined
   #writes: Set<SendCallback[]> | undefined
   #notifyWritten = false
+  /** Bytes that the socket was given past its queue and has not taken. */
+  #pastQueue = 0
 
   /** The stream must have no other reader; `onEnd` is told when it closes. */
   constructor(stream: Duplex, options: TransportOptions, events: TransportEvents) {
@@ -111,7 +117,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
 
   /** Bytes that were sent and that the operating system has not taken. */
   get bufferedAmount(): number {
-    return this.connection.bufferedAmount + (this.#closed ? 0 : this.#stream.writableLength)
+    if (this.#closed) return this.connection.bufferedAmount
+    return this.connection.bufferedAmount + this.#pastQueue + this.#stream.writableLength
   }
 
   /** Whether messages may be sent. */
@@ -242,13 +249,30 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
 
   #write(buffers: Buffer[], callbacks: SendCallback[] | undefined): void {
     const last = buffers.length - 1
+    const hasBacklog = this.#pastQueue > 0 || this.#stream.writableLength > 0
     // Behind a backlog every write is watched: `onWritten` may be asked for later.
-    const isWatched = callbacks !== undefined || this.#notifyWritten || this.#stream.writableLength > 0
+    const isWatched = callbacks !== undefined || this.#notifyWritten || hasBacklog
+    if (last === 0 && !isWatched && this.#stream instanceof Socket && this.#stream.writableCorked === 0) {
+      this.#writePastQueue(this.#stream, buffers[0])
+      return
+    }
     if (last > 0) this.#stream.cork()
     for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
     if (isWatched) this.#stream.write(buffers[last], this.#onWritten(callbacks ?? []))
     else this.#stream.write(buffers[last])
     if (last > 0) this.#stream.uncork()
+  }
+
+  /**
+   * A socket with nothing to write takes what it is given at once as a rule, and its queue would only add a tick to that.
+   */
+  #writePastQueue(socket: Socket, buffer: Buffer): void {
+    this.#pastQueue = buffer.length
+    socket._write(buffer, BUFFER, error => {
+      this.#pastQueue = 0
+      if (error) socket.destroy(error)
+      else this.#tellWritten()
+    })
   }
 
   #onWritten(callbacks: SendCallback[]): (error?: Error | null) => void {
