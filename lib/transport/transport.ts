@@ -64,6 +64,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   readonly #heartbeat: Heartbeat | undefined
   #scheduled = false
   #peerEnded = false
+  /** The peer's end was read; this side ends once all is written. */
+  #endExpected = false
   #ended = false
   #awaitsEnd = false
   #closed = false
@@ -184,7 +186,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
 
   /** What was accepted cannot be sent any more. */
   onGapFailed(error: unknown): void {
-    this.#events.onCallbackError(error)
+    if (this.#stream.destroyed) return
+    this.runInAsyncScope(this.#events.onCallbackError, this.#events, error)
     this.terminate()
   }
 
@@ -244,7 +247,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     if (this.#ended || this.#stream.destroyed) return
     if (buffers.length > 0) this.#write(buffers, this.#callbacks?.take(this.connection.gaps))
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
-    if (this.connection.closeExpected && this.connection.gaps === 0) this.#end()
+    if ((this.#endExpected || this.connection.closeExpected) && this.connection.gaps === 0) this.#end()
   }
 
   #write(buffers: Buffer[], callbacks: SendCallback[] | undefined): void {
@@ -348,8 +351,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   #onPeerEnd(): void {
     this.#peerEnded = true
     if (this.connection.hasUnread || this.#isInflating || this.#inflated !== undefined) return
+    this.#endExpected = true
     this.flush()
-    this.#end()
     this.#awaitEnd()
   }
 
