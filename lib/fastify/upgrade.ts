@@ -105,12 +105,12 @@ export class Upgrade implements Waiting {
       drain: () => this.response.emit('drain')
     }
     for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.on(event, listener)
+    this.response.on('finish', this.#onRefused)
   }
 
   /** Connects the response with the socket. */
   begin(): void {
     this.response.assignSocket(this.#socket)
-    this.response.once('finish', this.#onRefused)
   }
 
   /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
@@ -147,9 +147,14 @@ export class Upgrade implements Waiting {
    * async context of this call.
    */
   accept(acceptance: Acceptance): void {
-    const scope = new AsyncResource('WEBSOCKETHANDSHAKE')
-    this.response.accept(headers => scope.runInAsyncScope(this.#onAccept, this, acceptance, headers))
+    let scope: AsyncResource | undefined
+    this.response.accept(headers => {
+      if (scope === undefined) this.#onAccept(acceptance, headers)
+      else scope.runInAsyncScope(this.#onAccept, this, acceptance, headers)
+    })
     this.#reply?.code(101).send()
+    // Hooks of the reply that take their time may end in another context.
+    if (!this.#isOver) scope = new AsyncResource('WEBSOCKETHANDSHAKE')
   }
 
   /** Answers with an error, unless the hooks have not begun, or an answer is under way already. */
@@ -207,7 +212,6 @@ export class Upgrade implements Waiting {
   #switch(head: string): void {
     const socket = this.#socket
     this.#leave()
-    this.response.off('finish', this.#onRefused)
     this.response.switch(socket)
     socket.setTimeout(0)
     socket.setNoDelay(true)
@@ -220,7 +224,6 @@ export class Upgrade implements Waiting {
   /** The refusal is sent. The client gets time to read it, then it is cut. */
   readonly #onRefused = (): void => {
     this.setTimeout(LINGER)
-    this.watch()
     this.#socket.end()
     this.#socket.resume()
   }
@@ -241,6 +244,7 @@ export class Upgrade implements Waiting {
     this.#deadline = undefined
     if (this.#listeners !== undefined) {
       for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.off(event, listener)
+      this.response.off('finish', this.#onRefused)
     }
     this.#onEnd(this)
   }

@@ -22,6 +22,8 @@ export class Reader implements Source {
   /** Whether to read although nobody takes the messages. */
   #readsAlways = false
   #kept: { readonly data: Buffer; readonly isBinary: boolean } | undefined
+  /** An update comes at the end of the tick. */
+  #updates = false
   /** Whether messages go to listeners, and nothing has to be asked before each. */
   #isDirect = false
 
@@ -90,8 +92,17 @@ export class Reader implements Source {
   /** Stops at once; but what waits already is not told before the caller has returned. */
   updateSoon(): void {
     this.#isDirect = false
-    if (this.#isWanted) process.nextTick(() => this.#update())
-    else this.#socket.setReading(false)
+    if (!this.#isWanted) this.#socket.setReading(false)
+    else if (!this.#updates) {
+      this.#updates = true
+      process.nextTick(updateNow, this)
+    }
+  }
+
+  /** @internal */
+  updateNow(): void {
+    this.#updates = false
+    this.#update()
   }
 
   /** Whether there is somebody for a message. */
@@ -120,4 +131,8 @@ export class Reader implements Source {
     this.#isDirect = isWanted && this.#consumer === undefined && this.#isTaken
     this.#socket.setReading(isWanted)
   }
+}
+
+function updateNow(reader: Reader): void {
+  reader.updateNow()
 }
