@@ -11,7 +11,8 @@ t.test('the exports', async t => {
     'WebSocketServer',
     'default',
     'fastifyUpgrade',
-    'module.exports'
+    'module.exports',
+    'prepare'
   ])
   t.equal(all.default, all.fastifyUpgrade)
 })
@@ -19,6 +20,7 @@ t.test('the exports', async t => {
 t.test('the package by its name, as built: import and require give the same plugin', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade')
   t.type(imported.default, 'function')
+  t.match(Reflect.apply(imported.prepare as () => unknown, undefined, ['text']), { size: 4, isBinary: false })
   const required: unknown = createRequire(import.meta.url)('fastify-upgrade')
   t.equal(required, imported.default)
 })
@@ -38,7 +40,7 @@ t.test('an application in TypeScript that knows nothing but the package', async 
     'tsconfig.json': JSON.stringify({ compilerOptions, files: ['app.ts'] }),
     'app.ts': `
       import Fastify from 'fastify'
-      import upgrade from 'fastify-upgrade'
+      import upgrade, { type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
       import type { WebSocket } from 'ws'
 
       const app = Fastify()
@@ -49,6 +51,11 @@ t.test('an application in TypeScript that knows nothing but the package', async 
       })
       // @ts-expect-error there is no such option
       app.get('/', { websocket: { sub: 'chat' } }, socket => socket.close())
+      const perMessageDeflate: PerMessageDeflateOptions = { threshold: 10 }
+      app.get('/deflate', { websocket: { perMessageDeflate } }, socket => socket.send(prepare('text')))
+      const message: PreparedMessage = prepare('text', { binary: true })
+      app.websocketServer.broadcast(message)
+      app.websocketServer.broadcast('text')
       for (const client of app.websocketServer.clients) client.close()
     `,
     node_modules: {

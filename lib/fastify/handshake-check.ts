@@ -5,6 +5,7 @@ import {
   ForbiddenOriginError,
   refusalError,
   ShuttingDownError,
+  toError,
   UnsupportedSubprotocolError,
   UpgradeRequiredError
 } from './error.js'
@@ -24,8 +25,16 @@ export function addHandshakeChecks(root: FastifyInstance, defaultTimeout: number
       done(request.is404 ? ordinaryRequestError(request, reply, hasRoute) : undefined)
       return
     }
-    const checked = checkUpgrade(upgrade, defaultTimeout, request, reply)
-    if (checked instanceof Promise) checked.then(done, done)
+    // Fastify takes what is no error for success.
+    const fail = (thrown: unknown): void => done(toError(thrown))
+    let checked: Checked
+    try {
+      checked = checkUpgrade(upgrade, defaultTimeout, request, reply)
+    } catch (thrown) {
+      fail(thrown)
+      return
+    }
+    if (checked instanceof Promise) checked.then(done, fail)
     else done(checked)
   })
   // An error that comes while the 101 waits for the hooks of the reply takes its place.

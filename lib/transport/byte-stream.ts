@@ -25,7 +25,15 @@ export function ownStream(stream: OwnedStream, owner: ByteStreamOwner): void {
   stream.on('end', onEnd)
   stream.on('close', onClose)
   ignoreErrors(stream)
-  if (stream instanceof Socket) stream.push = pushPastQueue
+  if (isPlainSocket(stream)) stream.push = pushPastQueue
+}
+
+/**
+ * Whether a stream is a TCP or local socket and nothing derived from it. One of TLS ends the process when it is given a
+ * second write before the first is done.
+ */
+export function isPlainSocket(stream: Duplex): boolean {
+  return Object.getPrototypeOf(stream) === Socket.prototype
 }
 
 /** A reset is no error of the application, and must not be an uncaught exception: `close` follows. */

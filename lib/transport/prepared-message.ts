@@ -52,9 +52,14 @@ export class PreparedMessage {
   }
 
   async #whenDone(deflater: Deflater, deflated: Promise<Buffer>): Promise<Buffer> {
-    const payload = await deflated
-    this.#compressed.set(deflater, this.#frameOf(payload))
-    return payload
+    try {
+      const payload = await deflated
+      this.#compressed.set(deflater, this.#frameOf(payload))
+      return payload
+    } catch (error) {
+      this.#compressed.delete(deflater)
+      throw error
+    }
   }
 
   #frameOf(deflated: Buffer): Buffer {

@@ -1,9 +1,8 @@
 import { AsyncResource } from 'node:async_hooks'
-import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Connection, type ConnectionEvents, type Role } from '../core/connection.js'
 import type { Violation } from '../core/violation.js'
-import { type ByteStreamOwner, ownStream } from './byte-stream.js'
+import { type ByteStreamOwner, isPlainSocket, ownStream } from './byte-stream.js'
 import { CompressingSender, type GapOwner } from './compressing-sender.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { NotOpenError } from './error.js'
@@ -77,6 +76,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   #callbacks: SendCallbacks | undefined
   #writes: Set<SendCallback[]> | undefined
   #notifyWritten = false
+  /** Whether the stream has a queue that may be passed. */
+  readonly #isPlain: boolean
   /** Bytes that the socket was given past its queue and has not taken. */
   #pastQueue = 0
 
@@ -98,6 +99,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
     stream.pause()
+    this.#isPlain = isPlainSocket(stream)
     ownStream(stream, this)
     this.#heartbeat = settings.heartbeat === false ? undefined : new Heartbeat(this, settings.heartbeat)
     // The peer may have gone while the handshake was answered, and its events with it.
@@ -148,14 +150,18 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     const inflated = this.#inflated
     this.#inflated = undefined
     inflated?.()
+    if (this.#stream.destroyed) return
     // What was told may have stopped the reading again.
-    if (!this.isReading) return
+    if (this.isReading) this.#readOn()
+    this.sent()
+    if (!this.connection.isOpen) this.#awaitEnd()
+  }
+
+  #readOn(): void {
     this.connection.resume()
     // Who takes messages one by one is given all that waits before more is read.
     if (!this.connection.isPaused && this.#stream.isPaused()) this.#stream.resume()
     if (this.#peerEnded) this.#onPeerEnd()
-    this.sent()
-    if (!this.connection.isOpen) this.#awaitEnd()
   }
 
   /**
@@ -255,8 +261,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     const hasBacklog = this.#pastQueue > 0 || this.#stream.writableLength > 0
     // Behind a backlog every write is watched: `onWritten` may be asked for later.
     const isWatched = callbacks !== undefined || this.#notifyWritten || hasBacklog
-    if (last === 0 && !isWatched && this.#stream instanceof Socket && this.#stream.writableCorked === 0) {
-      this.#writePastQueue(this.#stream, buffers[0])
+    if (last === 0 && !isWatched && this.#isPlain && this.#stream.writableCorked === 0) {
+      this.#writePastQueue(buffers[0])
       return
     }
     if (last > 0) this.#stream.cork()
@@ -269,11 +275,11 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   /**
    * A socket with nothing to write takes what it is given at once as a rule, and its queue would only add a tick to that.
    */
-  #writePastQueue(socket: Socket, buffer: Buffer): void {
+  #writePastQueue(buffer: Buffer): void {
     this.#pastQueue = buffer.length
-    socket._write(buffer, BUFFER, error => {
+    this.#stream._write(buffer, BUFFER, error => {
       this.#pastQueue = 0
-      if (error) socket.destroy(error)
+      if (error) this.#stream.destroy(error)
       else this.#tellWritten()
     })
   }
@@ -339,7 +345,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     this.#isInflating = false
     if (this.#stream.destroyed) return
     this.#inflated = () => this.#receiveInflated(result, isBinary)
-    if (this.#isReading) this.#resume()
+    // A violation is answered although nobody reads.
+    if (this.#isReading || !Buffer.isBuffer(result)) this.#resume()
   }
 
   #receiveInflated(result: Buffer | Violation, isBinary: boolean): void {

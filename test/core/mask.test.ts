@@ -61,3 +61,23 @@ t.test('RFC 6455 section 5.3: a payload masked in pieces is the payload masked a
   t.strictSame(wrong, [])
   t.end()
 })
+
+t.test('RFC 6455 section 5.3: lengths around rounds of eight words, at every alignment', t => {
+  const source = Buffer.from(Array.from({ length: 400 }, (_, i) => (i * 7) % 256))
+  const octets = [0xde, 0xad, 0xbe, 0xef]
+  const wrong: string[] = []
+  for (let start = 0; start < 32; start++) {
+    for (const round of [2, 3, 4, 8]) {
+      for (let length = 32 * round - 9; length <= 32 * round + 9; length++) {
+        const copy = new Uint8Array(new ArrayBuffer(400))
+        copy.set(source)
+        mask(copy, start, start + length, 0xdeadbeef, 0)
+        const expected = Buffer.from(source)
+        expected.set(xor(source.subarray(start, start + length), octets), start)
+        if (!expected.equals(copy)) wrong.push(`${start} ${length}`)
+      }
+    }
+  }
+  t.strictSame(wrong, [])
+  t.end()
+})

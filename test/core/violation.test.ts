@@ -14,6 +14,7 @@ t.test('every violation has its code, close code and section', t => {
       'INVALID_CLOSE_BODY FST_UPGRADE_INVALID_CLOSE_BODY 1002 5.5.1',
       'INVALID_CLOSE_CODE FST_UPGRADE_INVALID_CLOSE_CODE 1002 7.4',
       'INVALID_CLOSE_REASON FST_UPGRADE_INVALID_CLOSE_REASON 1007 5.5.1',
+      'INVALID_DEFLATE FST_UPGRADE_INVALID_DEFLATE 1007 RFC 7692 section 7.2.2',
       'INVALID_LENGTH FST_UPGRADE_INVALID_LENGTH 1002 5.2',
       'INVALID_OPCODE FST_UPGRADE_INVALID_OPCODE 1002 5.2',
       'INVALID_UTF8 FST_UPGRADE_INVALID_UTF8 1007 8.1',
@@ -45,5 +46,9 @@ t.test('a ProtocolError says which rule was broken', t => {
   t.equal(error.code, 'FST_UPGRADE_UNMASKED_FRAME')
   t.equal(error.closeCode, 1002)
   t.equal(error.message, 'The peer broke RFC 6455 section 5.1: frame not masked.')
+  t.equal(
+    new ProtocolError(violations.INVALID_DEFLATE).message,
+    'The peer broke RFC 7692 section 7.2.2: compressed data invalid.'
+  )
   t.end()
 })

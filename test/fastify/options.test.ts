@@ -15,6 +15,19 @@ async function register(options: FastifyUpgradeOptions): Promise<void> {
 
 const NUMBERS = ['maxPayload', 'handshakeTimeout', 'closeTimeout', 'highWaterMark', 'maxBufferedAmount']
 
+/** Of `perMessageDeflate`. */
+const BOOLEANS = ['serverNoContextTakeover', 'clientNoContextTakeover']
+const RANGES: Readonly<Record<string, readonly [min: number, max: number]>> = {
+  serverMaxWindowBits: [9, 15],
+  clientMaxWindowBits: [9, 15],
+  threshold: [0, Number.MAX_SAFE_INTEGER]
+}
+const ZLIB_RANGES: Readonly<Record<string, readonly [min: number, max: number]>> = {
+  level: [0, 9],
+  memLevel: [1, 9],
+  strategy: [0, 4]
+}
+
 const WRONG: Readonly<Record<string, readonly unknown[]>> = {
   ...Object.fromEntries(NUMBERS.map(name => [name, [0, -1, 1.5, NaN, Infinity, '1', null, {}, 2 ** 60]])),
   origin: [
@@ -29,7 +42,24 @@ const WRONG: Readonly<Record<string, readonly unknown[]>> = {
     {},
     true
   ],
-  perMessageDeflate: [true, {}, null, 0],
+  perMessageDeflate: [
+    null,
+    0,
+    'true',
+    () => {},
+    ...BOOLEANS.flatMap(name => [0, 1, null, 'true', {}].map(value => ({ [name]: value }))),
+    ...Object.entries(RANGES).flatMap(([name, [min, max]]) =>
+      [min - 1, max + 1, min + 0.5, `${min}`, null, true, NaN].map(value => ({ [name]: value }))
+    ),
+    ...Object.entries(ZLIB_RANGES).flatMap(([name, [min, max]]) =>
+      [min - 1, max + 1, min + 0.5, `${min}`, null, true, NaN].map(value => ({
+        zlibDeflateOptions: { [name]: value }
+      }))
+    ),
+    { zlibDeflateOptions: 7 },
+    { zlibDeflateOptions: 'x' },
+    { zlibDeflateOptions: true }
+  ],
   heartbeat: [
     true,
     null,
@@ -92,6 +122,11 @@ t.test('names that do not exist', async t => {
     maxPayLoad: { maxPayLoad: 1 },
     subprotocol: { subprotocol: 'a' },
     'heartbeat.every': { heartbeat: { every: 1 } },
+    'perMessageDeflate.level': { perMessageDeflate: { level: 1 } },
+    'perMessageDeflate.maxPayload': { perMessageDeflate: { maxPayload: 1 } },
+    'perMessageDeflate.zlibDeflateOptions.windowBits': {
+      perMessageDeflate: { zlibDeflateOptions: { windowBits: 9 } }
+    },
     'shutdown.after': { shutdown: { after: 1 } },
     'options.port': { options: { port: 1 } },
     'options.server': { options: { server: {} } }
@@ -143,11 +178,91 @@ t.test('the names of ws: those with one meaning only, and 0 for no limit', async
     { handleProtocols: 7 },
     { verifyClient: 7 },
     { maxPayload: -1 },
-    { perMessageDeflate: true }
+    { perMessageDeflate: 7 },
+    { perMessageDeflate: { serverMaxWindowBits: 8 } }
   ]) {
     t.throws(() => readPluginOptions(asOptions({ options })), { code: 'FST_UPGRADE_INVALID_OPTION' })
   }
+  t.throws(() => readPluginOptions(asOptions({ options: { perMessageDeflate: { x: 1 } } })), {
+    code: 'FST_UPGRADE_UNKNOWN_OPTION',
+    message: /perMessageDeflate.x"/
+  })
   t.doesNotThrow(() => readPluginOptions(asOptions({ options: { clientTracking: undefined } })))
+})
+
+t.test('a wrong part of perMessageDeflate is named', async t => {
+  const { app } = await makeApp(t)
+  const parts: readonly (readonly [name: string, option: object, expected: string])[] = [
+    ...BOOLEANS.map(name => [name, { [name]: 7 }, 'a boolean'] as const),
+    ...Object.entries(RANGES).map(
+      ([name, [min, max]]) => [name, { [name]: max + 1 }, `an integer from ${min} to ${max}`] as const
+    ),
+    ...Object.entries(ZLIB_RANGES).map(([name, [min, max]]) => {
+      const option = { zlibDeflateOptions: { [name]: min - 1 } }
+      return [`zlibDeflateOptions.${name}`, option, `an integer from ${min} to ${max}`] as const
+    }),
+    ['zlibDeflateOptions', { zlibDeflateOptions: 7 }, 'an object']
+  ]
+  for (const [name, perMessageDeflate, expected] of parts) {
+    const options = { perMessageDeflate }
+    const says = (prefix: string): { message: RegExp } => ({
+      message: new RegExp(`"${prefix}perMessageDeflate.${name}".*${expected}`)
+    })
+    await t.rejects(register(asOptions(options)), says(''), name)
+    t.throws(() => app.get('/', { websocket: asRouteOptions(options) }, () => {}), says('websocket.'), name)
+    await t.rejects(register(asOptions({ options })), { message: new RegExp(`${name}".*${expected}`) }, name)
+  }
+})
+
+t.test('perMessageDeflate: defaults, edges, and what has no effect', async t => {
+  const defaults = {
+    serverNoContextTakeover: true,
+    clientNoContextTakeover: true,
+    serverMaxWindowBits: 15,
+    clientMaxWindowBits: 15,
+    threshold: 1024,
+    level: 3,
+    memLevel: 8,
+    strategy: 0
+  }
+  const read = (perMessageDeflate: FastifyUpgradeOptions['perMessageDeflate']): unknown =>
+    readPluginOptions({ perMessageDeflate }).perMessageDeflate
+  t.equal(read(undefined), false)
+  t.equal(read(false), false)
+  t.strictSame(read(true), defaults)
+  t.strictSame(read({}), defaults)
+  t.strictSame(
+    read({
+      serverNoContextTakeover: undefined,
+      clientMaxWindowBits: undefined,
+      threshold: undefined,
+      zlibDeflateOptions: undefined,
+      // Names of `ws` without a meaning here.
+      zlibInflateOptions: { chunkSize: 10_240 },
+      concurrencyLimit: 10
+    }),
+    defaults
+  )
+  t.strictSame(read({ zlibDeflateOptions: { chunkSize: 1024, level: undefined } }), defaults)
+  for (const edge of [0, 1] as const) {
+    const ranges = Object.fromEntries(Object.entries(RANGES).map(([name, range]) => [name, range[edge]]))
+    const zlibRanges = Object.fromEntries(
+      Object.entries(ZLIB_RANGES).map(([name, range]) => [name, range[edge]])
+    )
+    const noContextTakeover = { serverNoContextTakeover: false, clientNoContextTakeover: false }
+    t.strictSame(read({ ...noContextTakeover, ...ranges, zlibDeflateOptions: zlibRanges }), {
+      ...noContextTakeover,
+      ...ranges,
+      ...zlibRanges
+    })
+  }
+  const plugin = readPluginOptions({ options: { perMessageDeflate: { threshold: 7 } } })
+  t.strictSame(plugin.perMessageDeflate, { ...defaults, threshold: 7 })
+  t.strictSame(readRouteOptions({}, plugin).perMessageDeflate, { ...defaults, threshold: 7 })
+  t.equal(readRouteOptions({ perMessageDeflate: false }, plugin).perMessageDeflate, false)
+  t.strictSame(readRouteOptions({ perMessageDeflate: true }, plugin).perMessageDeflate, defaults)
+  const named = { perMessageDeflate: false, options: { perMessageDeflate: true } }
+  t.equal(readPluginOptions(named).perMessageDeflate, false, "the plugin's name counts")
 })
 
 t.test('defaults, and what a route takes over from the plugin', async t => {

@@ -58,6 +58,17 @@ export async function connect(t: Test, setup: Setup = {}): Promise<Subject> {
   return { socket: new WebSocket(stream, fill(options, errors)), stream, peer, errors }
 }
 
+/** The tested end of a connection without a WebSocket, and its peer. */
+export async function streamOf(t: Test, over: Kind): Promise<{ stream: Duplex; peer: Peer }> {
+  const [stream, far] = over === 'memory' ? duplexPair() : await streams(t, over, true)
+  const peer = new Peer(far, false)
+  t.teardown(() => {
+    stream.destroy()
+    far.destroy()
+  })
+  return { stream, peer }
+}
+
 export function fill(options: Options, errors: unknown[] = []): WebSocketOptions<WebSocket> {
   const {
     onError = error => errors.push(error),

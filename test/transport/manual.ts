@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import { Transport, type TransportEvents } from '../../lib/transport/transport.js'
 import { bytes } from '../core/wire.js'
 import { ms } from '../helpers/timeout.js'
-import { fill } from './harness.js'
+import { fill, type Options } from './harness.js'
 
 /** A stream whose writes end when the test says so. */
 export class ManualStream extends Duplex {
@@ -34,11 +34,11 @@ export class Log implements TransportEvents {
   onEnd = (): void => void this.lines.push('end')
 }
 
-export function make(t: Test, closeTimeout = ms(10_000)) {
+export function make(t: Test, closeTimeout = ms(10_000), options: Options = {}) {
   const stream = new ManualStream()
   t.teardown(() => stream.destroy())
   const log = new Log()
-  const transport = new Transport(stream, fill({ closeTimeout }), log)
+  const transport = new Transport(stream, fill({ closeTimeout, ...options }), log)
   const send = (data: string, callback?: (error?: Error) => void): void => {
     transport.connection.send(data, false)
     transport.sent(callback)

@@ -66,6 +66,31 @@ t.test('callbacks: one that throws is told, the others run', async t => {
   t.strictSame(log.lines, ['callback Error: thrown', 'b'])
 })
 
+t.test('callbacks: what they return is looked at, and one that rejects is told', async t => {
+  const { stream, log, transport, send } = make(t)
+  const returned: unknown[] = [
+    undefined,
+    null,
+    'text',
+    {},
+    Object.fromEntries([['then', 'no function']]),
+    Promise.resolve(),
+    Object.fromEntries([
+      ['then', (_resolve: unknown, reject: (error: Error) => void) => reject(new Error('thenable'))]
+    ])
+  ]
+  for (const value of returned) send('a', () => value)
+  send('a', () => Promise.reject(new Error('rejected')))
+  await tick()
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['callback Error: thenable', 'callback Error: rejected'])
+  send('b', () => Promise.reject(new Error('too late')))
+  transport.terminate()
+  await tick()
+  t.strictSame(log.lines.slice(2), ['end', 'callback Error: too late'])
+})
+
 t.test('callbacks: refused ones are called later, even when something else is written meanwhile', async t => {
   const { stream, log, transport, send, note } = make(t)
   send('a')

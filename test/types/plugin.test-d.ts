@@ -7,6 +7,11 @@ import type * as ws from 'ws'
 import * as all from '../../lib/index.js'
 import upgrade, {
   type FastifyUpgradeOptions,
+  type PerMessageDeflateOptions,
+  type PreparedMessage,
+  type PrepareOptions,
+  prepare,
+  type SendData,
   WebSocket,
   type WebSocketRouteOptions
 } from '../../lib/index.js'
@@ -61,6 +66,22 @@ app.register(upgrade, {
 })
 app.register(upgrade, { heartbeat: false, origin: async (origin, { host }) => origin.endsWith(host) })
 app.register(upgrade, { errorHandler: async () => {}, preClose: async () => {} })
+app.register(upgrade, { perMessageDeflate: true })
+app.register(upgrade, {
+  perMessageDeflate: {
+    serverNoContextTakeover: false,
+    clientNoContextTakeover: undefined,
+    serverMaxWindowBits: 9,
+    clientMaxWindowBits: 15,
+    threshold: 0,
+    zlibDeflateOptions: { level: 1, memLevel: 1, strategy: 0, chunkSize: 1024 },
+    zlibInflateOptions: { chunkSize: 1024 },
+    concurrencyLimit: 10
+  },
+  options: { perMessageDeflate: { threshold: 1024 } }
+})
+app.get('/', { websocket: { perMessageDeflate: { serverMaxWindowBits: 10 } } }, () => {})
+app.get('/', { websocket: { perMessageDeflate: false } }, () => {})
 expectTypeOf<{ subprotocol: 'a' }>().toExtend<WebSocketRouteOptions>()
 expectTypeOf<{ maxPayload: undefined }>().toExtend<FastifyUpgradeOptions>()
 
@@ -70,8 +91,10 @@ app.register(upgrade, { maxPayloads: 1 })
 app.register(upgrade, { subprotocol: 'chat' })
 // @ts-expect-error milliseconds are a number
 app.register(upgrade, { handshakeTimeout: '10s' })
-// @ts-expect-error compression is not built in
-app.register(upgrade, { perMessageDeflate: true })
+// @ts-expect-error zlib's options stand in an object of their own
+app.register(upgrade, { perMessageDeflate: { level: 3 } })
+// @ts-expect-error compression is on, off or an object
+app.register(upgrade, { perMessageDeflate: 'on' })
 // @ts-expect-error an option of `ws` that has no place here
 app.register(upgrade, { options: { port: 1 } })
 // @ts-expect-error a choice is a string or none
@@ -82,6 +105,38 @@ app.register(upgrade, { selectSubprotocol: () => 1 })
 expectTypeOf(all.default).toEqualTypeOf(all.fastifyUpgrade)
 // @ts-expect-error sockets are made by handshakes
 void (() => new WebSocket())
+
+// ---- messages that are sent to many
+
+expectTypeOf(prepare('text')).toEqualTypeOf<PreparedMessage>()
+expectTypeOf(prepare(Buffer.alloc(1), { binary: false, compress: true })).toEqualTypeOf<PreparedMessage>()
+expectTypeOf(prepare).parameter(0).toEqualTypeOf<SendData>()
+expectTypeOf(prepare).parameter(1).toEqualTypeOf<PrepareOptions | undefined>()
+expectTypeOf<PrepareOptions>().toEqualTypeOf<{
+  readonly binary?: boolean | undefined
+  readonly compress?: boolean | undefined
+}>()
+expectTypeOf<PreparedMessage['size']>().toEqualTypeOf<number>()
+expectTypeOf<PreparedMessage['isBinary']>().toEqualTypeOf<boolean>()
+expectTypeOf<FastifyUpgradeOptions['perMessageDeflate']>().toEqualTypeOf<
+  boolean | PerMessageDeflateOptions | undefined
+>()
+// @ts-expect-error an object is no data
+prepare({ a: 1 })
+// @ts-expect-error a message that is sent to many is whole
+prepare('text', { fin: false })
+// @ts-expect-error a prepared message is made by prepare()
+new all.PreparedMessage('text', {})
+// @ts-expect-error its frames are nobody's business
+type _Frame = PreparedMessage['deflater']
+
+expectTypeOf(app.websocketServer.broadcast('text')).toEqualTypeOf<void>()
+app.websocketServer.broadcast(new Uint8Array(1), { binary: true, compress: false })
+app.websocketServer.broadcast(prepare('text'))
+// @ts-expect-error nothing is no message
+app.websocketServer.broadcast()
+// @ts-expect-error an object is no data
+app.websocketServer.broadcast({ a: 1 })
 
 // ---- the socket
 
@@ -106,6 +161,11 @@ socket.send(Buffer.alloc(1), { binary: false, fin: true }, error => {
 })
 socket.send(new Uint8Array(1), () => {})
 socket.send(new ArrayBuffer(1))
+expectTypeOf(socket.send(prepare('text'))).toEqualTypeOf<boolean>()
+socket.send(prepare('text'), error => expectTypeOf(error).toEqualTypeOf<Error | undefined>())
+socket.send('text', { compress: false })
+// @ts-expect-error how a prepared message is sent is settled
+socket.send(prepare('text'), { binary: true })
 socket.ping()
 socket.ping('data', false, () => {})
 socket.pong(() => {})

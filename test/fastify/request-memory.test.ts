@@ -1,0 +1,220 @@
+import type { IncomingMessage } from 'node:http'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { FastifyRequest } from 'fastify'
+import t, { type Test } from 'tap'
+import type { WebSocket } from '../../lib/index.js'
+import { type App, type Client, listen, makeApp, open, Signal, tick, withDeadline } from '../helpers/app.js'
+
+// A request takes more memory than an idle connection, so it is let go once nobody waits for its end.
+
+setFlagsFromString('--expose-gc')
+const gc: () => void = runInNewContext('gc')
+
+type Handler = (socket: WebSocket, request: FastifyRequest) => unknown
+
+interface Kept {
+  readonly app: App['app']
+  readonly client: Client
+  /** The request of the connection, as long as somebody has it. */
+  readonly request: WeakRef<FastifyRequest>
+}
+
+/** A connection whose handler has settled. */
+async function connect(
+  t: Test,
+  handler: Handler,
+  prepare: (app: App['app']) => void = () => {},
+  logger: boolean = false
+): Promise<Kept> {
+  const { app } = await makeApp(t, {}, logger ? {} : { logger: false })
+  prepare(app)
+  const requests: WeakRef<FastifyRequest>[] = []
+  app.get('/', { websocket: true }, (socket, request) => {
+    requests.push(new WeakRef(request))
+    socket.on('ping', () => socket.send('pinged'))
+    return handler(socket, request)
+  })
+  const client = await open(t, await listen(app), '/')
+  await settle(client)
+  const [request] = requests
+  if (request === undefined) throw new Error('no request')
+  return { app, client, request }
+}
+
+/** The connection has done what was asked of it so far. */
+async function settle(client: Client): Promise<void> {
+  client.socket.ping()
+  await client.next()
+}
+
+/** Collects garbage until the request is gone. */
+async function isCollected(request: WeakRef<FastifyRequest>): Promise<boolean> {
+  const wait = async (): Promise<true> => {
+    while (request.deref() !== undefined) {
+      await tick()
+      gc()
+    }
+    return true
+  }
+  return withDeadline(wait(), 5_000, 'the request is collected').catch(() => false)
+}
+
+/** Collects garbage as often as it takes for everything else. */
+async function collect(): Promise<void> {
+  for (let i = 0; i < 10; i++) {
+    await tick()
+    gc()
+  }
+}
+
+const IDLE: Readonly<Record<string, Handler>> = {
+  'a handler that returns': () => {},
+  'an async handler': async () => {
+    await null
+  },
+  'a handler with listeners of its socket': socket => {
+    socket.on('message', () => {})
+    socket.on('close', () => {})
+  },
+  'a handler that looked at its request': (socket, request) => {
+    socket.send(`${request.url} ${request.headers.host} ${request.ip} ${request.id}`)
+  },
+  'a handler that removed its listener': (_socket, { raw }) => {
+    const listener = (): void => {}
+    raw.on('close', listener)
+    raw.off('close', listener)
+  }
+}
+
+for (const [name, handler] of Object.entries(IDLE)) {
+  t.test(`after ${name} the request is let go`, async t => {
+    const { client, request } = await connect(t, handler)
+    t.equal(await isCollected(request), true)
+    client.socket.close(1000)
+    t.equal(await client.closed(), '1000')
+  })
+}
+
+const events: string[] = []
+const ended = (): Signal => new Signal()
+
+t.test('with an onResponse hook it is kept, and the hook gets it', async t => {
+  const done = new Signal<FastifyRequest>()
+  const { client, request } = await connect(
+    t,
+    () => {},
+    app => app.addHook('onResponse', async request => done.fire(request))
+  )
+  await collect()
+  t.not(request.deref(), undefined)
+  client.socket.close()
+  t.equal(await done.wait('onResponse'), request.deref())
+})
+
+t.test('with a logger it is kept until it has been logged', async t => {
+  const { client, request } = await connect(t, () => {}, undefined, true)
+  await collect()
+  t.not(request.deref(), undefined)
+  client.socket.close()
+  await client.closed()
+  t.equal(await isCollected(request), true)
+})
+
+t.test('with an errorHandler it is kept, and the handler gets it', async t => {
+  const { app } = await makeApp(t, {}, { logger: false })
+  const told = new Signal<FastifyRequest>()
+  const requests: WeakRef<FastifyRequest>[] = []
+  const errorHandler = (_error: Error, _socket: WebSocket, request: FastifyRequest): void =>
+    told.fire(request)
+  app.get('/', { websocket: { errorHandler } }, (socket, request) => {
+    requests.push(new WeakRef(request))
+    socket.on('message', () => {
+      throw new Error('late')
+    })
+  })
+  const client = await open(t, await listen(app), '/')
+  await collect()
+  t.not(requests[0]?.deref(), undefined)
+  client.socket.send('x')
+  t.equal(await told.wait('errorHandler'), requests[0]?.deref())
+})
+
+/** Ways to learn the end of a request. */
+const WATCHERS: Readonly<Record<string, (request: FastifyRequest, tell: () => void) => void>> = {
+  'request.signal': (request, tell) => request.signal.addEventListener('abort', tell),
+  'close of request.raw': ({ raw }, tell) => void raw.once('close', tell),
+  'end of request.raw': ({ raw }, tell) => void raw.once('end', tell)
+}
+
+for (const [name, watch] of Object.entries(WATCHERS)) {
+  t.test(`${name}, listened to in the handler`, async t => {
+    const end = ended()
+    const { client } = await connect(t, (_socket, request) => watch(request, () => end.fire()))
+    await collect()
+    client.socket.close()
+    await end.wait(name)
+  })
+
+  t.test(`${name}, listened to after an await`, async t => {
+    const end = ended()
+    const listens = new Signal()
+    const { client } = await connect(t, async (_socket, request) => {
+      await tick()
+      watch(request, () => end.fire())
+      listens.fire()
+    })
+    await listens.wait('listener')
+    await collect()
+    client.socket.close()
+    await end.wait(name)
+  })
+
+  t.test(`${name}, listened to later, by who still has the request`, async t => {
+    const end = ended()
+    const { client } = await connect(t, (socket, request) => {
+      socket.on('message', () => {
+        watch(request, () => end.fire())
+        socket.send('listens')
+      })
+    })
+    await collect()
+    client.socket.send('listen')
+    t.equal(await client.next(), 'listens')
+    await collect()
+    client.socket.close()
+    await end.wait(name)
+  })
+
+  t.test(`${name}, listened to later, by who lets go of the request then`, async t => {
+    const end = ended()
+    const { client } = await connect(t, (socket, request) => {
+      socket.once('message', () => {
+        watch(request, () => end.fire())
+        socket.send('listens')
+      })
+    })
+    await collect()
+    client.socket.send('listen')
+    t.equal(await client.next(), 'listens')
+    await collect()
+    client.socket.close()
+    await end.wait(name)
+  })
+}
+
+t.test('nobody is told of the end before it has come', async t => {
+  const raws: IncomingMessage[] = []
+  const { client } = await connect(t, (_socket, { raw }) => {
+    raws.push(raw)
+    raw.once('close', () => events.push('close'))
+  })
+  await collect()
+  await settle(client)
+  t.strictSame(events, [])
+  t.equal(raws[0]?.destroyed, false)
+  client.socket.close()
+  await client.closed()
+  await tick()
+  t.strictSame(events, ['close'])
+})

@@ -1,0 +1,145 @@
+import t, { type Test } from 'tap'
+import type { FastifyUpgradeOptions } from '../../lib/index.js'
+import { codeOf, connectRaw, handshake, listen, makeApp, ms, Signal, shake, tick } from '../helpers/app.js'
+
+// Checks of the application that take their time, or fail.
+
+const ORIGIN = { Origin: 'http://a.test' }
+
+async function statusOf(t: Test, options: FastifyUpgradeOptions, fields = ORIGIN): Promise<number> {
+  const { app } = await makeApp(t, options)
+  app.get('/', { websocket: true }, () => {})
+  return (await shake(t, await listen(app), '/', fields)).status
+}
+
+/** What code throws that throws no error. */
+const NOTHINGS = [undefined, null, false, 0, '']
+
+t.test('a check that rejects without an error lets nobody in', async t => {
+  for (const nothing of NOTHINGS) {
+    const name = `with ${JSON.stringify(nothing)}`
+    const reject = (): Promise<boolean> => Promise.reject(nothing)
+    t.equal(await statusOf(t, { origin: reject }), 500, `origin, ${name}`)
+    const verifyClient = (): never => {
+      throw nothing
+    }
+    t.equal(await statusOf(t, { origin: '*', options: { verifyClient } }), 500, `verifyClient, ${name}`)
+  }
+})
+
+t.test('a check that throws without an error lets nobody in', async t => {
+  for (const nothing of NOTHINGS) {
+    const origin = (): never => {
+      throw nothing
+    }
+    t.equal(await statusOf(t, { origin }), 500, `origin, with ${JSON.stringify(nothing)}`)
+  }
+})
+
+t.test('a choice of the subprotocol that fails without an error opens nothing', async t => {
+  for (const nothing of NOTHINGS) {
+    const { app } = await makeApp(t, { selectSubprotocol: () => Promise.reject(nothing) })
+    app.get('/', { websocket: true }, () => t.fail('no connection'))
+    const { status } = await shake(t, await listen(app), '/', { 'Sec-WebSocket-Protocol': 'chat' })
+    t.equal(status, 500, `with ${JSON.stringify(nothing)}`)
+  }
+})
+
+t.test('verifyClient is asked once an async origin has been let in, and only then', async t => {
+  const asked: string[] = []
+  const verdicts = new Map([
+    ['http://a.test', true],
+    ['http://b.test', false]
+  ])
+  const { app } = await makeApp(t, {
+    origin: async origin => {
+      asked.push(`origin ${origin}`)
+      await tick()
+      return verdicts.get(origin) === true
+    },
+    options: {
+      verifyClient: ({ origin }) => {
+        asked.push(`verify ${JSON.stringify(origin)}`)
+        return true
+      }
+    }
+  })
+  app.addHook('preHandler', async () => {
+    asked.push('preHandler')
+  })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  t.equal((await shake(t, port, '/', { Origin: 'http://a.test' })).status, 101)
+  const refused = await shake(t, port, '/', { Origin: 'http://b.test' })
+  t.equal(refused.status, 403)
+  t.equal(codeOf(refused), 'FST_UPGRADE_FORBIDDEN_ORIGIN')
+  t.equal((await shake(t, port, '/')).status, 101)
+  t.strictSame(asked, [
+    'origin http://a.test',
+    'verify "http://a.test"',
+    'preHandler',
+    'origin http://b.test',
+    'verify ""',
+    'preHandler'
+  ])
+})
+
+t.test('verifyClient that is taken away while the origin is looked at', async t => {
+  const { app } = await makeApp(t, {
+    origin: async () => {
+      await tick()
+      app.websocketServer.options.verifyClient = undefined
+      return true
+    },
+    options: { verifyClient: () => false }
+  })
+  app.get('/', { websocket: true }, () => {})
+  t.equal((await shake(t, await listen(app), '/', ORIGIN)).status, 101)
+})
+
+t.test('an async origin that answers too late meets the deadline, and nothing comes after', async t => {
+  const go = new Signal<boolean>()
+  const { app } = await makeApp(t, { handshakeTimeout: ms(50), origin: () => go.promise })
+  app.addHook('preHandler', async () => t.fail('refused by then'))
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/', ORIGIN))
+  t.equal((await client.response()).status, 503)
+  go.fire(true)
+  await client.end()
+  await tick()
+  t.equal(client.data.length, 0)
+})
+
+t.test('a choice of the subprotocol that comes too late meets the deadline', async t => {
+  const go = new Signal<string>()
+  const { app } = await makeApp(t, { handshakeTimeout: ms(50), selectSubprotocol: () => go.promise })
+  app.get('/', { websocket: true }, () => t.fail('no connection'))
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/', { 'Sec-WebSocket-Protocol': 'chat' }))
+  t.equal((await client.response()).status, 503)
+  go.fire('chat')
+  await client.end()
+  await tick()
+  t.equal(client.data.length, 0)
+})
+
+t.test('what another listener of upgrade is given, it gets as it was', async t => {
+  const { app } = await makeApp(t)
+  app.get('/ours', { websocket: true }, socket => socket.close(4000))
+  const port = await listen(app)
+  const listeners = new Map<string, number>()
+  app.server.on('upgrade', (request, socket, head) => {
+    if (request.url !== '/theirs') return
+    for (const event of ['close', 'end', 'timeout', 'drain', 'error']) {
+      listeners.set(event, socket.listenerCount(event))
+    }
+    socket.end(`theirs ${request.url} ${head.length}`)
+  })
+  const client = await connectRaw(t, port)
+  client.write(handshake('/theirs'), 'abc')
+  await client.end()
+  t.equal(String(client.data), 'theirs /theirs 3')
+  t.equal(listeners.get('timeout'), 0)
+  t.equal((await shake(t, port, '/ours')).status, 101)
+})

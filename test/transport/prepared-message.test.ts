@@ -1,0 +1,171 @@
+import t from 'tap'
+import { PerMessageDeflate } from '../../lib/transport/per-message-deflate.js'
+import { PreparedMessage, prepare } from '../../lib/transport/prepared-message.js'
+import { bytes, decode, describe, KEY } from '../core/wire.js'
+import { connect, texts, tick } from './harness.js'
+import { deflateOf, HeldRuns, noise, readMessages, show, Window, words } from './zlib-model.js'
+
+const maskingKey = (): number => Buffer.from(KEY).readUInt32BE()
+const LARGE = words(50_000)
+
+t.test('text is text, all else is binary, unless it is said', t => {
+  const view = new DataView(new Uint8Array([0, 1, 2, 3]).buffer, 1, 2)
+  const cases: [Parameters<typeof prepare>, string][] = [
+    [['é'], '8102c3a9'],
+    [[12], '81023132'],
+    [[''], '8100'],
+    [[Buffer.from([1, 2])], '82020102'],
+    [[view], '82020102'],
+    [[new Uint8Array([1, 2]).buffer], '82020102'],
+    [['é', { binary: true }], '8202c3a9'],
+    [[Buffer.from('a'), { binary: false }], '810161'],
+    [['a', {}], '810161']
+  ]
+  for (const [args, frame] of cases) {
+    const message = prepare(...args)
+    t.ok(message instanceof PreparedMessage)
+    t.equal(message.frame.toString('hex'), frame)
+    t.equal(message.frame, message.frame, 'made once')
+    t.equal(message.size, (frame.length - 4) / 2)
+  }
+  t.equal(prepare('a').compress, true)
+  t.equal(prepare('a', { compress: false }).compress, false)
+  t.throws(() => prepare(Object(null)), { code: 'FST_UPGRADE_INVALID_DATA' })
+  t.end()
+})
+
+t.test('the data may be changed afterwards', t => {
+  for (const size of [10, 5000]) {
+    const data = Buffer.alloc(size, 1)
+    const message = prepare(data)
+    data.fill(2)
+    t.ok(message.frame.subarray(-size).equals(Buffer.alloc(size, 1)))
+  }
+  t.end()
+})
+
+t.test('a small message is compressed once for each set of settings', t => {
+  const message = prepare('Hello Hello Hello')
+  const [one, other] = [6, 0].map(level => {
+    const deflate = deflateOf()
+    return new PerMessageDeflate('server', { ...deflate, settings: { ...deflate.settings, level } }).deflater
+  })
+  const frame = message.compressedFrame(one)
+  t.notOk(frame instanceof Promise)
+  t.equal(message.compressedFrame(one), frame)
+  t.equal(message.compressedFrame(other), message.frame, 'stored it would be longer')
+  const [{ rsv, opcode, payload }] = decode(bytes(frame instanceof Promise ? '' : frame))
+  t.strictSame([rsv, opcode, String(new Window().inflate(payload))], [4, 1, 'Hello Hello Hello'])
+  t.end()
+})
+
+t.test(
+  'a large message is compressed once for several sockets, also for those that come meanwhile',
+  async t => {
+    const runs = new HeldRuns(t)
+    const subjects = await Promise.all(texts(3).map(() => connect(t, { deflate: deflateOf() })))
+    const [first, second, third] = subjects
+    const message = prepare(LARGE)
+    const noisy = prepare(noise(50_000))
+    for (const { socket } of [first, second]) {
+      socket.send(message)
+      socket.send('next')
+      socket.send(noisy)
+      socket.send('last')
+    }
+    await runs.release(0)
+    await runs.release(1)
+    t.equal(runs.inputs.length, 2)
+    third.socket.send(message)
+    third.socket.send('next')
+    third.socket.send(noisy)
+    third.socket.send('last')
+    for (const { peer } of subjects) await peer.until(() => peer.frames.includes('text last'), 'all')
+    t.equal(runs.inputs.length, 2, 'once')
+    for (const { peer } of subjects) {
+      const [one, next, two, last] = readMessages(peer.raw, new Window())
+      t.strictSame([one, next, last], [`text ${show(LARGE, true)}`, 'text next', 'text last'])
+      t.match(two, show(noise(50_000), false))
+    }
+    t.equal(third.peer.raw[2].rsv, 0, 'known not to become smaller')
+  }
+)
+
+t.test('what could not be compressed is tried again for the next', async t => {
+  const runs = new HeldRuns(t)
+  const { deflater } = new PerMessageDeflate('server', deflateOf())
+  const message = prepare(LARGE)
+  const failed = Promise.resolve(message.compressedFrame(deflater)).catch(String)
+  await runs.release(0, new Error('no memory'))
+  t.equal(await failed, 'Error: no memory')
+  const again = Promise.resolve(message.compressedFrame(deflater)).catch(String)
+  await tick()
+  if (runs.inputs.length > 1) await runs.release(1)
+  t.type(await again, Buffer)
+})
+
+const MATRIX = [
+  { role: 'server', deflate: undefined },
+  { role: 'server', deflate: deflateOf() },
+  { role: 'server', deflate: deflateOf({ takesOver: true }) },
+  { role: 'client', deflate: undefined },
+  { role: 'client', deflate: deflateOf({ role: 'client' }) },
+  { role: 'client', deflate: deflateOf({ role: 'client', takesOver: true }) }
+] as const
+
+for (const { role, deflate } of MATRIX) {
+  const takesOver =
+    deflate !== undefined && !deflate.parameters[`${role}NoContextTakeover`] && deflate !== undefined
+  const how = deflate === undefined ? 'uncompressed' : `compressed, takeover ${takesOver}`
+  t.test(`a ${role} sends one between others, ${how}`, async t => {
+    const masking = role === 'client' ? { maskingKey } : {}
+    const { socket, peer } = await connect(t, { role, deflate, ...masking })
+    const small = 'small '.repeat(5)
+    const messages = [
+      prepare(small),
+      prepare(LARGE),
+      prepare(Buffer.from(LARGE)),
+      prepare(small, { compress: false }),
+      prepare(small)
+    ]
+    for (const message of messages) {
+      socket.send(message)
+      socket.ping('p')
+    }
+    socket.send('be', { fin: false })
+    socket.send(prepare('tween'))
+    socket.send('last', { compress: false })
+    await peer.until(() => peer.frames.includes('text last'), 'all')
+    const compressed = deflate !== undefined
+    t.strictSame(readMessages(peer.raw, new Window(takesOver)), [
+      `text ${show(small, compressed)}`,
+      'ping p',
+      `text ${show(LARGE, compressed)}`,
+      'ping p',
+      `binary ${show(LARGE, compressed)}`,
+      'ping p',
+      `text ${show(small, false)}`,
+      'ping p',
+      `text ${show(small, compressed)}`,
+      'ping p',
+      `text in 2 ${show('between', compressed)}`,
+      'text last'
+    ])
+    t.ok(
+      peer.raw.every(({ key }) => (key !== undefined) === (role === 'client')),
+      'RFC 6455 section 5.1: clients mask'
+    )
+  })
+}
+
+t.test('below the threshold it is sent as it is', async t => {
+  const { socket, peer } = await connect(t, { deflate: deflateOf({ threshold: 31 }) })
+  socket.send(prepare('a'.repeat(30)))
+  socket.send(prepare('a'.repeat(31)))
+  await peer.until(() => peer.raw.length === 2, 'both')
+  t.strictSame(
+    peer.raw.map(({ rsv }) => rsv),
+    [0, 4]
+  )
+  t.match(describe(peer.raw[0]), /^text (61){30}$/)
+})
