@@ -29,5 +29,11 @@ function onImmediate(): void {
 function flushAll(): void {
   const flushables = waiting
   waiting = []
-  for (const flushable of flushables) flushable.flush()
+  let next = 0
+  try {
+    while (next < flushables.length) flushables[next++].flush()
+  } finally {
+    // One that throws, which a stream of the application might, does not keep the others.
+    while (next < flushables.length) flushSoon(flushables[next++])
+  }
 }

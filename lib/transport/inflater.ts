@@ -91,37 +91,31 @@ export class Inflater {
 
   async #inThreadPool(data: Buffer, limit: number): Promise<Buffer | Violation> {
     this.#isBusy = true
-    try {
-      return await runJob(() => this.#run(Buffer.concat([data, TAIL]), limit))
-    } catch (error) {
-      return violationOf(error)
-    } finally {
-      this.#isBusy = false
-      if (this.#closed) this.#drop()
-    }
+    const result = await runJob(() => this.#run(Buffer.concat([data, TAIL]), limit)).catch(violationOf)
+    this.#isBusy = false
+    if (this.#closed) this.#drop()
+    return result
   }
 
   async #run(input: Buffer, limit: number): Promise<Buffer> {
-    const own = this.#takesOver ? this.#stream : undefined
-    let stream = own ?? this.#newStream(limit)
+    let stream = (this.#takesOver ? this.#stream : undefined) ?? this.#newStream(limit)
     const outputs: Buffer[] = []
     let size = 0
     let at = 0
-    for (let streams = 0; at < input.length - TAIL.length; streams++) {
-      if (streams === MAX_STREAMS) throw new Error('The compressed data ends too often.')
+    while (at < input.length - TAIL.length) {
       const output = await stream.run(input.subarray(at), limit - size)
       outputs.push(output)
       size += output.length
       at += stream.taken
+      if (at === input.length) break
       // One that has come to the end of its data takes no more.
-      if (at < input.length) {
-        stream.close()
-        stream = this.#newStream(limit)
-      }
+      stream.close()
+      if (outputs.length === MAX_STREAMS) throw new Error('The compressed data ends too often.')
+      stream = this.#newStream(limit)
     }
     if (this.#takesOver) this.#stream = stream
     else stream.close()
-    return outputs.length > 1 ? Buffer.concat(outputs) : (outputs[0] ?? Buffer.alloc(0))
+    return outputs.length > 1 ? Buffer.concat(outputs) : outputs[0]
   }
 
   #newStream(maxOutputLength: number): ZlibStream {

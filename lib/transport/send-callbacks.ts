@@ -26,13 +26,11 @@ export class SendCallbacks {
   take(gaps: number): SendCallback[] | undefined {
     const behind = this.#behind
     while (behind !== undefined && behind.length > gaps) {
-      for (const callback of behind.shift() ?? []) {
-        if (this.#ready === undefined) this.#ready = [callback]
-        else this.#ready.push(callback)
-      }
+      const [first] = behind.splice(0, 1)
+      this.#ready = this.#ready === undefined ? first : this.#ready.concat(first)
     }
     const callbacks = this.#ready
     this.#ready = undefined
-    return callbacks
+    return callbacks?.length === 0 ? undefined : callbacks
   }
 }

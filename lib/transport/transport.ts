@@ -86,15 +86,17 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     super('WEBSOCKET')
     const { role, maskingKey, settings, deflate } = options
     const { maxPayload } = settings
-    const onCompressed = deflate && ((data: Buffer, isBinary: boolean) => this.#inflate(data, isBinary))
+    const messages = deflate && new PerMessageDeflate(role, deflate)
+    const onCompressed =
+      messages && ((data: Buffer, isBinary: boolean) => this.#inflate(messages, data, isBinary))
     this.connection = new Connection({ role, maxPayload, maskingKey, onCompressed }, events)
     this.#role = role
     this.#stream = stream
     this.#events = events
     this.#maxPayload = maxPayload
     this.#closeTimeout = settings.closeTimeout
-    this.#deflate = deflate && new PerMessageDeflate(role, deflate)
-    this.#sender = this.#deflate && new CompressingSender(this.connection, this.#deflate, this)
+    this.#deflate = messages
+    this.#sender = messages && new CompressingSender(this.connection, messages, this)
     this.connection.pause()
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
@@ -329,9 +331,8 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     this.#awaitEnd()
   }
 
-  #inflate(data: Buffer, isBinary: boolean): void {
-    const inflated = this.#deflate?.inflater.inflate(data, this.#maxPayload)
-    if (inflated === undefined) return
+  #inflate({ inflater }: PerMessageDeflate, data: Buffer, isBinary: boolean): void {
+    const inflated = inflater.inflate(data, this.#maxPayload)
     if (!(inflated instanceof Promise)) {
       this.#receiveInflated(inflated, isBinary)
       return
@@ -364,7 +365,6 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   }
 
   #end(): void {
-    if (this.#ended) return
     this.#ended = true
     this.#stream.end()
     // The peer's end of the stream comes behind what it still sends; that is read and dropped.

@@ -28,6 +28,8 @@ export interface ZlibStreamOptions {
  */
 export class ZlibStream {
   readonly #stream: DeflateRaw | InflateRaw
+  /** What frees zlib's memory. */
+  readonly #native: { close(): void }
   #output: Buffer[] = []
   #error: unknown
   /** How many bytes of the last input were taken: not all, when the compressed data ends before. */
@@ -35,6 +37,7 @@ export class ZlibStream {
 
   constructor(kind: 'deflate' | 'inflate', options: ZlibStreamOptions) {
     this.#stream = new (kind === 'deflate' ? DeflateRaw : InflateRaw)({ ...options, flush: Z_SYNC_FLUSH })
+    this.#native = Reflect.get(Object(this.#stream.handle), '_handle')
     this.#stream.on('data', chunk => this.#output.push(chunk))
     this.#stream.on('error', error => {
       this.#error = error
@@ -48,6 +51,9 @@ export class ZlibStream {
     this.taken = handle?.bytesWritten ?? 0
     const output = this.#takeOutput()
     if (this.#error === undefined) return output
+    // minizlib, which keeps the stream from closing while it works, forgets it then: it would wait for a collection.
+    Reflect.deleteProperty(this.#native, 'close')
+    this.#native.close()
     throw isTooLarge(this.#error) ? new OutputTooLargeError() : this.#error
   }
 

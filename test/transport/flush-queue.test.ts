@@ -1,6 +1,6 @@
 import t from 'tap'
 import { flushSoon } from '../../lib/transport/flush-queue.js'
-import { tick } from './harness.js'
+import { tick, watchProcess } from './harness.js'
 
 const flushed: string[] = []
 const one = (name: string): { flush(): void } => ({ flush: () => void flushed.push(name) })
@@ -52,4 +52,20 @@ t.test('one that comes while the others flush is flushed next', async t => {
   t.strictSame(flushed.slice(0, 2), ['a', 'b'])
   await tick()
   t.strictSame(flushed, ['a', 'b', 'c'])
+})
+
+t.test('one that throws does not keep the others from being flushed', async t => {
+  const uncaught = watchProcess(t)
+  flushed.length = 0
+  flushSoon(one('a'))
+  flushSoon({
+    flush() {
+      throw new Error('thrown')
+    }
+  })
+  flushSoon(one('b'))
+  await tick()
+  await tick()
+  t.strictSame(flushed, ['a', 'b'])
+  t.strictSame(uncaught.map(String), ['Error: thrown'])
 })
