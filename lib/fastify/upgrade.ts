@@ -35,7 +35,7 @@ interface Acceptance {
 
 /** An opening handshake on its way from the `upgrade` event through Fastify to the 101 or a refusal. */
 export class Upgrade implements Waiting {
-  readonly request: IncomingMessage
+  readonly request: UpgradingRequest
   readonly response: UpgradeResponse
   /** Why the handshake does not follow RFC 6455, if so. */
   readonly refusal: Refusal | undefined
@@ -83,16 +83,6 @@ export class Upgrade implements Waiting {
     return request[kUpgrade]
   }
 
-  /** What Fastify answers with, once its hooks have begun. */
-  get reply(): FastifyReply | undefined {
-    return this.#reply
-  }
-
-  /** The handshake is neither accepted nor refused, nor given up. */
-  get isPending(): boolean {
-    return !this.#isOver
-  }
-
   /** Looks after the socket while the handshake waits for something. */
   watch(): void {
     if (this.#listeners !== undefined || this.#isOver) return
@@ -122,7 +112,7 @@ export class Upgrade implements Waiting {
   release(): void {
     this.#leave()
     this.response.detachSocket(this.#socket)
-    delete (this.request as UpgradingRequest)[kUpgrade]
+    this.request[kUpgrade] = undefined
   }
 
   /**

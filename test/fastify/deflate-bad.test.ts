@@ -72,6 +72,35 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
   }
 }
 
+for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
+  t.test(`maxPayload counts what a message inflates to, to the byte, ${way}`, async t => {
+    const { app } = await makeApp(t, { perMessageDeflate })
+    // Inflated at once, and noise in the thread pool.
+    for (const maxPayload of [1, 1000, 40_000]) {
+      app.get(`/${maxPayload}`, { websocket: { maxPayload } }, socket => {
+        socket.on('message', data => socket.send(`got ${data.length}`, { compress: false }))
+      })
+    }
+    const port = await listen(app)
+    for (const [maxPayload, content] of [
+      [1, 'x'.repeat(2)],
+      [1000, 'x'.repeat(1001)],
+      [1000, randomBytes(501).toString('hex')],
+      [40_000, randomBytes(20_001).toString('hex')]
+    ] as const) {
+      for (const size of [Infinity, 300]) {
+        const { client } = await openRaw(t, port, `/${maxPayload}`)
+        client.write(...compressedFrames(deflated(content.slice(0, maxPayload)), size))
+        t.equal(String((await nextFrame(client)).payload), `got ${maxPayload}`)
+        client.write(...compressedFrames(deflated(content), size))
+        t.equal(await nextClose(client), '1009 message too big', `${content.length} bytes`)
+        await client.end()
+        client.socket.end()
+      }
+    }
+  })
+}
+
 /** A MiB of zeros, flushed so that it can be repeated. */
 const BLOCK = deflateRawSync(Buffer.alloc(MIB), { level: 9, finishFlush: constants.Z_FULL_FLUSH })
 
