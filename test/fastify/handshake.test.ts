@@ -359,3 +359,12 @@ t.test('a refused client that neither reads nor leaves does not hold app.close()
   await app.close()
   await client.gone()
 })
+
+t.test('behind an async hook from before the plugin the deadline is that of the route', async t => {
+  const { app } = bareApp(t)
+  app.addHook('onRequest', async () => tick())
+  await app.register(upgrade, { handshakeTimeout: ms(60_000) })
+  const preHandler = (): Promise<void> => new Promise(() => {})
+  app.get('/', { websocket: { handshakeTimeout: ms(100) }, preHandler }, () => t.fail('no connection'))
+  t.equal((await shake(t, await listen(app), '/')).status, 503)
+})
