@@ -12,7 +12,11 @@ const { CI, TEST_TIMEOUT_SCALE } = process.env
 const isCI = Boolean(CI) && CI !== 'false'
 
 // Tests get the program's path as <NAME>_PATH, or the reason to skip as TEST_SKIP_<NAME>.
-const programs = [{ name: 'chromium', debianPackage: 'chromium', neededBy: 'the browser tests' }]
+const programs = [
+  { name: 'chromium', debianPackage: 'chromium', neededBy: 'the browser tests' },
+  { name: 'nginx', debianPackage: 'nginx-light', neededBy: 'the tests behind a proxy' },
+  { name: 'curl', debianPackage: 'curl', neededBy: 'the tests with curl' }
+]
 
 const steps = {
   Biome: () => run('biome', ['check', '.']),
@@ -89,7 +93,7 @@ function findProgram(name, chosen) {
     if (isExecutable(chosen)) return chosen
     throw new StepFailure(`no program at ${chosen}, where the environment says that ${name} is`)
   }
-  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin']
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
   return folders
     .filter(Boolean)
     .map(folder => join(folder, name))
