@@ -10,6 +10,7 @@ export type {
   OriginCheck,
   OriginRule,
   PerMessageDeflateOptions,
+  RateLimitOptions,
   ServerOptions,
   ShutdownOptions,
   SubprotocolChoice,
@@ -31,4 +32,4 @@ export type { Message } from './transport/iterator.js'
 export type { SendData } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
-export { type SendOptions, WebSocket, type WebSocketEvents } from './transport/websocket.js'
+export { type SendOptions, type Traffic, WebSocket, type WebSocketEvents } from './transport/websocket.js'

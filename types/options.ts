@@ -56,6 +56,15 @@ export interface PerMessageDeflateOptions {
   readonly concurrencyLimit?: number | undefined
 }
 
+/** What a peer may send a second. A second's worth may come at once. */
+export interface RateLimitOptions {
+  readonly messages?: number | undefined
+  /** Of the WebSocket, headers and control frames included. */
+  readonly bytes?: number | undefined
+  /** Whether reading stops until that is made up for, so that TCP holds the peer back, or 1008 ends it. Default: 'pause'. */
+  readonly policy?: 'pause' | 'close' | undefined
+}
+
 /** Options of a connection: for the plugin the defaults of every route, for a route its own. */
 export interface WebSocketOptions {
   /**
@@ -86,8 +95,47 @@ export interface WebSocketOptions {
   readonly closeTimeout?: number | undefined
   /** Bytes waiting to be sent above which `send` returns false. Default: 65536. */
   readonly highWaterMark?: number | undefined
-  /** Bytes waiting to be sent above which the connection is cut. Default: 16777216. */
+  /** Bytes waiting to be sent above which `backpressure` applies. Default: 16777216. */
   readonly maxBufferedAmount?: number | undefined
+  /**
+   * What happens when more than `maxBufferedAmount` bytes would wait for a peer: `'close'` (default) cuts the connection,
+   * with an error on its `error` and `close` events; `'drop'` does not send the message, counts it in `socket.dropped`,
+   * tells it to the callback of `send` and, once a tick, to `drop` listeners.
+   */
+  readonly backpressure?: 'close' | 'drop' | undefined
+  /**
+   * Messages that asynchronous `message` listeners may be at work on; while there are as many, no more is read. `false`:
+   * any number. Default: 256.
+   */
+  readonly maxPendingMessages?: number | false | undefined
+  /**
+   * Milliseconds from the first byte of a message to its last, while it is read; then 1008. `false`: for ever. Default:
+   * 60000.
+   */
+  readonly messageTimeout?: number | false | undefined
+  /**
+   * Milliseconds without a message in either direction, to which a quarter may be added; then 1001. Pings do not count.
+   * Default: false.
+   */
+  readonly idleTimeout?: number | false | undefined
+  /**
+   * Milliseconds after which a connection is closed with 1001, whatever it does. Each gets a tenth less at most, at
+   * random, so that those which came together do not come back together. Default: false.
+   */
+  readonly maxLifetime?: number | false | undefined
+  /** Control frames that a peer may send a second; then 1008. `false`: any number. Default: 1000. */
+  readonly maxControlFrames?: number | false | undefined
+  /** What a peer may send a second. Default: false. */
+  readonly rateLimit?: RateLimitOptions | false | undefined
+  /**
+   * Connections and handshakes under way that there may be: given to the plugin, of all its routes together; given to a
+   * route, of this route. One more gets 503 with `Retry-After`. Default: false.
+   */
+  readonly maxConnections?: number | false | undefined
+  /**
+   * The same for each remote address, after `request.ip`; IPv6 addresses count by their first 64 bits. Default: false.
+   */
+  readonly maxConnectionsPerAddress?: number | false | undefined
   /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */
   readonly errorHandler?: WebSocketErrorHandler | undefined
   /**
@@ -149,6 +197,12 @@ export interface ShutdownOptions {
 export interface FastifyUpgradeOptions extends WebSocketOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
+  /**
+   * Bytes that all connections together may hold, of what waits to be sent and of messages that are not complete. A
+   * connection counts while it holds 64 KiB or more. One that grows beyond is cut, or its message dropped where
+   * `backpressure` says so; a peer whose message grows beyond gets 1013. Default: a quarter of the memory of the process.
+   */
+  readonly maxTotalBufferedAmount?: number | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed. They wait until it calls `done`, or until what
    * it returns has settled if it takes no parameter, but no longer than `shutdown.timeout`.

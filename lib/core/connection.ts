@@ -116,6 +116,16 @@ export class Connection implements FrameHandler {
     return this.#parser.hasUnread
   }
 
+  /** Whether the peer has begun a frame or a message and owes the rest. */
+  get isUnfinished(): boolean {
+    return this.#parser.isUnfinished
+  }
+
+  /** Bytes of memory that the message under way takes. */
+  get heldBytes(): number {
+    return this.#parser.heldBytes
+  }
+
   /** What is to be sent, in order, as few buffers as possible. */
   dataToSend(): Buffer[] {
     return this.#writer.take()

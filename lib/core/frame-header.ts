@@ -36,12 +36,16 @@ export interface FrameContext {
   readonly room: number
 }
 
+/** What an encoder may add to a fragment: the flush that ends it on a byte (RFC 7692 section 7.2.1). */
+const FLUSH = 6
+
 /**
  * How many bytes a compressed message may have that inflates to no more than `room`: a ninth bit a byte at worst, when an
  * encoder has nothing to gain (RFC 1951 section 3.2.6).
+ * @param fragments how many of its frames have ended.
  */
-export function deflatedRoom(room: number): number {
-  return room + Math.ceil(room / 8) + 64
+export function deflatedRoom(room: number, fragments = 0): number {
+  return room + Math.ceil(room / 8) + 64 + FLUSH * fragments
 }
 
 /** How many bytes the header takes whose first two bytes stand at `at`. */

@@ -15,7 +15,7 @@ import {
 import { mask } from './mask.js'
 import { Message } from './message.js'
 import { BINARY } from './opcode.js'
-import { INVALID_UTF8, type Violation } from './violation.js'
+import { INVALID_UTF8, TOO_MANY_FRAGMENTS, type Violation } from './violation.js'
 
 /** Where parsed frames go. A handler may call `pause()` or `stop()` on the parser. */
 export interface FrameHandler {
@@ -26,6 +26,10 @@ export interface FrameHandler {
 }
 
 const EMPTY = Buffer.alloc(0)
+
+/** Bytes of `maxPayload` for each of which a message may have one more fragment than {@link FREE_FRAGMENTS}. */
+const BYTES_A_FRAGMENT = 16
+const FREE_FRAGMENTS = 4096
 
 /** From here on it pays to complete a message where most of it lies: fresh memory costs more than moving it does. */
 const IN_PLACE_FROM = 16384
@@ -77,7 +81,18 @@ export class FrameParser {
   get room(): number {
     const message = this.#message
     if (message === undefined) return this.#maxPayload
-    return (message.isCompressed ? deflatedRoom(this.#maxPayload) : this.#maxPayload) - message.length
+    const room = message.isCompressed ? deflatedRoom(this.#maxPayload, message.fragments) : this.#maxPayload
+    return room - message.length
+  }
+
+  /** Whether the peer has begun a frame or a message and owes the rest. */
+  get isUnfinished(): boolean {
+    return this.#message !== undefined || this.#remaining > 0 || this.#partial !== undefined
+  }
+
+  /** Bytes of memory that the message under way takes. */
+  get heldBytes(): number {
+    return this.#message?.capacity ?? 0
   }
 
   get paused(): boolean {
@@ -114,6 +129,8 @@ export class FrameParser {
     this.#stopped = true
     this.#chunk = EMPTY
     this.#position = 0
+    this.#partial = undefined
+    this.#remaining = 0
     this.#message = undefined
     this.#control = undefined
   }
@@ -238,7 +255,12 @@ export class FrameParser {
     }
     if (remaining > 0) return
     this.fragmented = (first & FIN) === 0
-    if (this.fragmented) return
+    if (this.fragmented) {
+      // 10.4: tiny and empty fragments take time although they take no memory.
+      if (++message.fragments > FREE_FRAGMENTS + this.#maxPayload / BYTES_A_FRAGMENT)
+        this.#handler.onViolation(TOO_MANY_FRAGMENTS)
+      return
+    }
     this.#message = undefined
     if (!message.isComplete()) this.#handler.onViolation(INVALID_UTF8)
     else this.#handler.onMessage(message.take(), message.isBinary, message.isCompressed)

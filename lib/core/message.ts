@@ -14,6 +14,8 @@ export class Message {
   /** RFC 7692 section 6: the whole message is compressed. */
   readonly isCompressed: boolean
   length = 0
+  /** Frames that have ended without ending the message. */
+  fragments = 0
   readonly #text: Utf8Validator | undefined
   #buffer: Buffer
 
@@ -44,6 +46,11 @@ export class Message {
   /** Whether the message may end here; text may not end inside a character. */
   isComplete(): boolean {
     return this.#text === undefined || this.#text.end()
+  }
+
+  /** Bytes of memory that it takes. */
+  get capacity(): number {
+    return this.#buffer.length
   }
 
   take(): Buffer {

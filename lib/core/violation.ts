@@ -1,4 +1,4 @@
-/** A rule of RFC 6455 that a peer broke, and what the connection answers. */
+/** A rule of RFC 6455 or a limit of this side (its section 10.4) that a peer broke, and what the connection answers. */
 export interface Violation {
   /** Stable, to be tested for. */
   readonly code: string
@@ -38,6 +38,11 @@ export const INVALID_CLOSE_BODY = violation('INVALID_CLOSE_BODY', 1002, 'close b
 export const INVALID_CLOSE_CODE = violation('INVALID_CLOSE_CODE', 1002, 'invalid close code', '7.4')
 export const INVALID_CLOSE_REASON = violation('INVALID_CLOSE_REASON', 1007, 'close reason not UTF-8', '5.5.1')
 export const INVALID_UTF8 = violation('INVALID_UTF8', 1007, 'text not UTF-8', '8.1')
+export const TOO_MANY_FRAGMENTS = violation('TOO_MANY_FRAGMENTS', 1009, 'too many fragments', '10.4')
+export const MESSAGE_TIMEOUT = violation('MESSAGE_TIMEOUT', 1008, 'message not finished in time', '10.4')
+export const CONTROL_FLOOD = violation('CONTROL_FLOOD', 1008, 'too many control frames', '10.4')
+export const RATE_EXCEEDED = violation('RATE_EXCEEDED', 1008, 'too much at once', '10.4')
+export const OVERLOADED = violation('OVERLOADED', 1013, 'try again later', '10.4')
 export const MESSAGE_TOO_BIG = violation('MESSAGE_TOO_BIG', 1009, 'message too big', '10.4')
 export const INVALID_DEFLATE = violation(
   'INVALID_DEFLATE',

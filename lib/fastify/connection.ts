@@ -18,12 +18,14 @@ export interface Opened {
   readonly deflate: Deflate | undefined
   readonly request: FastifyRequest
   readonly reply: FastifyReply
+  /** Gives back the place of the connection. */
+  readonly release: () => void
 }
 
 /** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', deflate, request, reply } = opened
-  const owner = new Owner(app, route, request, reply)
+  const { stream, protocol = '', deflate, request, reply, release } = opened
+  const owner = new Owner(app, route, request, reply, release)
   const socket = new WebSocket(stream, { role: 'server', protocol, settings: route.settings, deflate, owner })
   route.server.add(socket)
   try {
@@ -44,15 +46,24 @@ class Owner implements WebSocketOwner<WebSocket> {
   readonly #app: FastifyInstance
   readonly #route: WebSocketRoute
   readonly #log: FastifyBaseLogger
+  readonly #release: () => void
+  readonly #openedAt = performance.now()
   #reply: FastifyReply | undefined
   /** The connection was closed for an error of the application. */
   #failed = false
 
-  constructor(app: FastifyInstance, route: WebSocketRoute, request: FastifyRequest, reply: FastifyReply) {
+  constructor(
+    app: FastifyInstance,
+    route: WebSocketRoute,
+    request: FastifyRequest,
+    reply: FastifyReply,
+    release: () => void
+  ) {
     this.#app = app
     this.#route = route
     this.#log = request.log
     this.#reply = reply
+    this.#release = release
   }
 
   /** The handler has done its work. */
@@ -74,9 +85,12 @@ class Owner implements WebSocketOwner<WebSocket> {
     this.settle(socket)
   }
 
-  onClose(socket: WebSocket, code: number): void {
+  onClose(socket: WebSocket, code: number, reason: Error | undefined): void {
+    this.#release()
     this.#route.server.remove(socket)
-    this.#log.debug({ code }, 'the WebSocket closed')
+    const duration = Math.round(performance.now() - this.#openedAt)
+    const cause = reason !== undefined && 'code' in reason ? { reason: reason.code } : {}
+    this.#log.info({ code, duration, ...socket.traffic, ...cause }, 'WebSocket closed')
     if (this.#reply !== undefined) endRequest(this.#reply)
   }
 

@@ -87,8 +87,16 @@ export const HandshakeTimeoutError = createError(
   Error,
   false
 )
-/** Goes with {@link ShuttingDownError}. Seconds: by then a load balancer sends the client elsewhere. */
+/** Seconds, for those whom the server cannot serve now: by then a load balancer may send them elsewhere. */
 export const COME_BACK = { 'retry-after': '5' } as const
+
+export const TooManyConnectionsError = createError(
+  `${prefix}TOO_MANY_CONNECTIONS`,
+  'There are too many connections; try again later.',
+  503,
+  Error,
+  false
+)
 
 export const ShuttingDownError = createError(
   `${prefix}SHUTTING_DOWN`,

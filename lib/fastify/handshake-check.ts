@@ -5,6 +5,7 @@ import {
   ForbiddenOriginError,
   refusalError,
   ShuttingDownError,
+  TooManyConnectionsError,
   toError,
   UnsupportedSubprotocolError,
   UpgradeRequiredError
@@ -64,6 +65,10 @@ function checkUpgrade(
   if (route.server.isClosing) {
     reply.headers(COME_BACK)
     return new ShuttingDownError()
+  }
+  if (route.counts.length > 0 && !upgrade.takePlaces(route.counts, request.ip)) {
+    reply.headers(COME_BACK)
+    return new TooManyConnectionsError()
   }
   const checked = checkOrigin(route, handshake, request)
   if (route.server.options.verifyClient === undefined) return checked

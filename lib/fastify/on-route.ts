@@ -3,8 +3,9 @@ import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
 import { acceptDeflate } from '../core/permessage-deflate.js'
 import { openConnection } from './connection.js'
+import { ConnectionCount } from './connection-count.js'
 import { InvalidRouteError, toError } from './error.js'
-import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
+import { readConnectionLimits, readRouteOptions, readSubprotocols, type Settings } from './options.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
 import { chooseSubprotocol } from './subprotocol-choice.js'
@@ -16,6 +17,8 @@ import type { WebSocketServer } from './websocket-server.js'
 export interface Scope {
   readonly defaults: Settings
   readonly server: WebSocketServer
+  /** The connections of all routes. */
+  readonly count: ConnectionCount
   readonly listener: UpgradeListener
 }
 
@@ -46,7 +49,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, listener }: Scope
+  { defaults, server, count, listener }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -54,7 +57,11 @@ function addWebSocketRoute(
   const handler: unknown = options.handler
   if (!isHandler(handler)) throw new InvalidRouteError(options.url, 'has a handler that is no function')
   const own = websocket === true ? {} : websocket
-  const route: WebSocketRoute = { settings: readRouteOptions(own, defaults), server, handler }
+  const settings = readRouteOptions(own, defaults)
+  const counts = [count, new ConnectionCount(readConnectionLimits(own, 'websocket.'))].filter(
+    ({ isLimited }) => isLimited
+  )
+  const route: WebSocketRoute = { settings, server, counts, handler }
   const subprotocols = readSubprotocols(own) ?? true
   // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
@@ -100,7 +107,15 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
         protocol,
         extensions: accepted ? accepted.response : undefined,
         server: route.server,
-        open: stream => openConnection(this, route, { stream, protocol, deflate, request, reply })
+        open: stream =>
+          openConnection(this, route, {
+            stream,
+            protocol,
+            deflate,
+            request,
+            reply,
+            release: upgrade.keepPlaces()
+          })
       })
     }
     const protocol = upgrade && chooseSubprotocol(route, upgrade, request)

@@ -13,6 +13,23 @@ export function readNumber(value: unknown, name: string, { default: fallback, mi
   throw invalidOption(name, `an integer from ${min} to ${max}`, value)
 }
 
+/** Numbers that `false` turns off. */
+export function readLimit(
+  value: unknown,
+  name: string,
+  max: number,
+  fallback: number | false
+): number | false {
+  if (value === undefined) return fallback
+  if (
+    value === false ||
+    (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max)
+  ) {
+    return value
+  }
+  throw invalidOption(name, `an integer from 1 to ${max}, or false`, value)
+}
+
 export function checkFunction(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== 'function') throw invalidOption(name, 'a function', value)
 }

@@ -1,17 +1,33 @@
+import { totalmem } from 'node:os'
 import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } from '../../types/options.js'
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
+import { BufferBudget } from '../transport/buffer-budget.js'
 import type { HeartbeatOptions } from '../transport/heartbeat.js'
 import type { DeflateSettings } from '../transport/per-message-deflate.js'
+import type { RateLimit } from '../transport/rate-limiter.js'
+import type { ConnectionLimits } from './connection-count.js'
 import { readDeflate } from './deflate-option.js'
 import { invalidOption } from './error.js'
-import { checkFunction, checkNames, type Range, readNumber, withoutUndefined } from './option-check.js'
+import {
+  checkFunction,
+  checkNames,
+  type Range,
+  readLimit,
+  readNumber,
+  withoutUndefined
+} from './option-check.js'
 import { type OriginOption, readOrigin } from './origin.js'
 
 /** The options of a connection with every default filled in. */
 export interface Settings
   extends Readonly<Record<NumberOption, number>>,
+    Readonly<Record<LimitOption, number | false>>,
     Pick<WebSocketOptions, 'errorHandler' | 'selectSubprotocol'> {
+  readonly backpressure: 'close' | 'drop'
+  readonly rateLimit: RateLimit | false
+  /** Shared by all connections of the plugin. */
+  readonly budget: BufferBudget
   readonly origin: OriginOption
   readonly heartbeat: Required<HeartbeatOptions> | false
   readonly perMessageDeflate: DeflateSettings | false
@@ -37,15 +53,32 @@ const NUMBERS = {
 
 type NumberOption = keyof typeof NUMBERS
 
+/** Numbers that `false` turns off. */
+const LIMITS = {
+  messageTimeout: 60_000,
+  idleTimeout: false,
+  maxLifetime: false,
+  maxControlFrames: 1000,
+  maxPendingMessages: 256
+} satisfies Record<string, number | false>
+
+type LimitOption = keyof typeof LIMITS
+
+const CONNECTION_LIMITS = ['maxConnections', 'maxConnectionsPerAddress']
+
 const WEBSOCKET_OPTIONS = [
   ...Object.keys(NUMBERS),
+  ...Object.keys(LIMITS),
+  ...CONNECTION_LIMITS,
+  'backpressure',
+  'rateLimit',
   'origin',
   'perMessageDeflate',
   'heartbeat',
   'errorHandler',
   'selectSubprotocol'
 ]
-const PLUGIN_OPTIONS = [...WEBSOCKET_OPTIONS, 'options', 'shutdown', 'preClose']
+const PLUGIN_OPTIONS = [...WEBSOCKET_OPTIONS, 'options', 'shutdown', 'preClose', 'maxTotalBufferedAmount']
 const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol']
 
 /** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
@@ -69,6 +102,15 @@ export function readPluginOptions(options: FastifyUpgradeOptions): Settings {
 export function readRouteOptions(options: WebSocketRouteOptions, defaults: Settings): Settings {
   checkNames(options, ROUTE_OPTIONS, 'websocket.')
   return readSettings(options, 'websocket.', defaults)
+}
+
+/** How many connections there may be: of the plugin all together, of a route its own. */
+export function readConnectionLimits(options: WebSocketOptions, prefix = ''): ConnectionLimits {
+  const { maxConnections, maxConnectionsPerAddress } = options
+  return {
+    total: readLimit(maxConnections, `${prefix}maxConnections`, MAX_INT32, false),
+    perAddress: readLimit(maxConnectionsPerAddress, `${prefix}maxConnectionsPerAddress`, MAX_INT32, false)
+  }
 }
 
 /** The subprotocols of a route; undefined when it registers none. */
@@ -99,6 +141,8 @@ function readSettings(options: WebSocketOptions, prefix: string, defaults: Setti
     const range = NUMBERS[name]
     return readNumber(options[name], prefix + name, { ...range, default: defaults?.[name] ?? range.default })
   }
+  const limit = (name: LimitOption): number | false =>
+    readLimit(options[name], prefix + name, MAX_INT32, defaults?.[name] ?? LIMITS[name])
   const { errorHandler, selectSubprotocol } = options
   checkFunction(errorHandler, `${prefix}errorHandler`)
   checkFunction(selectSubprotocol, `${prefix}selectSubprotocol`)
@@ -108,6 +152,18 @@ function readSettings(options: WebSocketOptions, prefix: string, defaults: Setti
     closeTimeout: number('closeTimeout'),
     highWaterMark: number('highWaterMark'),
     maxBufferedAmount: number('maxBufferedAmount'),
+    messageTimeout: limit('messageTimeout'),
+    idleTimeout: limit('idleTimeout'),
+    maxLifetime: limit('maxLifetime'),
+    maxControlFrames: limit('maxControlFrames'),
+    maxPendingMessages: limit('maxPendingMessages'),
+    backpressure: readBackpressure(
+      options.backpressure,
+      `${prefix}backpressure`,
+      defaults?.backpressure ?? 'close'
+    ),
+    rateLimit: readRateLimit(options.rateLimit, `${prefix}rateLimit`, defaults?.rateLimit ?? false),
+    budget: defaults?.budget ?? new BufferBudget(readTotal(options)),
     origin: readOrigin(options.origin, `${prefix}origin`) ?? defaults?.origin ?? 'same-origin',
     heartbeat: readHeartbeat(options.heartbeat, `${prefix}heartbeat`, defaults?.heartbeat),
     perMessageDeflate: readDeflate(
@@ -153,6 +209,41 @@ function readHeartbeat(
   const pause = readNumber(interval, `${name}.interval`, HEARTBEAT.interval)
   const patience = { default: Math.min(HEARTBEAT.timeout, pause), max: pause }
   return { interval: pause, timeout: readNumber(timeout, `${name}.timeout`, patience) }
+}
+
+function readBackpressure(option: unknown, name: string, fallback: 'close' | 'drop'): 'close' | 'drop' {
+  if (option === undefined) return fallback
+  if (option === 'close' || option === 'drop') return option
+  throw invalidOption(name, "'close' or 'drop'", option)
+}
+
+function readRateLimit(option: unknown, name: string, fallback: RateLimit | false): RateLimit | false {
+  if (option === undefined) return fallback
+  if (option === false) return false
+  if (typeof option !== 'object' || option === null) throw invalidOption(name, 'an object or false', option)
+  checkNames(option, ['messages', 'bytes', 'policy'], `${name}.`)
+  const {
+    messages,
+    bytes,
+    policy = 'pause'
+  }: { messages?: unknown; bytes?: unknown; policy?: unknown } = option
+  if (policy !== 'pause' && policy !== 'close')
+    throw invalidOption(`${name}.policy`, "'pause' or 'close'", policy)
+  return {
+    messages: readLimit(messages, `${name}.messages`, MAX_INT32, false) || undefined,
+    bytes: readLimit(bytes, `${name}.bytes`, Number.MAX_SAFE_INTEGER, false) || undefined,
+    policy
+  }
+}
+
+/** A quarter of the memory that the process may use, unless the option says otherwise. */
+function readTotal({ maxTotalBufferedAmount }: FastifyUpgradeOptions): number {
+  const constrained = process.constrainedMemory()
+  const memory = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem()
+  return readNumber(maxTotalBufferedAmount, 'maxTotalBufferedAmount', {
+    default: Math.floor(memory / 4),
+    max: Number.MAX_SAFE_INTEGER
+  })
 }
 
 function isName(name: unknown): name is string {

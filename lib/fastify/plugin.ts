@@ -3,10 +3,11 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { isThenable } from '../transport/thenable.js'
+import { ConnectionCount } from './connection-count.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
-import { readPluginOptions, readShutdown } from './options.js'
+import { readConnectionLimits, readPluginOptions, readShutdown } from './options.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
 import { WebSocketServer } from './websocket-server.js'
@@ -29,7 +30,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first =>
     addHandshakeChecks(rootOf(app), defaults.handshakeTimeout, request => first.hasRoute(request))
   )
-  addWebSocketRoutes(app, { defaults, server, listener })
+  const count = new ConnectionCount(readConnectionLimits(options))
+  addWebSocketRoutes(app, { defaults, server, count, listener })
   listener.onClose(shutdown.timeout, async () => {
     // Handshakes are refused from now on, whatever takes its time.
     server.close()

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
+import type { ConnectionCount } from './connection-count.js'
 import type { Settings } from './options.js'
 import type { WebSocketServer } from './websocket-server.js'
 
@@ -7,6 +8,8 @@ import type { WebSocketServer } from './websocket-server.js'
 export interface WebSocketRoute {
   readonly settings: Settings
   readonly server: WebSocketServer
+  /** What may limit how many connections the route has. */
+  readonly counts: readonly ConnectionCount[]
   readonly handler: WebSocketHandler
 }
 

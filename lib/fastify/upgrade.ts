@@ -7,6 +7,7 @@ import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
 import { ignoreErrors } from '../transport/byte-stream.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
+import type { ConnectionCount, Release } from './connection-count.js'
 import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from './error.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
@@ -15,6 +16,8 @@ import { UpgradeResponse } from './upgrade-response.js'
 const LINGER = 5_000
 
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
+
+const NO_PLACES: readonly Release[] = []
 
 const kUpgrade = Symbol('fastify-upgrade.upgrade')
 
@@ -51,6 +54,8 @@ export class Upgrade implements Waiting {
   #deadline: Deadlines | undefined
   #reply: FastifyReply | undefined
   #isOver = false
+  /** Gives back the places that the handshake takes. */
+  #places: readonly Release[] = NO_PLACES
 
   /**
    * @param timeout milliseconds until the handshake is refused with 503.
@@ -123,6 +128,34 @@ export class Upgrade implements Waiting {
     this.#reply = reply
     this.#timeout = timeout
     if (this.#deadline !== undefined) this.setTimeout(timeout)
+  }
+
+  /** @returns whether there was one more place, by each of the counts. */
+  takePlaces(counts: readonly ConnectionCount[], address: string): boolean {
+    const places: Release[] = []
+    this.#places = places
+    for (const count of counts) {
+      const release = count.take(address)
+      if (release === undefined) {
+        this.#leavePlaces()
+        return false
+      }
+      places.push(release)
+    }
+    return true
+  }
+
+  /** The connection keeps the places of the handshake until it gives them back. */
+  keepPlaces(): Release {
+    const places = this.#places
+    this.#places = NO_PLACES
+    return () => {
+      for (const release of places) release()
+    }
+  }
+
+  #leavePlaces(): void {
+    this.keepPlaces()()
   }
 
   /** @param timeout milliseconds until {@link onDeadline}, counted from now. */
@@ -213,6 +246,7 @@ export class Upgrade implements Waiting {
 
   /** The refusal is sent. The client gets time to read it, then it is cut. */
   readonly #onRefused = (): void => {
+    this.#leavePlaces()
     this.setTimeout(LINGER)
     this.#socket.end()
     this.#socket.resume()
@@ -224,6 +258,7 @@ export class Upgrade implements Waiting {
 
   #onClose(): void {
     this.#leave()
+    this.#leavePlaces()
     // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
     if (!this.response.headersSent) this.request.destroy()
   }

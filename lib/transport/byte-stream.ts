@@ -36,6 +36,13 @@ export function isPlainSocket(stream: Duplex): boolean {
   return Object.getPrototypeOf(stream) === Socket.prototype
 }
 
+/** Bytes that a socket has given to the operating system and that this has not taken; 0 for other streams. */
+export function queuedBytes(stream: Duplex): number {
+  const handle: unknown = Reflect.get(stream, '_handle')
+  if (typeof handle !== 'object' || handle === null || !('writeQueueSize' in handle)) return 0
+  return typeof handle.writeQueueSize === 'number' ? handle.writeQueueSize : 0
+}
+
 /** A reset is no error of the application, and must not be an uncaught exception: `close` follows. */
 export function ignoreErrors(stream: Duplex): void {
   if (stream.listenerCount('error') === 0) stream.on('error', ignore)

@@ -12,6 +12,27 @@ export const BufferOverflowError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_B
     'More than %s bytes waited for a peer that does not read; raise maxBufferedAmount or await drained() when send() returns false.'
   )
 
+export const BudgetExceededError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BUDGET_EXCEEDED' }, [number]> =
+  createError(
+    'FST_UPGRADE_BUDGET_EXCEEDED',
+    'All connections together held more than %s bytes, and this one grew; raise maxTotalBufferedAmount or send less.'
+  )
+
+export const DroppedError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_DROPPED' }> = createError(
+  'FST_UPGRADE_DROPPED',
+  'The message was dropped, as too many bytes wait for a peer that does not read; await drained() when send() returns false.'
+)
+
+export const SilentPeerError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_SILENT_PEER' }> = createError(
+  'FST_UPGRADE_SILENT_PEER',
+  'The peer sent nothing after a ping, not even a pong, and was cut; see the option heartbeat.'
+)
+
+export const CloseTimeoutError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_CLOSE_TIMEOUT' }> = createError(
+  'FST_UPGRADE_CLOSE_TIMEOUT',
+  'The peer did not finish the closing handshake in time and was cut; see the option closeTimeout.'
+)
+
 export const PingTooLongError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_PING_TOO_LONG' }, [number]> =
   createError(
     'FST_UPGRADE_PING_TOO_LONG',

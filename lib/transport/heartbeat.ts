@@ -9,7 +9,7 @@ export interface HeartbeatOptions {
 
 /** What a heartbeat watches. */
 export interface Heart {
-  /** Whether a byte arrived since this was last set to false. */
+  /** Whether a byte arrived since this was last set to false, or the peer took some of what waited for it. */
   isAlive: boolean
   /** Whether bytes that arrive are read at all; while they are not, silence means nothing. */
   readonly isReading: boolean

@@ -54,6 +54,12 @@ export function toControl([data, mask, last]: ControlArguments): Control {
   return { payload, callback }
 }
 
+/** A binary message as `binaryType` wants it. */
+export function toBinaryType(data: Buffer, type: 'nodebuffer' | 'arraybuffer' | 'fragments'): unknown {
+  if (type === 'nodebuffer') return data
+  return type === 'arraybuffer' ? toArrayBuffer(data) : [data]
+}
+
 /** A copy of `data` that owns its memory. */
 export function toArrayBuffer(data: Buffer): ArrayBuffer {
   const copy = new ArrayBuffer(data.length)

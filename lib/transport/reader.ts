@@ -4,6 +4,8 @@ import { AlreadyReadError } from './error.js'
 /** What a reader needs of the WebSocket that it reads for. */
 export interface Reads {
   setReading(reading: boolean): void
+  /** Whether listeners of `message` do not keep up. */
+  readonly isBehind: boolean
   listenerCount(event: 'message' | 'close' | 'ping' | 'pong'): number
   /** Tells `message` listeners. */
   tellMessage(data: Buffer, isBinary: boolean): void
@@ -111,7 +113,7 @@ export class Reader implements Source {
   }
 
   get #isWanted(): boolean {
-    if (this.#isPaused) return false
+    if (this.#isPaused || this.#socket.isBehind) return false
     if (this.#consumer !== undefined) return this.#consumer.wantsMore
     return this.#isTaken || (this.#kept === undefined && this.#isWatched)
   }

@@ -1,58 +1,45 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { Duplex } from 'node:stream'
-import { Connection, type ConnectionEvents, type Role } from '../core/connection.js'
+import { GOING_AWAY } from '../core/close-code.js'
+import { Connection, type Role } from '../core/connection.js'
 import type { Violation } from '../core/violation.js'
-import { type ByteStreamOwner, isPlainSocket, ownStream } from './byte-stream.js'
+import { type ByteStreamOwner, ownStream } from './byte-stream.js'
 import { CompressingSender, type GapOwner } from './compressing-sender.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
-import { NotOpenError } from './error.js'
+import { CloseTimeoutError, SilentPeerError } from './error.js'
 import { flushSoon } from './flush-queue.js'
-import { type Heart, Heartbeat, type HeartbeatOptions } from './heartbeat.js'
-import { type Deflate, PerMessageDeflate } from './per-message-deflate.js'
+import { type Heart, Heartbeat } from './heartbeat.js'
+import { IdleWatch, Lifetime, type Mortal } from './lifetime.js'
+import { type Limited, PeerLimits } from './peer-limits.js'
+import { PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
-import { type SendCallback, SendCallbacks } from './send-callbacks.js'
-import { isThenable } from './thenable.js'
+import type { SendCallback } from './send-callbacks.js'
+import type { TransportEvents, TransportOptions } from './transport-options.js'
+import type { Traffic } from './websocket-options.js'
+import { type Progress, Writer } from './writer.js'
 
-/** What Node passes on as the encoding of a Buffer; its types do not know it. */
-const BUFFER = 'buffer' as BufferEncoding
-
-/** What many connections have in common. */
-export interface TransportSettings {
-  /** Bytes that a message of the peer may have. */
-  readonly maxPayload: number
-  /** Milliseconds from the first Close frame to the cut. */
-  readonly closeTimeout: number
-  readonly heartbeat: HeartbeatOptions | false
-}
-
-/** What a connection has for itself. */
-export interface TransportOptions {
-  readonly role: Role
-  readonly settings: TransportSettings
-  /** Given where permessage-deflate was negotiated. */
-  readonly deflate?: Deflate | undefined
-  /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
-  readonly maskingKey?: () => number
-}
-
-/** What a transport tells, always in the async context in which it was made. */
-export interface TransportEvents extends ConnectionEvents {
-  /** A write has finished, so there is room. */
-  onWritten(): void
-  /** A callback given to `sent` threw, or rejected. */
-  onCallbackError(error: unknown): void
-  /** The stream is gone. Nothing follows. */
-  onEnd(): void
-}
+/** Why nothing is read although somebody wants it. */
+const INFLATING = 1
+const THROTTLED = 2
 
 /**
  * A connection on a byte stream: it reads, it writes what was sent within one tick at once, it ends the stream when
  * the protocol asks for it, and it gives up on a peer that does not do its part in time.
  */
-export class Transport extends AsyncResource implements Heart, Waiting, GapOwner, ByteStreamOwner {
+export class Transport
+  extends AsyncResource
+  implements Heart, Waiting, GapOwner, ByteStreamOwner, Limited, Mortal
+{
   readonly connection: Connection
-  isAlive = true
+  /** Why this side has cut the connection, if so. */
+  reason: Error | undefined
+  messagesSent = 0
+  bytesReceived = 0
   #isReading = false
+  /** Whether nothing arrived since the last ping. */
+  #isSilent = false
+  /** Of the writing, when the last ping was sent behind a backlog. */
+  #progress: Progress | undefined
   readonly #role: Role
   readonly #stream: Duplex
   readonly #events: TransportEvents
@@ -68,18 +55,14 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   #ended = false
   #awaitsEnd = false
   #closed = false
-  /** A compressed message is in the thread pool; what follows it waits. */
-  #isInflating = false
-  /** What came of it, while nobody reads. */
+  /** Why nothing is read: bits. */
+  #holds = 0
+  /** What came of a compressed message in the thread pool, while nobody reads. */
   #inflated: (() => void) | undefined
-  /** Callbacks of what waits to be written, and of the writes under way. */
-  #callbacks: SendCallbacks | undefined
-  #writes: Set<SendCallback[]> | undefined
-  #notifyWritten = false
-  /** Whether the stream has a queue that may be passed. */
-  readonly #isPlain: boolean
-  /** Bytes that the socket was given past its queue and has not taken. */
-  #pastQueue = 0
+  readonly #writer: Writer
+  readonly limits: PeerLimits
+  readonly #idleWatch: IdleWatch | undefined
+  readonly #lifetime: Lifetime | undefined
 
   /** The stream must have no other reader; `onEnd` is told when it closes. */
   constructor(stream: Duplex, options: TransportOptions, events: TransportEvents) {
@@ -101,9 +84,13 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
     stream.pause()
-    this.#isPlain = isPlainSocket(stream)
     ownStream(stream, this)
-    this.#heartbeat = settings.heartbeat === false ? undefined : new Heartbeat(this, settings.heartbeat)
+    this.#writer = new Writer(stream, this, events)
+    this.limits = new PeerLimits(this, settings)
+    const { heartbeat, idleTimeout, maxLifetime } = settings
+    this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(this, heartbeat)
+    this.#idleWatch = idleTimeout ? new IdleWatch(this, idleTimeout) : undefined
+    this.#lifetime = maxLifetime ? new Lifetime(this, maxLifetime, Math.random()) : undefined
     // The peer may have gone while the handshake was answered, and its events with it.
     if (stream.readableEnded) process.nextTick(() => this.onStreamEnd())
     if (stream.closed) process.nextTick(() => this.onStreamClose())
@@ -124,7 +111,21 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   /** Bytes that were sent and that the operating system has not taken. */
   get bufferedAmount(): number {
     if (this.#closed) return this.connection.bufferedAmount
-    return this.connection.bufferedAmount + this.#pastQueue + this.#stream.writableLength
+    return this.connection.bufferedAmount + this.#writer.unsent
+  }
+
+  get traffic(): Traffic {
+    const { messagesSent, bytesReceived } = this
+    return {
+      messagesReceived: this.limits.messages,
+      messagesSent,
+      bytesReceived,
+      bytesSent: this.#writer.bytes
+    }
+  }
+
+  get messages(): number {
+    return this.limits.messages + this.messagesSent
   }
 
   /** Whether messages may be sent. */
@@ -139,13 +140,32 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   setReading(reading: boolean): void {
     if (this.#stream.destroyed || this.#isReading === reading) return
     this.#isReading = reading
-    if (!reading) this.connection.pause()
-    else if (!this.#isInflating) this.runInAsyncScope(this.#resume, this)
+    this.#update()
+  }
+
+  /** More than may come has come, or that is made up for. */
+  setThrottled(isThrottled: boolean): void {
+    this.#hold(THROTTLED, isThrottled)
+  }
+
+  #hold(reason: number, isHeld: boolean): void {
+    const holds = isHeld ? this.#holds | reason : this.#holds & ~reason
+    if (holds === this.#holds) return
+    this.#holds = holds
+    if (!this.#stream.destroyed) this.#update()
+  }
+
+  #update(): void {
+    if (this.isReading) this.runInAsyncScope(this.#resume, this)
+    else {
+      this.connection.pause()
+      this.limits.watch(false)
+    }
   }
 
   /** Whether what the peer sends is read. */
   get isReading(): boolean {
-    return this.#isReading && !this.#isInflating
+    return this.#isReading && this.#holds === 0
   }
 
   #resume(): void {
@@ -155,6 +175,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     if (this.#stream.destroyed) return
     // What was told may have stopped the reading again.
     if (this.isReading) this.#readOn()
+    this.limits.watch(this.isReading)
     this.sent()
     if (!this.connection.isOpen) this.#awaitEnd()
   }
@@ -184,8 +205,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   }
 
   onGap(): void {
-    this.#callbacks ??= new SendCallbacks()
-    this.#callbacks.leaveGap()
+    this.#writer.leaveGap()
   }
 
   onGapFilled(): void {
@@ -201,23 +221,20 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
 
   /** Has what was put into the connection written once what can be read has been read, and `callback` called once it was. */
   sent(callback?: SendCallback): void {
-    if (callback !== undefined) {
-      this.#callbacks ??= new SendCallbacks()
-      this.#callbacks.add(callback)
-    }
+    if (callback !== undefined) this.#writer.add(callback)
     if (this.#scheduled) return
     this.#scheduled = true
     flushSoon(this)
   }
 
   /** Has `callback` called with an error, for what was not put into the connection. */
-  refuse(callback: SendCallback): void {
-    process.nextTick(() => this.runInAsyncScope(this.#settleLate, this, [callback]))
+  refuse(callback: SendCallback, error?: Error): void {
+    this.#writer.refuse(callback, error)
   }
 
   /** Calls `onWritten` when the writes under way and the next are done. */
   notifyWritten(): void {
-    this.#notifyWritten = true
+    this.#writer.notifyWritten()
   }
 
   /** Begins the closing handshake, if none is under way, and the wait for its end. */
@@ -228,10 +245,26 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     this.#awaitEnd()
   }
 
-  /** Cuts the connection; what waits to be written is dropped, and so is what waits to be read. */
-  terminate(): void {
+  /**
+   * Cuts the connection; what waits to be written is dropped, and so is what waits to be read.
+   * @param reason why, when that is not the application's wish.
+   */
+  terminate(reason?: Error): void {
+    if (!this.#stream.destroyed) this.reason ??= reason
     this.connection.pause()
     this.#stream.destroy()
+  }
+
+  set isAlive(isAlive: boolean) {
+    this.#isSilent = !isAlive
+    this.#progress = this.#writer.unsent > 0 ? this.#writer.progress : undefined
+  }
+
+  get isAlive(): boolean {
+    if (!this.#isSilent || this.#progress === undefined) return !this.#isSilent
+    // The ping may wait behind a message that the peer is still reading.
+    const { taken, queued } = this.#writer.progress
+    return taken > this.#progress.taken || queued !== this.#progress.queued
   }
 
   ping(): void {
@@ -241,11 +274,31 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   }
 
   onSilence(): void {
-    this.terminate()
+    this.terminate(new SilentPeerError())
   }
 
   onDeadline(): void {
-    this.terminate()
+    this.terminate(new CloseTimeoutError())
+  }
+
+  onIdle(): void {
+    this.close(GOING_AWAY, 'idle')
+  }
+
+  onOld(): void {
+    this.close(GOING_AWAY, 'lifetime over')
+  }
+
+  /** Told in the context of the connection, whatever showed it. */
+  onLimit(violation: Violation): void {
+    if (!this.connection.isOpen || this.#ended || this.#stream.destroyed) return
+    this.runInAsyncScope(this.#failWith, this, violation)
+  }
+
+  #failWith(violation: Violation): void {
+    this.connection.fail(violation)
+    this.sent()
+    this.#awaitEnd()
   }
 
   /** Writes what waits. */
@@ -253,76 +306,17 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
     this.#scheduled = false
     const buffers = this.connection.dataToSend()
     if (this.#ended || this.#stream.destroyed) return
-    if (buffers.length > 0) this.#write(buffers, this.#callbacks?.take(this.connection.gaps))
+    if (buffers.length > 0) this.#writer.write(buffers, this.connection.gaps)
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
     if ((this.#endExpected || this.connection.closeExpected) && this.connection.gaps === 0) this.#end()
   }
 
-  #write(buffers: Buffer[], callbacks: SendCallback[] | undefined): void {
-    const last = buffers.length - 1
-    const hasBacklog = this.#pastQueue > 0 || this.#stream.writableLength > 0
-    // Behind a backlog every write is watched: `onWritten` may be asked for later.
-    const isWatched = callbacks !== undefined || this.#notifyWritten || hasBacklog
-    if (last === 0 && !isWatched && this.#isPlain && this.#stream.writableCorked === 0) {
-      this.#writePastQueue(buffers[0])
-      return
-    }
-    if (last > 0) this.#stream.cork()
-    for (let i = 0; i < last; i++) this.#stream.write(buffers[i])
-    if (isWatched) this.#stream.write(buffers[last], this.#onWritten(callbacks ?? []))
-    else this.#stream.write(buffers[last])
-    if (last > 0) this.#stream.uncork()
-  }
-
-  /**
-   * A socket with nothing to write takes what it is given at once as a rule, and its queue would only add a tick to that.
-   */
-  #writePastQueue(buffer: Buffer): void {
-    this.#pastQueue = buffer.length
-    this.#stream._write(buffer, BUFFER, error => {
-      this.#pastQueue = 0
-      if (error) this.#stream.destroy(error)
-      else this.#tellWritten()
-    })
-  }
-
-  #onWritten(callbacks: SendCallback[]): (error?: Error | null) => void {
-    this.#writes ??= new Set()
-    const writes = this.#writes
-    writes.add(callbacks)
-    return error => {
-      // A socket that is destroyed ends its writes as if they had succeeded; `#onClose` settles them.
-      if (this.#stream.destroyed || !writes.delete(callbacks)) return
-      this.runInAsyncScope(this.#settle, this, callbacks, error)
-      if (!error) this.#tellWritten()
-    }
-  }
-
-  #tellWritten(): void {
-    if (!this.#notifyWritten) return
-    this.#notifyWritten = false
-    this.runInAsyncScope(this.#events.onWritten, this.#events)
-  }
-
-  #settle(callbacks: SendCallback[], error?: Error | null): void {
-    for (const callback of callbacks) {
-      try {
-        const result: unknown = error ? callback(error) : callback()
-        if (isThenable(result)) result.then(undefined, thrown => this.#events.onCallbackError(thrown))
-      } catch (thrown) {
-        this.#events.onCallbackError(thrown)
-      }
-    }
-  }
-
-  /** Connections end without callbacks as a rule: there is no error before somebody is told of it. */
-  #settleLate(callbacks: SendCallback[]): void {
-    if (callbacks.length > 0) this.#settle(callbacks, new NotOpenError())
-  }
-
   #onData(chunk: Buffer): void {
-    this.isAlive = true
+    this.#isSilent = false
+    this.bytesReceived += chunk.length
+    if (!this.limits.admitBytes(chunk.length)) return
     this.connection.receiveData(chunk)
+    this.limits.watch(this.isReading)
     if (this.connection.isPaused && !this.#ended) this.#stream.pause()
     // The answers of the protocol itself: pongs and Close frames.
     if (this.connection.bufferedAmount > 0) this.sent()
@@ -337,17 +331,15 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
       this.#receiveInflated(inflated, isBinary)
       return
     }
-    this.#isInflating = true
-    this.connection.pause()
+    this.#hold(INFLATING, true)
     inflated.then(result => this.runInAsyncScope(this.#onInflated, this, result, isBinary))
   }
 
   #onInflated(result: Buffer | Violation, isBinary: boolean): void {
-    this.#isInflating = false
-    if (this.#stream.destroyed) return
     this.#inflated = () => this.#receiveInflated(result, isBinary)
+    this.#hold(INFLATING, false)
     // A violation is answered although nobody reads.
-    if (this.#isReading || !Buffer.isBuffer(result)) this.#resume()
+    if (!this.#stream.destroyed && !this.isReading && !Buffer.isBuffer(result)) this.#resume()
   }
 
   #receiveInflated(result: Buffer | Violation, isBinary: boolean): void {
@@ -358,7 +350,7 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   /** The peer sends no more. What it sent may still wait in a paused connection. */
   #onPeerEnd(): void {
     this.#peerEnded = true
-    if (this.connection.hasUnread || this.#isInflating || this.#inflated !== undefined) return
+    if (this.connection.hasUnread || (this.#holds & INFLATING) !== 0 || this.#inflated !== undefined) return
     this.#endExpected = true
     this.flush()
     this.#awaitEnd()
@@ -375,21 +367,26 @@ export class Transport extends AsyncResource implements Heart, Waiting, GapOwner
   #awaitEnd(): void {
     if (this.#awaitsEnd) return
     this.#awaitsEnd = true
-    this.#heartbeat?.stop()
+    this.#stopTimers()
     deadlinesAfter(this.#closeTimeout).set(this)
+  }
+
+  #stopTimers(): void {
+    this.#heartbeat?.stop()
+    this.limits.stop()
+    this.#idleWatch?.stop()
+    this.#lifetime?.stop()
   }
 
   #onClose(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#heartbeat?.stop()
+    this.#stopTimers()
+    this.limits.close()
     deadlinesAfter(this.#closeTimeout).clear(this)
     this.#deflate?.close()
     this.#inflated = undefined
-    const unwritten = this.#callbacks?.take(0) ?? []
-    for (const callbacks of this.#writes ?? []) this.#settleLate(callbacks)
-    this.#writes?.clear()
-    this.#settleLate(unwritten)
+    this.#writer.close()
     this.#events.onEnd()
   }
 }

@@ -2,51 +2,38 @@ import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
 import type { ProtocolError } from '../core/violation.js'
+import { Backpressure, type BackpressureEvents } from './backpressure.js'
 import type { Consumer } from './consumer.js'
-import { BufferOverflowError, NotOpenError } from './error.js'
+import { DroppedError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
 import {
   type ControlArguments,
   type SendData,
   type SendOptions,
-  toArrayBuffer,
+  toBinaryType,
   toControl,
   toPayload
 } from './payload.js'
+import { PendingListeners } from './pending-listeners.js'
 import { PreparedMessage } from './prepared-message.js'
 import { Reader, type Reads } from './reader.js'
 import type { SendCallback } from './send-callbacks.js'
 import { WebSocketStream } from './stream.js'
-import { Transport, type TransportEvents } from './transport.js'
-import { Waiters } from './waiters.js'
-
-import type {
-  WebSocketOptions as Options,
-  WebSocketEvents,
-  WebSocketOwner,
-  WebSocketSettings
-} from './websocket-options.js'
+import { Transport } from './transport.js'
+import type { TransportEvents } from './transport-options.js'
+import type { Traffic, WebSocketEvents, WebSocketOptions, WebSocketOwner } from './websocket-options.js'
 
 export type { SendOptions } from './payload.js'
-export type { WebSocketEvents } from './websocket-options.js'
-
-type WebSocketOptions = Options<WebSocket>
+export type { Traffic, WebSocketEvents } from './websocket-options.js'
 
 const CONNECTING = 0
 const OPEN = 1
 const CLOSING = 2
 const CLOSED = 3
 
-/** What adds listeners to an emitter and removes them. */
-const LISTENER_METHODS = [
-  'on',
-  'addListener',
-  'prependListener',
-  'off',
-  'removeListener',
-  'removeAllListeners'
-] as const
+const ADDS_LISTENER = ['on', 'addListener', 'prependListener']
+const REMOVES_LISTENER = ['off', 'removeListener', 'removeAllListeners']
 
 /**
  * One end of a WebSocket connection. It has the methods, properties and events of `ws`, it is an async iterable of its
@@ -74,23 +61,27 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. */
   binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments' = 'nodebuffer'
 
-  readonly #settings: WebSocketSettings
   readonly #owner: WebSocketOwner<WebSocket>
   readonly #transport: Transport
   readonly #reader: Reader
+  readonly #backpressure: Backpressure
+  readonly #pending: PendingListeners | undefined
   #isClosed = false
-  #waiters: Waiters | undefined
 
   /** @internal */
-  constructor(stream: Duplex, options: WebSocketOptions) {
+  constructor(stream: Duplex, options: WebSocketOptions<WebSocket>) {
     super({ captureRejections: true })
     this.protocol = options.protocol
     this.extensions = options.deflate === undefined ? '' : PERMESSAGE_DEFLATE
-    this.#settings = options.settings
     this.#owner = options.owner
     const events = new WebSocket.#Events(this)
     this.#transport = new Transport(stream, options, events)
     this.#reader = new Reader(events)
+    this.#backpressure = new Backpressure(this.#transport, events, options.settings)
+    const { maxPendingMessages } = options.settings
+    this.#pending = maxPendingMessages
+      ? new PendingListeners(maxPendingMessages, () => this.#reader.updateSoon())
+      : undefined
   }
 
   get readyState(): typeof CONNECTING | typeof OPEN | typeof CLOSING | typeof CLOSED {
@@ -103,6 +94,16 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     return this.#transport.bufferedAmount
   }
 
+  /** Messages that were not sent, as too many bytes waited: see the option `backpressure`. */
+  get dropped(): number {
+    return this.#backpressure.dropped
+  }
+
+  /** What the connection has carried so far: messages of the application, and all bytes after the handshake. */
+  get traffic(): Traffic {
+    return this.#transport.traffic
+  }
+
   get isPaused(): boolean {
     return this.#reader.isPaused
   }
@@ -111,7 +112,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * Sends a message. What is sent within one tick leaves in one write. Payloads of 4 KiB or more are not copied: do not
    * change them before `callback` is called.
    * @param callback called exactly once: when the message was handed to the operating system, or with an error.
-   * @returns false when more than `highWaterMark` bytes wait or the connection is not open.
+   * @returns false when more than `highWaterMark` bytes wait, the message was dropped or the connection is not open.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
    */
   send(message: PreparedMessage, callback?: SendCallback): boolean
@@ -134,13 +135,17 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     const message = data instanceof PreparedMessage ? data : toPayload(data)
     const transport = this.#transport
     if (!transport.isOpen) return this.#refuse(callback)
+    const fin = options?.fin ?? true
+    if (this.#backpressure.drops && !this.#admits(message, fin))
+      return this.#refuse(callback, new DroppedError())
     if (message instanceof PreparedMessage) transport.sendPrepared(message)
     else {
       const isBinary = options?.binary ?? typeof message !== 'string'
-      transport.send(message, isBinary, options?.fin ?? true, options?.compress ?? true)
+      transport.send(message, isBinary, fin, options?.compress ?? true)
     }
+    if (fin) transport.messagesSent++
     transport.sent(callback)
-    return this.#hasRoom()
+    return this.#backpressure.hasRoom()
   }
 
   /**
@@ -148,10 +153,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * closes first.
    */
   drained(): Promise<void> {
-    if (this.#isClosed) return Promise.reject(new NotOpenError())
-    if (this.#hasRoom()) return Promise.resolve()
-    this.#waiters ??= new Waiters()
-    return this.#waiters.wait()
+    return this.#isClosed ? Promise.reject(new NotOpenError()) : this.#backpressure.drained()
   }
 
   /**
@@ -239,43 +241,27 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
     const { payload, callback } = toControl(args)
-    if (!this.#transport.isOpen) {
-      this.#refuse(callback)
-      return
-    }
+    if (!this.#transport.isOpen) return void this.#refuse(callback)
     this.#transport.connection[kind](payload)
     this.#transport.sent(callback)
-    this.#hasRoom()
+    this.#backpressure.hasRoom()
   }
 
-  /** A send that comes too late. The callback never runs before `send` has returned. */
-  #refuse(callback: SendCallback | undefined): false {
-    if (callback !== undefined) this.#transport.refuse(callback)
+  /** A send that comes too late, or for which there is no room. The callback never runs before `send` has returned. */
+  #refuse(callback: SendCallback | undefined, error?: Error): false {
+    if (callback !== undefined) this.#transport.refuse(callback, error)
     return false
   }
 
-  /** Whether more may be sent. A connection whose peer does not read at all is cut. */
-  #hasRoom(): boolean {
-    const waiting = this.bufferedAmount
-    const limit = this.#settings.maxBufferedAmount
-    if (waiting > limit && this.#transport.isOpen) {
-      this.terminate()
-      this.#transport.runInAsyncScope(this.#tellError, this, new BufferOverflowError(limit))
-      return false
-    }
-    if (waiting <= this.#settings.highWaterMark) return true
-    this.#transport.notifyWritten()
-    return false
+  #admits(message: PreparedMessage | string | Uint8Array, fin: boolean): boolean {
+    const size = message instanceof PreparedMessage ? message.size : Buffer.byteLength(message)
+    return this.#backpressure.admits(size, fin, this.#transport.connection.sendsFragments)
   }
 
   #consume<Kind extends Consumer>(consumer: Kind): Kind {
     if (this.#isClosed) consumer.onEnd()
     else this.#reader.consume(consumer)
     return consumer
-  }
-
-  #otherBinary(data: Buffer): ArrayBuffer | Buffer[] {
-    return this.binaryType === 'arraybuffer' ? toArrayBuffer(data) : [data]
   }
 
   /** Emits; what a listener throws goes to the application's error handler, never to the process. */
@@ -292,23 +278,19 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     if (this.listenerCount('error') > 0) this.#tell('error', error)
   }
 
-  #drain(): void {
-    if (!this.#hasRoom()) return
-    this.#waiters?.resolve()
-    this.#tell('drain')
-  }
-
   #close(): void {
     this.#isClosed = true
     const { closeCode, closeReason } = this.#transport.connection
-    this.#waiters?.reject(() => new NotOpenError())
+    this.#backpressure.onClose()
     this.#reader.onEnd()
-    this.#owner.onClose(this, closeCode)
-    this.#tell('close', closeCode, closeReason)
+    const { reason } = this.#transport
+    this.#owner.onClose(this, closeCode, reason)
+    // Most connections end in peace, and listeners as `ws` has them take two arguments.
+    this.#tell('close', closeCode, closeReason, ...(reason === undefined ? [] : [reason]))
   }
 
   /** The view of a WebSocket that its transport and its reader have. */
-  static readonly #Events = class implements TransportEvents, Reads {
+  static readonly #Events = class implements TransportEvents, Reads, BackpressureEvents {
     readonly #socket: WebSocket
 
     constructor(socket: WebSocket) {
@@ -316,14 +298,15 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onMessage(data: Buffer, isBinary: boolean): void {
-      this.#socket.#reader.onMessage(data, isBinary)
+      const socket = this.#socket
+      if (socket.#transport.limits.admitMessage()) socket.#reader.onMessage(data, isBinary)
     }
 
     tellMessage(data: Buffer, isBinary: boolean): void {
       const socket = this.#socket
       try {
         if (!isBinary || socket.binaryType === 'nodebuffer') socket.emit('message', data, isBinary)
-        else Reflect.apply(socket.emit, socket, ['message', socket.#otherBinary(data), isBinary])
+        else Reflect.apply(socket.emit, socket, ['message', toBinaryType(data, socket.binaryType), true])
       } catch (error) {
         socket.reportError(error)
       }
@@ -342,23 +325,45 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onPing(data: Buffer): void {
+      if (!this.#socket.#transport.limits.admitControl()) return
       this.#socket.#tell('ping', data)
       // The answers to pings count too.
-      this.#socket.#hasRoom()
+      this.#socket.#backpressure.hasRoom()
     }
 
     onPong(data: Buffer): void {
-      this.#socket.#tell('pong', data)
+      if (this.#socket.#transport.limits.admitControl()) this.#socket.#tell('pong', data)
     }
 
     onClose(): void {}
 
     onFail(error: ProtocolError): void {
+      this.#socket.#transport.reason ??= error
       this.#socket.#tellError(error)
     }
 
     onWritten(): void {
-      this.#socket.#drain()
+      this.#socket.#backpressure.onWritten()
+    }
+
+    onDrain(): void {
+      this.#socket.#tell('drain')
+    }
+
+    onDrop(count: number): void {
+      this.#socket.#transport.runInAsyncScope(this.#socket.#tell, this.#socket, 'drop', count)
+    }
+
+    onOverflow(error: Error): void {
+      const socket = this.#socket
+      socket.#transport.terminate(error)
+      socket.#transport.runInAsyncScope(socket.#tellError, socket, error)
+    }
+
+    /** Whether the listeners of `message` are still at work on as many as they may. */
+    get isBehind(): boolean {
+      const socket = this.#socket
+      return socket.#pending?.areBehind === true && socket.#transport.isOpen
     }
 
     onCallbackError(error: unknown): void {
@@ -373,12 +378,14 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   static {
     Object.assign(WebSocket.prototype, { CONNECTING, OPEN, CLOSING, CLOSED })
     // Who listens decides whether to read; `once` and `prependOnceListener` come through these too.
-    for (const method of LISTENER_METHODS) {
-      const inherited: unknown = EventEmitter.prototype[method]
+    for (const method of [...ADDS_LISTENER, ...REMOVES_LISTENER]) {
+      const inherited: unknown = Reflect.get(EventEmitter.prototype, method)
+      const adds = ADDS_LISTENER.includes(method)
       Object.defineProperty(WebSocket.prototype, method, {
         configurable: true,
         writable: true,
         value(this: WebSocket, ...args: unknown[]) {
+          if (adds && args[0] === 'message') args[1] = this.#pending?.count(args[1]) ?? args[1]
           Reflect.apply(inherited as () => void, this, args)
           this.#reader.updateSoon()
           return this

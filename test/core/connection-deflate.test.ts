@@ -115,7 +115,7 @@ for (const role of ROLES) {
   })
 
   t.test(`RFC 6455 section 10.4: a ${role} refuses a compressed message that cannot fit`, t => {
-    // 100 bytes, an eighth more and 64.
+    // 100 bytes, an eighth more and 64; six more a fragment, for the flush that ends it.
     const most = 177
     const fits = make(role, { maxPayload: 100 })
     fits.receive(peer.frame(2, Buffer.alloc(most, 1), RSV1))
@@ -124,13 +124,19 @@ for (const role of ROLES) {
       peer.frame(9, 'p'),
       peer.frame(0, Buffer.alloc(77, 1))
     )
+    const inFragments = make(role, { maxPayload: 100 })
+    inFragments.receive(
+      peer.frame(2, Buffer.alloc(100, 1), { rsv: 4, fin: false }),
+      peer.frame(0, Buffer.alloc(83, 1))
+    )
+    t.strictSame(inFragments.events, [binary(Buffer.alloc(183, 1))])
     t.strictSame(fits.events, [binary(Buffer.alloc(most, 1)), 'ping p', binary(Buffer.alloc(most, 1))])
     const next = make(role, { maxPayload: 100 })
     next.receive(peer.frame(2, Buffer.alloc(most, 1), RSV1), peer.header(2, 101))
     t.strictSame(next.events.slice(1), ['fail MESSAGE_TOO_BIG 1009'], 'and the next has its own limit')
     for (const wire of [
       peer.header(2, most + 1, RSV1),
-      bytes(peer.frame(2, Buffer.alloc(100, 1), { rsv: 4, fin: false }), peer.header(0, 78)),
+      bytes(peer.frame(2, Buffer.alloc(100, 1), { rsv: 4, fin: false }), peer.header(0, 84)),
       bytes(peer.frame(2, 'a', { fin: false }), peer.header(0, 100))
     ]) {
       const { receive, events, sent } = make(role, { maxPayload: 100 })

@@ -151,26 +151,41 @@ t.test('what breaks the protocol is logged at debug level and told by the socket
     t.match(line, { level: DEBUG, err: { code: 'FST_UPGRADE_UNMASKED_FRAME' }, reqId: /^req-/ })
   }
   t.strictSame(
-    log.with('the WebSocket closed').map(({ level, code }) => ({ level, code })),
+    log.with('WebSocket closed').map(({ level, code, reason }) => ({ level, code, reason })),
     [
       // RFC 6455 section 7.1.5: the code is what the peer sent, and it has sent none.
-      { level: DEBUG, code: 1006 },
-      { level: DEBUG, code: 1006 }
+      { level: INFO, code: 1006, reason: 'FST_UPGRADE_UNMASKED_FRAME' },
+      { level: INFO, code: 1006, reason: 'FST_UPGRADE_UNMASKED_FRAME' }
     ]
   )
   t.strictSame(log.at(ERROR), [])
 })
 
-t.test('a connection takes no more log lines at info level than a request', async t => {
+t.test('a connection takes one log line more at info level than a request: what it has carried', async t => {
   const { app, log } = await makeApp(t)
-  app.get('/', { websocket: true }, socket => socket.close(1000))
+  app.get('/', { websocket: true }, socket => {
+    socket.send('hello')
+    socket.send('you')
+    socket.on('message', () => socket.close(1000))
+  })
   const port = await listen(app)
-  await (await open(t, port, '/')).closed()
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.response()
+  client.write(text('four'))
+  for (const opcode of [1, 1, 8]) t.equal((await client.frame()).opcode, opcode)
+  client.write(close(1000))
+  await client.end()
+  client.socket.end()
   await log.until('request completed')
+  const [line] = log.with('WebSocket closed')
+  t.match(line, { level: INFO, code: 1000, messagesReceived: 1, messagesSent: 2 })
+  t.match(line, { bytesReceived: 6 + 4 + 6 + 2, bytesSent: 2 + 5 + 2 + 3 + 2 + 2 })
+  t.ok(Number.isInteger(line?.duration) && !('reason' in (line ?? {})))
   const lines = log.at(INFO).filter(line => line.reqId !== undefined)
   t.strictSame(
     lines.map(line => line.msg),
-    ['incoming request', 'request completed']
+    ['incoming request', 'WebSocket closed', 'request completed']
   )
 })
 
@@ -194,7 +209,7 @@ t.test('heartbeat and closeTimeout of the options reach the connection', async t
   await mute.gone()
   await app.close()
   t.strictSame(
-    log.with('the WebSocket closed').map(line => line.code),
+    log.with('WebSocket closed').map(line => line.code),
     [1006, 1006]
   )
 })

@@ -84,7 +84,7 @@ for (const hook of HOOKS) {
       t.equal(headerOf(response, 'connection'), 'close')
       t.equal(response.body, '{"who":"are you"}')
       await log.until('request completed')
-      t.strictSame(log.with('the WebSocket closed'), [])
+      t.strictSame(log.with('WebSocket closed'), [])
     })
   }
 

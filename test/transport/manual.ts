@@ -1,6 +1,7 @@
 import { Duplex } from 'node:stream'
 import type { Test } from 'tap'
-import { Transport, type TransportEvents } from '../../lib/transport/transport.js'
+import { Transport } from '../../lib/transport/transport.js'
+import type { TransportEvents } from '../../lib/transport/transport-options.js'
 import { bytes } from '../core/wire.js'
 import { ms } from '../helpers/timeout.js'
 import { fill, type Options } from './harness.js'

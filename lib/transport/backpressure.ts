@@ -1,0 +1,126 @@
+import type { BudgetShare, BufferBudget } from './buffer-budget.js'
+import { BudgetExceededError, BufferOverflowError, NotOpenError } from './error.js'
+import { Waiters } from './waiters.js'
+
+export interface BackpressureSettings {
+  /** Bytes waiting to be sent above which `send` returns false. */
+  readonly highWaterMark: number
+  /** Bytes waiting to be sent above which the connection is cut, or messages are dropped. */
+  readonly maxBufferedAmount: number
+  /** What happens then. Default: `close`. */
+  readonly backpressure?: 'close' | 'drop'
+  /** Shared with the other connections. */
+  readonly budget?: BufferBudget | undefined
+}
+
+/** The connection that a {@link Backpressure} looks after. */
+export interface Pressured {
+  readonly bufferedAmount: number
+  readonly isOpen: boolean
+  /** Has `onWritten` called once something was written. */
+  notifyWritten(): void
+}
+
+export interface BackpressureEvents {
+  /** There is room again. */
+  onDrain(): void
+  /** So many messages were dropped in this tick. */
+  onDrop(count: number): void
+  /** More waits than may. */
+  onOverflow(error: Error): void
+}
+
+/** What happens when a connection sends faster than its peer reads. */
+export class Backpressure {
+  /** Messages that were dropped. */
+  dropped = 0
+  /** Whether messages for which there is no room are dropped. */
+  readonly drops: boolean
+  readonly #pressured: Pressured
+  readonly #events: BackpressureEvents
+  readonly #settings: BackpressureSettings
+  readonly #share: BudgetShare | undefined
+  #waiters: Waiters | undefined
+  /** Those that nobody was told of. */
+  #untold = 0
+  /** The first fragment of a message was dropped, and the rest has to be. */
+  #dropsFragments = false
+
+  constructor(pressured: Pressured, events: BackpressureEvents, settings: BackpressureSettings) {
+    this.#pressured = pressured
+    this.#events = events
+    this.#settings = settings
+    this.drops = settings.backpressure === 'drop'
+    this.#share = settings.budget?.share()
+  }
+
+  /**
+   * Whether a message, or a fragment of one, may be sent; else it was dropped. Not asked unless `drops`.
+   * @param size bytes.
+   * @param isContinuation whether fragments of the same message were sent before.
+   */
+  admits(size: number, fin: boolean, isContinuation: boolean): boolean {
+    if (this.#dropsFragments) {
+      this.#dropsFragments = !fin
+      return false
+    }
+    const { maxBufferedAmount, budget, highWaterMark } = this.#settings
+    const waiting = this.#pressured.bufferedAmount
+    const isOver =
+      waiting + size > maxBufferedAmount || (waiting > highWaterMark && budget?.isExceeded === true)
+    // A message that was begun is finished: the peer has its first part.
+    if (!isOver || isContinuation) return true
+    this.#dropsFragments = !fin
+    this.#drop()
+    return false
+  }
+
+  /** Whether more may be sent. A peer that does not read at all costs the connection. */
+  hasRoom(): boolean {
+    const { highWaterMark, maxBufferedAmount, budget } = this.#settings
+    const waiting = this.#pressured.bufferedAmount
+    const exceeds = this.#share?.hold(waiting) === true
+    if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
+    // Messages that are dropped never bring it so far; answers to pings may.
+    if (waiting > maxBufferedAmount) this.#overflow(new BufferOverflowError(maxBufferedAmount))
+    else if (exceeds && budget !== undefined && !this.drops)
+      this.#overflow(new BudgetExceededError(budget.limit))
+    else this.#pressured.notifyWritten()
+    return false
+  }
+
+  #overflow(error: Error): void {
+    if (this.#pressured.isOpen) this.#events.onOverflow(error)
+  }
+
+  /** Resolves once there is room. */
+  drained(): Promise<void> {
+    if (this.hasRoom()) return Promise.resolve()
+    this.#waiters ??= new Waiters()
+    return this.#waiters.wait()
+  }
+
+  /** Something was written. */
+  onWritten(): void {
+    if (!this.hasRoom()) return
+    this.#waiters?.resolve()
+    this.#events.onDrain()
+  }
+
+  /** The connection is gone. */
+  onClose(): void {
+    this.#share?.hold(0)
+    this.#waiters?.reject(() => new NotOpenError())
+  }
+
+  #drop(): void {
+    this.dropped++
+    this.#untold++
+    if (this.#untold > 1) return
+    process.nextTick(() => {
+      const count = this.#untold
+      this.#untold = 0
+      this.#events.onDrop(count)
+    })
+  }
+}

@@ -1,0 +1,105 @@
+import type { Connection } from '../core/connection.js'
+import {
+  CONTROL_FLOOD,
+  MESSAGE_TIMEOUT,
+  OVERLOADED,
+  RATE_EXCEEDED,
+  type Violation
+} from '../core/violation.js'
+import type { BudgetShare, BufferBudget } from './buffer-budget.js'
+import { MessageDeadline } from './message-deadline.js'
+import { type RateLimit, RateLimiter } from './rate-limiter.js'
+import { TokenBucket } from './token-bucket.js'
+
+/** What a peer may do; nothing is limited that is not given. RFC 6455 section 10.4. */
+export interface PeerLimitSettings {
+  /** Milliseconds from the first byte of a message to its last. */
+  readonly messageTimeout?: number | false
+  /** Control frames a second. */
+  readonly maxControlFrames?: number | false
+  readonly rateLimit?: RateLimit | false
+  /** Shared with other connections. */
+  readonly budget?: BufferBudget | undefined
+}
+
+export interface Limited {
+  readonly connection: Connection
+  /** The peer broke a limit. */
+  onLimit(violation: Violation): void
+  /** Reading stops, or goes on. */
+  setThrottled(isThrottled: boolean): void
+}
+
+/** Keeps a peer to its limits. */
+export class PeerLimits {
+  /** Messages that have come. */
+  messages = 0
+  readonly #limited: Limited
+  readonly #settings: PeerLimitSettings
+  readonly #messageDeadline: MessageDeadline | undefined
+  readonly #rate: RateLimiter | undefined
+  #controlFrames: TokenBucket | undefined
+  #share: BudgetShare | undefined
+
+  constructor(limited: Limited, settings: PeerLimitSettings) {
+    this.#limited = limited
+    this.#settings = settings
+    const { messageTimeout, rateLimit } = settings
+    this.#messageDeadline = messageTimeout
+      ? new MessageDeadline(messageTimeout, () => limited.onLimit(MESSAGE_TIMEOUT))
+      : undefined
+    this.#rate = rateLimit
+      ? new RateLimiter(rateLimit, {
+          onExcess: () => limited.onLimit(RATE_EXCEEDED),
+          setThrottled: isThrottled => limited.setThrottled(isThrottled)
+        })
+      : undefined
+  }
+
+  /** @returns whether bytes that came may be looked at. */
+  admitBytes(count: number): boolean {
+    return this.#rate === undefined || this.#rate.onBytes(count)
+  }
+
+  /** @returns whether a message that came may be told. */
+  admitMessage(): boolean {
+    this.messages++
+    return this.#rate === undefined || this.#rate.onMessage()
+  }
+
+  /** @returns whether a control frame that came may be told. */
+  admitControl(): boolean {
+    const { maxControlFrames } = this.#settings
+    if (!maxControlFrames) return true
+    const now = performance.now()
+    this.#controlFrames ??= new TokenBucket(maxControlFrames, now)
+    if (this.#controlFrames.take(1, now)) return true
+    this.#limited.onLimit(CONTROL_FLOOD)
+    return false
+  }
+
+  /**
+   * Looks after a message that has not come to its end.
+   * @param isReading what waits because nobody reads is not the peer's fault.
+   */
+  watch(isReading: boolean): void {
+    const { isUnfinished, heldBytes } = this.#limited.connection
+    this.#messageDeadline?.update(isUnfinished && isReading, this.messages)
+    const { budget } = this.#settings
+    if (budget === undefined || (heldBytes === 0 && this.#share === undefined)) return
+    this.#share ??= budget.share()
+    if (this.#share.hold(heldBytes)) this.#limited.onLimit(OVERLOADED)
+  }
+
+  /** There is another deadline now. */
+  stop(): void {
+    this.#messageDeadline?.clear()
+  }
+
+  /** The connection is gone. */
+  close(): void {
+    this.stop()
+    this.#rate?.stop()
+    this.#share?.hold(0)
+  }
+}
