@@ -75,16 +75,18 @@ export class Backpressure {
     return false
   }
 
-  /** Whether more may be sent. A peer that does not read at all costs the connection. */
-  hasRoom(): boolean {
+  /**
+   * Whether more may be sent. A peer that does not read at all costs the connection.
+   * @param afterControl whether a control frame was sent, which is not dropped.
+   */
+  hasRoom(afterControl = false): boolean {
     const { highWaterMark, maxBufferedAmount, budget } = this.#settings
     const waiting = this.#pressured.bufferedAmount
     const exceeds = this.#share?.hold(waiting) === true
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
-    // Messages that are dropped never bring it so far; answers to pings may.
-    if (waiting > maxBufferedAmount) this.#overflow(new BufferOverflowError(maxBufferedAmount))
-    else if (exceeds && budget !== undefined && !this.drops)
-      this.#overflow(new BudgetExceededError(budget.limit))
+    const isCut = afterControl || !this.drops
+    if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
+    else if (exceeds && budget !== undefined && isCut) this.#overflow(new BudgetExceededError(budget.limit))
     else this.#pressured.notifyWritten()
     return false
   }

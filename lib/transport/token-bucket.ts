@@ -15,7 +15,7 @@ export class TokenBucket {
   /** @returns false when there was none left. */
   take(count: number, now: number): boolean {
     this.#fill(now)
-    const has = this.#tokens > 0
+    const has = this.#tokens >= 1
     this.#tokens -= count
     return has
   }
@@ -23,7 +23,7 @@ export class TokenBucket {
   /** Milliseconds until there is a token. */
   wait(now: number): number {
     this.#fill(now)
-    return this.#tokens > 0 ? 0 : ((1 - this.#tokens) / this.#rate) * 1000
+    return this.#tokens >= 1 ? 0 : ((1 - this.#tokens) / this.#rate) * 1000
   }
 
   #fill(now: number): void {

@@ -244,7 +244,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     if (!this.#transport.isOpen) return void this.#refuse(callback)
     this.#transport.connection[kind](payload)
     this.#transport.sent(callback)
-    this.#backpressure.hasRoom()
+    this.#backpressure.hasRoom(true)
   }
 
   /** A send that comes too late, or for which there is no room. The callback never runs before `send` has returned. */
@@ -328,7 +328,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
       if (!this.#socket.#transport.limits.admitControl()) return
       this.#socket.#tell('ping', data)
       // The answers to pings count too.
-      this.#socket.#backpressure.hasRoom()
+      this.#socket.#backpressure.hasRoom(true)
     }
 
     onPong(data: Buffer): void {

@@ -1,8 +1,21 @@
+import { totalmem } from 'node:os'
 import Fastify from 'fastify'
 import t from 'tap'
 import { readPluginOptions, readRouteOptions, readShutdown } from '../../lib/fastify/options.js'
 import upgrade, { type FastifyUpgradeOptions, type WebSocketRouteOptions } from '../../lib/index.js'
-import { codeOf, connectRaw, handshake, headerOf, listen, makeApp, ms, shake } from '../helpers/app.js'
+import { frame } from '../core/wire.js'
+import {
+  codeOf,
+  connectRaw,
+  handshake,
+  headerOf,
+  listen,
+  makeApp,
+  ms,
+  type RawClient,
+  shake,
+  text
+} from '../helpers/app.js'
 
 /** Values that the types refuse and that code without types passes. */
 const asOptions = (options: object): FastifyUpgradeOptions => Object.assign({}, options)
@@ -14,6 +27,17 @@ async function register(options: FastifyUpgradeOptions): Promise<void> {
 }
 
 const NUMBERS = ['maxPayload', 'handshakeTimeout', 'closeTimeout', 'highWaterMark', 'maxBufferedAmount']
+
+/** Numbers that `false` turns off. */
+const LIMITS = [
+  'messageTimeout',
+  'idleTimeout',
+  'maxLifetime',
+  'maxControlFrames',
+  'maxPendingMessages',
+  'maxConnections',
+  'maxConnectionsPerAddress'
+]
 
 /** Of `perMessageDeflate`. */
 const BOOLEANS = ['serverNoContextTakeover', 'clientNoContextTakeover']
@@ -29,6 +53,17 @@ const ZLIB_RANGES: Readonly<Record<string, readonly [min: number, max: number]>>
 }
 
 const WRONG: Readonly<Record<string, readonly unknown[]>> = {
+  ...Object.fromEntries(
+    LIMITS.map(name => [name, [0, -1, 1.5, NaN, Infinity, '1', null, true, {}, 2 ** 31]])
+  ),
+  backpressure: [null, true, 'cut', 1],
+  rateLimit: [
+    true,
+    null,
+    7,
+    ...['messages', 'bytes'].flatMap(name => [0, -1, 0.5, '1', null, true].map(value => ({ [name]: value }))),
+    ...[null, 'drop', 1].map(policy => ({ messages: 1, policy }))
+  ],
   ...Object.fromEntries(NUMBERS.map(name => [name, [0, -1, 1.5, NaN, Infinity, '1', null, {}, 2 ** 60]])),
   origin: [
     7,
@@ -91,6 +126,7 @@ for (const [name, values] of Object.entries(WRONG)) {
 const WRONG_OF_PLUGIN: Readonly<Record<string, readonly unknown[]>> = {
   options: [7, null, 'x'],
   preClose: [7, null],
+  maxTotalBufferedAmount: [0, -1, 1.5, '1', null, false],
   shutdown: [
     7,
     null,
@@ -127,6 +163,7 @@ t.test('names that do not exist', async t => {
     'perMessageDeflate.zlibDeflateOptions.windowBits': {
       perMessageDeflate: { zlibDeflateOptions: { windowBits: 9 } }
     },
+    'rateLimit.frames': { rateLimit: { frames: 1 } },
     'shutdown.after': { shutdown: { after: 1 } },
     'options.port': { options: { port: 1 } },
     'options.server': { options: { server: {} } }
@@ -134,11 +171,79 @@ t.test('names that do not exist', async t => {
   for (const [name, options] of Object.entries(cases)) {
     await t.rejects(register(asOptions(options)), unknown(name))
   }
-  for (const name of ['shutdown', 'preClose', 'options', 'subprotocols']) {
+  for (const name of ['shutdown', 'preClose', 'options', 'subprotocols', 'maxTotalBufferedAmount']) {
     t.throws(
       () => app.get('/', { websocket: asRouteOptions({ [name]: {} }) }, () => {}),
       unknown(`websocket.${name}`)
     )
+  }
+})
+
+t.test('limits: the defaults, those of the plugin, those of a route, and false for none', async t => {
+  const defaults = readPluginOptions({})
+  t.match(defaults, {
+    messageTimeout: 60_000,
+    idleTimeout: false,
+    maxLifetime: false,
+    maxControlFrames: 1000,
+    maxPendingMessages: 256,
+    backpressure: 'close',
+    rateLimit: false
+  })
+  const quarter = totalmem() / 4
+  t.ok(defaults.budget.limit > 0 && defaults.budget.limit <= quarter, 'a quarter of the memory')
+  const plugin = readPluginOptions({
+    messageTimeout: false,
+    idleTimeout: 5,
+    backpressure: 'drop',
+    rateLimit: { messages: 7 },
+    maxTotalBufferedAmount: 9
+  })
+  t.equal(plugin.budget.limit, 9)
+  const route = readRouteOptions({ idleTimeout: false, maxLifetime: 3, backpressure: 'close' }, plugin)
+  t.match(route, {
+    messageTimeout: false,
+    idleTimeout: false,
+    maxLifetime: 3,
+    backpressure: 'close',
+    rateLimit: { messages: 7, bytes: undefined, policy: 'pause' }
+  })
+  t.equal(route.budget, plugin.budget, 'shared')
+  const own = readRouteOptions({ rateLimit: { bytes: 8, policy: 'close' } }, plugin)
+  t.strictSame(own.rateLimit, { messages: undefined, bytes: 8, policy: 'close' })
+  t.equal(readRouteOptions({ rateLimit: false }, plugin).rateLimit, false)
+})
+
+t.test('the limits of a route reach its connections', async t => {
+  const { app } = await makeApp(t, { maxControlFrames: 5 })
+  const websocket = {
+    idleTimeout: ms(40),
+    maxControlFrames: 3,
+    rateLimit: { messages: 1, policy: 'close' }
+  } as const
+  app.get('/own', { websocket }, socket => {
+    socket.on('message', () => {})
+  })
+  app.get('/plugin', { websocket: true }, () => {})
+  const port = await listen(app)
+  const client = async (path: string): Promise<RawClient> => {
+    const raw = await connectRaw(t, port)
+    raw.write(handshake(path))
+    await raw.response()
+    return raw
+  }
+  const idle = await client('/own')
+  t.equal(String((await idle.frame()).payload.subarray(2)), 'idle')
+  const busy = await client('/own')
+  busy.write(text('a'), text('b'))
+  t.equal(String((await busy.frame()).payload.subarray(2)), 'too much at once')
+  for (const [path, count] of [
+    ['/own', 4],
+    ['/plugin', 6]
+  ] as const) {
+    const flood = await client(path)
+    flood.write(...Array.from({ length: count }, () => frame(10, '')))
+    t.equal(String((await flood.frame()).payload.subarray(2)), 'too many control frames', path)
   }
 })
 

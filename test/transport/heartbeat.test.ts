@@ -2,7 +2,7 @@ import t from 'tap'
 import { deadlinesAfter } from '../../lib/transport/deadline.js'
 import { type Heart, Heartbeat } from '../../lib/transport/heartbeat.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { closing, connect, pong, roundTrip, text } from './harness.js'
+import { closing, connect, MIB, pong, roundTrip, text, told } from './harness.js'
 
 /** Longer than a test, yet as long for no two, so that each has lists of deadlines of its own. */
 let unique = 0
@@ -182,4 +182,29 @@ t.test('a connection: no pings in the closing handshake, which has a deadline of
   }
   t.strictSame(peer.frames, ['close 1001'])
   t.equal(socket.readyState, socket.CLOSING)
+})
+
+t.test('a connection: a peer that is still reading what the ping waits behind is not silent', async t => {
+  const timeout = ms(200)
+  const { socket, stream, peer } = await connect(t, {
+    heartbeat: { interval: timeout + 1, timeout },
+    maxBufferedAmount: 128 * MIB
+  })
+  socket.readAlways()
+  let reason: unknown
+  socket.on('close', (_code, _reason, error) => {
+    reason = error
+  })
+  peer.stream.pause()
+  socket.send(Buffer.alloc(100 * MIB))
+  // It reads a little now and then, and sends nothing.
+  const since = performance.now()
+  while (performance.now() - since < 5 * timeout) {
+    peer.stream.read()
+    await new Promise(resolve => setTimeout(resolve, timeout / 20))
+  }
+  t.ok(stream.writableLength > 0, 'there is still a backlog')
+  t.equal(reason, undefined)
+  const closed = told(socket, 'close')
+  t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' }, 'until it stops')
 })

@@ -1,0 +1,110 @@
+import type { Test } from 'tap'
+import t from 'tap'
+import {
+  codeOf,
+  connectRaw,
+  handshake,
+  headerOf,
+  listen,
+  makeApp,
+  type RawClient,
+  Signal,
+  shake
+} from '../helpers/app.js'
+
+const FULL = 'FST_UPGRADE_TOO_MANY_CONNECTIONS'
+
+async function connected(t: Test, port: number, path: string, fields = {}): Promise<RawClient> {
+  const client = await connectRaw(t, port)
+  client.write(handshake(path, fields))
+  t.equal((await client.response()).status, 101, path)
+  return client
+}
+
+async function isFull(t: Test, port: number, path: string, fields = {}): Promise<void> {
+  const response = await shake(t, port, path, fields)
+  t.equal(response.status, 503)
+  t.equal(codeOf(response), FULL)
+  t.equal(headerOf(response, 'retry-after'), '5')
+}
+
+t.test('maxConnections of the plugin counts all routes; who leaves makes room', async t => {
+  const { app } = await makeApp(t, { maxConnections: 2 })
+  let hooks = 0
+  app.addHook('preValidation', async () => {
+    hooks++
+  })
+  const closed = new Signal()
+  app.get('/a', { websocket: true }, socket => {
+    socket.on('close', () => closed.fire())
+  })
+  app.get('/b', { websocket: true }, () => {})
+  const port = await listen(app)
+  const first = await connected(t, port, '/a')
+  await connected(t, port, '/b')
+  t.equal(hooks, 2)
+  for (let i = 0; i < 20; i++) await isFull(t, port, '/a')
+  t.equal(hooks, 2, 'who is refused costs no hook of the application')
+  first.socket.destroy()
+  await closed.wait('close')
+  await connected(t, port, '/a')
+  await isFull(t, port, '/b')
+})
+
+t.test('maxConnections of a route counts that route only', async t => {
+  const { app } = await makeApp(t, { maxConnections: 3 })
+  app.get('/a', { websocket: { maxConnections: 1 } }, () => {})
+  app.get('/b', { websocket: true }, () => {})
+  const port = await listen(app)
+  await connected(t, port, '/a')
+  await isFull(t, port, '/a')
+  await connected(t, port, '/b')
+  await connected(t, port, '/b')
+  await isFull(t, port, '/b')
+})
+
+t.test('maxConnectionsPerAddress counts by request.ip, IPv6 by its first 64 bits', async t => {
+  const { app } = await makeApp(t, { maxConnectionsPerAddress: 1 }, { trustProxy: true })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  const from = (address: string) => ({ 'X-Forwarded-For': address })
+  for (const [one, same, other] of [
+    ['192.0.2.1', '192.0.2.1', '192.0.2.2'],
+    ['2001:db8::1', '2001:0db8:0:0:ffff::2', '2001:db8:0:1::1'],
+    ['::1', '0:0:0:0:1::', '1::'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::', '2001:db8:1:3::'],
+    ['::ffff:192.0.2.7', '::ffff:192.0.2.7', '::ffff:192.0.2.8']
+  ]) {
+    await connected(t, port, '/', from(one))
+    await isFull(t, port, '/', from(same))
+    await connected(t, port, '/', from(other))
+  }
+})
+
+t.test('a handshake takes its place while its hooks run, and gives it back however it ends', async t => {
+  const { app } = await makeApp(t, { maxConnections: 1 })
+  const entered = new Signal()
+  const gate = new Signal()
+  const aborted = new Signal()
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.url === '/refused') return reply.code(401).send({})
+    if (request.url === '/slow') {
+      entered.fire()
+      request.raw.once('close', () => aborted.fire())
+      await gate.promise
+    }
+  })
+  for (const path of ['/', '/slow', '/refused']) app.get(path, { websocket: true }, () => {})
+  const port = await listen(app)
+  for (let i = 0; i < 3; i++) t.equal((await shake(t, port, '/refused')).status, 401)
+  t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Version': '8' })).status, 426)
+  t.equal((await shake(t, port, '/', { Origin: 'https://evil.test' })).status, 403)
+  const slow = await connectRaw(t, port)
+  slow.write(handshake('/slow'))
+  await entered.wait('hook')
+  await isFull(t, port, '/')
+  slow.socket.destroy()
+  await aborted.wait('abort')
+  gate.fire()
+  await connected(t, port, '/')
+})

@@ -1,0 +1,111 @@
+import t from 'tap'
+import { withDeadline } from '../helpers/timeout.js'
+import { close, closing, connect, MIB, roundTrip, text, texts, tick, told } from './harness.js'
+
+/** Asynchronous listeners that end when the test says so. */
+class Work {
+  readonly begun: string[] = []
+  readonly #done: (() => void)[] = []
+
+  readonly listener = (data: Buffer): Promise<void> => {
+    this.begun.push(String(data))
+    return new Promise(resolve => this.#done.push(resolve))
+  }
+
+  async finish(count: number): Promise<void> {
+    for (const done of this.#done.splice(0, count)) done()
+    await tick()
+    await tick()
+  }
+}
+
+t.test('no more messages are read than asynchronous listeners are at work on', async t => {
+  const { socket, peer } = await connect(t, { maxPendingMessages: 3 })
+  const work = new Work()
+  socket.on('message', work.listener)
+  peer.send(...texts(10).map(data => text(data)))
+  await roundTrip(t)
+  t.strictSame(work.begun, texts(3))
+  await work.finish(1)
+  t.strictSame(work.begun, texts(4))
+  await work.finish(2)
+  await roundTrip(t)
+  t.strictSame(work.begun, texts(6))
+  for (let i = 0; i < 4; i++) await work.finish(3)
+  t.strictSame(work.begun, texts(10))
+})
+
+t.test('TCP holds the peer back meanwhile', async t => {
+  const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
+  socket.on('message', new Work().listener)
+  const frame = text('x'.repeat(60_000))
+  let sent = 0
+  while (sent < 64 * MIB && peer.send(frame)) {
+    sent += frame.length
+    await tick()
+  }
+  t.ok(sent < 64 * MIB, `${sent} bytes`)
+})
+
+t.test('a listener that rejects has ended, and its error is told', async t => {
+  const { socket, peer, errors } = await connect(t, { maxPendingMessages: 1 })
+  const seen: string[] = []
+  socket.on('message', async data => {
+    seen.push(String(data))
+    throw new Error(`no ${data}`)
+  })
+  peer.send(...texts(3).map(data => text(data)))
+  await peer.until(() => seen.length === 3, 'all').catch(() => {})
+  await roundTrip(t)
+  t.strictSame(seen, texts(3))
+  t.strictSame(errors.map(String), ['Error: no 0', 'Error: no 1', 'Error: no 2'])
+})
+
+t.test('listeners without promises, and false, hold nothing back', async t => {
+  for (const maxPendingMessages of [1, false] as const) {
+    const { socket, peer } = await connect(t, { maxPendingMessages })
+    const work = new Work()
+    const seen: string[] = []
+    if (maxPendingMessages === false) socket.on('message', work.listener)
+    socket.on('message', data => void seen.push(String(data)))
+    peer.send(...texts(100).map(data => text(data)))
+    await roundTrip(t)
+    t.strictSame(seen, texts(100))
+  }
+})
+
+t.test('a closing connection reads to its end, however far behind its listeners are', async t => {
+  const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
+  socket.on('message', new Work().listener)
+  peer.send(text('one'), text('two'))
+  await roundTrip(t)
+  const closed = closing(socket)
+  socket.close(1000)
+  t.equal(await peer.next(), 'close 1000')
+  peer.send(close(1000))
+  t.equal(await withDeadline(closed, 5000, 'close'), '1000')
+})
+
+t.test('listeners are found and removed as they were added', async t => {
+  const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
+  const work = new Work()
+  socket.on('message', work.listener)
+  t.strictSame(socket.listeners('message'), [work.listener])
+  socket.off('message', work.listener)
+  t.equal(socket.listenerCount('message'), 0)
+  socket.once('message', work.listener)
+  t.strictSame(socket.listeners('message'), [work.listener])
+  socket.off('message', work.listener)
+  t.equal(socket.listenerCount('message'), 0)
+  socket.once('message', work.listener)
+  const message = told(socket, 'message')
+  peer.send(text('one'))
+  await message
+  t.equal(socket.listenerCount('message'), 0)
+  socket.prependListener('message', work.listener)
+  socket.removeAllListeners()
+  t.equal(socket.listenerCount('message'), 0)
+  t.throws(() => Reflect.apply(socket.on, socket, ['message', 'no function']), {
+    code: 'ERR_INVALID_ARG_TYPE'
+  })
+})
