@@ -30,9 +30,10 @@ function skipReason(name: string, variable: string, path: string): string | fals
 export function start(
   t: { teardown(fn: () => void): unknown },
   path: string,
-  args: readonly string[]
+  args: readonly string[],
+  options: { readonly env?: NodeJS.ProcessEnv } = {}
 ): ChildProcessWithoutNullStreams {
-  const child = spawn(path, args)
+  const child = spawn(path, args, options)
   t.teardown(() => child.kill('SIGKILL'))
   return child
 }
