@@ -92,6 +92,9 @@ export interface OpenOptions {
   readonly headers?: Readonly<Record<string, string>>
   readonly origin?: string
   readonly host?: string
+  readonly localAddress?: string
+  /** Over TLS, with whatever certificate. */
+  readonly secure?: boolean
 }
 
 /** A client of `ws`, once its connection is open. */
@@ -111,9 +114,10 @@ export class Client extends EventEmitter {
 
   constructor(t: Test, port: number, path: string, { protocols, headers, ...options }: OpenOptions = {}) {
     super()
-    const { host = '127.0.0.1', ...rest } = options
-    const url = `ws://${host}:${port}${path}`
-    this.socket = new WebSocket(url, protocols ?? [], { ...rest, headers: { ...headers } })
+    const { host = '127.0.0.1', secure = false, ...rest } = options
+    const url = `${secure ? 'wss' : 'ws'}://${host}:${port}${path}`
+    const tls = secure ? { rejectUnauthorized: false } : {}
+    this.socket = new WebSocket(url, protocols ?? [], { ...rest, ...tls, headers: { ...headers } })
     this.socket.on('upgrade', response => {
       this.headers = response.headers
     })

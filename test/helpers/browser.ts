@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
+import { program } from './program.js'
 import { ms } from './timeout.js'
 
-const executablePath = process.env.CHROMIUM_PATH || '/usr/bin/chromium'
+const { path: executablePath, skip } = program('Chromium', '/usr/bin/chromium')
 
 const FLAGS = [
   '--headless',
@@ -16,19 +16,11 @@ const FLAGS = [
 ]
 
 /** Why the browser tests are skipped, for tap's `skip` option; false where they run. */
-export const browserSkip: string | false = skipReason()
+export const browserSkip: string | false = skip
 
 /** A headless Chromium, closed when `t` ends. */
 export async function launchBrowser(t: { teardown(fn: () => Promise<void>): unknown }): Promise<Browser> {
   const browser = await chromium.launch({ executablePath, args: FLAGS, timeout: ms(30_000) })
   t.teardown(() => browser.close())
   return browser
-}
-
-function skipReason(): string | false {
-  const { CI, TEST_SKIP_CHROMIUM } = process.env
-  // A run that should have had the browser fails at its launch, rather than pass without the tests.
-  if (CI && CI !== 'false') return false
-  if (TEST_SKIP_CHROMIUM) return TEST_SKIP_CHROMIUM
-  return existsSync(executablePath) ? false : `no Chromium at ${executablePath} (CHROMIUM_PATH names another)`
 }

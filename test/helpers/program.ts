@@ -1,0 +1,64 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { withDeadline } from './timeout.js'
+
+/** A program that is not Node's, and that some machines do not have. */
+export interface Program {
+  readonly path: string
+  /** Why the tests with it are skipped, for tap's `skip` option; false where they run. */
+  readonly skip: string | false
+}
+
+/** @param usual where the program is unless `<NAME>_PATH` says otherwise. */
+export function program(name: string, usual: string): Program {
+  const variable = name.toUpperCase()
+  const path = process.env[`${variable}_PATH`] || usual
+  return { path, skip: skipReason(name, variable, path) }
+}
+
+function skipReason(name: string, variable: string, path: string): string | false {
+  const { CI } = process.env
+  // A run that should have had the program fails at its start, rather than pass without the tests.
+  if (CI && CI !== 'false') return false
+  const reason = process.env[`TEST_SKIP_${variable}`]
+  if (reason) return reason
+  return existsSync(path) ? false : `no ${name} at ${path} (${variable}_PATH names another)`
+}
+
+/** Starts a program, which is killed when `t` ends. */
+export function start(
+  t: { teardown(fn: () => void): unknown },
+  path: string,
+  args: readonly string[],
+  options: { readonly env?: NodeJS.ProcessEnv } = {}
+): ChildProcessWithoutNullStreams {
+  const child = spawn(path, args, options)
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
+/** What a program wrote until it ended. */
+export interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program to its end. */
+export async function run(
+  t: { teardown(fn: () => void): unknown },
+  path: string,
+  args: readonly string[]
+): Promise<Ended> {
+  const child = start(t, path, args)
+  const written = { stdout: '', stderr: '' }
+  child.stdout.on('data', data => {
+    written.stdout += data
+  })
+  child.stderr.on('data', data => {
+    written.stderr += data
+  })
+  const [code]: unknown[] = await withDeadline(once(child, 'close'), 20_000, path)
+  return { code: typeof code === 'number' ? code : null, ...written }
+}
