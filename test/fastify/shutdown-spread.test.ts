@@ -111,7 +111,7 @@ t.test('preClose takes of the time of the spread', async t => {
   })
   app.get('/', { websocket: true }, nothing)
   const [client] = await silentClients(t, await listen(app), 1)
-  setRandom(t, 0.5)
+  setRandom(t, 0.75)
   const took = duration(app.close())
   t.equal((await client?.frame())?.opcode, 8, 'before the time was up')
   t.ok((await took) < 2 * timeout)
