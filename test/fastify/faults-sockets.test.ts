@@ -69,7 +69,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   'a listener of error': {
     add: (socket, fail) => socket.on('error', () => fail()),
     setsOff: violate,
-    code: '1002'
+    code: '1002 unknown opcode'
   },
   'a listener of close': {
     add: (socket, fail) => socket.on('close', () => fail()),
@@ -101,7 +101,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       socket.onerror = () => fail()
     },
     setsOff: violate,
-    code: '1002'
+    code: '1002 unknown opcode'
   },
   'the callback of send': { add: (socket, fail) => void socket.send('x', () => fail()) },
   'the callback of ping': { add: (socket, fail) => socket.ping('x', false, () => fail()) },
