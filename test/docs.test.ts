@@ -38,7 +38,7 @@ t.test('docs/errors.md lists the codes of the source, each once and no others', 
 
 t.test('the table of options in the README gives the defaults of the source', async t => {
   const settings = readPluginOptions({})
-  const { code, timeout } = readShutdown({})
+  const { code, timeout, spread } = readShutdown({})
   const rows = new Map(
     Array.from(read('README.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm), ([, name, value]) => [name, value])
   )
@@ -58,7 +58,11 @@ t.test('the table of options in the README gives the defaults of the source', as
     `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
     'heartbeat'
   )
-  t.equal(rows.get('shutdown'), `\`{ code: ${code}, reason: '', timeout: ${timeout} }\``, 'shutdown')
+  t.equal(
+    rows.get('shutdown'),
+    `\`{ code: ${code}, reason: '', timeout: ${timeout}, spread: ${spread} }\``,
+    'shutdown'
+  )
 })
 
 t.test('each guard of SECURITY.md names a test that is there', async t => {

@@ -189,8 +189,17 @@ export interface ShutdownOptions {
   readonly code?: number | undefined
   /** The close reason, at most 123 bytes. Default: empty. */
   readonly reason?: string | undefined
-  /** Milliseconds that peers have for the closing handshake, then they are cut. Default: 5000. */
+  /**
+   * Milliseconds that all of it may take, the plugin's `preClose` included. What is not closed by then is cut. Default:
+   * 5000.
+   */
   readonly timeout?: number | undefined
+  /**
+   * Milliseconds over which the closes are spread, each at a random moment, so that clients which connect again do not all
+   * come at once. Connections work until it is their turn. Who is closed last has `timeout` less `spread` to answer.
+   * Default: 0, all at once. Less than `timeout`.
+   */
+  readonly spread?: number | undefined
 }
 
 /** Options of the plugin. */
@@ -205,7 +214,7 @@ export interface FastifyUpgradeOptions extends WebSocketOptions {
   readonly maxTotalBufferedAmount?: number | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed. They wait until it calls `done`, or until what
-   * it returns has settled if it takes no parameter, but no longer than `shutdown.timeout`.
+   * it returns has settled if it takes no parameter, but no longer than half of `shutdown.timeout`.
    */
   readonly preClose?: ((this: FastifyInstance, done: () => void) => unknown) | undefined
 }

@@ -34,14 +34,15 @@ export interface Settings
 }
 
 /** What `app.close()` does, with every default filled in. */
-export interface Shutdown {
+export interface ShutdownSettings {
   readonly code: number
   readonly reason: string
   readonly timeout: number
+  readonly spread: number
 }
 
 /** The longest delay of a timer, and the longest message: signed 32 bits. */
-const MAX_INT32 = 2 ** 31 - 1
+export const MAX_INT32 = 2 ** 31 - 1
 
 const NUMBERS = {
   maxPayload: { default: 2 ** 20, max: MAX_INT32 },
@@ -122,18 +123,20 @@ export function readSubprotocols({ subprotocol }: WebSocketRouteOptions): readon
   throw invalidOption('websocket.subprotocol', 'a token or a list of different tokens', subprotocol)
 }
 
-export function readShutdown({ shutdown = {} }: FastifyUpgradeOptions): Shutdown {
+export function readShutdown({ shutdown = {} }: FastifyUpgradeOptions): ShutdownSettings {
   if (typeof shutdown !== 'object' || shutdown === null)
     throw invalidOption('shutdown', 'an object', shutdown)
-  checkNames(shutdown, ['code', 'reason', 'timeout'], 'shutdown.')
+  checkNames(shutdown, ['code', 'reason', 'timeout', 'spread'], 'shutdown.')
   const { code = GOING_AWAY, reason = '' } = shutdown
   const timeout = readNumber(shutdown.timeout, 'shutdown.timeout', { default: 5_000, max: MAX_INT32 })
+  // Who is closed last needs time to answer.
+  const spread = readNumber(shutdown.spread, 'shutdown.spread', { default: 0, min: 0, max: timeout - 1 })
   try {
     closeBody(code, reason)
   } catch {
     throw invalidOption('shutdown', 'a close code and a reason that may be sent', shutdown)
   }
-  return { code, reason, timeout }
+  return { code, reason, timeout, spread }
 }
 
 function readSettings(options: WebSocketOptions, prefix: string, defaults: Settings | undefined): Settings {

@@ -1,13 +1,12 @@
-import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
-import { isThenable } from '../transport/thenable.js'
 import { ConnectionCount } from './connection-count.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
-import { readConnectionLimits, readPluginOptions, readShutdown } from './options.js'
+import { MAX_INT32, readConnectionLimits, readPluginOptions, readShutdown } from './options.js'
+import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
 import { WebSocketServer } from './websocket-server.js'
@@ -16,7 +15,7 @@ import { WebSocketServer } from './websocket-server.js'
 const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options) => {
   if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
   const defaults = readPluginOptions(options)
-  const shutdown = readShutdown(options)
+  const settings = readShutdown(options)
   const server = new WebSocketServer(options.options ?? {}, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
@@ -27,26 +26,21 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     }
   })
   // Hooks at the root see the requests that find no route, too.
-  const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first =>
-    addHandshakeChecks(rootOf(app), defaults.handshakeTimeout, request => first.hasRoute(request))
-  )
+  const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first => {
+    const root = rootOf(app)
+    addHandshakeChecks(root, defaults.handshakeTimeout, request => first.hasRoute(request))
+    // Added so late, this runs before all else that `app.close()` does; `preClose` hooks that came first may take a while.
+    root.addHook('onReady', async () => {
+      root.addHook('onClose', async () => first.refuse())
+    })
+  })
   const count = new ConnectionCount(readConnectionLimits(options))
   addWebSocketRoutes(app, { defaults, server, count, listener })
-  listener.onClose(shutdown.timeout, async () => {
-    // Handshakes are refused from now on, whatever takes its time.
-    server.close()
-    const preClosed = runPreClose(app, options.preClose)
-    // It may itself wait for peers that stay: they have until the timeout.
-    const timer = new AbortController()
-    await Promise.race([
-      preClosed,
-      setTimeout(shutdown.timeout, undefined, { signal: timer.signal }).catch(() => {})
-    ])
-    timer.abort()
-    await server.shutDown(shutdown)
-    await preClosed
+  listener.onClose(new Shutdown(app, server, settings, options.preClose))
+  app.addHook('preClose', async () => {
+    await endsWithin(listener.close(), hookPatience(app))
   })
-  app.addHook('preClose', () => listener.close())
+  app.addHook('onClose', () => listener.close())
 }
 
 /** WebSockets on a Fastify server. Register it before the routes that use it. */
@@ -61,16 +55,10 @@ function rootOf(app: FastifyInstance): FastifyInstance {
   return 'server' in parent ? rootOf(parent) : app
 }
 
-async function runPreClose(app: FastifyInstance, preClose: FastifyUpgradeOptions['preClose']): Promise<void> {
-  if (preClose === undefined) return
-  try {
-    await new Promise<void>((resolve, reject) => {
-      const result: unknown = Reflect.apply(preClose, app, [resolve])
-      if (isThenable(result)) result.then(() => resolve(), reject)
-      else if (preClose.length === 0) resolve()
-    })
-  } catch (error) {
-    // The connections have to be closed all the same, or the server would wait for them for ever.
-    app.log.error({ err: error }, 'preClose failed')
-  }
+/**
+ * Milliseconds that a `preClose` hook may take: `app.close()` fails when one needs longer than `pluginTimeout`. Then the
+ * server stops listening, and goes on waiting for its connections.
+ */
+function hookPatience({ initialConfig: { pluginTimeout = 10_000 } }: FastifyInstance): number {
+  return pluginTimeout === 0 ? MAX_INT32 : pluginTimeout - Math.min(1_000, pluginTimeout / 2)
 }

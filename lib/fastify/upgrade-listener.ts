@@ -3,11 +3,20 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { asksForWebSocket } from '../core/request.js'
 import { hasToken } from '../core/token.js'
+import { deadlinesAfter } from '../transport/deadline.js'
 import { COME_BACK, ShuttingDownError } from './error.js'
+import { LeftUpgrades } from './left-upgrades.js'
 import { afterResponses, serveOrdinarily } from './ordinary-request.js'
 import { RouteRegistry } from './route-registry.js'
+import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
 import { Upgrade } from './upgrade.js'
+
+/** Milliseconds between two looks at a server that is about to close. */
+const WATCH = 100
+
+/** Milliseconds that a client has which comes when the time of a shutdown is up. */
+const LAST_LINGER = 100
 
 /** Thrown out of the router to leave a handshake to another listener. */
 const NOT_OURS = Symbol('not ours')
@@ -20,11 +29,15 @@ export class UpgradeListener {
   readonly #app: FastifyInstance
   readonly #server: Server
   readonly #timeout: number
-  /** The handshakes that have begun and not ended. */
+  /** The handshakes that have not ended, those that wait for their turn included. */
   readonly #pending = new Set<Upgrade>()
-  readonly #scopes: { readonly timeout: number; readonly close: () => Promise<void> }[] = []
+  readonly #left = new LeftUpgrades()
+  readonly #shutdowns: Shutdown[] = []
+  #isClosing = false
+  /** The time of all scopes is up. */
+  #isOverdue = false
+  #watch: NodeJS.Timeout | undefined
   #closed: Promise<void> | undefined
-  #onIdle: (() => void) | undefined
 
   private constructor(app: FastifyInstance, timeout: number) {
     this.#app = app
@@ -51,41 +64,41 @@ export class UpgradeListener {
     return listener
   }
 
-  /**
-   * Has a scope closed with the server.
-   * @param timeout milliseconds that it gives peers.
-   */
-  onClose(timeout: number, close: () => Promise<void>): void {
-    this.#scopes.push({ timeout, close })
+  /** Has a scope closed with the server. */
+  onClose(shutdown: Shutdown): void {
+    this.#shutdowns.push(shutdown)
   }
 
-  /**
-   * Refuses the handshakes under way and those to come with 503 and closes all scopes, at the first call and at once, so
-   * that none waits for the peers of another.
-   */
+  /** Refuses the handshakes under way and those to come with 503. */
+  refuse(): void {
+    if (this.#isClosing) return
+    this.#isClosing = true
+    for (const shutdown of this.#shutdowns) shutdown.refuse()
+    for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), COME_BACK)
+    // A `preClose` hook that fails keeps all that follow from running, and the server would wait for connections for ever.
+    this.#watch = setInterval(() => {
+      if (!this.#server.listening) void this.close()
+    }, WATCH).unref()
+  }
+
+  /** Closes all scopes, at the first call and at once, so that none waits for the peers of another. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
   }
 
   async #close(): Promise<void> {
-    await Promise.all([this.#refusePending(), ...this.#scopes.map(({ close }) => close())])
+    this.refuse()
+    clearInterval(this.#watch)
+    // Not cleared, as handshakes may come until the server has closed; it holds no process alive.
+    setTimeout(() => this.#cut(), Math.max(...this.#shutdowns.map(({ timeout }) => timeout))).unref()
+    await Promise.all(this.#shutdowns.map(shutdown => shutdown.run()))
   }
 
-  async #refusePending(): Promise<void> {
-    if (this.#pending.size === 0) return
-    const over = new Promise<void>(resolve => {
-      this.#onIdle = resolve
-    })
-    const timer = setTimeout(
-      () => {
-        for (const upgrade of this.#pending) upgrade.abort()
-      },
-      Math.max(...this.#scopes.map(({ timeout }) => timeout))
-    )
-    for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), COME_BACK)
-    await over
-    clearTimeout(timer)
+  #cut(): void {
+    this.#isOverdue = true
+    for (const upgrade of this.#pending) upgrade.abort()
+    this.#left.end()
   }
 
   #listen(): void {
@@ -98,21 +111,32 @@ export class UpgradeListener {
 
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
     if (!asksForWebSocket(request)) {
-      // Another listener may speak what is asked for. Nobody speaks h2c on a server of HTTP/1.
-      if (this.#isAlone || hasToken(request.headers.upgrade, 'h2c')) {
-        serveOrdinarily(this.#server, request, socket, head)
-      }
+      // Another listener may speak what is asked for. Nobody speaks h2c on a server of HTTP/1, and in HTTP/1.0 there is
+      // no upgrade (RFC 9110 section 7.8).
+      const isNobodys = request.httpVersionMinor === 0 || hasToken(request.headers.upgrade, 'h2c')
+      if (this.#isAlone || isNobodys) serveOrdinarily(this.#server, request, socket, head)
+      else this.#leave(socket)
       return
     }
     if (socket.destroyed) return
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
+    this.#pending.add(upgrade)
+    if (this.#isOverdue) this.#cutSoon(upgrade)
     afterResponses(socket, () => this.#begin(upgrade))
     // What is over within this tick needs nobody to look after it.
     upgrade.watch()
   }
 
+  /** Time to read a refusal, and no more. */
+  #cutSoon(upgrade: Upgrade): void {
+    deadlinesAfter(LAST_LINGER).set({
+      onDeadline: () => {
+        if (this.#pending.has(upgrade)) upgrade.abort()
+      }
+    })
+  }
+
   #begin(upgrade: Upgrade): void {
-    this.#pending.add(upgrade)
     try {
       upgrade.begin()
       this.#dispatch(upgrade)
@@ -125,14 +149,13 @@ export class UpgradeListener {
 
   readonly #onEnd = (upgrade: Upgrade): void => {
     this.#pending.delete(upgrade)
-    if (this.#pending.size === 0) this.#onIdle?.()
   }
 
   #dispatch(upgrade: Upgrade): void {
     const { request, response } = upgrade
     const { url } = request
     // Fastify itself answers 503 while it closes.
-    if (this.#closed !== undefined)
+    if (this.#isClosing)
       for (const [name, value] of Object.entries(COME_BACK)) response.setHeader(name, value)
     try {
       this.#app.routing(request, response)
@@ -140,7 +163,12 @@ export class UpgradeListener {
       if (error !== NOT_OURS) throw error
       if (url !== undefined) request.url = url
       upgrade.release()
+      this.#leave(upgrade.socket)
     }
+  }
+
+  #leave(socket: Socket): void {
+    this.#left.add(socket, this.#isOverdue ? LAST_LINGER : this.#timeout)
   }
 
   get #isAlone(): boolean {

@@ -46,7 +46,7 @@ export class Upgrade implements Waiting {
   readonly handshake: Handshake
   /** What the router looks for. */
   offers: Offers
-  readonly #socket: Socket
+  readonly socket: Socket
   #head: Buffer | undefined
   readonly #onEnd: (upgrade: Upgrade) => void
   #listeners: Readonly<Record<'close' | 'end' | 'timeout' | 'drain', () => void>> | undefined
@@ -76,7 +76,7 @@ export class Upgrade implements Waiting {
     this.refusal = 'status' in checked ? checked : undefined
     this.handshake = 'status' in checked ? NOTHING : checked
     this.offers = new Offers(this.handshake.protocols)
-    this.#socket = socket
+    this.socket = socket
     this.#head = head.length > 0 ? head : undefined
     this.#timeout = timeout
     this.#onEnd = onEnd
@@ -99,13 +99,13 @@ export class Upgrade implements Waiting {
       timeout: () => this.abort(),
       drain: () => this.response.emit('drain')
     }
-    for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.on(event, listener)
+    for (const [event, listener] of Object.entries(this.#listeners)) this.socket.on(event, listener)
     this.response.on('finish', this.#onRefused)
   }
 
   /** Connects the response with the socket. */
   begin(): void {
-    this.response.assignSocket(this.#socket)
+    this.response.assignSocket(this.socket)
   }
 
   /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
@@ -116,7 +116,7 @@ export class Upgrade implements Waiting {
   /** Leaves the socket to somebody else, as if nothing had happened. */
   release(): void {
     this.#leave()
-    this.response.detachSocket(this.#socket)
+    this.response.detachSocket(this.socket)
     this.request[kUpgrade] = undefined
   }
 
@@ -198,7 +198,7 @@ export class Upgrade implements Waiting {
 
   /** Cuts the connection. */
   abort(): void {
-    this.#socket.destroy()
+    this.socket.destroy()
   }
 
   onDeadline(): void {
@@ -213,7 +213,7 @@ export class Upgrade implements Waiting {
 
   #onAccept(acceptance: Acceptance, headers: Headers): void {
     // The client left while the hooks were at work.
-    if (this.#socket.destroyed) return
+    if (this.socket.destroyed) return
     if (acceptance.server.isClosing) {
       this.refuse(new ShuttingDownError(), COME_BACK)
       return
@@ -228,12 +228,12 @@ export class Upgrade implements Waiting {
       return
     }
     this.#switch(head)
-    acceptance.open(this.#socket)
+    acceptance.open(this.socket)
   }
 
   /** RFC 6455 section 4.2.2: the 101 goes out, and from here on the socket carries frames. */
   #switch(head: string): void {
-    const socket = this.#socket
+    const socket = this.socket
     this.#leave()
     this.response.switch(socket)
     socket.setTimeout(0)
@@ -248,8 +248,8 @@ export class Upgrade implements Waiting {
   readonly #onRefused = (): void => {
     this.#leavePlaces()
     this.setTimeout(LINGER)
-    this.#socket.end()
-    this.#socket.resume()
+    this.socket.end()
+    this.socket.resume()
   }
 
   #onClientEnd(): void {
@@ -268,7 +268,7 @@ export class Upgrade implements Waiting {
     this.#deadline?.clear(this)
     this.#deadline = undefined
     if (this.#listeners !== undefined) {
-      for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.off(event, listener)
+      for (const [event, listener] of Object.entries(this.#listeners)) this.socket.off(event, listener)
       this.response.off('finish', this.#onRefused)
     }
     this.#onEnd(this)

@@ -4,7 +4,6 @@ import type { ServerOptions } from '../../types/options.js'
 import type { SendData } from '../transport/payload.js'
 import { PreparedMessage, type PrepareOptions, prepare } from '../transport/prepared-message.js'
 import { WebSocket } from '../transport/websocket.js'
-import type { Shutdown } from './options.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
 export interface WebSocketServerEvents {
@@ -81,20 +80,6 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       }
     }
     this.#closed.clear()
-  }
-
-  /**
-   * Closes every connection, and cuts those that are not closed after the timeout.
-   * @internal
-   */
-  async shutDown({ code, reason, timeout }: Shutdown): Promise<void> {
-    const closed = new Promise<void>(resolve => this.close(resolve))
-    for (const socket of this.clients) socket.close(code, reason)
-    const timer = setTimeout(() => {
-      for (const socket of this.clients) socket.terminate()
-    }, timeout)
-    await closed
-    clearTimeout(timer)
   }
 
   static {

@@ -134,6 +134,10 @@ const WRONG_OF_PLUGIN: Readonly<Record<string, readonly unknown[]>> = {
     { code: 'x' },
     { reason: 'x'.repeat(124) },
     { timeout: 0 },
+    { spread: -1 },
+    { spread: 5000 },
+    { spread: 100, timeout: 100 },
+    { spread: '1' },
     { reason: 7 }
   ]
 }
@@ -394,8 +398,10 @@ t.test('defaults, and what a route takes over from the plugin', async t => {
   t.strictSame(readShutdown({ shutdown: { code: 1012, reason: 'restart' } }), {
     code: 1012,
     reason: 'restart',
-    timeout: 5000
+    timeout: 5000,
+    spread: 0
   })
+  t.equal(readShutdown({ shutdown: { timeout: 30_000, spread: 29_999 } }).spread, 29_999)
 })
 
 t.test('verifyClient lets in and refuses as in ws', async t => {

@@ -100,8 +100,7 @@ for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
     })
 
     // RFC 9110 section 7.8: a server ignores the Upgrade of HTTP/1.0.
-    const todo = shape === 'alone' ? false : 'beside another listener it is never answered'
-    t.test('an upgrade in HTTP/1.0', { todo }, async t => {
+    t.test('an upgrade in HTTP/1.0', async t => {
       const asks = ['-H', 'Connection: Upgrade', '-H', 'Upgrade: websocket']
       t.equal((await curl(t, port, '/', '--http1.0', ...asks)).body, 'page')
     })

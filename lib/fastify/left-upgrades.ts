@@ -1,0 +1,53 @@
+import type { Socket } from 'node:net'
+import { ignoreErrors } from '../transport/byte-stream.js'
+import { deadlinesAfter, type Waiting } from '../transport/deadline.js'
+
+const NOT_FOUND = 'HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
+
+/**
+ * Upgrades that were left to the other listeners of a server. Each of those may leave it to the others in turn, and a
+ * socket that nobody touches would stay open for ever.
+ */
+export class LeftUpgrades {
+  readonly #left = new Set<LeftUpgrade>()
+
+  /** @param timeout milliseconds that the other listeners have to take the socket. */
+  add(socket: Socket, timeout: number): void {
+    // Node has taken its own away.
+    ignoreErrors(socket)
+    if (isRead(socket)) return
+    const left = new LeftUpgrade(socket)
+    const deadlines = deadlinesAfter(timeout)
+    this.#left.add(left)
+    deadlines.set(left)
+    socket.once('close', () => {
+      this.#left.delete(left)
+      deadlines.clear(left)
+    })
+  }
+
+  /** Ends those that nobody has taken. */
+  end(): void {
+    for (const left of this.#left) left.onDeadline()
+  }
+}
+
+class LeftUpgrade implements Waiting {
+  readonly #socket: Socket
+  readonly #written: number
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+    this.#written = socket.bytesWritten
+  }
+
+  onDeadline(): void {
+    const socket = this.#socket
+    if (isRead(socket) || socket.bytesWritten > this.#written) return
+    socket.end(NOT_FOUND, () => socket.destroy())
+  }
+}
+
+function isRead(socket: Socket): boolean {
+  return socket.listenerCount('data') + socket.listenerCount('readable') > 0
+}

@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { FastifyUpgradeOptions } from '../../types/options.js'
+import { isThenable } from '../transport/thenable.js'
+import type { WebSocket } from '../transport/websocket.js'
+import type { ShutdownSettings } from './options.js'
+import type { WebSocketServer } from './websocket-server.js'
+
+/** When a connection is closed. */
+interface Turn {
+  readonly socket: WebSocket
+  readonly at: number
+}
+
+/** What `app.close()` does to the connections of a scope. */
+export class Shutdown {
+  readonly #app: FastifyInstance
+  readonly #server: WebSocketServer
+  readonly #settings: ShutdownSettings
+  readonly #preClose: FastifyUpgradeOptions['preClose']
+
+  constructor(
+    app: FastifyInstance,
+    server: WebSocketServer,
+    settings: ShutdownSettings,
+    preClose: FastifyUpgradeOptions['preClose']
+  ) {
+    this.#app = app
+    this.#server = server
+    this.#settings = settings
+    this.#preClose = preClose
+  }
+
+  /** Milliseconds that {@link run} takes at most. */
+  get timeout(): number {
+    return this.#settings.timeout
+  }
+
+  /** Refuses handshakes from now on. */
+  refuse(): void {
+    this.#server.close()
+  }
+
+  /** Runs `preClose`, closes each connection in its turn and cuts what is left, all within the timeout. */
+  async run(): Promise<void> {
+    const deadline = performance.now() + this.timeout
+    const preClosed = this.#runPreClose()
+    // It may itself wait for peers that stay, and they need time once they are told.
+    if (preClosed !== undefined) await endsWithin(preClosed, this.timeout / 2)
+    await this.#closeConnections(deadline)
+    if (preClosed === undefined || (await endsWithin(preClosed, deadline - performance.now()))) return
+    this.#app.log.warn('preClose did not end within shutdown.timeout')
+  }
+
+  /** One timer serves any number of connections: it waits for the next turn, or for the deadline. */
+  async #closeConnections(deadline: number): Promise<void> {
+    const { clients } = this.#server
+    const { code, reason, spread, timeout } = this.#settings
+    const closed = new Promise<void>(resolve => this.#server.close(resolve))
+    const turns = takeTurns(clients, (spread * (deadline - performance.now())) / timeout)
+    let timer: NodeJS.Timeout | undefined
+    const onTime = (): void => {
+      const now = performance.now()
+      let next = turns.at(-1)
+      for (; next !== undefined && next.at <= now; next = turns.at(-1)) {
+        turns.pop()
+        next.socket.close(code, reason)
+      }
+      if (now < deadline) timer = setTimeout(onTime, Math.min(next?.at ?? deadline, deadline) - now)
+      // When the process was busy until now, what waits is written and what has arrived is read first.
+      else setImmediate(cut, clients)
+    }
+    onTime()
+    await closed
+    clearTimeout(timer)
+  }
+
+  #runPreClose(): Promise<void> | undefined {
+    const preClose = this.#preClose
+    if (preClose === undefined) return undefined
+    const ended = new Promise<void>((resolve, reject) => {
+      const result: unknown = Reflect.apply(preClose, this.#app, [resolve])
+      if (isThenable(result)) result.then(() => resolve(), reject)
+      else if (preClose.length === 0) resolve()
+    })
+    // The connections have to be closed all the same, or the server would wait for them for ever.
+    return ended.catch(error => this.#app.log.error({ err: error }, 'preClose failed'))
+  }
+}
+
+/** Whether a promise that does not reject settles in time. */
+export async function endsWithin(promise: Promise<void>, milliseconds: number): Promise<boolean> {
+  const timer = new AbortController()
+  const { signal } = timer
+  const late = sleep(milliseconds, false, { signal }).catch(() => false)
+  const inTime = await Promise.race([promise.then(() => true), late])
+  timer.abort()
+  return inTime
+}
+
+/** Random moments, so that peers that connect again do not all do it at once. The first is last. */
+function takeTurns(clients: ReadonlySet<WebSocket>, spread: number): Turn[] {
+  const now = performance.now()
+  return Array.from(clients, socket => ({ socket, at: now + Math.random() * spread })).sort(
+    (a, b) => b.at - a.at
+  )
+}
+
+function cut(clients: ReadonlySet<WebSocket>): void {
+  for (const socket of clients) socket.terminate()
+}

@@ -1,0 +1,219 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { WebSocket as Client } from 'ws'
+import upgrade, { type WebSocket } from '../../lib/index.js'
+import { listen, ms, watchProcess, withDeadline } from '../helpers/app.js'
+
+// Servers take each other's place while thousands of clients are served, and every message is accounted for.
+
+const CLIENTS = 2_000
+/** So many clients are reset now and then: what was sent to them is lost, and has to be told. */
+const UNRELIABLE = 50
+const SPREAD = ms(1_500)
+const RESTART = 1012
+
+/** What a server knows of a connection, and its client. */
+class Account {
+  /** Messages that `send` took while the connection was open, and what their callbacks said. */
+  accepted = 0
+  written = 0
+  failed = 0
+  /** Messages that the client got, in order. */
+  arrived = 0
+  isInOrder = true
+  /** The close code that the client saw. */
+  code = 0
+}
+
+/** All that happens in the test. */
+class Ledger {
+  readonly accounts: Account[] = []
+  /** The server that clients find. */
+  port = 0
+  refused = 0
+  /** When the closes of a restart came. */
+  closes: number[] = []
+  isOver = false
+
+  open(): readonly [number, Account] {
+    const account = new Account()
+    return [this.accounts.push(account) - 1, account]
+  }
+}
+
+/** A server that sends numbers to everyone. */
+class NumberServer {
+  readonly #sockets = new Map<WebSocket, Account>()
+  readonly #timer: NodeJS.Timeout
+  readonly app: FastifyInstance
+
+  private constructor(app: FastifyInstance) {
+    this.app = app
+    this.#timer = setInterval(() => {
+      for (const [socket, account] of this.#sockets) this.#send(socket, account)
+    }, 100)
+  }
+
+  static async start(t: Test, ledger: Ledger): Promise<NumberServer> {
+    const app: FastifyInstance = Fastify()
+    const server = new NumberServer(app)
+    t.teardown(() => server.stop())
+    await app.register(upgrade, { shutdown: { code: RESTART, spread: SPREAD, timeout: ms(20_000) } })
+    app.get('/:id', { websocket: true }, (socket, request) => {
+      const { id } = request.params as { id: string }
+      const account = ledger.accounts[Number(id)]
+      if (account === undefined) return
+      server.#sockets.set(socket, account)
+      server.#send(socket, account)
+      // An answer to each of the client's, at whatever moment of the shutdown they come.
+      socket.on('message', () => server.#send(socket, account))
+      socket.on('close', () => server.#sockets.delete(socket))
+    })
+    ledger.port = await listen(app)
+    return server
+  }
+
+  async stop(): Promise<void> {
+    await this.app.close()
+    clearInterval(this.#timer)
+  }
+
+  #send(socket: WebSocket, account: Account): void {
+    if (socket.readyState !== socket.OPEN) return
+    socket.send(`${account.accepted++}`, error => {
+      if (error) account.failed++
+      else account.written++
+    })
+  }
+}
+
+/** Connects, counts, and connects again when it is closed. */
+class Listener {
+  readonly #ledger: Ledger
+  #client: Client
+  #isOpen = false
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger
+    this.#client = this.#connect(ledger.port)
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  reset(): void {
+    this.#client.terminate()
+  }
+
+  stop(): void {
+    this.#client.close()
+  }
+
+  #connect(port: number): Client {
+    const [id, account] = this.#ledger.open()
+    const client = new Client(`ws://127.0.0.1:${port}/${id}`, { perMessageDeflate: false })
+    client.on('open', () => {
+      this.#isOpen = true
+    })
+    client.on('message', data => {
+      account.isInOrder &&= String(data) === `${account.arrived}`
+      account.arrived++
+      if (account.arrived % 4 === 0) client.send('go on')
+    })
+    client.on('error', () => this.#ledger.refused++)
+    client.on('close', code => {
+      this.#isOpen = false
+      account.code = code
+      if (code === RESTART) this.#ledger.closes.push(performance.now())
+      if (this.#ledger.isOver) return
+      // Some do not know yet that there is another server.
+      const old = code === RESTART && id % 10 === 0
+      this.#client = this.#connect(old ? port : this.#ledger.port)
+    })
+    return client
+  }
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const wait = async (): Promise<void> => {
+    while (!condition()) await new Promise(resolve => setTimeout(resolve, 20))
+  }
+  await withDeadline(wait(), 30_000, what)
+}
+
+/** In how many of the fifths of a spread there were closes. */
+function fifths(closes: readonly number[], start: number): number {
+  return new Set(closes.map(at => Math.min(4, Math.floor((at - start) / (SPREAD / 5))))).size
+}
+
+t.test(`${CLIENTS} clients go from server to server, and no message is lost without a word`, async t => {
+  const uncaught = watchProcess(t)
+  const ledger = new Ledger()
+  let server = await NumberServer.start(t, ledger)
+  const listeners: Listener[] = []
+  t.teardown(() => {
+    ledger.isOver = true
+    for (const listener of listeners) listener.reset()
+  })
+  for (let i = 0; i < CLIENTS; i++) {
+    listeners.push(new Listener(ledger))
+    // The backlog of a listening socket is short.
+    if (i % 100 === 99) await until(() => listeners.every(({ isOpen }) => isOpen), 'open connections')
+  }
+  for (const round of ['first', 'second']) {
+    const old = server
+    server = await NumberServer.start(t, ledger)
+    const start = performance.now()
+    ledger.closes = []
+    const stopped = old.stop()
+    for (let i = 0; i < UNRELIABLE; i++) {
+      listeners[Math.floor(Math.random() * CLIENTS)]?.reset()
+      await new Promise(resolve => setTimeout(resolve, SPREAD / UNRELIABLE))
+    }
+    await withDeadline(stopped, 25_000, 'the end of the old server')
+    const took = performance.now() - start
+    t.equal(old.app.websocketServer.clients.size, 0)
+    t.ok(took < SPREAD + ms(10_000), `the ${round} restart took ${Math.round(took)} ms`)
+    await until(() => listeners.every(({ isOpen }) => isOpen), 'all clients on the new server')
+    t.equal(server.app.websocketServer.clients.size, CLIENTS)
+    t.ok(ledger.closes.length >= CLIENTS - 2 * UNRELIABLE, `${ledger.closes.length} were told to go`)
+    t.ok(fifths(ledger.closes, start) >= 3, 'and not all at once')
+  }
+  ledger.isOver = true
+  for (const listener of listeners) listener.stop()
+  await server.stop()
+  await until(() => listeners.every(({ isOpen }) => !isOpen), 'the end of the clients')
+  t.ok(ledger.refused > 0, `${ledger.refused} times a client came to a server that was closing`)
+  checkAccounts(t, ledger.accounts)
+  t.strictSame(uncaught, [])
+})
+
+/** accepted = written + failed; and whoever was told to go had got all. */
+function checkAccounts(t: Test, accounts: readonly Account[]): void {
+  const opened = accounts.filter(({ accepted }) => accepted > 0)
+  const told = opened.filter(({ code }) => code === RESTART)
+  const sum = (of: (account: Account) => number): number => opened.reduce((total, one) => total + of(one), 0)
+  const accepted = sum(one => one.accepted)
+  const arrived = sum(one => one.arrived)
+  const failed = sum(one => one.failed)
+  t.comment(`${opened.length} connections, ${told.length} closed with ${RESTART}`)
+  t.comment(`${accepted} messages accepted, ${arrived} arrived, ${failed} failed`)
+  t.ok(told.length >= 2 * (CLIENTS - 2 * UNRELIABLE))
+  t.equal(sum(one => one.written) + failed, accepted, 'each callback was called once')
+  t.strictSame(
+    told.filter(one => one.arrived !== one.accepted || one.failed > 0),
+    [],
+    'all arrived'
+  )
+  t.strictSame(
+    opened.filter(one => !one.isInOrder),
+    [],
+    'in order'
+  )
+  t.strictSame(
+    opened.filter(one => one.arrived > one.written),
+    [],
+    'what arrived was told so'
+  )
+}
