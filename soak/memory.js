@@ -5,9 +5,9 @@ const WARM_UP = 0.2
 
 /** Growth that is no leak: so much of the first quarter, and so many bytes. What is in flight varies from sample to sample. */
 const BOUNDS = {
-  heap: { share: 0.1, bytes: 4 * 2 ** 20 },
-  external: { share: 0.1, bytes: 8 * 2 ** 20 },
-  rss: { share: 0.1, bytes: 16 * 2 ** 20 }
+  heap: { share: 0.1, bytes: 8 * 2 ** 20 },
+  external: { share: 0.1, bytes: 12 * 2 ** 20 },
+  rss: { share: 0.1, bytes: 32 * 2 ** 20 }
 }
 
 /**

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { Child } from '../bench/harness/child.js'
+import { ROUTES } from './client/plan.js'
 import { Ledger } from './ledger.js'
 import { compareMemory } from './memory.js'
 
@@ -9,6 +10,8 @@ const START_MS = 20_000
 const ANSWER_MS = 30_000
 /** Longer than the deadlines of the server. */
 const REST_MS = 20_000
+/** How long handles may outlive the last connection. */
+const LAST_MS = 3_000
 const POLL_MS = 200
 
 /**
@@ -134,12 +137,11 @@ class Soak {
 
   /** @param {object} base */
   async #awaitRest(base) {
-    const until = performance.now() + REST_MS
+    let until = performance.now() + REST_MS
     for (;;) {
       const now = await this.#handles()
       if (isDeepStrictEqual(now, base) || performance.now() > until) return now
-      // Nothing more will change but a handle that leaked.
-      if (this.#options.faults.includes('timer') && now.connections === 0) return now
+      if (now.connections === 0) until = Math.min(until, performance.now() + LAST_MS)
       await sleep(POLL_MS)
     }
   }
@@ -153,7 +155,10 @@ class Soak {
       ok: broken[name] === 0,
       problems: broken[name]
     })
+    const unused = Object.keys(ROUTES).filter(route => counts.routes[route] === undefined)
     const checks = {
+      // A soak in which nothing happened proves nothing.
+      work: { ok: unused.length === 0 && tally.opened >= connections / 2, unused },
       messages: ledgerCheck('messages'),
       closes: { ok: broken.closes === 0 && totals.closed === tally.opened, problems: broken.closes },
       refusals: ledgerCheck('refusals'),

@@ -118,14 +118,23 @@ export const endings = {
 
 /** @param {Client} client */
 export function allEchoes(client) {
-  return client.until(
-    'the echoes',
-    () => {
-      if (client.isOver) throw new Problem('wrong', `the connection ended, with ${client.closeCode}`)
-      return client.echoes.next === client.sent
-    },
-    'lost'
-  )
+  return whileOpen(client, 'the echoes', () => client.echoes.next === client.sent, 'lost')
+}
+
+/**
+ * Waits on a connection that must not end meanwhile.
+ * @param {Client} client
+ * @param {string} what
+ * @param {() => boolean} predicate
+ * @param {'stuck' | 'lost'} [kind]
+ */
+export function whileOpen(client, what, predicate, kind) {
+  const isDone = () => {
+    if (predicate()) return true
+    if (!client.isOver && client.closeCode === undefined) return false
+    throw new Problem('wrong', `the connection ended before ${what}, with ${client.closeCode}`)
+  }
+  return client.until(what, isDone, kind)
 }
 
 /** @param {Client} client */

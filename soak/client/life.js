@@ -2,7 +2,7 @@ import { makeHead, openingFields } from '../../bench/load/opening.js'
 import { mix, Random } from '../random.js'
 import { STALL } from '../settings.js'
 import { Client, Problem } from './client.js'
-import { allEchoes, endings } from './ending.js'
+import { allEchoes, endings, whileOpen } from './ending.js'
 import { makePlan } from './plan.js'
 import { REFUSALS } from './refusal.js'
 
@@ -102,7 +102,7 @@ async function abandon(client, world, random) {
  * @returns {Promise<Entry>}
  */
 async function converse(scene, onOpen) {
-  const { client, plan, random, world } = scene
+  const { client, plan, world } = scene
   await open(scene)
   onOpen(client)
   if (!['error', 'closed', 'ignored close'].includes(plan.ending)) {
@@ -159,7 +159,7 @@ async function talk({ client, random, world }) {
   // Some of them go on before the answers are there.
   if (random.chance(0.8)) {
     await allEchoes(client)
-    await client.until('a pong', () => client.lastPong === client.pings)
+    await whileOpen(client, 'a pong', () => client.lastPong === client.pings)
   }
   await world.pause(world.pace * random.between(100, 2500))
 }

@@ -1,6 +1,6 @@
 // What a client sets out to do.
 
-const ROUTES = {
+export const ROUTES = {
   '/events': 4,
   '/fragments': 1,
   '/loop': 2,

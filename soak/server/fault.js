@@ -7,8 +7,8 @@ const leaked = []
 
 export const FAULTS = ['drop', 'repeat', 'swap', 'code', 'leak', 'timer', 'uncaught', 'log']
 
-/** The echo that has a fault. */
-const AT = { drop: 40, repeat: 80, swap: 120, code: 160 }
+/** The first echo that has a fault. Two more have it, as a client that is about to leave does not notice. */
+const FIRST = { drop: 40, repeat: 80, swap: 120, code: 160 }
 
 /**
  * @param {ReadonlySet<string>} faults
@@ -17,6 +17,8 @@ const AT = { drop: 40, repeat: 80, swap: 120, code: 160 }
  */
 export function faultyEcho(faults, echo) {
   let count = 0
+  const isDue = (/** @type {keyof typeof FIRST} */ fault) =>
+    faults.has(fault) && [0, 100, 200].includes(count - FIRST[fault])
   let canSwap = faults.has('swap')
   /** @type {{ socket: object, send: () => void } | undefined} */
   let held
@@ -26,16 +28,16 @@ export function faultyEcho(faults, echo) {
   }
   return (socket, data, isBinary) => {
     count++
-    if (faults.has('drop') && count === AT.drop) return
-    if (canSwap && held === undefined && count >= AT.swap) {
+    if (isDue('drop')) return
+    if (canSwap && held === undefined && count >= FIRST.swap) {
       held = { socket, send: () => echo(socket, data, isBinary) }
       // It goes unless another message of the connection comes before.
       setImmediate(letGo)
       return
     }
     echo(socket, data, isBinary)
-    if (faults.has('repeat') && count === AT.repeat) echo(socket, data, isBinary)
-    if (faults.has('code') && count === AT.code) socket.close(4999)
+    if (isDue('repeat')) echo(socket, data, isBinary)
+    if (isDue('code')) socket.close(4999)
     if (held?.socket !== socket) return
     letGo()
     canSwap = false
@@ -54,5 +56,5 @@ export function installFaults(faults, app) {
 
 /** @param {ReadonlySet<string>} faults */
 export function leak(faults) {
-  if (faults.has('leak')) leaked.push(Buffer.alloc(262_144, 1))
+  if (faults.has('leak')) leaked.push(Buffer.alloc(1_048_576, 1))
 }
