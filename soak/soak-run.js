@@ -130,7 +130,18 @@ class Soak {
     const { closed, received, refused } = this.#ledger.totals
     const { broken } = this.#ledger
     const problems = Object.values(broken).reduce((sum, n) => sum + n, 0)
-    const sample = { at, open: server.clients, closed, refused, received, memory, delay, cpu, problems }
+    const sample = {
+      at,
+      open: server.clients,
+      closed,
+      refused,
+      received,
+      memory,
+      delay,
+      lag: clients.lag,
+      cpu,
+      problems
+    }
     this.#samples.push(sample)
     this.#report(sample)
   }

@@ -13,6 +13,7 @@ const COLUMNS = [
   { title: 'delay p50', width: 9, value: ({ delay }) => delay.p50.toFixed(1) },
   { title: 'p99', width: 6, value: ({ delay }) => delay.p99.toFixed(1) },
   { title: 'max ms', width: 6, value: ({ delay }) => delay.max.toFixed(1) },
+  { title: 'clients', width: 7, value: ({ lag }) => lag.toFixed(0) },
   { title: 'CPU s', width: 6, value: ({ cpu }) => cpu.toFixed(1) },
   { title: 'problems', width: 8, value: ({ problems }) => String(problems) }
 ]

@@ -50,6 +50,8 @@ export class Client {
   pushes = new Sequence(null)
   /** The code of the server's Close frame. */
   closeCode = /** @type {number | undefined} */ (undefined)
+  /** What happened to TCP, if something did. */
+  socketError = 'none'
   /** The server sends no more, or has reset the connection. */
   isOver = false
 
@@ -69,7 +71,9 @@ export class Client {
       this.#onOver()
     })
     socket.on('close', () => this.#onOver())
-    socket.on('error', () => {})
+    socket.on('error', error => {
+      this.socketError = 'code' in error ? String(error.code) : error.message
+    })
   }
 
   get connected() {

@@ -1,4 +1,5 @@
 // The process of the soak's clients. It keeps so many of them alive until its parent asks for the end.
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { live } from './life.js'
 import { World } from './world.js'
 
@@ -8,6 +9,8 @@ let world = /** @type {World | undefined} */ (undefined)
 let alive = 0
 let opened = 0
 let lastId = 0
+const delay = monitorEventLoopDelay()
+delay.enable()
 let onNobody = () => {}
 
 /** @param {World} world */
@@ -42,7 +45,9 @@ function sample() {
   const taken = entries
   entries = []
   const { user, system } = process.cpuUsage()
-  return { entries: taken, alive, opened, cpu: (user + system) / 1e6 }
+  const lag = Math.round(delay.max / 1e6)
+  delay.reset()
+  return { entries: taken, alive, opened, lag, cpu: (user + system) / 1e6 }
 }
 
 async function leave() {

@@ -3,6 +3,11 @@ export class World {
   #leaving = false
   /** @type {Set<() => void>} */
   #sleepers = new Set()
+  #onLeave = () => {}
+  /** Resolves when it is time to leave. @type {Promise<void>} */
+  left = new Promise(resolve => {
+    this.#onLeave = resolve
+  })
 
   /** @param {{ port: number, seed: number, patience: number, pace: number }} options */
   constructor({ port, seed, patience, pace }) {
@@ -19,6 +24,7 @@ export class World {
   /** Wakes those who pause; from now on nobody pauses. */
   leave() {
     this.#leaving = true
+    this.#onLeave()
     for (const wake of [...this.#sleepers]) wake()
   }
 
