@@ -14,6 +14,7 @@ const shared = Buffer.allocUnsafeSlow(262_144)
  * @property {string | undefined} request
  * @property {boolean} deflate
  * @property {number} rawSize
+ * @property {string} [localAddress] where to connect from, when one address has too few ports.
  */
 
 /**
@@ -44,6 +45,7 @@ export class Connection {
     this.#socket = connect({
       port: target.port,
       host: '127.0.0.1',
+      localAddress: target.localAddress,
       noDelay: true,
       onread: {
         buffer: shared,

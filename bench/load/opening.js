@@ -7,15 +7,32 @@ const OFFER = 'permessage-deflate; client_no_context_takeover; server_no_context
  * @param {{ port: number, path: string, deflate: boolean }} options
  */
 export function makeRequest({ port, path, deflate }) {
-  const lines = [
-    `GET ${path} HTTP/1.1`,
-    `Host: 127.0.0.1:${port}`,
-    'Upgrade: websocket',
-    'Connection: Upgrade',
-    `Sec-WebSocket-Key: ${KEY}`,
-    'Sec-WebSocket-Version: 13'
-  ]
-  if (deflate) lines.push(`Sec-WebSocket-Extensions: ${OFFER}`)
+  return makeHead(path, { ...openingFields(port), 'Sec-WebSocket-Extensions': deflate ? OFFER : undefined })
+}
+
+/**
+ * @param {number} port
+ * @returns {Record<string, string | undefined>}
+ */
+export function openingFields(port) {
+  return {
+    Host: `127.0.0.1:${port}`,
+    Upgrade: 'websocket',
+    Connection: 'Upgrade',
+    'Sec-WebSocket-Key': KEY,
+    'Sec-WebSocket-Version': '13'
+  }
+}
+
+/**
+ * The head of a request; a field that is undefined is left out.
+ * @param {string} path
+ * @param {Record<string, string | undefined>} fields
+ * @param {string} method
+ */
+export function makeHead(path, fields, method = 'GET') {
+  const lines = [`${method} ${path} HTTP/1.1`]
+  for (const [name, value] of Object.entries(fields)) if (value !== undefined) lines.push(`${name}: ${value}`)
   return `${lines.join('\r\n')}\r\n\r\n`
 }
 

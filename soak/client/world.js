@@ -1,0 +1,47 @@
+/** What the clients of a process share: where the server is, how they behave, and whether it is time to leave. */
+export class World {
+  #leaving = false
+  /** @type {Set<() => void>} */
+  #sleepers = new Set()
+  #onLeave = () => {}
+  /** Resolves when it is time to leave. @type {Promise<void>} */
+  left = new Promise(resolve => {
+    this.#onLeave = resolve
+  })
+
+  /** @param {{ port: number, seed: number, patience: number, pace: number }} options */
+  constructor({ port, seed, patience, pace }) {
+    this.port = port
+    this.seed = seed
+    this.patience = patience
+    this.pace = pace
+  }
+
+  get isLeaving() {
+    return this.#leaving
+  }
+
+  /** Wakes those who pause; from now on nobody pauses. */
+  leave() {
+    this.#leaving = true
+    this.#onLeave()
+    for (const wake of [...this.#sleepers]) wake()
+  }
+
+  /**
+   * @param {number} ms
+   * @returns {Promise<void>}
+   */
+  pause(ms) {
+    if (this.#leaving) return Promise.resolve()
+    return new Promise(resolve => {
+      const wake = () => {
+        clearTimeout(timer)
+        this.#sleepers.delete(wake)
+        resolve()
+      }
+      const timer = setTimeout(wake, ms)
+      this.#sleepers.add(wake)
+    })
+  }
+}

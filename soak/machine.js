@@ -1,0 +1,14 @@
+import { cpus, release, totalmem } from 'node:os'
+
+/** What a figure depends on. */
+export function machine() {
+  const [{ model }] = cpus()
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
+  return {
+    node: process.version,
+    system: `${process.platform} ${release()}`,
+    cpu: model,
+    cores: cpus().length,
+    memory
+  }
+}

@@ -1,0 +1,60 @@
+// What a broken server would do, so that a test sees that the soak notices.
+
+/** @typedef {(socket: import('fastify-upgrade').WebSocket, data: Buffer, isBinary: boolean) => void} Echo */
+
+/** @type {unknown[]} */
+const leaked = []
+
+export const FAULTS = ['drop', 'repeat', 'swap', 'code', 'leak', 'timer', 'uncaught', 'log']
+
+/** The first echo that has a fault. Two more have it, as a client that is about to leave does not notice. */
+const FIRST = { drop: 40, repeat: 80, swap: 120, code: 160 }
+
+/**
+ * @param {ReadonlySet<string>} faults
+ * @param {Echo} echo
+ * @returns {Echo}
+ */
+export function faultyEcho(faults, echo) {
+  let count = 0
+  const isDue = (/** @type {keyof typeof FIRST} */ fault) =>
+    faults.has(fault) && [0, 100, 200].includes(count - FIRST[fault])
+  let canSwap = faults.has('swap')
+  /** @type {{ socket: object, send: () => void } | undefined} */
+  let held
+  const letGo = () => {
+    held?.send()
+    held = undefined
+  }
+  return (socket, data, isBinary) => {
+    count++
+    if (isDue('drop')) return
+    if (canSwap && held === undefined && count >= FIRST.swap) {
+      held = { socket, send: () => echo(socket, data, isBinary) }
+      // It goes unless another message of the connection comes before.
+      setImmediate(letGo)
+      return
+    }
+    echo(socket, data, isBinary)
+    if (isDue('repeat')) echo(socket, data, isBinary)
+    if (isDue('code')) socket.close(4999)
+    if (held?.socket !== socket) return
+    letGo()
+    canSwap = false
+  }
+}
+
+/**
+ * @param {ReadonlySet<string>} faults
+ * @param {import('fastify').FastifyInstance} app
+ */
+export function installFaults(faults, app) {
+  if (faults.has('uncaught')) setTimeout(() => Promise.reject(new Error('a fault')), 500)
+  if (faults.has('log')) setTimeout(() => app.log.error('a fault'), 500)
+  if (faults.has('timer')) setInterval(() => {}, 60_000)
+}
+
+/** @param {ReadonlySet<string>} faults */
+export function leak(faults) {
+  if (faults.has('leak')) leaked.push(Buffer.alloc(1_048_576, 1))
+}

@@ -1,0 +1,94 @@
+// The server of the soak. BUILD is the folder that holds the dist of the project, FAULTS what is to be broken.
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import { pathToFileURL } from 'node:url'
+import Fastify from 'fastify'
+import { BACKLOG, HOST, portOf } from '../../bench/servers/control.js'
+import { CLOSE_TIMEOUT, HEARTBEAT, MAX_BUFFERED, MAX_PAYLOAD } from '../settings.js'
+import { Book } from './book.js'
+import { addBroadcast } from './broadcast.js'
+import { installFaults } from './fault.js'
+import { Health, handles } from './health.js'
+import { addRoutes, numbersOf } from './routes.js'
+
+const { default: upgrade, prepare } = await import(
+  pathToFileURL(join(process.env.BUILD ?? '', 'dist/lib/index.js')).href
+)
+
+/** What must not happen at all. */
+const accidents = { uncaught: /** @type {string[]} */ ([]), warnings: /** @type {string[]} */ ([]) }
+for (const event of ['uncaughtException', 'unhandledRejection']) {
+  process.on(event, error => accidents.uncaught.push(String(error?.stack ?? error)))
+}
+process.on('warning', warning => accidents.warnings.push(String(warning.stack ?? warning)))
+
+/** Lines of the log at level error, as `thrown` expects them. */
+let errorLines = 0
+const stream = new Writable({
+  write(_line, _encoding, done) {
+    errorLines++
+    done()
+  }
+})
+
+const app = Fastify({ logger: { level: 'error', stream } })
+const book = new Book()
+const faults = new Set((process.env.FAULTS ?? '').split(',').filter(Boolean))
+const context = { book, faults }
+const options = {
+  heartbeat: HEARTBEAT,
+  closeTimeout: CLOSE_TIMEOUT,
+  maxPayload: MAX_PAYLOAD,
+  maxBufferedAmount: MAX_BUFFERED
+}
+
+app.addHook('onRequest', (request, reply, done) => {
+  if (numbersOf(request).how === 'denied') reply.code(401).send({ message: 'sign in first' })
+  else done()
+})
+app.addHook('preHandler', (request, _reply, done) => {
+  const { delay } = /** @type {Record<string, string>} */ (request.query)
+  if (delay === undefined) done()
+  else setTimeout(done, Number(delay))
+})
+app.addHook('onSend', (request, reply, payload, done) => {
+  if (reply.statusCode !== 101) book.refuse(numbersOf(request).id, reply.statusCode)
+  done(null, payload)
+})
+
+/** @type {import('fastify-upgrade').WebSocketServer[]} */
+const servers = []
+await app.register(async scope => {
+  await scope.register(upgrade, options)
+  servers.push(scope.websocketServer)
+  addRoutes(scope, context)
+})
+await app.register(async scope => {
+  await scope.register(upgrade, options)
+  servers.push(scope.websocketServer)
+  addBroadcast(scope, context, prepare)
+})
+
+await app.listen({ port: 0, host: HOST, backlog: BACKLOG })
+const health = new Health()
+const clients = () => servers.reduce((sum, server) => sum + server.clients.size, 0)
+
+const answers = {
+  handles: () => handles(app, clients),
+  sample: async () => ({ ...book.take(), ...(await health.sample()), clients: clients() }),
+  tally: () => {
+    const { opened, thrown, responses, responsesExpected } = book
+    return { opened, thrown, errorLines, responses, responsesExpected, ...accidents }
+  },
+  spoil: () => installFaults(faults, app)
+}
+
+process.on('message', async (/** @type {{ ask: keyof typeof answers }} */ { ask }) => {
+  try {
+    process.send?.((await answers[ask]()) ?? {})
+  } catch (error) {
+    process.send?.({ error: `the server: ${error}` })
+  }
+})
+process.on('disconnect', () => process.exit())
+console.log(`listening ${portOf(app.server)}`)

@@ -1,0 +1,84 @@
+import t from 'tap'
+import { ms } from '../helpers/timeout.js'
+import { member, numberOf, type Outcome, run } from './command.js'
+
+/** On machines on which everything takes longer a run has to be longer too. */
+const seconds = (n: number): string => String(ms(n * 1000) / 1000)
+
+/** The checks that a run broke. */
+function broken({ result }: Outcome): string[] {
+  return Object.entries(Object(member(result, 'checks')))
+    .filter(([, check]) => member(check, 'ok') !== true)
+    .map(([name]) => name)
+    .sort()
+}
+
+t.test('the soak: what 200 clients did is what the server saw, and nothing is left of them', async t => {
+  const outcome = await run(t, 'soak.js', [
+    ...['--seconds', seconds(5), '--connections', '200', '--seed', '33'],
+    ...['--pace', '0.2', '--interval', '0.25']
+  ])
+  const { result } = outcome
+  t.strictSame(member(result, 'problems'), [])
+  t.strictSame(broken(outcome), [], outcome.stderr)
+  t.equal(outcome.exitCode, 0)
+  t.ok(numberOf(result, 'totals', 'closed') >= 200)
+  t.ok(numberOf(result, 'totals', 'received') > 1000)
+  t.ok(numberOf(result, 'totals', 'pushed') > 100)
+  for (const ending of [
+    'close',
+    'close at once',
+    'half-close',
+    'reset',
+    'leave',
+    'violation',
+    'error',
+    'closed'
+  ]) {
+    t.ok(numberOf(result, 'counts', 'endings', ending) > 0, ending)
+  }
+  for (const status of ['400', '401', '403', '404', '405', '426']) {
+    t.ok(numberOf(result, 'counts', 'statuses', status) > 0, status)
+  }
+  t.equal(numberOf(result, 'handles', 'rest', 'connections'), 0)
+  t.match(outcome.stdout, /\n +\d+\.\d .*\n +\d+\.\d /, 'rows of a table')
+})
+
+t.test('the soak finds out what a broken server does', async t => {
+  const outcome = await run(t, 'soak.js', [
+    ...['--seconds', seconds(5), '--connections', '100', '--seed', '35'],
+    ...['--pace', '0.1', '--interval', '0.25', '--patience', seconds(8)],
+    ...['--faults', 'drop,repeat,swap,code,leak,timer,uncaught,log']
+  ])
+  t.strictSame(broken(outcome), ['accidents', 'closes', 'handles', 'log', 'memory', 'messages'])
+  const problems = String(member(outcome.result, 'problems'))
+  for (const problem of [
+    /lost: (the echoes|\d echoes)/,
+    /repeated: \d echoes/,
+    /reordered: 1 echoes/,
+    /with 4999/
+  ]) {
+    t.match(problems, problem)
+  }
+  t.equal(outcome.exitCode, 1)
+  t.match(outcome.stderr, /^soak: broken: messages, closes, memory, handles, accidents, log$/m)
+})
+
+t.test('a soak in which nothing happens is none', async t => {
+  const outcome = await run(t, 'soak.js', ['--seconds', '1', '--connections', '1', '--interval', '0.2'])
+  t.ok(broken(outcome).includes('work'))
+  t.equal(outcome.exitCode, 1)
+})
+
+t.test('a wrong option is named', async t => {
+  for (const [args, message] of [
+    [['--minutes', 'ten'], '--minutes has to be a number above 0'],
+    [['--faults', 'none'], '--faults knows drop, '],
+    [['--connections', '1e9'], '--connections: no more than'],
+    [['--build', '/nowhere'], 'there is no build in /nowhere']
+  ] as const) {
+    const { exitCode, stderr } = await run(t, 'soak.js', args)
+    t.equal(exitCode, 1)
+    t.ok(stderr.startsWith(`soak: ${message}`), stderr)
+  }
+})
