@@ -18,6 +18,7 @@ const LINGER = 5_000
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
 
 const NO_PLACES: readonly Release[] = []
+const keepNothing = (): void => {}
 
 const kUpgrade = Symbol('fastify-upgrade.upgrade')
 
@@ -148,6 +149,7 @@ export class Upgrade implements Waiting {
   /** The connection keeps the places of the handshake until it gives them back. */
   keepPlaces(): Release {
     const places = this.#places
+    if (places === NO_PLACES) return keepNothing
     this.#places = NO_PLACES
     return () => {
       for (const release of places) release()

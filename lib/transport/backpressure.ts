@@ -1,4 +1,4 @@
-import type { BudgetShare, BufferBudget } from './buffer-budget.js'
+import { BudgetShare, type BufferBudget, COUNTED_FROM } from './buffer-budget.js'
 import { BudgetExceededError, BufferOverflowError, NotOpenError } from './error.js'
 import { Waiters } from './waiters.js'
 
@@ -39,7 +39,8 @@ export class Backpressure {
   readonly #pressured: Pressured
   readonly #events: BackpressureEvents
   readonly #settings: BackpressureSettings
-  readonly #share: BudgetShare | undefined
+  /** Made when it is needed, as most connections never hold much. */
+  #share: BudgetShare | undefined
   #waiters: Waiters | undefined
   /** Those that nobody was told of. */
   #untold = 0
@@ -51,7 +52,6 @@ export class Backpressure {
     this.#events = events
     this.#settings = settings
     this.drops = settings.backpressure === 'drop'
-    this.#share = settings.budget?.share()
   }
 
   /**
@@ -82,13 +82,19 @@ export class Backpressure {
   hasRoom(afterControl = false): boolean {
     const { highWaterMark, maxBufferedAmount, budget } = this.#settings
     const waiting = this.#pressured.bufferedAmount
-    const exceeds = this.#share?.hold(waiting) === true
+    const exceeds = budget !== undefined && this.#holds(waiting, budget)
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
     const isCut = afterControl || !this.drops
     if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
-    else if (exceeds && budget !== undefined && isCut) this.#overflow(new BudgetExceededError(budget.limit))
+    else if (exceeds && isCut) this.#overflow(new BudgetExceededError(budget.limit))
     else this.#pressured.notifyWritten()
     return false
+  }
+
+  /** @returns whether it has grown past what all connections may hold. */
+  #holds(waiting: number, budget: BufferBudget): boolean {
+    if (waiting >= COUNTED_FROM) this.#share ??= new BudgetShare(budget)
+    return this.#share?.hold(waiting) === true
   }
 
   #overflow(error: Error): void {

@@ -22,22 +22,19 @@ export class BufferBudget {
     return this.#used > this.limit
   }
 
-  /** A part of the budget, for one holder. */
-  share(): BudgetShare {
-    return new BudgetShare(bytes => {
-      this.#used += bytes
-      return this.isExceeded
-    })
+  /** Takes more, or with a negative number gives back. */
+  take(bytes: number): void {
+    this.#used += bytes
   }
 }
 
 /** What one holder has of a budget. */
 export class BudgetShare {
-  readonly #change: (bytes: number) => boolean
+  readonly #budget: BufferBudget
   #held = 0
 
-  constructor(change: (bytes: number) => boolean) {
-    this.#change = change
+  constructor(budget: BufferBudget) {
+    this.#budget = budget
   }
 
   /**
@@ -49,6 +46,7 @@ export class BudgetShare {
     if (counted === this.#held) return false
     const growth = counted - this.#held
     this.#held = counted
-    return this.#change(growth) && growth > 0
+    this.#budget.take(growth)
+    return growth > 0 && this.#budget.isExceeded
   }
 }

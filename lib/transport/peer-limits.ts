@@ -6,7 +6,7 @@ import {
   RATE_EXCEEDED,
   type Violation
 } from '../core/violation.js'
-import type { BudgetShare, BufferBudget } from './buffer-budget.js'
+import { BudgetShare, type BufferBudget, COUNTED_FROM } from './buffer-budget.js'
 import { MessageDeadline } from './message-deadline.js'
 import { type RateLimit, RateLimiter } from './rate-limiter.js'
 import { TokenBucket } from './token-bucket.js'
@@ -36,7 +36,8 @@ export class PeerLimits {
   messages = 0
   readonly #limited: Limited
   readonly #settings: PeerLimitSettings
-  readonly #messageDeadline: MessageDeadline | undefined
+  /** Made when they are needed: most peers send each message in one piece. */
+  #messageDeadline: MessageDeadline | undefined
   readonly #rate: RateLimiter | undefined
   #controlFrames: TokenBucket | undefined
   #share: BudgetShare | undefined
@@ -44,10 +45,7 @@ export class PeerLimits {
   constructor(limited: Limited, settings: PeerLimitSettings) {
     this.#limited = limited
     this.#settings = settings
-    const { messageTimeout, rateLimit } = settings
-    this.#messageDeadline = messageTimeout
-      ? new MessageDeadline(messageTimeout, () => limited.onLimit(MESSAGE_TIMEOUT))
-      : undefined
+    const { rateLimit } = settings
     this.#rate = rateLimit
       ? new RateLimiter(rateLimit, {
           onExcess: () => limited.onLimit(RATE_EXCEEDED),
@@ -84,11 +82,18 @@ export class PeerLimits {
    */
   watch(isReading: boolean): void {
     const { isUnfinished, heldBytes } = this.#limited.connection
+    if (isUnfinished) this.#watchMessage(heldBytes)
     this.#messageDeadline?.update(isUnfinished && isReading, this.messages)
-    const { budget } = this.#settings
-    if (budget === undefined || (heldBytes === 0 && this.#share === undefined)) return
-    this.#share ??= budget.share()
-    if (this.#share.hold(heldBytes)) this.#limited.onLimit(OVERLOADED)
+    if (this.#share?.hold(heldBytes) === true) this.#limited.onLimit(OVERLOADED)
+  }
+
+  #watchMessage(heldBytes: number): void {
+    const { messageTimeout, budget } = this.#settings
+    if (messageTimeout && this.#messageDeadline === undefined)
+      this.#messageDeadline = new MessageDeadline(messageTimeout, () =>
+        this.#limited.onLimit(MESSAGE_TIMEOUT)
+      )
+    if (budget !== undefined && heldBytes >= COUNTED_FROM) this.#share ??= new BudgetShare(budget)
   }
 
   /** There is another deadline now. */

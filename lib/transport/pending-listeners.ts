@@ -10,16 +10,16 @@ interface Wrapper extends MessageListener {
 /** Counts the `message` listeners that are still at work on a message, so that no more are read than they keep up with. */
 export class PendingListeners {
   readonly #most: number
-  readonly #onChange: () => void
+  readonly #reader: { updateSoon(): void }
   #pending = 0
 
   /**
    * @param most how many may be at work while more is read.
-   * @param onChange told when that begins and ends.
+   * @param reader asks {@link areBehind} again when that may have changed.
    */
-  constructor(most: number, onChange: () => void) {
+  constructor(most: number, reader: { updateSoon(): void }) {
     this.#most = most
-    this.#onChange = onChange
+    this.#reader = reader
   }
 
   get areBehind(): boolean {
@@ -40,9 +40,9 @@ export class PendingListeners {
   }
 
   #add(work: PromiseLike<unknown>): void {
-    if (++this.#pending === this.#most) this.#onChange()
+    if (++this.#pending === this.#most) this.#reader.updateSoon()
     const done = (): void => {
-      if (this.#pending-- === this.#most) this.#onChange()
+      if (this.#pending-- === this.#most) this.#reader.updateSoon()
     }
     work.then(done, done)
   }

@@ -79,9 +79,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     this.#reader = new Reader(events)
     this.#backpressure = new Backpressure(this.#transport, events, options.settings)
     const { maxPendingMessages } = options.settings
-    this.#pending = maxPendingMessages
-      ? new PendingListeners(maxPendingMessages, () => this.#reader.updateSoon())
-      : undefined
+    this.#pending = maxPendingMessages ? new PendingListeners(maxPendingMessages, this.#reader) : undefined
   }
 
   get readyState(): typeof CONNECTING | typeof OPEN | typeof CLOSING | typeof CLOSED {
