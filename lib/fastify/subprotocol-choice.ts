@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { isThenable } from '../transport/thenable.js'
 import { InvalidChoiceError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 import type { Upgrade } from './upgrade.js'
@@ -21,7 +22,12 @@ export function chooseSubprotocol(
     if (typeof choice !== 'object') return checkChoice(choice, offers)
     return Promise.resolve(choice).then(name => checkChoice(name, offers))
   }
-  if (handleProtocols !== undefined) return checkChoice(handleProtocols(new Set(offers), request.raw), offers)
+  if (handleProtocols !== undefined) {
+    const choice = handleProtocols(new Set(offers), request.raw)
+    // A promise is no choice, and what it rejects with must not end the process.
+    if (isThenable(choice)) choice.then(undefined, () => {})
+    return checkChoice(choice, offers)
+  }
   return undefined
 }
 

@@ -1,6 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyRequest } from 'fastify'
 import type { ServerOptions } from '../../types/options.js'
+import { isThenable } from '../transport/thenable.js'
 import { refusalError } from './error.js'
 
 /** What a client gets that `verifyClient` refused. */
@@ -17,7 +18,7 @@ export async function verifyClient(
 ): Promise<Unverified | undefined> {
   if (verifyClient === undefined) return undefined
   const info = { origin, secure: request.protocol === 'https', req: request.raw }
-  return new Promise(resolve => {
+  return new Promise((resolve, reject) => {
     const answer = (
       verified: boolean,
       status = 401,
@@ -28,6 +29,8 @@ export async function verifyClient(
       else resolve({ error: refusalError({ status, code: CODE, message }), headers: asStrings(headers) })
     }
     const verified = verifyClient(info, answer)
+    // `ws` knows no asynchronous answer but the callback; what is rejected must not end the process.
+    if (isThenable(verified)) verified.then(undefined, reject)
     if (verifyClient.length < 2) answer(verified === true)
   })
 }

@@ -1,6 +1,17 @@
 import t, { type Test } from 'tap'
 import type { FastifyUpgradeOptions } from '../../lib/index.js'
-import { codeOf, connectRaw, handshake, listen, makeApp, ms, Signal, shake, tick } from '../helpers/app.js'
+import {
+  codeOf,
+  connectRaw,
+  handshake,
+  listen,
+  makeApp,
+  ms,
+  Signal,
+  shake,
+  tick,
+  watchProcess
+} from '../helpers/app.js'
 
 // Checks of the application that take their time, or fail.
 
@@ -25,6 +36,22 @@ t.test('a check that rejects without an error lets nobody in', async t => {
     }
     t.equal(await statusOf(t, { origin: '*', options: { verifyClient } }), 500, `verifyClient, ${name}`)
   }
+})
+
+t.test('asynchronous checks that ws does not know let nobody in and end no process', async t => {
+  const uncaught = watchProcess(t)
+  const fails = async (): Promise<never> => {
+    throw new Error('not now')
+  }
+  t.equal(await statusOf(t, { origin: '*', options: { verifyClient: () => fails() } }), 401)
+  const withCallback = (_info: object, _callback: unknown): Promise<never> => fails()
+  t.equal(await statusOf(t, { origin: '*', options: { verifyClient: withCallback } }), 500)
+  const handleProtocols: object = () => fails()
+  const options = Object.assign({}, { handleProtocols })
+  const fields = { ...ORIGIN, 'Sec-WebSocket-Protocol': 'a' }
+  t.equal(await statusOf(t, { origin: '*', options }, fields), 500)
+  await tick()
+  t.strictSame(uncaught, [])
 })
 
 t.test('a check that throws without an error lets nobody in', async t => {
