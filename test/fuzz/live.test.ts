@@ -3,12 +3,12 @@ import { ms, withDeadline } from '../helpers/timeout.js'
 import { type Attack, attackOf, plainAttacks, readAttack, writeAttack } from './attack.js'
 import { BODIES, CORPUS } from './corpus.js'
 import { attack, Neighbour, ServerProcess } from './live.js'
-import { fixtures } from './run.js'
+import { fixtures, isWanted } from './run.js'
 import type { State } from './server.js'
 
 const { FUZZ_SEED, FUZZ_LIVE_SECONDS, FUZZ_ATTACK } = process.env
 const seed = FUZZ_SEED ? Number(FUZZ_SEED) : Math.floor(Math.random() * 2 ** 31)
-const seconds = Number(FUZZ_LIVE_SECONDS || 4)
+const seconds = Number(FUZZ_LIVE_SECONDS || 3)
 
 /** Attacks at a time. */
 const LANES = 12
@@ -60,93 +60,105 @@ async function settle(server: ServerProcess, good: number): Promise<State> {
   return withDeadline(wait(), 10_000, 'the end of all attackers').catch(() => server.state())
 }
 
-t.test('a server under attack serves its good clients and remembers nothing', async t => {
-  const server = new ServerProcess()
-  t.teardown(() => server.kill())
-  await server.started()
-  const { port } = server
-  server.once('unexpected', () => t.comment(`unexpected, after one of the attacks ${recent}`))
-  server.once('exit', () => t.comment(`exit, after one of the attacks ${recent}`))
-  const faults: string[] = []
+t.test(
+  'a server under attack serves its good clients and remembers nothing',
+  { skip: !isWanted('live') },
+  async t => {
+    const server = new ServerProcess()
+    t.teardown(() => server.kill())
+    await server.started()
+    const { port } = server
+    server.once('unexpected', () => t.comment(`unexpected, after one of the attacks ${recent}`))
+    const faults: string[] = []
 
-  await runAttacks(
-    port,
-    Object.entries(BODIES.flatMap(plainAttacks))
-      .map(([i, one]) => [Number(i), one] as const)
-      .values(),
-    faults
-  )
-  t.equal((await server.state()).smuggled, 0, 'no request that is hidden in a body has run')
-
-  const neighbours = PATHS.map((path, i) => new Neighbour(port, path, i))
-  const talks = neighbours.map(one => one.talk())
-  const kept = [...fixtures('live').values()].map(readAttack)
-  const plain = CORPUS.flatMap(plainAttacks)
-  await runAttacks(port, [...kept, ...plain].map(one => [-1, one] as const).values(), faults)
-  let count = 0
-  if (FUZZ_ATTACK) {
-    const one = attackOf(seed, Number(FUZZ_ATTACK))
-    t.comment(writeAttack(one))
-    count += await runAttacks(
+    await runAttacks(
       port,
-      Array(50)
-        .fill([Number(FUZZ_ATTACK), one])
+      Object.entries(BODIES.flatMap(plainAttacks))
+        .map(([i, one]) => [Number(i), one] as const)
         .values(),
       faults
     )
-  } else
-    count += await runAttacks(
-      port,
-      numbered(0, number => number >= WARM_UP),
-      faults
-    )
-  const before = await settle(server, PATHS.length)
+    t.equal((await server.state()).smuggled, 0, 'no request that is hidden in a body has run')
 
-  if (!FUZZ_ATTACK) {
-    const end = performance.now() + seconds * 1000
-    count += await runAttacks(
-      port,
-      numbered(WARM_UP, () => performance.now() > end),
-      faults
+    const neighbours = PATHS.map((path, i) => new Neighbour(port, path, i))
+    const talks = neighbours.map(one => one.talk())
+    const kept = [...fixtures('live').values()].map(readAttack)
+    const plain = CORPUS.flatMap(plainAttacks)
+    await runAttacks(port, [...kept, ...plain].map(one => [-1, one] as const).values(), faults)
+    let count = 0
+    if (FUZZ_ATTACK) {
+      const one = attackOf(seed, Number(FUZZ_ATTACK))
+      t.comment(writeAttack(one))
+      count += await runAttacks(
+        port,
+        Array(50)
+          .fill([Number(FUZZ_ATTACK), one])
+          .values(),
+        faults
+      )
+    } else
+      count += await runAttacks(
+        port,
+        numbered(0, number => number >= WARM_UP),
+        faults
+      )
+    const before = await settle(server, PATHS.length)
+
+    if (!FUZZ_ATTACK) {
+      const end = performance.now() + seconds * 1000
+      count += await runAttacks(
+        port,
+        numbered(WARM_UP, () => performance.now() > end),
+        faults
+      )
+    }
+    const after = await settle(server, PATHS.length)
+    await Promise.all(neighbours.map(one => one.stop()))
+    await Promise.all(talks)
+
+    const echoes = neighbours.reduce((sum, one) => sum + one.echoes, 0)
+    const slowest = Math.max(...neighbours.map(one => one.slowest))
+    t.comment(`fuzz: live: ${count} runs, seed ${seed}`)
+    t.comment(
+      `answers ${[...statuses]
+        .sort()
+        .map(([status, n]) => `${status}: ${n}`)
+        .join(', ')}`
+    )
+    t.comment(`${echoes} echoes, the slowest after ${Math.round(slowest)} ms`)
+    t.comment(
+      `heap ${before.heap} to ${after.heap}, buffers ${before.buffers} to ${after.buffers}, resident ${before.resident} to ${after.resident}`
+    )
+    if (server.exit !== undefined) t.comment(`ended, after one of the attacks ${recent}`)
+    t.strictSame(faults, [], 'all that the server wrote is HTTP and WebSocket')
+    t.strictSame(
+      server.unexpected,
+      [],
+      'no uncaught exception and no error that is not the application’s own'
+    )
+    t.equal(server.exit, undefined, 'the process is up')
+    t.strictSame(
+      neighbours.flatMap(one => one.faults),
+      [],
+      'good clients lost nothing'
+    )
+    t.ok(
+      neighbours.every(one => one.echoes > 10),
+      'all of them talked'
+    )
+    t.ok(slowest < ms(3000), 'nor did they wait')
+    const { clients, goodClients, connections } = after
+    t.strictSame(
+      [clients, goodClients, connections],
+      Array(3).fill(PATHS.length),
+      'only good clients are left'
+    )
+    t.ok(after.heap - before.heap < GROWTH, 'the heap does not grow')
+    t.ok(after.buffers - before.buffers < GROWTH, 'nor do buffers')
+    t.equal(await server.end(), '0', 'it ends by itself')
+    t.strictSame(
+      neighbours.flatMap(one => one.faults),
+      []
     )
   }
-  const after = await settle(server, PATHS.length)
-  await Promise.all(neighbours.map(one => one.stop()))
-  await Promise.all(talks)
-
-  const echoes = neighbours.reduce((sum, one) => sum + one.echoes, 0)
-  const slowest = Math.max(...neighbours.map(one => one.slowest))
-  t.comment(`fuzz: live: ${count} runs, seed ${seed}`)
-  t.comment(
-    `answers ${[...statuses]
-      .sort()
-      .map(([status, n]) => `${status}: ${n}`)
-      .join(', ')}`
-  )
-  t.comment(`${echoes} echoes, the slowest after ${Math.round(slowest)} ms`)
-  t.comment(
-    `heap ${before.heap} to ${after.heap}, buffers ${before.buffers} to ${after.buffers}, resident ${before.resident} to ${after.resident}`
-  )
-  t.strictSame(faults, [], 'all that the server wrote is HTTP and WebSocket')
-  t.strictSame(server.unexpected, [], 'no uncaught exception and no error that is not the application’s own')
-  t.equal(server.exit, undefined, 'the process is up')
-  t.strictSame(
-    neighbours.flatMap(one => one.faults),
-    [],
-    'good clients lost nothing'
-  )
-  t.ok(
-    neighbours.every(one => one.echoes > 10),
-    'all of them talked'
-  )
-  t.ok(slowest < ms(3000), 'nor did they wait')
-  const { clients, goodClients, connections } = after
-  t.strictSame([clients, goodClients, connections], Array(3).fill(PATHS.length), 'only good clients are left')
-  t.ok(after.heap - before.heap < GROWTH, 'the heap does not grow')
-  t.ok(after.buffers - before.buffers < GROWTH, 'nor do buffers')
-  t.equal(await server.end(), '0', 'it ends by itself')
-  t.strictSame(
-    neighbours.flatMap(one => one.faults),
-    []
-  )
-})
+)

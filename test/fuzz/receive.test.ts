@@ -14,7 +14,7 @@ for (const [file, content] of fixtures('receive')) {
 
 const WAYS: readonly (readonly [string, fc.Arbitrary<Situation['deflate']>])[] = [
   ['receive', fc.constant('none')],
-  ['receive compressed', fc.constantFrom('each', 'takeover')]
+  ['inflate', fc.constantFrom('each', 'takeover')]
 ]
 
 for (const [name, deflate] of WAYS) {

@@ -6,6 +6,11 @@ import type { Test } from 'tap'
 /** How long and with which numbers a property is tried. `npm run fuzz` sets these; see README.md here. */
 const { FUZZ_RUNS, FUZZ_SECONDS, FUZZ_SEED, FUZZ_PATH, FUZZ_ONLY } = process.env
 
+/** Whether the run is about all, or about what has this name. */
+export function isWanted(name: string): boolean {
+  return FUZZ_ONLY === undefined || FUZZ_ONLY === '' || FUZZ_ONLY === name
+}
+
 /** Tries a property and says how often; a failure prints the seed and the case, which can become a fixture. */
 export async function tryProperty<Case>(
   t: Test,
@@ -13,7 +18,7 @@ export async function tryProperty<Case>(
   property: fc.IRawProperty<Case>,
   runs: number
 ): Promise<void> {
-  if (FUZZ_ONLY !== undefined && FUZZ_ONLY !== '' && !name.includes(FUZZ_ONLY)) return
+  if (!isWanted(name)) return
   const details = await fc.check(property, {
     numRuns: FUZZ_RUNS ? Number(FUZZ_RUNS) * runs : runs,
     // Below tap's limit for a file, so that a slow machine tries less.
