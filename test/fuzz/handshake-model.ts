@@ -179,24 +179,41 @@ function named(parameters: Offer['parameters']): Named | undefined {
   }
 }
 
-/** What the server agrees to, of the first offer that it can keep: zlib has no window of 8 bits to compress with. */
+/** The first offer that a server can keep: zlib has no window of 8 bits to compress with. */
+function acceptable(list: readonly Offer[]): Named | undefined {
+  return list
+    .filter(({ name }) => name === 'permessage-deflate')
+    .map(({ parameters }) => named(parameters))
+    .find(offer => offer !== undefined && offer.serverBits !== 8)
+}
+
+/** What the server agrees to. */
 export function agreedByServer(list: readonly Offer[], wishes: Wishes): Wishes | undefined {
-  for (const { name, parameters } of list) {
-    const offer = name === 'permessage-deflate' ? named(parameters) : undefined
-    if (offer === undefined || offer.serverBits === 8) continue
-    const { serverBits = 15, clientBits } = offer
-    return {
-      serverNoContextTakeover: offer.serverNo || wishes.serverNoContextTakeover,
-      clientNoContextTakeover: offer.clientNo || wishes.clientNoContextTakeover,
-      serverMaxWindowBits: Math.min(serverBits, wishes.serverMaxWindowBits),
-      // 7.1.2.2: without the parameter in the offer the server must not answer it.
-      clientMaxWindowBits:
-        clientBits === undefined
-          ? 15
-          : Math.min(clientBits === 'any' ? 15 : clientBits, wishes.clientMaxWindowBits)
-    }
+  const offer = acceptable(list)
+  if (offer === undefined) return undefined
+  const { serverBits = 15, clientBits } = offer
+  const most = clientBits === 'any' ? 15 : clientBits
+  return {
+    serverNoContextTakeover: offer.serverNo || wishes.serverNoContextTakeover,
+    clientNoContextTakeover: offer.clientNo || wishes.clientNoContextTakeover,
+    serverMaxWindowBits: Math.min(serverBits, wishes.serverMaxWindowBits),
+    // 7.1.2.2: without the parameter in the offer the server must not answer it.
+    clientMaxWindowBits: most === undefined ? 15 : Math.min(most, wishes.clientMaxWindowBits)
   }
-  return undefined
+}
+
+/** What is wrong with the parameters that a server answers, besides their values. */
+export function answerFault(list: readonly Offer[], answer: Offer): string | undefined {
+  const offer = acceptable(list)
+  const given = named(answer.parameters)
+  if (offer === undefined || given === undefined) return 'not valid'
+  // 7.1.1.1 and 7.1.2.1: an offer with these is accepted by answering them.
+  if (offer.serverNo && !given.serverNo) return 'server_no_context_takeover was asked for'
+  if (offer.serverBits !== undefined && given.serverBits === undefined)
+    return 'server_max_window_bits was asked for'
+  if (offer.clientBits === undefined && given.clientBits !== undefined)
+    return 'client_max_window_bits was not offered'
+  return given.clientBits === 'any' ? 'client_max_window_bits without a value' : undefined
 }
 
 /** How a client understands an answer; undefined when it has to fail the connection. */

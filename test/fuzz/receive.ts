@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer'
 import fc from 'fast-check'
 import { decode, type WireFrame } from '../core/wire.js'
 import { digest, interpret, type Situation } from './model.js'
-import { AT_ONCE, type Delivery, type Step, Subject } from './subject.js'
+import { AT_ONCE, cutsOf, type Delivery, type Step, Subject } from './subject.js'
 
 /** What a peer sends to a connection, and how it comes in. */
 export class ReceiveCase {
@@ -20,8 +20,8 @@ export class ReceiveCase {
   /** @param fixture what `toString` wrote. */
   static from(fixture: unknown): ReceiveCase {
     if (!isFixture(fixture)) throw new TypeError('not a case')
-    const { situation, wire, cuts, offset, pauses } = fixture
-    return new ReceiveCase(situation, Buffer.from(wire, 'hex'), { cuts, offset, pauses })
+    const { situation, wire, ...delivery } = fixture
+    return new ReceiveCase(situation, Buffer.from(wire, 'hex'), delivery)
   }
 
   /** As a fixture, in what fast-check prints. */
@@ -33,7 +33,7 @@ export class ReceiveCase {
 type Fixture = Delivery & { readonly situation: Situation; readonly wire: string }
 
 function isFixture(value: unknown): value is Fixture {
-  const keys = ['situation', 'wire', 'cuts', 'offset', 'pauses']
+  const keys = ['situation', 'wire', 'cuts', 'offset', 'pauses', 'closeAt']
   return typeof value === 'object' && value !== null && keys.every(key => key in value)
 }
 
@@ -44,7 +44,7 @@ export async function checkReceive({ situation, wire, delivery }: ReceiveCase): 
   checkEnd(whole)
   checkWritten(whole, situation)
 
-  const cut = await new Subject(situation, { ...delivery, pauses: [] }).receive(wire)
+  const cut = await new Subject(situation, { ...delivery, pauses: [], closeAt: null }).receive(wire)
   for (const { given, events } of cut.steps) {
     checkEvents(cut.events.slice(0, events), wire.subarray(0, given), situation)
   }
@@ -53,12 +53,25 @@ export async function checkReceive({ situation, wire, delivery }: ReceiveCase): 
   checkWritten(cut, situation)
   assert.deepEqual(withoutPongs(cut), withoutPongs(whole), 'the same is written however the bytes are cut')
 
-  if (delivery.pauses.length === 0) return
-  const paused = await new Subject(situation, delivery).receive(wire)
+  const paused = await new Subject(situation, { ...delivery, closeAt: null }).receive(wire)
   assert.deepEqual(paused.events, whole.events, 'the same events with pauses')
   checkEnd(paused)
   checkWritten(paused, situation)
   assert.deepEqual(withoutPongs(paused), withoutPongs(whole), 'the same is written with pauses')
+
+  if (delivery.closeAt === null || delivery.closeAt >= cutsOf(wire.length, delivery.cuts).length) return
+  const closing = await new Subject(situation, delivery).receive(wire)
+  assert.deepEqual(closing.events, whole.events, 'what is received goes on until the peer closes')
+  checkClosing(closing)
+}
+
+/** 5.5.1: whoever comes first, this side sends one Close frame and nothing behind it. */
+function checkClosing({ steps, faults, connection }: Subject): void {
+  assert.deepEqual(faults, [])
+  const frames = framesOf(steps)
+  assert.equal(frames.filter(({ opcode }) => opcode === 8).length, 1, 'one Close frame')
+  assert.equal(frames.at(-1)?.opcode, 8, 'nothing behind the Close frame')
+  assert.equal(connection.isOpen, false)
 }
 
 function checkEvents(events: readonly string[], wire: Buffer, situation: Situation): void {

@@ -15,9 +15,11 @@ export interface Delivery {
     readonly number: number
     readonly chunks: number
   }[]
+  /** The chunk before which this side begins to close, if it does. */
+  readonly closeAt: number | null
 }
 
-export const AT_ONCE: Delivery = { cuts: [], offset: 0, pauses: [] }
+export const AT_ONCE: Delivery = { cuts: [], offset: 0, pauses: [], closeAt: null }
 
 /** What is known after a chunk. */
 export interface Step {
@@ -27,7 +29,6 @@ export interface Step {
   readonly events: number
   /** What was written while this chunk was read. */
   readonly written: Buffer
-  readonly isPaused: boolean
 }
 
 /** Positions in order, each once, within a wire. */
@@ -36,6 +37,9 @@ export function cutsOf(length: number, cuts: readonly number[]): number[] {
   inside.delete(0)
   return [...inside].sort((a, b) => a - b).concat(length)
 }
+
+/** The code with which this side closes. */
+const OWN_CODE = 3333
 
 const GUARD = 0xa5
 
@@ -86,6 +90,7 @@ export class Subject {
     const ends = cutsOf(wire.length, this.#delivery.cuts)
     for (const [i, end] of ends.entries()) {
       this.#pauseAt('chunk', i)
+      if (i === this.#delivery.closeAt) this.connection.close(OWN_CODE)
       this.connection.receiveData(this.#chunk(wire.subarray(from, end)))
       if (this.#job !== undefined) await this.#finishJobs()
       if (this.#pausedFor > 0 && --this.#pausedFor === 0) this.#resume()
@@ -160,7 +165,7 @@ export class Subject {
   #step(given: number): void {
     const written = Buffer.concat(this.connection.dataToSend())
     const { events } = this
-    this.steps.push({ given, events: events.length, written, isPaused: this.connection.isPaused })
+    this.steps.push({ given, events: events.length, written })
   }
 
   /** A copy in memory of its own, with other bytes around it. */

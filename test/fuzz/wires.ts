@@ -17,7 +17,15 @@ interface Compression {
   readonly windowBits: number
   readonly strategy: number
   /** How the data is made into one or more streams or blocks. */
-  readonly style: 'plain' | 'flushed' | 'final' | 'final without more' | 'two streams' | 'broken' | 'padded'
+  readonly style:
+    | 'plain'
+    | 'flushed'
+    | 'final'
+    | 'final without more'
+    | 'two streams'
+    | 'broken'
+    | 'padded'
+    | 'refers'
   readonly at: number
 }
 
@@ -110,7 +118,7 @@ const GOOD_DATA: fc.Arbitrary<Content> = fc.oneof(
 const CONTENT: fc.Arbitrary<Content> = fc.oneof(
   asBytes(UTF8),
   asBytes(buffer(200)),
-  filled([-1, 0, 1, 2, 100], [0, 0x61, 0x80])
+  filled([-1, 0, 1, 1, 2, 100], [0, 0x61, 0x80])
 )
 
 const CLOSE_BODY = fc.oneof(
@@ -224,7 +232,10 @@ const ENDING: fc.Arbitrary<Part> = fc.oneof(
       fc.boolean(),
       CONTENT,
       fc.oneof(PING_OR_PONG, CLOSE, ANY_FRAME),
-      fc.option(compression(['plain', 'broken', 'broken', 'padded', 'flushed']), { nil: undefined, freq: 1 })
+      fc.option(compression(['plain', 'broken', 'broken', 'padded', 'flushed', 'refers']), {
+        nil: undefined,
+        freq: 2
+      })
     )
   },
   { weight: 3, arbitrary: message(fc.constant(false), GOOD_TEXT, ANY_FRAME, GOOD_COMPRESSION) },
@@ -258,7 +269,8 @@ const DELIVERY: fc.Arbitrary<Delivery> = fc.record({
       chunks: fc.nat(6)
     }),
     { maxLength: 4 }
-  )
+  ),
+  closeAt: fc.option(fc.nat(8), { nil: null, freq: 1 })
 })
 
 const SITUATION = (deflate: fc.Arbitrary<Situation['deflate']>): fc.Arbitrary<Situation> =>
@@ -351,7 +363,8 @@ class Wire {
 
   /** RFC 7692 section 7.2.1, and what else section 7.2.3 allows. */
   #compress(data: Buffer, { level, windowBits, strategy, style, at }: Compression): Buffer {
-    const takesOver = this.#situation.deflate === 'takeover'
+    // A peer that refers to what was before although each message stands alone.
+    const takesOver = this.#situation.deflate === 'takeover' || style === 'refers'
     const deflate = (part: Buffer, finishFlush: number): Buffer => {
       const dictionary = this.#dictionary.subarray(-(2 ** windowBits - 262))
       const options = { level, windowBits, strategy, finishFlush }
@@ -370,9 +383,9 @@ class Wire {
     const [start, end] = [data.subarray(0, middle), data.subarray(middle)]
     switch (style) {
       case 'plain':
+      case 'refers':
         return flushed(data).subarray(0, -4)
       case 'flushed':
-        if (!takesOver) this.#dictionary = Buffer.alloc(0)
         return bytes(flushed(start), flushed(end).subarray(0, -4))
       case 'final':
         return bytes(finished(data), 0)
