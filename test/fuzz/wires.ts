@@ -234,7 +234,7 @@ const ENDING: fc.Arbitrary<Part> = fc.oneof(
       fc.oneof(PING_OR_PONG, CLOSE, ANY_FRAME),
       fc.option(compression(['plain', 'broken', 'broken', 'padded', 'flushed', 'refers']), {
         nil: undefined,
-        freq: 2
+        freq: 6
       })
     )
   },
@@ -270,7 +270,7 @@ const DELIVERY: fc.Arbitrary<Delivery> = fc.record({
     }),
     { maxLength: 4 }
   ),
-  closeAt: fc.option(fc.nat(8), { nil: null, freq: 1 })
+  closeAt: fc.option(fc.nat(8), { nil: null, freq: 2 })
 })
 
 const SITUATION = (deflate: fc.Arbitrary<Situation['deflate']>): fc.Arbitrary<Situation> =>
