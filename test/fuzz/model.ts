@@ -204,10 +204,8 @@ class Inflation {
       const input = Buffer.concat([this.#stream, rest])
       const { output, taken, isValid } = inflate(input)
       message = Buffer.concat([message, output.subarray(this.#told)])
-      const tooBig = message.length > limit ? ['MESSAGE_TOO_BIG 1009'] : []
       // Whoever stops at the limit does not see what is behind it.
-      if (!isValid) return [...tooBig, 'INVALID_DEFLATE 1007']
-      if (tooBig.length > 0) return tooBig
+      if (!isValid) return [...tooBig(message, limit), 'INVALID_DEFLATE 1007']
       if (taken === input.length) {
         this.#stream = input
         this.#told = output.length
@@ -217,7 +215,7 @@ class Inflation {
       rest = input.subarray(taken)
       this.#begin()
     }
-    return message
+    return message.length > limit ? tooBig(message, limit) : message
   }
 
   #begin(): void {
@@ -225,6 +223,9 @@ class Inflation {
     this.#told = 0
   }
 }
+
+const tooBig = (message: Buffer, limit: number): string[] =>
+  message.length > limit ? ['MESSAGE_TOO_BIG 1009'] : []
 
 /** What zlib makes of a stream, also of one that is invalid from some byte on. */
 function inflate(input: Buffer): { output: Buffer; taken: number; isValid: boolean } {

@@ -24,6 +24,7 @@ export async function tryProperty<Case>(
     // Below tap's limit for a file, so that a slow machine tries less.
     interruptAfterTimeLimit: Number(FUZZ_SECONDS || 30) * 1000,
     markInterruptAsFailure: false,
+    includeErrorInReport: true,
     ...(FUZZ_SEED ? { seed: Number(FUZZ_SEED) } : {}),
     ...(FUZZ_PATH ? { path: FUZZ_PATH } : {})
   })
