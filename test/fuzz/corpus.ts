@@ -16,7 +16,15 @@ const fragments = [
   frame(0, 'men', { fin: false }),
   frame(0, 'ts €')
 ]
-const CHAT = [hello, frame(2, Buffer.alloc(300, 7)), frame(9, 'ping'), ...fragments, frame(10, ''), close]
+/** Three messages, and a Close. */
+export const CHAT: readonly Buffer[] = [
+  hello,
+  frame(2, Buffer.alloc(300, 7)),
+  frame(9, 'ping'),
+  ...fragments,
+  frame(10, ''),
+  close
+]
 const LARGE = [
   frame(2, Buffer.alloc(65536, 1)),
   frame(1, 'a'.repeat(20_000)),
@@ -39,7 +47,7 @@ const PRESSED = [
   close
 ]
 
-const ws = (
+export const ws = (
   path: string,
   rest: readonly Buffer[],
   fields: Record<string, string | undefined> = {}

@@ -1,8 +1,9 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { type Attack, attackOf, plainAttacks, readAttack, writeAttack } from './attack.js'
-import { BODIES, CORPUS } from './corpus.js'
+import { BODIES, CHAT, CORPUS, ws } from './corpus.js'
 import { attack, Neighbour, ServerProcess } from './live.js'
+import { framesIn } from './output.js'
 import { fixtures, isWanted } from './run.js'
 import type { State } from './server.js'
 
@@ -49,6 +50,25 @@ function* numbered(from: number, isOver: (number: number) => boolean): Generator
   for (let number = from; !isOver(number); number++) yield [number, attackOf(seed, number)]
 }
 
+/** Without a change, conversations get what they should. */
+async function checkGood(t: Test, port: number): Promise<void> {
+  const closed = ['/echo', '/iterate', '/select', '/deflate', '/takeover', '/late', '/hooks']
+  // What is piped may come behind the answer to a Close, and then it is too late for it.
+  const open = ['/stream', '/pipe']
+  for (const path of [...closed, ...open]) {
+    const isClosed = closed.includes(path)
+    const messages = (output: Buffer) => framesIn(output).filter(({ opcode }) => opcode < 8).length
+    const close = (output: Buffer) => framesIn(output).find(({ opcode }) => opcode === 8)
+    const isAnswered = (output: Buffer): boolean =>
+      isClosed ? close(output) !== undefined : messages(output) >= 3
+    for (const plain of plainAttacks(ws(path, isClosed ? CHAT : CHAT.slice(0, -1)))) {
+      const { output } = await attack(port, { ...plain, ending: 'wait' }, isAnswered)
+      t.equal(messages(output), 3, `messages come back on ${path}`)
+      if (isClosed) t.equal(close(output)?.payload.toString('latin1'), '\x03\xe8bye', 'and the Close')
+    }
+  }
+}
+
 /** Once nobody but the good clients is connected. */
 async function settle(server: ServerProcess, good: number): Promise<State> {
   const wait = async (): Promise<State> => {
@@ -70,6 +90,7 @@ t.test(
     const { port } = server
     server.once('unexpected', () => t.comment(`unexpected, after one of the attacks ${recent}`))
     const faults: string[] = []
+    await checkGood(t, port)
 
     await runAttacks(
       port,

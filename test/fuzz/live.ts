@@ -146,12 +146,17 @@ export interface Outcome {
   readonly fault: string | undefined
   /** The status of its first response. */
   readonly status: string
+  readonly output: Buffer
 }
 
-/** Carries an attack out. */
+/**
+ * Carries an attack out.
+ * @param isAnswered whether there is nothing more to wait for; without it, the attacker has little patience.
+ */
 export async function attack(
   port: number,
-  { pieces, delay: milliseconds, ending }: Attack
+  { pieces, delay: milliseconds, ending }: Attack,
+  isAnswered?: (output: Buffer) => boolean
 ): Promise<Outcome> {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
   const chunks: Buffer[] = []
@@ -165,11 +170,15 @@ export async function attack(
     socket.write(piece)
     await (milliseconds === 0 ? turn() : delay(milliseconds))
   }
+  while (isAnswered?.(Buffer.concat(chunks)) === false) {
+    await withDeadline(Promise.race([once(socket, 'data'), closed]), 10_000, 'an answer')
+    if (socket.destroyed) break
+  }
   await leave(socket, ending, closed)
   const output = Buffer.concat(chunks)
   const status =
     ending === 'deaf' ? ending : /^HTTP\/1\.1 (\d{3})/.exec(output.toString('latin1', 0, 20))?.[1]
-  return { fault: faultOf(output), status: status ?? 'none' }
+  return { fault: faultOf(output), status: status ?? 'none', output }
 }
 
 async function leave(socket: Socket, ending: Attack['ending'], closed: Promise<void>): Promise<void> {

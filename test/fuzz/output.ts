@@ -23,6 +23,14 @@ export function faultOf(output: Buffer): string | undefined {
   }
 }
 
+/** The frames behind a 101. */
+export function framesIn(output: Buffer): WireFrame[] {
+  const end = output.indexOf('\r\n\r\n')
+  if (end === -1) return []
+  const wire = output.subarray(end + 4)
+  return decode(wire.subarray(0, endOfFrames(wire)))
+}
+
 function faultOfFrames(wire: Buffer, isCompressible: boolean): string | undefined {
   let frames: WireFrame[]
   try {
