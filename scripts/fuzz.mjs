@@ -21,7 +21,7 @@ const minutes = Number(values.minutes)
 if (!(minutes > 0)) throw new Error('--minutes wants a number greater than 0')
 
 /** Times the runs of `npm test` in a round, and the seconds that the live server is attacked. */
-const RUNS = 10
+const RUNS = 20
 const LIVE_SECONDS = 40
 const FILES = ['receive', 'send', 'handshake', 'live'].map(name => `test/fuzz/${name}.test.ts`)
 

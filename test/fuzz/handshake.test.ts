@@ -121,7 +121,7 @@ t.test('RFC 7692 section 7.1: of any offers, the one that the model takes is tak
     assert.equal(answer.length, 1)
     assert.equal(answerFault(offers, answer[0]), undefined)
   })
-  await tryProperty(t, 'offers', property, 1500)
+  await tryProperty(t, 'offers', property, 700)
 })
 
 t.test('RFC 7692 section 7.1: a client takes the answers that the model takes', async t => {
@@ -132,7 +132,7 @@ t.test('RFC 7692 section 7.1: a client takes the answers that the model takes', 
     const checked = checkDeflateAnswer(parsed, wishes)
     assert.deepEqual('parameters' in checked ? checked.parameters : undefined, agreedByClient(answer, wishes))
   })
-  await tryProperty(t, 'answers', property, 1500)
+  await tryProperty(t, 'answers', property, 700)
 })
 
 t.test('RFC 7692 section 7.1: a client and a server of this package agree, whatever they want', async t => {
@@ -161,7 +161,7 @@ t.test('RFC 6455 section 4.1: a client is connected by the responses that the mo
     const agreed = asked.deflate && agreedByClient(extensionList(extensions ?? '') ?? [], asked.deflate)
     assert.deepEqual(result.deflate, extensions === undefined ? undefined : agreed)
   })
-  await tryProperty(t, 'response', property, 1500)
+  await tryProperty(t, 'response', property, 700)
 })
 
 t.test('RFC 6455 section 4.1: the request of any client is one that the server takes', async t => {
@@ -181,5 +181,5 @@ t.test('RFC 6455 section 4.1: the request of any client is one that the server t
     assert.equal(accepted?.extensions.length, asked.deflate === undefined ? 0 : 1)
     assert.ok('key' in checkRequest(headOf({ method: 'GET', url: path, raw })))
   })
-  await tryProperty(t, 'client', property, 300)
+  await tryProperty(t, 'client', property, 100)
 })

@@ -19,6 +19,6 @@ const WAYS: readonly (readonly [string, fc.Arbitrary<Situation['deflate']>])[] =
 
 for (const [name, deflate] of WAYS) {
   t.test('RFC 6455 sections 5 to 8: any bytes, in any pieces, are read as the model says', async t => {
-    await tryProperty(t, name, fc.asyncProperty(receiveCases(deflate), checkReceive), 300)
+    await tryProperty(t, name, fc.asyncProperty(receiveCases(deflate), checkReceive), 150)
   })
 }
