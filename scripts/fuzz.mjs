@@ -1,0 +1,79 @@
+// What `npm run fuzz` runs: the tests of test/fuzz for as long as you like, in rounds, each with a seed of its own.
+//   npm run fuzz -- --minutes 10
+//   npm run fuzz -- --seed 123 --only live --attack 45
+// test/fuzz/README.md says more.
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+
+const root = join(import.meta.dirname, '..')
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    only: { type: 'string' },
+    path: { type: 'string' },
+    attack: { type: 'string' }
+  }
+})
+const minutes = Number(values.minutes)
+if (!(minutes > 0)) throw new Error('--minutes wants a number greater than 0')
+
+/** Times the runs of `npm test` in a round, and the seconds that the live server is attacked. */
+const RUNS = 20
+const LIVE_SECONDS = 40
+const FILES = ['receive', 'send', 'handshake', 'live'].map(name => `test/fuzz/${name}.test.ts`)
+
+/** Runs by name, over all rounds. */
+const totals = new Map()
+
+async function main() {
+  const end = Date.now() + minutes * 60_000
+  const first = values.seed === undefined ? Math.floor(Math.random() * 2 ** 30) : Number(values.seed)
+  // A seed that was asked for is tried once.
+  for (let seed = first; seed === first || (values.seed === undefined && Date.now() < end); seed++) {
+    console.log(`\n== seed ${seed}`)
+    for (const file of FILES) {
+      const seconds = Math.ceil((end - Date.now()) / 1000)
+      if (seconds <= 0 && values.seed === undefined) break
+      if (!(await runFile(file, seed, Math.max(seconds, 5)))) {
+        console.log(`\nTo repeat it: npm run fuzz -- --seed ${seed} --only <name>`)
+        return 1
+      }
+    }
+  }
+  console.log('\nRuns without a find:')
+  for (const [name, runs] of totals) console.log(`  ${name}: ${runs}`)
+  return 0
+}
+
+async function runFile(file, seed, seconds) {
+  const env = {
+    ...process.env,
+    FUZZ_SEED: String(seed),
+    FUZZ_RUNS: String(RUNS),
+    FUZZ_SECONDS: String(Math.min(seconds, 60)),
+    FUZZ_LIVE_SECONDS: String(Math.min(seconds, LIVE_SECONDS)),
+    FUZZ_ONLY: values.only ?? '',
+    FUZZ_PATH: values.path ?? '',
+    FUZZ_ATTACK: values.attack ?? ''
+  }
+  const args = ['--disable-coverage', '--allow-empty-coverage', '--timeout=900', '--reporter=tap', file]
+  const tap = join(root, 'node_modules', '.bin', 'tap')
+  const child = spawn(tap, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const exit = new Promise(resolve => child.once('close', resolve))
+  const lines = []
+  for await (const line of createInterface({ input: child.stdout })) {
+    lines.push(line)
+    const [, comment] = /^ +# (?!Subtest|time=)(.*)/.exec(line) ?? []
+    if (comment !== undefined) console.log(comment)
+    const [, name, runs] = /# fuzz: (.*): (\d+) runs/.exec(line) ?? []
+    if (name !== undefined) totals.set(name, (totals.get(name) ?? 0) + Number(runs))
+  }
+  const code = await exit
+  if (code !== 0) console.log(lines.join('\n'))
+  return code === 0
+}
+
+process.exitCode = await main()

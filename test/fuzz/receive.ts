@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { isUtf8 } from 'node:buffer'
+import fc from 'fast-check'
+import { decode, type WireFrame } from '../core/wire.js'
+import { digest, interpret, type Situation } from './model.js'
+import { AT_ONCE, cutsOf, type Delivery, type Step, Subject } from './subject.js'
+
+/** What a peer sends to a connection, and how it comes in. */
+export class ReceiveCase {
+  readonly situation: Situation
+  readonly wire: Buffer
+  readonly delivery: Delivery
+
+  constructor(situation: Situation, wire: Buffer, delivery: Delivery) {
+    this.situation = situation
+    this.wire = wire
+    this.delivery = delivery
+  }
+
+  /** @param fixture what `toString` wrote. */
+  static from(fixture: unknown): ReceiveCase {
+    if (!isFixture(fixture)) throw new TypeError('not a case')
+    const { situation, wire, ...delivery } = fixture
+    return new ReceiveCase(situation, Buffer.from(wire, 'hex'), delivery)
+  }
+
+  /** As a fixture, in what fast-check prints. */
+  [fc.toStringMethod](): string {
+    return JSON.stringify({ situation: this.situation, wire: this.wire.toString('hex'), ...this.delivery })
+  }
+}
+
+type Fixture = Delivery & { readonly situation: Situation; readonly wire: string }
+
+function isFixture(value: unknown): value is Fixture {
+  const keys = ['situation', 'wire', 'cuts', 'offset', 'pauses', 'closeAt']
+  return typeof value === 'object' && value !== null && keys.every(key => key in value)
+}
+
+/** Compares what a connection makes of a case with the model, whole, cut and paused. */
+export async function checkReceive({ situation, wire, delivery }: ReceiveCase): Promise<void> {
+  const whole = await new Subject(situation, AT_ONCE).receive(wire)
+  checkEvents(whole.events, wire, situation)
+  checkEnd(whole)
+  checkWritten(whole, situation)
+
+  const cut = await new Subject(situation, { ...delivery, pauses: [], closeAt: null }).receive(wire)
+  for (const { given, events } of cut.steps) {
+    checkEvents(cut.events.slice(0, events), wire.subarray(0, given), situation)
+  }
+  assert.deepEqual(cut.events, whole.events, 'the same events however the bytes are cut')
+  checkEnd(cut)
+  checkWritten(cut, situation)
+  assert.deepEqual(withoutPongs(cut), withoutPongs(whole), 'the same is written however the bytes are cut')
+
+  const paused = await new Subject(situation, { ...delivery, closeAt: null }).receive(wire)
+  assert.deepEqual(paused.events, whole.events, 'the same events with pauses')
+  checkEnd(paused)
+  checkWritten(paused, situation)
+  assert.deepEqual(withoutPongs(paused), withoutPongs(whole), 'the same is written with pauses')
+
+  if (delivery.closeAt === null || delivery.closeAt >= cutsOf(wire.length, delivery.cuts).length) return
+  const closing = await new Subject(situation, delivery).receive(wire)
+  assert.deepEqual(closing.events, whole.events, 'what is received goes on until the peer closes')
+  checkClosing(closing)
+}
+
+/** 5.5.1: whoever comes first, this side sends one Close frame and nothing behind it. */
+function checkClosing({ steps, faults, connection }: Subject): void {
+  assert.deepEqual(faults, [])
+  const frames = framesOf(steps)
+  assert.equal(frames.filter(({ opcode }) => opcode === 8).length, 1, 'one Close frame')
+  assert.equal(frames.at(-1)?.opcode, 8, 'nothing behind the Close frame')
+  assert.equal(connection.isOpen, false)
+}
+
+function checkEvents(events: readonly string[], wire: Buffer, situation: Situation): void {
+  const expected = interpret(wire, situation)
+  const last = events.at(-1)
+  const failure = last?.startsWith('fail ') ? last.slice(5) : undefined
+  assert.deepEqual(
+    failure === undefined ? events : events.slice(0, -1),
+    expected.events,
+    `what is told of ${wire.length} bytes`
+  )
+  if (failure !== undefined) assert.ok(expected.broken.includes(failure), `${failure}: ${expected.broken}`)
+  else assert.equal(expected.isDue, false, `fails with ${expected.broken} after ${wire.length} bytes`)
+}
+
+function checkEnd({ connection, events, faults }: Subject): void {
+  assert.deepEqual(faults, [])
+  const last = events.at(-1) ?? ''
+  const [what, code] = last.split(' ')
+  const ended = what === 'fail' || what === 'close'
+  assert.equal(connection.isOpen, !ended, 'isOpen')
+  assert.equal(connection.hasUnread, false, 'hasUnread')
+  assert.equal(connection.bufferedAmount, 0, 'bufferedAmount')
+  assert.equal(connection.closeCode, what === 'close' ? Number(code) : 1006, 'closeCode')
+  if (what === 'close') {
+    assert.equal(last, `close ${connection.closeCode} ${digest(connection.closeReason)}`, 'closeReason')
+  }
+}
+
+const withoutPongs = ({ steps }: Subject): Buffer[] =>
+  framesOf(steps)
+    .filter(({ opcode }) => opcode !== 10)
+    .map(({ payload }) => payload)
+
+const framesOf = (steps: readonly Step[]): WireFrame[] => steps.flatMap(({ written }) => decode(written))
+
+/** 5.5.1, 5.5.2: pongs, and one Close frame at the end. */
+function checkWritten(subject: Subject, { role }: Situation): void {
+  const { steps, events, keys, connection } = subject
+  const frames = framesOf(steps)
+  assert.deepEqual(
+    frames.map(({ key }) => key),
+    role === 'client' ? keys : frames.map(() => undefined),
+    'masked with a fresh key a frame by clients only'
+  )
+  for (const { fin, rsv, opcode } of frames) {
+    assert.ok(fin && rsv === 0 && (opcode === 8 || opcode === 10), 'whole control frames')
+  }
+  const closes = frames.filter(({ opcode }) => opcode === 8)
+  const last = events.at(-1) ?? ''
+  const failed = last.startsWith('fail ')
+  const closed = last.startsWith('close ')
+  assert.equal(closes.length, failed || closed ? 1 : 0, 'one Close frame when it ends')
+  if (failed || closed) {
+    assert.equal(frames.at(-1), closes[0], 'nothing behind the Close frame')
+    checkClose(closes[0].payload, last)
+  }
+  assert.equal(connection.closeExpected, failed || (closed && role === 'server'), 'closeExpected')
+  checkPongs(steps, events, failed)
+}
+
+function checkClose(body: Buffer, last: string): void {
+  const [what, ...words] = last.split(' ')
+  const code = body.length === 0 ? 1005 : body.readUInt16BE(0)
+  if (what === 'close')
+    assert.equal(`${code} ${digest(body.subarray(2))}`, words.join(' '), 'the code is echoed')
+  else {
+    assert.equal(code, Number(words.at(-1)), 'the code of the failure')
+    assert.match(body.toString('utf8', 2), /^[A-Za-z0-9 -]{3,40}$/, 'a short reason')
+    assert.ok(isUtf8(body.subarray(2)))
+  }
+}
+
+/** Each pong answers a ping, in order; the last ping of what is read at once is answered, unless the connection failed then. */
+function checkPongs(steps: readonly Step[], events: readonly string[], failed: boolean): void {
+  const pings = events.filter(event => event.startsWith('ping ')).map(event => event.slice(5))
+  let next = 0
+  for (const { payload } of framesOf(steps).filter(({ opcode }) => opcode === 10)) {
+    next = pings.indexOf(digest(payload), next) + 1
+    assert.ok(next > 0, 'a pong answers a ping')
+  }
+  let before = 0
+  for (const step of steps) {
+    const told = events.slice(before, step.events)
+    before = step.events
+    const ping = told.findLast(event => event.startsWith('ping '))
+    const failsNow = failed && step.events === events.length
+    if (ping === undefined || failsNow) continue
+    const pong = decode(step.written).findLast(({ opcode }) => opcode === 10)
+    // What reading makes of a message that is inflated in the thread pool is written when it goes on.
+    assert.equal(pong && `ping ${digest(pong.payload)}`, ping, 'the last ping of a read is answered')
+  }
+}

@@ -1,0 +1,42 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import type { Test } from 'tap'
+
+/** How long and with which numbers a property is tried. `npm run fuzz` sets these; see README.md here. */
+const { FUZZ_RUNS, FUZZ_SECONDS, FUZZ_SEED, FUZZ_PATH, FUZZ_ONLY } = process.env
+
+/** Whether the run is about all, or about what has this name. */
+export function isWanted(name: string): boolean {
+  return FUZZ_ONLY === undefined || FUZZ_ONLY === '' || FUZZ_ONLY === name
+}
+
+/** Tries a property and says how often; a failure prints the seed and the case, which can become a fixture. */
+export async function tryProperty<Case>(
+  t: Test,
+  name: string,
+  property: fc.IRawProperty<Case>,
+  runs: number
+): Promise<void> {
+  if (!isWanted(name)) return
+  const details = await fc.check(property, {
+    numRuns: FUZZ_RUNS ? Number(FUZZ_RUNS) * runs : runs,
+    // Below tap's limit for a file, so that a slow machine tries less.
+    interruptAfterTimeLimit: Number(FUZZ_SECONDS || 30) * 1000,
+    markInterruptAsFailure: false,
+    includeErrorInReport: true,
+    ...(FUZZ_SEED ? { seed: Number(FUZZ_SEED) } : {}),
+    ...(FUZZ_PATH ? { path: FUZZ_PATH } : {})
+  })
+  t.comment(`fuzz: ${name}: ${details.numRuns} runs, seed ${details.seed}`)
+  t.ok(details.numRuns > 0, `${name} was tried`)
+  if (details.failed) t.fail(`${name}: ${fc.defaultReportMessage(details)}`)
+  else t.pass(name)
+}
+
+/** Cases that were found once, by file name: `fixtures/<kind>-*.json`. */
+export function fixtures(kind: string): ReadonlyMap<string, unknown> {
+  const folder = join(import.meta.dirname, 'fixtures')
+  const files = readdirSync(folder).filter(file => file.startsWith(`${kind}-`) && file.endsWith('.json'))
+  return new Map(files.sort().map(file => [file, JSON.parse(readFileSync(join(folder, file), 'utf8'))]))
+}
