@@ -32,6 +32,7 @@ function readOptions() {
 
 await main(async () => {
   const { asked, ...options } = readOptions()
+  const where = machine()
   const limit = connectionLimit()
   const connections = Math.min(asked, limit)
   const cores = findCores()
@@ -50,7 +51,7 @@ await main(async () => {
   print(result, options)
   const { seconds, every } = options
   const settings = { asked, seconds, every, pinned: cores !== undefined }
-  console.log(JSON.stringify({ ...settings, ...result, machine: machine() }, undefined, 2))
+  console.log(JSON.stringify({ ...settings, ...result, machine: where }, undefined, 2))
   const { messages, kibPerConnection } = result
   if (result.connections !== connections)
     throw new Error(`${result.connections} of ${connections} connections opened`)

@@ -1,6 +1,6 @@
-import { cpus, release, totalmem } from 'node:os'
+import { cpus, loadavg, release, totalmem } from 'node:os'
 
-/** What a figure depends on. */
+/** What a figure depends on, and how many processes wanted a core in the minute before. */
 export function machine() {
   const [{ model }] = cpus()
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
@@ -9,6 +9,7 @@ export function machine() {
     system: `${process.platform} ${release()}`,
     cpu: model,
     cores: cpus().length,
-    memory
+    memory,
+    loadAverage: loadavg()[0]
   }
 }

@@ -48,9 +48,10 @@ function readOptions() {
 
 await main(async () => {
   const options = readOptions()
+  const where = machine()
   printHead(options)
   const result = await runSoak(options, printRow)
-  console.log(JSON.stringify({ ...result, machine: machine() }, undefined, 2))
+  console.log(JSON.stringify({ ...result, machine: where }, undefined, 2))
   const broken = Object.entries(result.checks).filter(([, { ok }]) => !ok)
   if (broken.length > 0) throw new Error(`broken: ${broken.map(([name]) => name).join(', ')}`)
 }, 'soak')

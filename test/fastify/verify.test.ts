@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import type { FastifyUpgradeOptions } from '../../lib/index.js'
+import type { FastifyUpgradeOptions, ServerOptions } from '../../lib/index.js'
 import {
   codeOf,
   connectRaw,
@@ -22,6 +22,9 @@ async function statusOf(t: Test, options: FastifyUpgradeOptions, fields = ORIGIN
   app.get('/', { websocket: true }, () => {})
   return (await shake(t, await listen(app), '/', fields)).status
 }
+
+/** Options that the types refuse and that code without types passes. */
+const asServerOptions = (options: object): ServerOptions => Object.assign({}, options)
 
 /** What code throws that throws no error. */
 const NOTHINGS = [undefined, null, false, 0, '']
@@ -46,8 +49,7 @@ t.test('asynchronous checks that ws does not know let nobody in and end no proce
   t.equal(await statusOf(t, { origin: '*', options: { verifyClient: () => fails() } }), 401)
   const withCallback = (_info: object, _callback: unknown): Promise<never> => fails()
   t.equal(await statusOf(t, { origin: '*', options: { verifyClient: withCallback } }), 500)
-  const handleProtocols: object = () => fails()
-  const options = Object.assign({}, { handleProtocols })
+  const options = asServerOptions({ handleProtocols: () => fails() })
   const fields = { ...ORIGIN, 'Sec-WebSocket-Protocol': 'a' }
   t.equal(await statusOf(t, { origin: '*', options }, fields), 500)
   await tick()
