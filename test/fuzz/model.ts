@@ -37,6 +37,8 @@ interface Unfinished {
   readonly isText: boolean
   readonly isCompressed: boolean
   readonly data: Buffer
+  /** Frames that have ended without ending the message. */
+  readonly fragments: number
 }
 
 export function interpret(wire: Buffer, situation: Situation): Expected {
@@ -63,13 +65,15 @@ export function interpret(wire: Buffer, situation: Situation): Expected {
       }
       continue
     }
-    const { isText, isCompressed, data }: Unfinished = message ?? {
+    const { isText, isCompressed, data, fragments }: Unfinished = message ?? {
       isText: header.opcode === 1,
       isCompressed: header.isCompressed,
-      data: Buffer.alloc(0)
+      data: Buffer.alloc(0),
+      fragments: 0
     }
-    message = { isText, isCompressed, data: Buffer.concat([data, payload]) }
     const ends = isWhole && header.fin
+    const count = isWhole && !header.fin ? fragments + 1 : fragments
+    message = { isText, isCompressed, data: Buffer.concat([data, payload]), fragments: count }
     // 8.1, and as early as the bytes allow.
     if (isText && !isCompressed && !(ends ? isUtf8(message.data) : mayBecomeUtf8(message.data))) {
       return { events, ...due('INVALID_UTF8 1007') }
@@ -143,13 +147,17 @@ function readHeader(bytes: Buffer, situation: Situation, message: Unfinished | u
   return { ...none, isComplete: true, length, key, size, ...NOTHING_BROKEN }
 }
 
-/** 10.4. Data that DEFLATE cannot make smaller takes a ninth bit a byte at most; so much may a compressed message have. */
-export function compressedRoom(maxPayload: number): number {
-  return maxPayload + Math.ceil(maxPayload / 8) + 64
+/**
+ * 10.4. Data that DEFLATE cannot make smaller takes a ninth bit a byte at most, and the flush that ends each fragment but
+ * the last on an octet takes five more and a few bits (RFC 7692 section 7.2.1); so much may a compressed message have.
+ */
+export function compressedRoom(maxPayload: number, fragments: number): number {
+  return maxPayload + Math.ceil(maxPayload / 8) + 64 + 6 * fragments
 }
 
 function roomFor(maxPayload: number, message: Unfinished | undefined, isCompressed: boolean): bigint {
-  const all = (message?.isCompressed ?? isCompressed) ? compressedRoom(maxPayload) : maxPayload
+  const all =
+    (message?.isCompressed ?? isCompressed) ? compressedRoom(maxPayload, message?.fragments ?? 0) : maxPayload
   return BigInt(all - (message?.data.length ?? 0))
 }
 
