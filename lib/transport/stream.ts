@@ -2,12 +2,17 @@ import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
 import type { Consumer, Source } from './consumer.js'
+import { NotOpenError } from './error.js'
 import type { SendData } from './payload.js'
 import type { SendCallback } from './send-callbacks.js'
+
+/** `readyState` of a connection that may send. */
+const OPEN = 1
 
 /** The part of a WebSocket that a stream needs. */
 export interface Sink {
   send(data: SendData, callback: SendCallback): boolean
+  readonly readyState: number
   close(code: number): void
   terminate(): void
   /** Told what a listener of the stream threw or rejected with, and errors that nobody listens for. */
@@ -97,7 +102,9 @@ export class WebSocketStream extends Duplex implements Consumer {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#source.release()
-    if (!this.#closed) this.#sink.terminate()
+    // What was written too late is lost, but a Close frame that waits to be sent is not.
+    const isClosing = error instanceof NotOpenError && this.#sink.readyState !== OPEN
+    if (!this.#closed && !isClosing) this.#sink.terminate()
     callback(error)
   }
 }

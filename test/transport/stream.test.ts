@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import { type Duplex, PassThrough, Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import t from 'tap'
+import { NotOpenError } from '../../lib/transport/error.js'
 import type { SendCallback } from '../../lib/transport/send-callbacks.js'
 import { type Sink, WebSocketStream } from '../../lib/transport/stream.js'
+import { WebSocket } from '../../lib/transport/websocket.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import {
   binary,
@@ -25,6 +27,7 @@ import {
 class FakeSink implements Sink {
   readonly calls: unknown[] = []
   callback: SendCallback = () => {}
+  readyState: number = WebSocket.OPEN
   send(data: unknown, callback: SendCallback): boolean {
     this.calls.push(data)
     this.callback = callback
@@ -399,4 +402,29 @@ t.test('a quiet source that is piped into a connection is let go when the peer l
   await told(socket, 'close')
   t.equal(await withDeadline(done, 5000, 'pipeline'), 'ERR_STREAM_PREMATURE_CLOSE')
   t.ok(quiet.destroyed)
+})
+
+t.test('what is written too late does not cut a connection whose Close has to leave yet', async t => {
+  for (const [readyState, error, terminations] of [
+    [WebSocket.CLOSING, new NotOpenError(), 0],
+    [WebSocket.CLOSING, new Error('the application had enough'), 1],
+    // Of another connection that this one is piped into.
+    [WebSocket.OPEN, new NotOpenError(), 1]
+  ] as const) {
+    let terminated = 0
+    const sink = {
+      readyState,
+      send: (_data: unknown, callback: (error?: Error) => void) => {
+        process.nextTick(callback, error)
+        return false
+      },
+      close: () => {},
+      terminate: () => terminated++,
+      reportError: () => {}
+    }
+    const stream = new WebSocketStream({ wanted: () => {}, release: () => {} }, sink)
+    stream.write('late')
+    await told(stream, 'close')
+    t.equal(terminated, terminations)
+  }
 })
