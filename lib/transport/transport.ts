@@ -261,6 +261,8 @@ export class Transport
   }
 
   get isAlive(): boolean {
+    // The ping waits for this side's own thread pool.
+    if (this.connection.gaps > 0) return true
     if (!this.#isSilent || this.#progress === undefined) return !this.#isSilent
     // The ping may wait behind a message that the peer is still reading.
     const { taken, queued } = this.#writer.progress
@@ -278,7 +280,9 @@ export class Transport
   }
 
   onDeadline(): void {
-    this.terminate(new CloseTimeoutError())
+    // The Close frame may wait for this side's own thread pool, which is no fault of the peer.
+    if (this.connection.gaps > 0) deadlinesAfter(this.#closeTimeout).set(this)
+    else this.terminate(new CloseTimeoutError())
   }
 
   onIdle(): void {

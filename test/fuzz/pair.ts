@@ -69,10 +69,14 @@ class End {
     if (!connection.isOpen) return
     switch (action.do) {
       case 'ping':
-      case 'pong':
-        connection[action.do](action.data)
-        this.expected.push(`${action.do} ${digest(Buffer.from(action.data))}`)
+      case 'pong': {
+        // Else a pong of one's own accord could not be told from one that answers.
+        const mark = action.do === 'pong' ? 'own' : ''
+        const data = Buffer.concat([Buffer.from(mark), Buffer.from(action.data)]).subarray(0, 125)
+        connection[action.do](data)
+        this.expected.push(`${action.do} ${digest(data)}`)
         return
+      }
       case 'send': {
         // Text in fragments may be cut inside of characters, but all of it has to be text.
         const isText = this.#message === undefined ? !action.binary : !this.#message.binary

@@ -1,8 +1,10 @@
+import { once } from 'node:events'
 import t from 'tap'
 import { deadlinesAfter } from '../../lib/transport/deadline.js'
 import { type Heart, Heartbeat } from '../../lib/transport/heartbeat.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { closing, connect, MIB, pong, roundTrip, text, told } from './harness.js'
+import { make } from './manual.js'
 
 /** Longer than a test, yet as long for no two, so that each has lists of deadlines of its own. */
 let unique = 0
@@ -209,3 +211,23 @@ t.test('a connection: a peer that is still reading what the ping waits behind is
   const closed = told(socket, 'close')
   t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' }, 'until it stops')
 })
+
+t.test(
+  'what waits behind a message that is still being compressed is no silence, and no refusal to close',
+  async t => {
+    const heartbeat = { interval: own(40), timeout: own(20) }
+    for (const closes of [true, false]) {
+      const { transport, stream } = make(t, own(30), { heartbeat })
+      transport.setReading(true)
+      const gap = transport.connection.sendLater(true, true, 10)
+      if (closes) transport.close(1000)
+      await new Promise(resolve => setTimeout(resolve, ms(150)))
+      t.equal(stream.destroyed, false)
+      const closed = once(stream, 'close')
+      transport.connection.sendInto(gap, Buffer.alloc(10))
+      transport.sent()
+      await withDeadline(closed, 5000, 'the cut of a peer that stays silent')
+      t.equal(transport.reason?.name, 'FastifyError')
+    }
+  }
+)
