@@ -132,6 +132,8 @@ async function runTap() {
     // Neither is what the gate is about, and a built file that a test loads would count a second time.
     '--coverage-exclude=test/**',
     '--coverage-exclude=dist/**',
+    '--coverage-exclude=bench/**',
+    '--coverage-exclude=soak/**',
     ...timeoutOption(),
     ...(isWholeSuite ? [] : ['--allow-incomplete-coverage', '--allow-empty-coverage']),
     ...tapArguments,

@@ -6,13 +6,13 @@ export interface ConnectionLimits {
   readonly perAddress: number | false
 }
 
-/** Gives back the place of a connection; called more than once it has no effect. */
+/** Gives back the place of a connection; called once. */
 export type Release = () => void
 
 /** Counts connections, handshakes under way included, against their limits. */
 export class ConnectionCount {
   readonly #limits: ConnectionLimits
-  readonly #byAddress = new Map<string, number>()
+  readonly #byAddress = new Map<string, { connections: number }>()
   #total = 0
 
   constructor(limits: ConnectionLimits) {
@@ -27,23 +27,16 @@ export class ConnectionCount {
   take(address: string): Release | undefined {
     const { total, perAddress } = this.#limits
     const key = perAddress === false ? '' : groupOf(address)
-    const here = this.#byAddress.get(key) ?? 0
+    const here = this.#byAddress.get(key) ?? { connections: 0 }
     if (total !== false && this.#total >= total) return undefined
-    if (perAddress !== false && here >= perAddress) return undefined
+    if (perAddress !== false && here.connections >= perAddress) return undefined
     this.#total++
-    if (perAddress !== false) this.#byAddress.set(key, here + 1)
-    let isTaken = true
+    here.connections++
+    this.#byAddress.set(key, here)
     return () => {
-      if (isTaken) this.#release(key)
-      isTaken = false
+      this.#total--
+      if (--here.connections === 0) this.#byAddress.delete(key)
     }
-  }
-
-  #release(key: string): void {
-    this.#total--
-    const here = (this.#byAddress.get(key) ?? 0) - 1
-    if (here > 0) this.#byAddress.set(key, here)
-    else this.#byAddress.delete(key)
   }
 }
 

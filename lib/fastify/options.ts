@@ -241,8 +241,8 @@ function readRateLimit(option: unknown, name: string, fallback: RateLimit | fals
 
 /** A quarter of the memory that the process may use, unless the option says otherwise. */
 function readTotal({ maxTotalBufferedAmount }: FastifyUpgradeOptions): number {
-  const constrained = process.constrainedMemory()
-  const memory = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem()
+  // Without a constraint it is 0, or a huge number.
+  const memory = Math.min(...[process.constrainedMemory(), totalmem()].filter(bytes => bytes > 0))
   return readNumber(maxTotalBufferedAmount, 'maxTotalBufferedAmount', {
     default: Math.floor(memory / 4),
     max: Number.MAX_SAFE_INTEGER

@@ -168,7 +168,7 @@ export class UpgradeListener {
   }
 
   #leave(socket: Socket): void {
-    this.#left.add(socket, this.#isOverdue ? LAST_LINGER : this.#timeout)
+    this.#left.add(socket, this.#timeout)
   }
 
   get #isAlone(): boolean {

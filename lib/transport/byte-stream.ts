@@ -36,11 +36,9 @@ export function isPlainSocket(stream: Duplex): boolean {
   return Object.getPrototypeOf(stream) === Socket.prototype
 }
 
-/** Bytes that a socket has given to the operating system and that this has not taken; 0 for other streams. */
-export function queuedBytes(stream: Duplex): number {
-  const handle: unknown = Reflect.get(stream, '_handle')
-  if (typeof handle !== 'object' || handle === null || !('writeQueueSize' in handle)) return 0
-  return typeof handle.writeQueueSize === 'number' ? handle.writeQueueSize : 0
+/** Changes when the operating system takes some of what a socket has given it: how many bytes are left, on sockets only. */
+export function queuedBytes(stream: Duplex): unknown {
+  return Reflect.get(Object(Reflect.get(stream, '_handle')), 'writeQueueSize')
 }
 
 /** A reset is no error of the application, and must not be an uncaught exception: `close` follows. */

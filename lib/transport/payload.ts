@@ -54,9 +54,8 @@ export function toControl([data, mask, last]: ControlArguments): Control {
   return { payload, callback }
 }
 
-/** A binary message as `binaryType` wants it. */
-export function toBinaryType(data: Buffer, type: 'nodebuffer' | 'arraybuffer' | 'fragments'): unknown {
-  if (type === 'nodebuffer') return data
+/** A binary message as a `binaryType` other than the default wants it. */
+export function toBinaryType(data: Buffer, type: 'arraybuffer' | 'fragments'): unknown {
   return type === 'arraybuffer' ? toArrayBuffer(data) : [data]
 }
 

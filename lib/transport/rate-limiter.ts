@@ -57,12 +57,11 @@ export class RateLimiter implements Waiting {
   /** What was read counts although it was too much; nothing is read until that is made up for. */
   #throttle(now: number): void {
     const wait = Math.max(this.#messages?.wait(now) ?? 0, this.#bytes?.wait(now) ?? 0)
+    this.stop()
     if (wait === 0) {
-      this.stop()
       this.#limited.setThrottled(false)
       return
     }
-    if (this.#pause !== undefined) return
     this.#pause = Math.min(LONGEST, STEP * Math.ceil(wait / STEP))
     deadlinesAfter(this.#pause).set(this)
     this.#limited.setThrottled(true)

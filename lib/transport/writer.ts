@@ -19,7 +19,7 @@ export interface WriterEvents {
 /** How far the writing has come: see {@link Writer.progress}. */
 export interface Progress {
   readonly taken: number
-  readonly queued: number
+  readonly queued: unknown
 }
 
 /** Writes the frames of a connection to its stream, and calls back whoever waits for that. */
