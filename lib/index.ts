@@ -29,7 +29,8 @@ export type {
   WebSocketEvent
 } from './transport/event-target.js'
 export type { Message } from './transport/iterator.js'
-export type { SendData } from './transport/payload.js'
+export type { SendData, SendOptions } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
-export { type SendOptions, type Traffic, WebSocket, type WebSocketEvents } from './transport/websocket.js'
+export { WebSocket } from './transport/websocket.js'
+export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'

@@ -27,7 +27,8 @@ export class Deadlines {
   /** Sets the deadline of `waiting`, anew if it had one. */
   set(waiting: Waiting): void {
     this.#due.delete(waiting)
-    this.#due.set(waiting, performance.now() + this.#delay)
+    // Whole numbers take no memory of their own.
+    this.#due.set(waiting, Math.ceil(performance.now()) + this.#delay)
     this.#timer ??= this.#wait(this.#delay)
   }
 

@@ -21,18 +21,14 @@ export interface Heart {
 /** Pings a peer and gives up on one that stays silent. */
 export class Heartbeat implements Waiting {
   readonly #heart: Heart
-  readonly #interval: Deadlines
-  readonly #timeout: Deadlines
-  readonly #rest: Deadlines
+  readonly #options: HeartbeatOptions
   #waitsFor: Deadlines
   #pinged = false
 
   constructor(heart: Heart, options: HeartbeatOptions) {
     this.#heart = heart
-    this.#interval = deadlinesAfter(options.interval)
-    this.#timeout = deadlinesAfter(options.timeout)
-    this.#rest = deadlinesAfter(options.interval - options.timeout)
-    this.#waitsFor = this.#interval
+    this.#options = options
+    this.#waitsFor = deadlinesAfter(options.interval)
     this.#waitsFor.set(this)
   }
 
@@ -48,8 +44,9 @@ export class Heartbeat implements Waiting {
       this.#heart.onSilence()
       return
     }
+    const { interval, timeout } = this.#options
     this.#pinged = !this.#pinged
-    this.#waitsFor = this.#pinged ? this.#timeout : this.#rest
+    this.#waitsFor = deadlinesAfter(this.#pinged ? timeout : interval - timeout)
     this.#waitsFor.set(this)
   }
 }

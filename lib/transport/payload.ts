@@ -55,7 +55,8 @@ export function toControl([data, mask, last]: ControlArguments): Control {
 }
 
 /** A binary message as a `binaryType` other than the default wants it. */
-export function toBinaryType(data: Buffer, type: 'arraybuffer' | 'fragments'): unknown {
+export function toBinaryType(data: Buffer, type: 'nodebuffer' | 'arraybuffer' | 'fragments'): unknown {
+  if (type === 'nodebuffer') return data
   return type === 'arraybuffer' ? toArrayBuffer(data) : [data]
 }
 

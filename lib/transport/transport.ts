@@ -14,7 +14,7 @@ import { type Limited, PeerLimits } from './peer-limits.js'
 import { PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
 import type { SendCallback } from './send-callbacks.js'
-import type { TransportEvents, TransportOptions } from './transport-options.js'
+import type { TransportEvents, TransportOptions, TransportSettings } from './transport-options.js'
 import type { Traffic } from './websocket-options.js'
 import { type Progress, Writer } from './writer.js'
 
@@ -43,8 +43,7 @@ export class Transport
   readonly #role: Role
   readonly #stream: Duplex
   readonly #events: TransportEvents
-  readonly #maxPayload: number
-  readonly #closeTimeout: number
+  readonly #settings: TransportSettings
   readonly #deflate: PerMessageDeflate | undefined
   readonly #sender: CompressingSender | undefined
   readonly #heartbeat: Heartbeat | undefined
@@ -76,8 +75,7 @@ export class Transport
     this.#role = role
     this.#stream = stream
     this.#events = events
-    this.#maxPayload = maxPayload
-    this.#closeTimeout = settings.closeTimeout
+    this.#settings = settings
     this.#deflate = messages
     this.#sender = messages && new CompressingSender(this.connection, messages, this)
     this.connection.pause()
@@ -126,6 +124,11 @@ export class Transport
 
   get messages(): number {
     return this.limits.messages + this.messagesSent
+  }
+
+  /** Whether messages may be compressed. */
+  get isDeflating(): boolean {
+    return this.#deflate !== undefined
   }
 
   /** Whether messages may be sent. */
@@ -281,7 +284,7 @@ export class Transport
 
   onDeadline(): void {
     // The Close frame may wait for this side's own thread pool, which is no fault of the peer.
-    if (this.connection.gaps > 0) deadlinesAfter(this.#closeTimeout).set(this)
+    if (this.connection.gaps > 0) deadlinesAfter(this.#settings.closeTimeout).set(this)
     else this.terminate(new CloseTimeoutError())
   }
 
@@ -330,7 +333,7 @@ export class Transport
   }
 
   #inflate({ inflater }: PerMessageDeflate, data: Buffer, isBinary: boolean): void {
-    const inflated = inflater.inflate(data, this.#maxPayload)
+    const inflated = inflater.inflate(data, this.#settings.maxPayload)
     if (!(inflated instanceof Promise)) {
       this.#receiveInflated(inflated, isBinary)
       return
@@ -372,7 +375,7 @@ export class Transport
     if (this.#awaitsEnd) return
     this.#awaitsEnd = true
     this.#stopTimers()
-    deadlinesAfter(this.#closeTimeout).set(this)
+    deadlinesAfter(this.#settings.closeTimeout).set(this)
   }
 
   #stopTimers(): void {
@@ -387,7 +390,7 @@ export class Transport
     this.#closed = true
     this.#stopTimers()
     this.limits.close()
-    deadlinesAfter(this.#closeTimeout).clear(this)
+    deadlinesAfter(this.#settings.closeTimeout).clear(this)
     this.#deflate?.close()
     this.#inflated = undefined
     this.#writer.close()

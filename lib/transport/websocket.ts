@@ -7,6 +7,8 @@ import type { Consumer } from './consumer.js'
 import { DroppedError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
+import { tellListenerChanges } from './listener-changes.js'
+import { MessageListeners } from './message-listeners.js'
 import {
   type ControlArguments,
   type SendData,
@@ -15,25 +17,24 @@ import {
   toControl,
   toPayload
 } from './payload.js'
-import { PendingListeners } from './pending-listeners.js'
 import { PreparedMessage } from './prepared-message.js'
 import { Reader, type Reads } from './reader.js'
 import type { SendCallback } from './send-callbacks.js'
 import { WebSocketStream } from './stream.js'
 import { Transport } from './transport.js'
 import type { TransportEvents } from './transport-options.js'
-import type { Traffic, WebSocketEvents, WebSocketOptions, WebSocketOwner } from './websocket-options.js'
-
-export type { SendOptions } from './payload.js'
-export type { Traffic, WebSocketEvents } from './websocket-options.js'
+import type {
+  Traffic,
+  WebSocketEvents,
+  WebSocketOptions,
+  WebSocketOwner,
+  WebSocketSettings
+} from './websocket-options.js'
 
 const CONNECTING = 0
 const OPEN = 1
 const CLOSING = 2
 const CLOSED = 3
-
-const ADDS_LISTENER = ['on', 'addListener', 'prependListener']
-const REMOVES_LISTENER = ['off', 'removeListener', 'removeAllListeners']
 
 /**
  * One end of a WebSocket connection. It has the methods, properties and events of `ws`, it is an async iterable of its
@@ -54,10 +55,6 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** The subprotocol in use; empty for none. */
   readonly protocol: string
-  /** The extensions in use: `permessage-deflate` or none. */
-  readonly extensions: string
-  /** Empty, as on every server side. */
-  readonly url: string = ''
   /** What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. */
   binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments' = 'nodebuffer'
 
@@ -65,21 +62,31 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   readonly #transport: Transport
   readonly #reader: Reader
   readonly #backpressure: Backpressure
-  readonly #pending: PendingListeners | undefined
+  readonly #settings: WebSocketSettings
+  /** Made for the first message: many connections only listen. */
+  #messageListeners: MessageListeners | undefined
   #isClosed = false
 
   /** @internal */
   constructor(stream: Duplex, options: WebSocketOptions<WebSocket>) {
     super({ captureRejections: true })
     this.protocol = options.protocol
-    this.extensions = options.deflate === undefined ? '' : PERMESSAGE_DEFLATE
     this.#owner = options.owner
     const events = new WebSocket.#Events(this)
     this.#transport = new Transport(stream, options, events)
     this.#reader = new Reader(events)
     this.#backpressure = new Backpressure(this.#transport, events, options.settings)
-    const { maxPendingMessages } = options.settings
-    this.#pending = maxPendingMessages ? new PendingListeners(maxPendingMessages, this.#reader) : undefined
+    this.#settings = options.settings
+  }
+
+  /** The extensions in use: `permessage-deflate` or none. */
+  get extensions(): string {
+    return this.#transport.isDeflating ? PERMESSAGE_DEFLATE : ''
+  }
+
+  /** Empty, as on every server side. */
+  get url(): string {
+    return ''
   }
 
   get readyState(): typeof CONNECTING | typeof OPEN | typeof CLOSING | typeof CLOSED {
@@ -245,6 +252,12 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     this.#backpressure.hasRoom(true)
   }
 
+  get #listeners(): MessageListeners {
+    const most = this.#settings.maxPendingMessages || Number.POSITIVE_INFINITY
+    this.#messageListeners ??= new MessageListeners(this, most, this.#reader)
+    return this.#messageListeners
+  }
+
   /** A send that comes too late, or for which there is no room. The callback never runs before `send` has returned. */
   #refuse(callback: SendCallback | undefined, error?: Error): false {
     if (callback !== undefined) this.#transport.refuse(callback, error)
@@ -302,9 +315,9 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
     tellMessage(data: Buffer, isBinary: boolean): void {
       const socket = this.#socket
+      const told = isBinary ? toBinaryType(data, socket.binaryType) : data
       try {
-        if (!isBinary || socket.binaryType === 'nodebuffer') socket.emit('message', data, isBinary)
-        else Reflect.apply(socket.emit, socket, ['message', toBinaryType(data, socket.binaryType), true])
+        socket.#listeners.tell(told, isBinary)
       } catch (error) {
         socket.reportError(error)
       }
@@ -361,7 +374,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     /** Whether the listeners of `message` are still at work on as many as they may. */
     get isBehind(): boolean {
       const socket = this.#socket
-      return socket.#pending?.areBehind === true && socket.#transport.isOpen
+      return socket.#messageListeners?.areBehind === true && socket.#transport.isOpen
     }
 
     onCallbackError(error: unknown): void {
@@ -375,21 +388,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   static {
     Object.assign(WebSocket.prototype, { CONNECTING, OPEN, CLOSING, CLOSED })
-    // Who listens decides whether to read; `once` and `prependOnceListener` come through these too.
-    for (const method of [...ADDS_LISTENER, ...REMOVES_LISTENER]) {
-      const inherited: unknown = Reflect.get(EventEmitter.prototype, method)
-      const adds = ADDS_LISTENER.includes(method)
-      Object.defineProperty(WebSocket.prototype, method, {
-        configurable: true,
-        writable: true,
-        value(this: WebSocket, ...args: unknown[]) {
-          if (adds && args[0] === 'message') args[1] = this.#pending?.count(args[1]) ?? args[1]
-          Reflect.apply(inherited as () => void, this, args)
-          this.#reader.updateSoon()
-          return this
-        }
-      })
-    }
+    tellListenerChanges<WebSocket>(WebSocket.prototype, socket => {
+      socket.#messageListeners?.change()
+      // Who listens decides whether to read.
+      socket.#reader.updateSoon()
+    })
     Object.defineProperty(WebSocket.prototype, EventEmitter.captureRejectionSymbol, {
       value: WebSocket.prototype.reportError
     })

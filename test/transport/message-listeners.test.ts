@@ -109,3 +109,49 @@ t.test('listeners are found and removed as they were added', async t => {
     code: 'ERR_INVALID_ARG_TYPE'
   })
 })
+
+t.test('whoever replaces `emit` sees the messages', async t => {
+  const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
+  const seen: unknown[][] = []
+  const emit = socket.emit
+  Object.assign(socket, {
+    emit(...args: unknown[]) {
+      seen.push(args)
+      return Reflect.apply(emit, socket, args)
+    }
+  })
+  const message = told(socket, 'message')
+  peer.send(text('one'))
+  await message
+  t.strictSame(seen, [['message', Buffer.from('one'), false]])
+})
+
+t.test('listeners may be added and removed while a message is told', async t => {
+  const { socket, peer } = await connect(t)
+  const seen: string[] = []
+  const late = (data: Buffer): void => void seen.push(`late ${data}`)
+  const removed = (data: Buffer): void => void seen.push(`removed ${data}`)
+  socket.on('message', data => {
+    seen.push(`first ${data}`)
+    socket.off('message', removed)
+    if (String(data) === '0') socket.on('message', late)
+  })
+  socket.on('message', removed)
+  socket.once('message', data => void seen.push(`once ${data}`))
+  peer.send(...texts(2).map(data => text(data)))
+  await roundTrip(t)
+  t.strictSame(seen, ['first 0', 'removed 0', 'once 0', 'first 1', 'late 1'])
+})
+
+t.test('a listener that throws keeps those after it from being told, and its error is told', async t => {
+  const { socket, peer, errors } = await connect(t)
+  const seen: string[] = []
+  socket.on('message', data => {
+    if (String(data) === '0') throw new Error(`no ${data}`)
+  })
+  socket.on('message', data => void seen.push(String(data)))
+  peer.send(...texts(2).map(data => text(data)))
+  await roundTrip(t)
+  t.strictSame(errors.map(String), ['Error: no 0'])
+  t.strictSame(seen, ['1'])
+})
