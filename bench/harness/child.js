@@ -79,7 +79,10 @@ export class Child {
     if (exitCode === null && signalCode === null && pid !== undefined) return undefined
     // The line of an uncaught error without its class.
     const said = /^\S*Error\b[^:\n]*: (.+)$/m.exec(this.#stderr)?.[1]
-    return said ?? `${this.#name} ended with ${signalCode ?? `exit code ${exitCode}`}`
+    return (
+      said ??
+      [`${this.#name} ended with ${signalCode ?? `exit code ${exitCode}`}`, this.#stderr].join('\n').trim()
+    )
   }
 
   /**

@@ -115,13 +115,18 @@ t.test('messageTimeout is that of one message, and stands still while nobody rea
   const { socket, peer } = await connect(t, { messageTimeout: ms(150) })
   const seen: string[] = []
   socket.on('message', data => seen.push(String(data)))
-  // There is a message under way at any time, and each is finished soon.
-  const wire = bytes(...texts(40).map(data => text(data.padStart(8, '0'))))
-  for (let at = 0; at < wire.length; at += 7) {
-    peer.send(wire.subarray(at, at + 7))
+  // There is a message under way at any time, each is finished soon, and all together take longer than one may.
+  const frames = texts(40).map(data => text(data.padStart(8, '0')))
+  const wire = bytes(...frames)
+  const [{ length }] = frames
+  const since = performance.now()
+  peer.send(wire.subarray(0, 7))
+  for (let at = 7; at < wire.length; at += length) {
+    await new Promise(resolve => setTimeout(resolve, ms(10)))
+    peer.send(wire.subarray(at, at + length))
     await roundTrip(t)
-    if (at % 70 === 0) await new Promise(resolve => setTimeout(resolve, ms(12)))
   }
+  t.ok(performance.now() - since > ms(300), 'twice the timeout')
   t.equal(seen.length, 40)
   peer.send(text('half', { fin: false }))
   await roundTrip(t)
