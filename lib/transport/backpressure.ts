@@ -1,4 +1,4 @@
-import { BudgetShare, type BufferBudget, COUNTED_FROM } from './buffer-budget.js'
+import { BudgetShare, type BufferBudget } from './buffer-budget.js'
 import { BudgetExceededError, BufferOverflowError, NotOpenError } from './error.js'
 import { Waiters } from './waiters.js'
 
@@ -82,19 +82,15 @@ export class Backpressure {
   hasRoom(afterControl = false): boolean {
     const { highWaterMark, maxBufferedAmount, budget } = this.#settings
     const waiting = this.#pressured.bufferedAmount
-    const exceeds = budget !== undefined && this.#holds(waiting, budget)
+    const share = BudgetShare.of(this.#share, budget, waiting)
+    const exceeds = share?.hold(waiting) === true
+    this.#share = share
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
     const isCut = afterControl || !this.drops
     if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
-    else if (exceeds && isCut) this.#overflow(new BudgetExceededError(budget.limit))
+    else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
     else this.#pressured.notifyWritten()
     return false
-  }
-
-  /** @returns whether it has grown past what all connections may hold. */
-  #holds(waiting: number, budget: BufferBudget): boolean {
-    if (waiting >= COUNTED_FROM) this.#share ??= new BudgetShare(budget)
-    return this.#share?.hold(waiting) === true
   }
 
   #overflow(error: Error): void {

@@ -1,5 +1,5 @@
 /** Bytes from which on what a connection holds counts: most hold less, and looking after them would cost more. */
-export const COUNTED_FROM = 65_536
+const COUNTED_FROM = 65_536
 
 /**
  * What all connections together may hold in memory, of what waits to be sent and of messages that are not complete. A
@@ -35,6 +35,21 @@ export class BudgetShare {
 
   constructor(budget: BufferBudget) {
     this.#budget = budget
+  }
+
+  /** The share of whoever holds so many bytes: made when they count, as most never do. */
+  static of(
+    share: BudgetShare | undefined,
+    budget: BufferBudget | undefined,
+    bytes: number
+  ): BudgetShare | undefined {
+    const counts = share === undefined && budget !== undefined && bytes >= COUNTED_FROM
+    return counts ? new BudgetShare(budget) : share
+  }
+
+  /** Bytes that all may hold. */
+  get limit(): number {
+    return this.#budget.limit
   }
 
   /**

@@ -1,14 +1,8 @@
 import type { Connection } from '../core/connection.js'
-import {
-  CONTROL_FLOOD,
-  MESSAGE_TIMEOUT,
-  OVERLOADED,
-  RATE_EXCEEDED,
-  type Violation
-} from '../core/violation.js'
-import { BudgetShare, type BufferBudget, COUNTED_FROM } from './buffer-budget.js'
+import { CONTROL_FLOOD, MESSAGE_TIMEOUT, OVERLOADED } from '../core/violation.js'
+import { BudgetShare, type BufferBudget } from './buffer-budget.js'
 import { MessageDeadline } from './message-deadline.js'
-import { type RateLimit, RateLimiter } from './rate-limiter.js'
+import { type RateLimit, type RateLimited, RateLimiter } from './rate-limiter.js'
 import { TokenBucket } from './token-bucket.js'
 
 /** What a peer may do; nothing is limited that is not given. RFC 6455 section 10.4. */
@@ -22,12 +16,8 @@ export interface PeerLimitSettings {
   readonly budget?: BufferBudget | undefined
 }
 
-export interface Limited {
+export interface Limited extends RateLimited {
   readonly connection: Connection
-  /** The peer broke a limit. */
-  onLimit(violation: Violation): void
-  /** Reading stops, or goes on. */
-  setThrottled(isThrottled: boolean): void
 }
 
 /** Keeps a peer to its limits. */
@@ -46,12 +36,7 @@ export class PeerLimits {
     this.#limited = limited
     this.#settings = settings
     const { rateLimit } = settings
-    this.#rate = rateLimit
-      ? new RateLimiter(rateLimit, {
-          onExcess: () => limited.onLimit(RATE_EXCEEDED),
-          setThrottled: isThrottled => limited.setThrottled(isThrottled)
-        })
-      : undefined
+    this.#rate = rateLimit ? new RateLimiter(rateLimit, limited) : undefined
   }
 
   /** @returns whether bytes that came may be looked at. */
@@ -82,18 +67,15 @@ export class PeerLimits {
    */
   watch(isReading: boolean): void {
     const { isUnfinished, heldBytes } = this.#limited.connection
-    if (isUnfinished) this.#watchMessage(heldBytes)
+    const { messageTimeout, budget } = this.#settings
+    if (isUnfinished && messageTimeout) this.#messageDeadline ??= this.#newDeadline(messageTimeout)
     this.#messageDeadline?.update(isUnfinished && isReading, this.messages)
+    this.#share = BudgetShare.of(this.#share, budget, heldBytes)
     if (this.#share?.hold(heldBytes) === true) this.#limited.onLimit(OVERLOADED)
   }
 
-  #watchMessage(heldBytes: number): void {
-    const { messageTimeout, budget } = this.#settings
-    if (messageTimeout && this.#messageDeadline === undefined)
-      this.#messageDeadline = new MessageDeadline(messageTimeout, () =>
-        this.#limited.onLimit(MESSAGE_TIMEOUT)
-      )
-    if (budget !== undefined && heldBytes >= COUNTED_FROM) this.#share ??= new BudgetShare(budget)
+  #newDeadline(timeout: number): MessageDeadline {
+    return new MessageDeadline(timeout, () => this.#limited.onLimit(MESSAGE_TIMEOUT))
   }
 
   /** There is another deadline now. */

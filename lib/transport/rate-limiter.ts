@@ -1,3 +1,4 @@
+import { RATE_EXCEEDED, type Violation } from '../core/violation.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { TokenBucket } from './token-bucket.js'
 
@@ -11,7 +12,7 @@ export interface RateLimit {
 
 export interface RateLimited {
   /** The peer sent too much. */
-  onExcess(): void
+  onLimit(violation: Violation): void
   /** Reading stops, or goes on. */
   setThrottled(isThrottled: boolean): void
 }
@@ -50,7 +51,7 @@ export class RateLimiter implements Waiting {
     const now = performance.now()
     const has = bucket.take(count, now)
     if (!this.#closes) this.#throttle(now)
-    else if (!has) this.#limited.onExcess()
+    else if (!has) this.#limited.onLimit(RATE_EXCEEDED)
     return has || !this.#closes
   }
 

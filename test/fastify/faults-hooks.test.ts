@@ -13,23 +13,11 @@ import {
   shake,
   watchProcess
 } from '../helpers/app.js'
+import { type Fail, SECRET, WAYS } from '../helpers/fault.js'
 
 // What the application throws on the way of a handshake: the process lives, others are served, and the log says it once.
 
-const SECRET = 'the password is 1234'
 const WARN = 40
-
-/** The ways in which a hook or a check fails. */
-const WAYS = {
-  throws: (): never => {
-    throw new Error(SECRET)
-  },
-  rejects: async (): Promise<never> => {
-    await null
-    throw new Error(SECRET)
-  }
-} as const
-type Fail = () => unknown
 
 interface Fault {
   readonly options?: (fail: Fail) => FastifyUpgradeOptions

@@ -15,21 +15,9 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { type Fail, SECRET, WAYS } from '../helpers/fault.js'
 
 // What the application throws around an open connection: told once, one connection closed, and nobody else hurt.
-
-const SECRET = 'the password is 1234'
-
-const WAYS = {
-  throws: (): never => {
-    throw new Error(SECRET)
-  },
-  rejects: async (): Promise<never> => {
-    await null
-    throw new Error(SECRET)
-  }
-} as const
-type Fail = () => unknown
 
 interface Fault {
   /** Has something of the server's side fail, which the client sets off. */
