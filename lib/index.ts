@@ -14,12 +14,21 @@ export type {
   ServerOptions,
   ShutdownOptions,
   SubprotocolChoice,
+  TopicChoice,
   VerifyClientInfo,
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
 export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
-export { WebSocketServer, type WebSocketServerEvents } from './fastify/websocket-server.js'
+export { WebSocket } from './fastify/websocket.js'
+export {
+  type PublishOptions,
+  WebSocketServer,
+  type WebSocketServerEvents
+} from './fastify/websocket-server.js'
+export type { Broker, BrokerEvents } from './pubsub/broker.js'
+export type { BrokerEvent } from './pubsub/bus.js'
+export { MemoryBroker, MemoryHub } from './pubsub/memory-broker.js'
 export type {
   CloseEvent,
   ErrorEvent,
@@ -32,5 +41,4 @@ export type { Message } from './transport/iterator.js'
 export type { SendData, SendOptions } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
-export { WebSocket } from './transport/websocket.js'
 export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'

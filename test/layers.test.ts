@@ -14,7 +14,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   compat: ['transport', 'core'],
   index: ['core', 'transport', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
   // The augmentation of Fastify names the plugin's own classes.
-  types: ['fastify', 'transport', 'core']
+  types: ['fastify', 'pubsub', 'transport', 'core']
 }
 
 /** All that the core takes from outside. */

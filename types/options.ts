@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Broker } from '../lib/pubsub/broker.js'
 import type { WebSocketErrorHandler } from './handler.js'
 
 /** Decides whether a page of `origin` may connect. */
@@ -13,6 +14,9 @@ export type SubprotocolChoice = (
   offers: readonly string[],
   request: FastifyRequest
 ) => string | undefined | Promise<string | undefined>
+
+/** Chooses the topics of a connection. */
+export type TopicChoice = (request: FastifyRequest) => readonly string[] | Promise<readonly string[]>
 
 /** How a peer that went away without a word is noticed. */
 export interface HeartbeatOptions {
@@ -149,6 +153,8 @@ export interface WebSocketOptions {
 export interface WebSocketRouteOptions extends WebSocketOptions {
   /** The subprotocols that the route speaks. It gets the handshakes that offer one of them, and no others. */
   readonly subprotocol?: string | readonly string[] | undefined
+  /** The topics that each connection is subscribed to before its handler runs. What it throws refuses the handshake. */
+  readonly topics?: TopicChoice | undefined
 }
 
 /** What `verifyClient` is told, as in `ws`. */
@@ -212,6 +218,11 @@ export interface FastifyUpgradeOptions extends WebSocketOptions {
    * `backpressure` says so; a peer whose message grows beyond gets 1013. Default: a quarter of the memory of the process.
    */
   readonly maxTotalBufferedAmount?: number | undefined
+  /**
+   * Carries what is published to a topic to the other processes of the application, each of which has a broker of its own.
+   * It is closed with the application. Default: none, for one process alone.
+   */
+  readonly broker?: Broker | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed. They wait until it calls `done`, or until what
    * it returns has settled if it takes no parameter, but no longer than half of `shutdown.timeout`.

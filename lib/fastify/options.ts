@@ -1,7 +1,13 @@
 import { totalmem } from 'node:os'
-import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } from '../../types/options.js'
+import type {
+  FastifyUpgradeOptions,
+  TopicChoice,
+  WebSocketOptions,
+  WebSocketRouteOptions
+} from '../../types/options.js'
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
+import type { Broker } from '../pubsub/broker.js'
 import { BufferBudget } from '../transport/buffer-budget.js'
 import type { HeartbeatOptions } from '../transport/heartbeat.js'
 import type { DeflateSettings } from '../transport/per-message-deflate.js'
@@ -79,8 +85,15 @@ const WEBSOCKET_OPTIONS = [
   'errorHandler',
   'selectSubprotocol'
 ]
-const PLUGIN_OPTIONS = [...WEBSOCKET_OPTIONS, 'options', 'shutdown', 'preClose', 'maxTotalBufferedAmount']
-const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol']
+const PLUGIN_OPTIONS = [
+  ...WEBSOCKET_OPTIONS,
+  'options',
+  'shutdown',
+  'preClose',
+  'maxTotalBufferedAmount',
+  'broker'
+]
+const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol', 'topics']
 
 /** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
 const SERVER_OPTIONS = ['maxPayload', 'closeTimeout', 'perMessageDeflate', 'handleProtocols', 'verifyClient']
@@ -112,6 +125,21 @@ export function readConnectionLimits(options: WebSocketOptions, prefix = ''): Co
     total: readLimit(maxConnections, `${prefix}maxConnections`, MAX_INT32, false),
     perAddress: readLimit(maxConnectionsPerAddress, `${prefix}maxConnectionsPerAddress`, MAX_INT32, false)
   }
+}
+
+const BROKER_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
+
+export function readBroker({ broker }: FastifyUpgradeOptions): Broker | undefined {
+  if (broker === undefined) return undefined
+  const isBroker = BROKER_METHODS.every(name => typeof Reflect.get(Object(broker), name) === 'function')
+  if (isBroker) return broker
+  throw invalidOption('broker', `an object with the methods ${BROKER_METHODS.join(', ')}`, broker)
+}
+
+/** The topics of a route; undefined when it has none. */
+export function readTopics({ topics }: WebSocketRouteOptions): TopicChoice | undefined {
+  checkFunction(topics, 'websocket.topics')
+  return topics
 }
 
 /** The subprotocols of a route; undefined when it registers none. */

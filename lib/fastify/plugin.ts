@@ -5,7 +5,7 @@ import { ConnectionCount } from './connection-count.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
-import { MAX_INT32, readConnectionLimits, readPluginOptions, readShutdown } from './options.js'
+import { MAX_INT32, readBroker, readConnectionLimits, readPluginOptions, readShutdown } from './options.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -16,7 +16,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
-  const server = new WebSocketServer(options.options ?? {}, error => {
+  const server = new WebSocketServer(options.options ?? {}, readBroker(options), error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
   app.decorate('websocketServer', server)
@@ -40,7 +40,10 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))
   })
-  app.addHook('onClose', () => listener.close())
+  app.addHook('onClose', async () => {
+    await listener.close()
+    await server.closeBroker()
+  })
 }
 
 /** WebSockets on a Fastify server. Register it before the routes that use it. */

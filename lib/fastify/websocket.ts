@@ -1,0 +1,64 @@
+import type { Duplex } from 'node:stream'
+import type { SendData } from '../transport/payload.js'
+import { PreparedMessage, type PrepareOptions, prepare } from '../transport/prepared-message.js'
+import { WebSocket as TransportWebSocket } from '../transport/websocket.js'
+import type { WebSocketOptions } from '../transport/websocket-options.js'
+
+/** Where the topics are. */
+export interface TopicServer {
+  subscribe(topic: string, socket: WebSocket): Promise<void>
+  unsubscribe(topic: string, socket: WebSocket): void
+  publish(topic: string, message: PreparedMessage, options: { readonly except: WebSocket }): Promise<void>
+}
+
+const NO_TOPICS: ReadonlySet<string> = new Set<string>()
+
+/** A connection that a route handles. It can be subscribed to topics of its server. */
+export class WebSocket extends TransportWebSocket {
+  readonly #server: TopicServer
+  #topics: Set<string> | undefined
+
+  /** @internal */
+  constructor(stream: Duplex, options: WebSocketOptions<TransportWebSocket>, server: TopicServer) {
+    super(stream, options)
+    this.#server = server
+  }
+
+  /** The topics that it is subscribed to. */
+  get topics(): ReadonlySet<string> {
+    return this.#topics ?? NO_TOPICS
+  }
+
+  /**
+   * From now on it is sent what is published to a topic. Subscriptions end with the connection.
+   * @param topic any string of 1 to 1024 bytes in UTF-8. Never take it from a client unchecked.
+   * @returns resolves when messages of other processes arrive too. It rejects with `FST_UPGRADE_BROKER_SUBSCRIBE` when the
+   * broker cannot do that for now; it is tried again, and nobody has to wait for the promise.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   */
+  subscribe(topic: string): Promise<void> {
+    if (this.readyState === WebSocket.CLOSED) return Promise.resolve()
+    const subscribed = this.#server.subscribe(topic, this)
+    this.#topics ??= new Set()
+    this.#topics.add(topic)
+    return subscribed
+  }
+
+  unsubscribe(topic: string): void {
+    if (this.#topics?.delete(topic) === true) this.#server.unsubscribe(topic, this)
+  }
+
+  /**
+   * Publishes to everyone in the topic but this connection: see `websocketServer.publish`.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   */
+  publish(topic: string, data: SendData | PreparedMessage, options?: PrepareOptions): Promise<void> {
+    const message = data instanceof PreparedMessage ? data : prepare(data, options)
+    return this.#server.publish(topic, message, { except: this })
+  }
+
+  /** @internal */
+  unsubscribeAll(): void {
+    for (const topic of this.topics) this.unsubscribe(topic)
+  }
+}

@@ -1,0 +1,11 @@
+import { InvalidTopicError } from './error.js'
+
+/** Bytes of UTF-8 that the name of a topic may have. */
+const MAX_TOPIC_LENGTH = 1024
+
+/** @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` */
+export function checkTopic(topic: unknown): asserts topic is string {
+  if (typeof topic !== 'string') throw new InvalidTopicError(`of type ${typeof topic}`)
+  const length = Buffer.byteLength(topic)
+  if (length === 0 || length > MAX_TOPIC_LENGTH) throw new InvalidTopicError(`one of ${length} bytes`)
+}
