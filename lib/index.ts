@@ -10,6 +10,7 @@ export type {
   OriginCheck,
   OriginRule,
   PerMessageDeflateOptions,
+  PresenceOptions,
   RateLimitOptions,
   ServerOptions,
   ShutdownOptions,
@@ -20,7 +21,7 @@ export type {
   WebSocketRouteOptions
 } from '../types/options.js'
 export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
-export { WebSocket } from './fastify/websocket.js'
+export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
   type PublishOptions,
   WebSocketServer,
@@ -29,6 +30,8 @@ export {
 export type { Broker, BrokerEvents } from './pubsub/broker.js'
 export type { BrokerEvent } from './pubsub/bus.js'
 export { MemoryBroker, MemoryHub } from './pubsub/memory-broker.js'
+export type { Presence, PresenceEvents } from './pubsub/presence.js'
+export type { PresenceMember } from './pubsub/presence-message.js'
 export type {
   CloseEvent,
   ErrorEvent,

@@ -208,6 +208,14 @@ export interface ShutdownOptions {
   readonly spread?: number | undefined
 }
 
+/** When the processes of an application tell each other who is in a topic. */
+export interface PresenceOptions {
+  /** Milliseconds between two tellings. Default: 5000. */
+  readonly interval?: number | undefined
+  /** Milliseconds after which the members of a silent process have left. Default: three times `interval`. */
+  readonly timeout?: number | undefined
+}
+
 /** Options of the plugin. */
 export interface FastifyUpgradeOptions extends WebSocketOptions {
   readonly options?: ServerOptions | undefined
@@ -223,6 +231,8 @@ export interface FastifyUpgradeOptions extends WebSocketOptions {
    * It is closed with the application. Default: none, for one process alone.
    */
   readonly broker?: Broker | undefined
+  /** How soon a process that has crashed is noticed by those that watch who is in a topic. */
+  readonly presence?: PresenceOptions | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed. They wait until it calls `done`, or until what
    * it returns has settled if it takes no parameter, but no longer than half of `shutdown.timeout`.

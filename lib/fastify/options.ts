@@ -8,6 +8,7 @@ import type {
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
 import type { Broker } from '../pubsub/broker.js'
+import type { PresenceSettings } from '../pubsub/presences.js'
 import { BufferBudget } from '../transport/buffer-budget.js'
 import type { HeartbeatOptions } from '../transport/heartbeat.js'
 import type { DeflateSettings } from '../transport/per-message-deflate.js'
@@ -91,7 +92,8 @@ const PLUGIN_OPTIONS = [
   'shutdown',
   'preClose',
   'maxTotalBufferedAmount',
-  'broker'
+  'broker',
+  'presence'
 ]
 const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol', 'topics']
 
@@ -134,6 +136,16 @@ export function readBroker({ broker }: FastifyUpgradeOptions): Broker | undefine
   const isBroker = BROKER_METHODS.every(name => typeof Reflect.get(Object(broker), name) === 'function')
   if (isBroker) return broker
   throw invalidOption('broker', `an object with the methods ${BROKER_METHODS.join(', ')}`, broker)
+}
+
+export function readPresence({ presence = {} }: FastifyUpgradeOptions): PresenceSettings {
+  if (typeof presence !== 'object' || presence === null)
+    throw invalidOption('presence', 'an object', presence)
+  checkNames(presence, ['interval', 'timeout'], 'presence.')
+  const interval = readNumber(presence.interval, 'presence.interval', { default: 5_000, max: MAX_INT32 - 1 })
+  // One that is late by a moment is not gone.
+  const patience = { default: Math.min(3 * interval, MAX_INT32), min: interval + 1, max: MAX_INT32 }
+  return { interval, timeout: readNumber(presence.timeout, 'presence.timeout', patience) }
 }
 
 /** The topics of a route; undefined when it has none. */

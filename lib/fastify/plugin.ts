@@ -5,7 +5,14 @@ import { ConnectionCount } from './connection-count.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
-import { MAX_INT32, readBroker, readConnectionLimits, readPluginOptions, readShutdown } from './options.js'
+import {
+  MAX_INT32,
+  readBroker,
+  readConnectionLimits,
+  readPluginOptions,
+  readPresence,
+  readShutdown
+} from './options.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -16,7 +23,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
-  const server = new WebSocketServer(options.options ?? {}, readBroker(options), error => {
+  const pubsub = { broker: readBroker(options), presence: readPresence(options) }
+  const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
   app.decorate('websocketServer', server)

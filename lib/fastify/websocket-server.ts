@@ -3,6 +3,8 @@ import type { IncomingMessage } from 'node:http'
 import type { ServerOptions } from '../../types/options.js'
 import type { Broker } from '../pubsub/broker.js'
 import type { BrokerEvent } from '../pubsub/bus.js'
+import type { Presence } from '../pubsub/presence.js'
+import type { PresenceSettings } from '../pubsub/presences.js'
 import { PubSub } from '../pubsub/pubsub.js'
 import type { SendData } from '../transport/payload.js'
 import { PreparedMessage, type PrepareOptions, prepare } from '../transport/prepared-message.js'
@@ -17,6 +19,12 @@ export interface WebSocketServerEvents {
   error: [error: Error]
   /** What becomes of the exchange with other processes. */
   broker: [event: BrokerEvent]
+}
+
+/** How the processes of an application work together. */
+export interface PubSubSettings {
+  readonly broker: Broker | undefined
+  readonly presence: PresenceSettings
 }
 
 /** Options of {@link WebSocketServer.publish}. */
@@ -37,14 +45,20 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   #isClosing = false
 
   /** @internal */
-  constructor(options: ServerOptions, broker: Broker | undefined, onError: (error: unknown) => void) {
+  constructor(
+    options: ServerOptions,
+    { broker, presence }: PubSubSettings,
+    onError: (error: unknown) => void
+  ) {
     super({ captureRejections: true })
     this.options = options
     this.#onError = onError
     this.#pubsub = new PubSub({
       broker,
       prepare,
-      onEvent: event => this.#try(() => this.emit('broker', event))
+      onEvent: event => this.#try(() => this.emit('broker', event)),
+      presence,
+      onError
     })
   }
 
@@ -89,6 +103,15 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     return this.#pubsub.publish(topic, message, options.except)
   }
 
+  /**
+   * The members of a topic, in all processes: the connections that were subscribed with `presence`. Close it when it is not
+   * needed any more.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   */
+  presence(topic: string): Presence {
+    return this.#pubsub.presence(topic)
+  }
+
   /** How many connections of this process are subscribed to a topic. */
   subscriberCount(topic: string): number {
     return this.#pubsub.subscriberCount(topic)
@@ -107,6 +130,16 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** @internal */
   unsubscribe(topic: string, socket: WebSocket): void {
     this.#pubsub.unsubscribe(topic, socket)
+  }
+
+  /** @internal */
+  join(topic: string, id: string, data: unknown): void {
+    this.#pubsub.join(topic, id, data)
+  }
+
+  /** @internal */
+  leave(topic: string, id: string): void {
+    this.#pubsub.leave(topic, id)
   }
 
   /** @internal */

@@ -53,7 +53,11 @@ export class Bus implements BrokerEvents {
       const { topic } = parseChannel(channel)
       events.onEvent({ type: 'unsubscribed', topic, error: new BrokerSubscribeError(reasonOf(error)) })
     })
-    broker.start(this)
+  }
+
+  /** Called once, before anything else. */
+  start(): void {
+    this.#broker.start(this)
   }
 
   /** Resolves when what other processes publish arrives here; rejects when that fails at first. */

@@ -1,6 +1,8 @@
 import type { Broker } from './broker.js'
-import { type BrokerEvent, Bus, type ChannelKind } from './bus.js'
+import { type BrokerEvent, Bus, type BusEvents, type ChannelKind } from './bus.js'
 import type { Envelope } from './envelope.js'
+import type { Presence } from './presence.js'
+import { type PresenceSettings, Presences } from './presences.js'
 import { checkTopic } from './topic.js'
 import { Topics } from './topics.js'
 
@@ -22,17 +24,25 @@ export interface PubSubOptions<Message> {
   /** Makes a message of what another process published. */
   readonly prepare: (payload: Uint8Array, options: { binary: boolean; compress: boolean }) => Message
   readonly onEvent: (event: BrokerEvent) => void
+  readonly presence: PresenceSettings
+  /** Told what a listener throws or rejects with. */
+  readonly onError: (error: unknown) => void
 }
 
 /** Delivers messages to the subscribers of a topic: those of this process at once, those of others through a broker. */
-export class PubSub<Message extends Publication, Member extends Subscriber<Message>> {
+export class PubSub<Message extends Publication, Member extends Subscriber<Message>> implements BusEvents {
   readonly #topics = new Topics<Member>()
   readonly #prepare: PubSubOptions<Message>['prepare']
   readonly #bus: Bus | undefined
+  readonly #presences: Presences
+  readonly #onEvent: PubSubOptions<Message>['onEvent']
 
-  constructor({ broker, prepare, onEvent }: PubSubOptions<Message>) {
+  constructor({ broker, prepare, onEvent, presence, onError }: PubSubOptions<Message>) {
     this.#prepare = prepare
-    this.#bus = broker && new Bus(broker, { onEvent, onEnvelope: (...args) => this.#onEnvelope(...args) })
+    this.#onEvent = onEvent
+    this.#bus = broker && new Bus(broker, this)
+    this.#presences = new Presences(presence, this.#bus, onError)
+    this.#bus?.start()
   }
 
   /** Messages that did not get to other processes. */
@@ -70,16 +80,45 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
     return handled(this.#bus?.publish('message', topic, message.payload, message))
   }
 
+  /**
+   * Has everyone who watches the topic see a member.
+   * @throws {TypeError} when `data` cannot become JSON.
+   */
+  join(topic: string, id: string, data: unknown): void {
+    checkTopic(topic)
+    this.#presences.join(topic, { id, data })
+  }
+
+  leave(topic: string, id: string): void {
+    this.#presences.leave(topic, id)
+  }
+
+  /** @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` */
+  presence(topic: string): Presence {
+    checkTopic(topic)
+    return this.#presences.watch(topic)
+  }
+
   async close(): Promise<void> {
+    this.#presences.close()
     await this.#bus?.close()
+  }
+
+  /** @internal */
+  onEvent(event: BrokerEvent): void {
+    if (event.type === 'up') this.#presences.onUp()
+    this.#onEvent(event)
   }
 
   #deliver(topic: string, message: Message, except?: Member): void {
     for (const member of this.#topics.membersOf(topic)) if (member !== except) member.send(message)
   }
 
-  #onEnvelope(kind: ChannelKind, topic: string, { payload, isBinary, compress }: Envelope): void {
-    if (kind === 'message') this.#deliver(topic, this.#prepare(payload, { binary: isBinary, compress }))
+  /** @internal */
+  onEnvelope(kind: ChannelKind, topic: string, envelope: Envelope): void {
+    const { payload, isBinary, compress } = envelope
+    if (kind === 'presence') this.#presences.onEnvelope(topic, envelope)
+    else this.#deliver(topic, this.#prepare(payload, { binary: isBinary, compress }))
   }
 }
 
