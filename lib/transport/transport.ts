@@ -113,11 +113,10 @@ export class Transport
   }
 
   get traffic(): Traffic {
-    const { messagesSent, bytesReceived } = this
     return {
       messagesReceived: this.limits.messages,
-      messagesSent,
-      bytesReceived,
+      messagesSent: this.messagesSent,
+      bytesReceived: this.bytesReceived,
       bytesSent: this.#writer.bytes
     }
   }
@@ -333,6 +332,8 @@ export class Transport
   }
 
   #inflate({ inflater }: PerMessageDeflate, data: Buffer, isBinary: boolean): void {
+    // A write that failed while the messages before were told: zlib takes one at a time, and nothing can be held now.
+    if (this.#stream.destroyed) return void this.connection.pause()
     const inflated = inflater.inflate(data, this.#settings.maxPayload)
     if (!(inflated instanceof Promise)) {
       this.#receiveInflated(inflated, isBinary)

@@ -78,6 +78,10 @@ export function interpret(wire: Buffer, situation: Situation): Expected {
     if (isText && !isCompressed && !(ends ? isUtf8(message.data) : mayBecomeUtf8(message.data))) {
       return { events, ...due('INVALID_UTF8 1007') }
     }
+    // 10.4: what takes time although it takes no memory.
+    if (count > fragments && count > fragmentsFor(situation.maxPayload)) {
+      return { events, ...due('TOO_MANY_FRAGMENTS 1009') }
+    }
     if (!ends) continue
     const content = isCompressed ? inflation.inflate(message.data, situation.maxPayload) : message.data
     if (Array.isArray(content)) return { events, ...due(...content) }
@@ -153,6 +157,11 @@ function readHeader(bytes: Buffer, situation: Situation, message: Unfinished | u
  */
 export function compressedRoom(maxPayload: number, fragments: number): number {
   return maxPayload + Math.ceil(maxPayload / 8) + 64 + 6 * fragments
+}
+
+/** 10.4: how many frames of a message may go before its last, as docs/api.md has it. */
+function fragmentsFor(maxPayload: number): number {
+  return 4096 + Math.floor(maxPayload / 16)
 }
 
 function roomFor(maxPayload: number, message: Unfinished | undefined, isCompressed: boolean): bigint {

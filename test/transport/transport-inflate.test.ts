@@ -315,3 +315,19 @@ t.test('a peer that is being inflated is not taken for silent', async t => {
   await message
   await roundTrip(t)
 })
+
+for (const peerTakesOver of [true, false]) {
+  t.test(`nothing is inflated any more once a write has failed, takeover ${peerTakesOver}`, async t => {
+    const { log, stream, transport, message, push, runs } = hold(t, { peerTakesOver })
+    log.onMessage = data => {
+      log.lines.push(`message ${data}`)
+      // Writes of others may fail while a message is told, as all write together.
+      stream.destroy(new Error('write ECONNRESET'))
+    }
+    transport.setReading(true)
+    // With one window, zlib would end the process over two at once.
+    await push(bytes(message('go'), message(LARGE), message('small'), message(LARGE), text('plain')))
+    t.equal(runs.inputs.length, 0)
+    t.strictSame(log.lines, ['message go', 'end'])
+  })
+}
