@@ -1,4 +1,5 @@
 import type { Broker, BrokerEvents } from './broker.js'
+import { ClosedBrokerError } from './error.js'
 
 /** What the brokers of one process share. */
 export class MemoryHub {
@@ -39,6 +40,7 @@ export class MemoryBroker implements Broker {
   }
 
   async publish(channel: string, message: Uint8Array): Promise<void> {
+    if (this.#events === undefined) throw new ClosedBrokerError()
     this.#hub.publish(channel, message)
   }
 
