@@ -1,4 +1,4 @@
-import { type Client, createClient, type ExecutionResult } from 'graphql-ws'
+import { type Client, createClient } from 'graphql-ws'
 import { SubscriptionClient } from 'subscriptions-transport-ws'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
@@ -15,7 +15,7 @@ export interface GraphqlClient {
 export type MakeGraphqlClient = (t: Test, url: string, token?: string) => GraphqlClient
 
 /** What all results carry, each without an error. */
-function dataOf({ data, errors }: Pick<ExecutionResult<unknown>, 'data' | 'errors'>): unknown {
+function dataOf({ data, errors }: { readonly data?: unknown; readonly errors?: unknown }): unknown {
   if (errors !== undefined) throw new Error(JSON.stringify(errors))
   // Without the prototype that some executors leave out.
   return JSON.parse(JSON.stringify(data))

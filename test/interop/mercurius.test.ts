@@ -33,7 +33,7 @@ async function start(t: Test) {
       Subscription: {
         noted: {
           subscribe: async (_root, _args, context) => {
-            contexts.push(context.user)
+            contexts.push(Reflect.get(context, 'user'))
             const topic = await context.pubsub.subscribe('NOTED')
             subscribed.fire()
             return topic
