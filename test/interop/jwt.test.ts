@@ -18,9 +18,8 @@ async function start(t: Test) {
       websocket: true,
       preValidation: request => {
         const { token } = request.query
-        return token === undefined
-          ? request.jwtVerify()
-          : request.jwtVerify({ decode: {}, verify: { extractToken: () => token } })
+        if (token !== undefined) request.headers.authorization = `Bearer ${token}`
+        return request.jwtVerify()
       }
     },
     (socket, { user }) => {
