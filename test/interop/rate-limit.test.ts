@@ -1,7 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import t from 'tap'
 import upgrade from '../../lib/index.js'
-import { bareApp, headerOf, listen, request, shake } from '../helpers/app.js'
+import { bareApp, headerOf, listen, open, request, shake } from '../helpers/app.js'
 
 const limit = { max: 2, timeWindow: '1 minute' }
 
@@ -11,20 +11,22 @@ for (const order of ['before', 'after'] as const) {
     if (order === 'before') await app.register(rateLimit, limit)
     await app.register(upgrade)
     if (order === 'after') await app.register(rateLimit, limit)
-    app.get('/', { websocket: true }, () => {})
+    app.get('/', { websocket: true }, socket => socket.send('in'))
     app.get('/free', { websocket: true, config: { rateLimit: false } }, () => {})
     app.route({ method: 'GET', url: '/both', handler: async () => 'page', wsHandler: () => {} })
     const port = await listen(app)
 
-    const allowed = [await shake(t, port, '/'), await shake(t, port, '/')]
+    const first = await open(t, port, '/')
+    t.equal(await first.next(), 'in')
+    t.equal(first.headers['x-ratelimit-remaining'], '1')
+    const allowed = await shake(t, port, '/')
     const refused = await shake(t, port, '/')
-    const remaining = [...allowed, refused].map(response => [
+    const told = [allowed, refused].map(response => [
       response.status,
       headerOf(response, 'x-ratelimit-limit'),
       headerOf(response, 'x-ratelimit-remaining')
     ])
-    t.strictSame(remaining, [
-      [101, '2', '1'],
+    t.strictSame(told, [
       [101, '2', '0'],
       [429, '2', '0']
     ])
