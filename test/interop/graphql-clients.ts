@@ -7,8 +7,8 @@ import { Signal, withDeadline } from '../helpers/app.js'
 /** A client of GraphQL over WebSocket, whichever protocol it speaks. */
 export interface GraphqlClient {
   readonly protocol: string
-  /** The data of all results, once the server has completed the operation. */
-  results(query: string): Promise<unknown[]>
+  /** The data of all results, once the server has completed the operation, or of the first so many. */
+  results(query: string, count?: number): Promise<unknown[]>
   close(): void
 }
 
@@ -31,32 +31,38 @@ export const makeTransportClient: MakeGraphqlClient = (t, url, token) => {
     onNonLazyError: () => {}
   })
   t.teardown(() => client.dispose())
-  const collect = async (query: string): Promise<unknown[]> => {
+  const collect = async (query: string, count: number): Promise<unknown[]> => {
     const results: unknown[] = []
-    for await (const result of client.iterate({ query })) results.push(dataOf(result))
+    for await (const result of client.iterate({ query })) {
+      if (results.push(dataOf(result)) === count) break
+    }
     return results
   }
   return {
     protocol: 'graphql-transport-ws',
-    results: query => withDeadline(collect(query), 10_000, query),
+    results: (query, count = Infinity) => withDeadline(collect(query, count), 10_000, query),
     close: () => void client.dispose()
   }
 }
 
 /** The protocol graphql-ws, which came before, by subscriptions-transport-ws. */
 export const makeLegacyClient: MakeGraphqlClient = (t, url, token) => {
+  const failed = new Signal<unknown>()
   const client = new SubscriptionClient(
     url,
     { reconnect: false, connectionParams: { token }, connectionCallback: errors => failed.fire(errors) },
     WebSocket
   )
-  const failed = new Signal<unknown>()
   t.teardown(() => client.close())
-  const collect = (query: string): Promise<unknown[]> =>
+  const collect = (query: string, count: number): Promise<unknown[]> =>
     new Promise((resolve, reject) => {
       const results: unknown[] = []
-      client.request({ query }).subscribe({
-        next: result => results.push(dataOf(result)),
+      const { unsubscribe } = client.request({ query }).subscribe({
+        next: result => {
+          if (results.push(dataOf(result)) < count) return
+          unsubscribe()
+          resolve(results)
+        },
         error: reject,
         complete: () => resolve(results)
       })
@@ -64,7 +70,7 @@ export const makeLegacyClient: MakeGraphqlClient = (t, url, token) => {
     })
   return {
     protocol: 'graphql-ws',
-    results: query => withDeadline(collect(query), 10_000, query),
+    results: (query, count = Infinity) => withDeadline(collect(query, count), 10_000, query),
     close: () => client.close()
   }
 }

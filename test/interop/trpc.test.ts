@@ -13,12 +13,8 @@ interface Context {
 
 const { procedure, router } = initTRPC.context<Context>().create()
 
-/** What the procedures of a test tell it. */
-class Course {
-  readonly left = new Signal()
-}
-
-function makeRouter(course: Course) {
+/** @param left told when the subscription that never ends has ended. */
+function makeRouter(left: Signal) {
   return router({
     greet: procedure
       .input((input: unknown) => String(input))
@@ -38,7 +34,7 @@ function makeRouter(course: Course) {
           await new Promise(setImmediate)
         }
       } finally {
-        course.left.fire()
+        left.fire()
       }
     })
   })
@@ -53,17 +49,17 @@ interface KeepAlive {
 }
 
 async function start(t: Test, keepAlive?: KeepAlive) {
-  const { app, log } = await makeApp(t)
-  const course = new Course()
+  const { app } = await makeApp(t)
+  const left = new Signal()
   const createContext = ({ req, info }: CreateFastifyContextOptions): Context => ({
     user: info.connectionParams?.user ?? String(req.headers['x-user'])
   })
   await app.register(fastifyTRPCPlugin<Router>, {
     prefix: '/trpc',
     useWSS: true,
-    trpcOptions: { router: makeRouter(course), createContext, ...(keepAlive && { keepAlive }) }
+    trpcOptions: { router: makeRouter(left), createContext, ...(keepAlive && { keepAlive }) }
   })
-  return { app, log, course, port: await listen(app) }
+  return { app, left, port: await listen(app) }
 }
 
 function connect(t: Test, port: number, path = '/trpc') {
@@ -102,14 +98,14 @@ t.test('the same path answers ordinary requests of tRPC', async t => {
 
 t.test('a subscription that its client leaves, and one whose connection is closed', async t => {
   for (const leave of ['unsubscribe', 'close'] as const) {
-    const { app, port, course } = await start(t)
+    const { app, port, left } = await start(t)
     const running = new Signal()
     const trpc = connect(t, port)
     const subscription = trpc.forever.subscribe(undefined, { onData: () => running.fire() })
     await running.wait('data')
     if (leave === 'unsubscribe') subscription.unsubscribe()
     else for (const socket of app.websocketServer.clients) socket.terminate()
-    await course.left.wait(`end of the generator after ${leave}`)
+    await left.wait(`end of the generator after ${leave}`)
     subscription.unsubscribe()
   }
 })
@@ -129,12 +125,11 @@ t.test('keepAlive cuts who does not answer, and nobody else', async t => {
 
 t.test('broadcastReconnectNotification has the clients of our websocketServer come again', async t => {
   const { app } = await makeApp(t)
-  const course = new Course()
   // It takes `on` and `clients` of what it asks for.
   const wss: unknown = app.websocketServer
   const { broadcastReconnectNotification } = applyWSSHandler({
     wss: wss as WebSocketServer,
-    router: makeRouter(course),
+    router: makeRouter(new Signal()),
     createContext: () => ({ user: 'nobody' }),
     prefix: '/own'
   })
