@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { bareApp, listen, open, request, shake, withDeadline } from '../helpers/app.js'
 import { makeApplication, type WebSocketPlugin } from './fixtures/application.js'
@@ -20,8 +21,11 @@ for (const [name, plugin] of PACKAGES) {
         client.socket.send(text)
         t.equal(await client.next(), text)
       }
-      client.socket.send(Buffer.alloc(65_536, 'x'))
-      t.equal((await client.next()).length, 65_536)
+      const bytes = Buffer.alloc(65_536, Buffer.from([0, 255, 128]))
+      const back = once(client.socket, 'message')
+      client.socket.send(bytes)
+      const [data, isBinary] = await withDeadline(back, 10_000, 'message')
+      t.strictSame([bytes.equals(data), isBinary], [true, true])
       client.socket.send(Buffer.alloc(65_537))
       t.match(await client.closed(), /^1009/)
       t.ok(seen.events.includes('connection /echo'))
