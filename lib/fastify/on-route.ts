@@ -73,7 +73,8 @@ function addWebSocketRoute(
   // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
-  options.schema = Object.assign({}, options.schema, { hide: true })
+  // For API documentation, as an operation that answers 426 is none.
+  options.schema = Object.assign({ hide: true }, options.schema)
   options.config = Object.assign({}, options.config, { [kRoute]: route })
   options.handler = handshakeHandler(route)
 }
@@ -92,13 +93,22 @@ function addWsHandler(
   // For the path '/' below a prefix, Fastify has made '' of it by now.
   const path = routePath === '' && prefix !== '' ? '/' : routePath
   app.route({
-    ...rest,
+    ...withOwnLists(rest),
+    schema: Object.assign({}, rest.schema, { hide: true }),
     method: 'GET',
     url: path,
     exposeHeadRoute: false,
     websocket,
     handler: wsHandler
   })
+}
+
+/** A copy of the options whose lists of hooks are copies too: the hooks `onRoute` of other plugins add to them in place. */
+function withOwnLists<Options extends object>(options: Options): Options {
+  const copy = { ...options }
+  for (const [name, value] of Object.entries(copy))
+    if (Array.isArray(value)) Reflect.set(copy, name, [...value])
+  return copy
 }
 
 /** What Fastify runs after the hooks of the route: the end of the handshake. */

@@ -224,11 +224,11 @@ t.test(
   async t => {
     const { app } = await makeApp(t)
     await app.register(cookie)
-    app.decorateRequest('user', '')
+    app.decorateRequest('visitor', '')
     const kinds: boolean[] = []
     app.addHook('onRequest', async request => {
       kinds.push(request.ws)
-      request.setDecorator('user', 'ada')
+      request.setDecorator('visitor', 'ada')
     })
     app.get<{ Params: { room: string }; Querystring: { n: string } }>(
       '/:room',
@@ -236,7 +236,7 @@ t.test(
       (socket, request) => {
         const { ip, params, query, cookies, method, url } = request
         socket.send(
-          JSON.stringify({ ip, params, query, cookies, method, url, user: request.getDecorator('user') })
+          JSON.stringify({ ip, params, query, cookies, method, url, user: request.getDecorator('visitor') })
         )
         t.equal(request.ws, true)
         t.equal(request.headers.host, 'localhost')

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import proxy from '@fastify/http-proxy'
 import t, { type Test } from 'tap'
+import { WebSocketServer as WsServer } from 'ws'
 import upgrade from '../../lib/index.js'
 import {
   bareApp,
@@ -103,6 +104,59 @@ t.test('a handshake that neither has a path for gets 404 in the end', async t =>
     t.equal((await shake(t, port, '/nowhere')).status, 404)
     await checkClose(t, app, port)
   }
+})
+
+t.test('in front of our server, where the plugin is not', async t => {
+  const upstream = await startUpstream(t)
+  const { app } = bareApp(t)
+  await app.register(proxy, { upstream: `http://127.0.0.1:${upstream.port}`, websocket: true })
+  const port = await listen(app)
+  const client = await open(t, port, '/echo', { headers: { cookie: 'a=1' } })
+  client.socket.send('one')
+  t.equal(await client.next(), 'upstream a=1: one')
+  const binary = once(client.socket, 'message')
+  client.socket.send(Buffer.from([0, 255]))
+  t.strictSame(await binary, [Buffer.from([0, 255]), true], 'binary stays binary')
+  client.socket.send('leave')
+  t.equal(await client.closed(), '4001 as you say', 'the code of the upstream reaches the client')
+  const chat = await open(t, port, '/chat', { protocols: ['chat.v1'] })
+  t.strictSame([await chat.next(), chat.socket.protocol], ['chat.v1', 'chat.v1'])
+
+  const behind = new Signal()
+  const gone = new Signal<string>()
+  upstream.app.websocketServer.once('connection', socket => {
+    behind.fire()
+    socket.on('close', (code, reason) => gone.fire(`${code} ${reason}`))
+  })
+  const leaving = await open(t, port, '/echo')
+  await behind.wait('connection behind')
+  leaving.socket.close(4002, 'mine')
+  t.equal(await gone.wait('close of the upstream'), '4002 mine')
+  const refused = await open(t, port, '/chat', { protocols: ['other'] })
+  t.equal(await refused.closed(), '1011 unexpected response', 'a subprotocol that the upstream does not know')
+})
+
+t.test('in front of a server of ws, beside our routes', async t => {
+  const behind = new WsServer({ port: 0, host: '127.0.0.1' })
+  t.teardown(() => behind.close())
+  behind.on('connection', (socket, { url }) => {
+    socket.on('message', data => socket.send(`ws ${url}: ${data}`))
+  })
+  await once(behind, 'listening')
+  const address = behind.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  const { app } = bareApp(t)
+  await app.register(upgrade)
+  const to = `http://127.0.0.1:${address.port}`
+  await app.register(proxy, { upstream: to, prefix: '/ws', rewritePrefix: '/behind', websocket: true })
+  addRoutes(app)
+  const port = await listen(app)
+  const client = await open(t, port, '/ws/x?y=1')
+  client.socket.send('one')
+  t.equal(await client.next(), 'ws /behind/x?y=1: one')
+  await checkRoutes(t, port)
+  client.socket.close()
+  await checkClose(t, app, port)
 })
 
 // The listener of the proxy throws, as the socket belongs to a response of ours already.

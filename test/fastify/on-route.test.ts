@@ -1,0 +1,44 @@
+import t from 'tap'
+import upgrade, { type WebSocket } from '../../lib/index.js'
+import { bareApp, listen, open, request } from '../helpers/app.js'
+
+// @fastify/rate-limit and @fastify/otel add to the lists of a route in place.
+t.test(
+  'what an onRoute hook adds to the lists of a route with a wsHandler, it adds to its HTTP route once',
+  async t => {
+    for (const order of ['before', 'after'] as const) {
+      const { app } = bareApp(t)
+      const seen: string[] = []
+      const addOnRoute = (): void => {
+        app.addHook('onRoute', route => {
+          const hook = async ({ ws }: { ws: boolean }): Promise<void> =>
+            void seen.push(ws ? 'websocket' : 'http')
+          if (Array.isArray(route.preHandler)) route.preHandler.push(hook)
+          else route.preHandler = [hook]
+        })
+      }
+      if (order === 'before') addOnRoute()
+      await app.register(upgrade)
+      if (order === 'after') addOnRoute()
+      const route = {
+        method: 'GET',
+        // Fastify shares the lists of a route with the HEAD route that it adds.
+        exposeHeadRoute: false,
+        handler: async () => 'page',
+        wsHandler: (socket: WebSocket): void => {
+          socket.send('')
+        }
+      } as const
+      app.route({ ...route, url: '/' })
+      app.route({ ...route, url: '/list', preHandler: [async () => {}] })
+      const port = await listen(app)
+      for (const path of ['/', '/list']) {
+        seen.length = 0
+        await request(t, port, 'GET', path)
+        t.strictSame(seen, ['http'], `${path}, ${order}`)
+        await (await open(t, port, path)).next()
+        t.ok(seen.includes('websocket'), `${path}, ${order}`)
+      }
+    }
+  }
+)

@@ -1,0 +1,15 @@
+import type { Doc } from 'yjs'
+import { withDeadline } from '../helpers/app.js'
+
+/** Resolves once the text `t` of each document is as expected. */
+export async function converge(docs: readonly Doc[], expected: string): Promise<void> {
+  const one = (doc: Doc): Promise<void> =>
+    new Promise(resolve => {
+      const check = (): void => {
+        if (doc.getText('t').toString() === expected) resolve()
+      }
+      doc.on('update', check)
+      check()
+    })
+  await withDeadline(Promise.all(docs.map(one)), 10_000, `text ${expected.slice(0, 40)}`)
+}

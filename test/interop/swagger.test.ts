@@ -1,0 +1,49 @@
+import swagger from '@fastify/swagger'
+import t, { type Test } from 'tap'
+import upgrade from '../../lib/index.js'
+import { bareApp } from '../helpers/app.js'
+
+/** The operations of an OpenAPI document, and what their summaries say. */
+async function operations(t: Test, order: 'before' | 'after'): Promise<unknown[]> {
+  const { app } = bareApp(t)
+  if (order === 'before') await app.register(swagger, { openapi: {} })
+  await app.register(upgrade)
+  if (order === 'after') await app.register(swagger, { openapi: {} })
+  const schema = { summary: 'WebSocket' }
+  app.get('/hidden', { websocket: true, schema }, () => {})
+  app.get('/without-schema', { websocket: { subprotocol: 'chat' } }, () => {})
+  app.get('/shown', { websocket: true, schema: { ...schema, hide: false } }, () => {})
+  app.get('/beside', { websocket: true, schema }, () => {})
+  app.get('/beside', { schema: { summary: 'page' } }, async () => 'page')
+  for (const hide of [undefined, false]) {
+    app.route({
+      method: 'GET',
+      url: `/both/${hide}`,
+      schema: { summary: 'page', ...(hide === false && { hide }) },
+      handler: async () => 'page',
+      wsHandler: () => {}
+    })
+  }
+  await app.ready()
+  const { paths = {} } = app.swagger()
+  return Object.entries(paths).map(([path, item]) => [
+    path,
+    Object.keys(item ?? {}),
+    Reflect.get(Object(item).get, 'summary')
+  ])
+}
+
+// An operation that answers 426 to all who call it is none. OpenAPI has no word for WebSocket.
+for (const order of ['before', 'after'] as const) {
+  t.test(
+    `@fastify/swagger, registered ${order} the plugin: WebSocket routes are shown where their schema says so`,
+    async t => {
+      t.strictSame(await operations(t, order), [
+        ['/shown', ['get'], 'WebSocket'],
+        ['/beside', ['get'], 'page'],
+        ['/both/undefined', ['get'], 'page'],
+        ['/both/false', ['get'], 'page']
+      ])
+    }
+  )
+}
