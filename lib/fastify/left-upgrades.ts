@@ -48,6 +48,7 @@ class LeftUpgrade implements Waiting {
   }
 }
 
-function isRead(socket: Socket): boolean {
+/** Whether another listener has taken the socket: Node has taken its own listeners away. */
+export function isRead(socket: Socket): boolean {
   return socket.listenerCount('data') + socket.listenerCount('readable') > 0
 }

@@ -54,6 +54,7 @@ export class Upgrade implements Waiting {
   #timeout: number
   #deadline: Deadlines | undefined
   #reply: FastifyReply | undefined
+  #hasBegun = false
   #isOver = false
   /** Gives back the places that the handshake takes. */
   #places: readonly Release[] = NO_PLACES
@@ -107,6 +108,12 @@ export class Upgrade implements Waiting {
   /** Connects the response with the socket. */
   begin(): void {
     this.response.assignSocket(this.socket)
+    this.#hasBegun = true
+  }
+
+  /** Whether it has had its turn and is answered here. */
+  get hasBegun(): boolean {
+    return this.#hasBegun
   }
 
   /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
@@ -118,6 +125,7 @@ export class Upgrade implements Waiting {
   release(): void {
     this.#leave()
     this.response.detachSocket(this.socket)
+    this.#hasBegun = false
     this.request[kUpgrade] = undefined
   }
 
