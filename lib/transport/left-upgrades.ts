@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
-import { ignoreErrors } from '../transport/byte-stream.js'
-import { deadlinesAfter, type Waiting } from '../transport/deadline.js'
+import { ignoreErrors } from './byte-stream.js'
+import { deadlinesAfter, type Waiting } from './deadline.js'
 
 const NOT_FOUND = 'HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
 
