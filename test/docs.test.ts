@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import * as compatErrors from '../lib/compat/error.js'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
@@ -16,13 +17,15 @@ function codesInSource(): string[] {
   for (const [name, one] of Object.entries({
     ...fastifyErrors,
     ...transportErrors,
-    ...handshakeErrors
+    ...handshakeErrors,
+    ...compatErrors
   })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue
     const error: unknown = Reflect.construct(one, ['', '', ''])
     if (error instanceof Error && 'code' in error) codes.add(String(error.code))
   }
-  for (const one of Object.values(violations)) if ('code' in one) codes.add(String(one.code))
+  for (const one of Object.values({ ...violations, ...compatErrors }))
+    if ('code' in one) codes.add(String(one.code))
   for (const [, code] of read('lib/core/request.ts').matchAll(
     /(?:badRequest|refusal\(\d+, )\(?'([A-Z_]+)'/g
   )) {

@@ -26,7 +26,7 @@ export const TooManyRoutesError = createError<`${typeof prefix}TOO_MANY_ROUTES`,
   'There are 31 routes at %s already, the most that the router takes; let one route speak a list of subprotocols.'
 )
 
-// Refusals of a handshake, besides those of lib/transport/handshake-error.ts. A peer causes them as often as it likes, so they come without the cost of a stack trace.
+// Refusals of a handshake, besides those of lib/transport/handshake-error.ts.
 
 export const UpgradeRequiredError = createError(
   `${prefix}UPGRADE_REQUIRED`,
@@ -50,13 +50,6 @@ export const ForbiddenOriginError = createError(
   `${prefix}FORBIDDEN_ORIGIN`,
   'Pages of this origin may not connect.',
   403,
-  Error,
-  false
-)
-export const TooManyConnectionsError = createError(
-  `${prefix}TOO_MANY_CONNECTIONS`,
-  'There are too many connections; try again later.',
-  503,
   Error,
   false
 )

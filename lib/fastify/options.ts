@@ -1,6 +1,7 @@
 import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } from '../../types/options.js'
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
+import { CONNECTION_LIMITS } from '../transport/connection-count.js'
 import type { BudgetOptions } from '../transport/connection-options.js'
 import {
   CONNECTION_OPTIONS,
@@ -10,13 +11,12 @@ import {
 } from '../transport/connection-settings.js'
 import { invalidOption } from '../transport/error.js'
 import {
+  checkConstants,
   checkFunction,
   checkNames,
-  readLimit,
   readNumber,
   withoutUndefined
 } from '../transport/option-check.js'
-import type { ConnectionLimits } from './connection-count.js'
 import { type OriginOption, readOrigin } from './origin.js'
 
 /** What `app.close()` does, with every default filled in. */
@@ -26,8 +26,6 @@ export interface ShutdownSettings {
   readonly timeout: number
   readonly spread: number
 }
-
-const CONNECTION_LIMITS = ['maxConnections', 'maxConnectionsPerAddress']
 
 const WEBSOCKET_OPTIONS = [
   ...CONNECTION_OPTIONS,
@@ -65,15 +63,6 @@ export function readPluginOptions(options: FastifyUpgradeOptions): Settings {
 export function readRouteOptions(options: WebSocketRouteOptions, defaults: Settings): Settings {
   checkNames(options, ROUTE_OPTIONS, 'websocket.')
   return readSettings(options, 'websocket.', defaults)
-}
-
-/** How many connections there may be: of the plugin all together, of a route its own. */
-export function readConnectionLimits(options: WebSocketOptions, prefix = ''): ConnectionLimits {
-  const { maxConnections, maxConnectionsPerAddress } = options
-  return {
-    total: readLimit(maxConnections, `${prefix}maxConnections`, MAX_INT32, false),
-    perAddress: readLimit(maxConnectionsPerAddress, `${prefix}maxConnectionsPerAddress`, MAX_INT32, false)
-  }
 }
 
 /** The subprotocols of a route; undefined when it registers none. */
@@ -120,11 +109,7 @@ function readSettings(
 /** The part of `ws`'s options that the plugin has under the same names. The other two are read at each handshake. */
 function readServerOptions(options: FastifyUpgradeOptions['options'] = {}): WebSocketOptions {
   if (typeof options !== 'object' || options === null) throw invalidOption('options', 'an object', options)
-  for (const [name, value] of Object.entries(options)) {
-    if (name in SERVER_CONSTANTS && value !== undefined && value !== SERVER_CONSTANTS[name]) {
-      throw invalidOption(`options.${name}`, String(SERVER_CONSTANTS[name]), value)
-    }
-  }
+  checkConstants(options, SERVER_CONSTANTS, 'options.')
   checkNames(options, [...SERVER_OPTIONS, ...Object.keys(SERVER_CONSTANTS)], 'options.')
   checkFunction(options.handleProtocols, 'options.handleProtocols')
   checkFunction(options.verifyClient, 'options.verifyClient')

@@ -6,6 +6,7 @@ import type { Headers } from '../core/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
 import { ignoreErrors } from '../transport/byte-stream.js'
+import type { ConnectionCount, Release } from '../transport/connection-count.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
 import {
   COME_BACK,
@@ -14,7 +15,6 @@ import {
   ShuttingDownError
 } from '../transport/handshake-error.js'
 import { switchProtocols } from '../transport/switch-protocols.js'
-import type { ConnectionCount, Release } from './connection-count.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
 

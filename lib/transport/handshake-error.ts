@@ -28,6 +28,13 @@ export const HandshakeTimeoutError: ErrorClass<'HANDSHAKE_TIMEOUT'> = createErro
   Error,
   false
 )
+export const TooManyConnectionsError: ErrorClass<'TOO_MANY_CONNECTIONS'> = createError(
+  'FST_UPGRADE_TOO_MANY_CONNECTIONS',
+  'There are too many connections; try again later.',
+  503,
+  Error,
+  false
+)
 export const ShuttingDownError: ErrorClass<'SHUTTING_DOWN'> = createError(
   'FST_UPGRADE_SHUTTING_DOWN',
   'The server is shutting down; try again later.',
