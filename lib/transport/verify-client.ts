@@ -1,4 +1,4 @@
-import { type IncomingMessage, STATUS_CODES } from 'node:http'
+import { type IncomingMessage, type OutgoingHttpHeaders, STATUS_CODES } from 'node:http'
 import type { Refusal } from '../core/request.js'
 import { isThenable } from './thenable.js'
 
@@ -13,12 +13,7 @@ export interface VerifyClientInfo {
 /** Lets a client in by returning true; with a second parameter, through the callback. */
 export type VerifyClient = (
   info: VerifyClientInfo,
-  callback: (
-    verified: boolean,
-    code?: number,
-    message?: string,
-    headers?: Record<string, string | number>
-  ) => void
+  callback: (verified: boolean, code?: number, message?: string, headers?: OutgoingHttpHeaders) => void
 ) => unknown
 
 /**
@@ -46,8 +41,9 @@ export function askVerifyClient(
 function refusal(
   status: number,
   message = STATUS_CODES[status] ?? 'Not verified',
-  headers: Readonly<Record<string, string | number>>
+  headers: OutgoingHttpHeaders
 ): Refusal {
-  const values = Object.entries(headers).map(([name, value]) => [name, String(value)])
+  const given = Object.entries(headers).filter(([, value]) => value !== undefined)
+  const values = given.map(([name, value]) => [name, [value].flat().join(', ')])
   return { status, code: 'FST_UPGRADE_NOT_VERIFIED', message, headers: Object.fromEntries(values) }
 }
