@@ -77,11 +77,10 @@ export class Upgrade implements Waiting {
   }
 
   /**
-   * Sends the 101, unless the client has left, or there is an answer already.
+   * Sends the 101, where there is no answer yet, unless the client has left.
    * @returns whether the socket carries frames now.
    */
   accept(response: string): boolean {
-    if (this.#isAnswered) return false
     if (!this.#isPossible) {
       this.#abort()
       return false
@@ -90,6 +89,11 @@ export class Upgrade implements Waiting {
     this.#leave()
     switchProtocols(this.socket, response, this.#head)
     return true
+  }
+
+  /** Whether there is an answer, or nobody to answer to. */
+  get isAnswered(): boolean {
+    return this.#isAnswered
   }
 
   /** @returns whether there was one more place. */

@@ -183,6 +183,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     callback: UpgradeCallback,
     refusal: Refusal | undefined
   ): void {
+    // The client has left, or its time was up.
+    if (upgrade.isAnswered) return
     try {
       if (refusal !== undefined) upgrade.refuse(refusal)
       else if (this.#state !== 'running') this.#refuseShuttingDown(upgrade)

@@ -149,6 +149,20 @@ t.test('a client that ends its side before the answer, or resets, gets none', as
   t.strictSame(uncaught, [])
 })
 
+t.test('a socket that verifyClient ends itself opens nothing', async t => {
+  const { server, port } = await start(t, {
+    verifyClient: ({ req }) => {
+      req.socket.end('HTTP/1.1 418 Teapot\r\n\r\n')
+      return true
+    }
+  })
+  server.on('connection', () => t.fail('no connection'))
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.gone()
+  t.equal(server.clients.size, 0)
+})
+
 t.test('a socket that is gone by the time it is given', async t => {
   const server = new WebSocketServer({ noServer: true })
   const done = new Signal()
@@ -282,6 +296,21 @@ t.test('maxConnections: one more gets 503, and who leaves makes room', async t =
     if (client !== undefined) await once(client, 'close')
     t.equal((await shake(t, port, '/')).status, 101)
   }
+})
+
+t.test('an answer that comes after the client has left takes no place', async t => {
+  const asked = new Signal<() => void>()
+  const { server, port } = await start(t, {
+    maxConnections: 1,
+    verifyClient: ({ req }, callback) => req.socket.on('close', () => asked.fire(() => callback(true)))
+  })
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  client.socket.end()
+  const answer = await asked.wait('close')
+  answer()
+  server.options.verifyClient = () => true
+  t.equal((await shake(t, port, '/')).status, 101)
 })
 
 t.test('a refused handshake gives its place back', async t => {
