@@ -10,7 +10,7 @@ export interface VerifyClientInfo {
   readonly req: IncomingMessage
 }
 
-/** Lets a client in by returning true; with a second parameter, through the callback. */
+/** Lets a client in by returning true, or another value that stands for it, but no promise; with a second parameter, through the callback. */
 export type VerifyClient = (
   info: VerifyClientInfo,
   callback: (verified: boolean, code?: number, message?: string, headers?: OutgoingHttpHeaders) => void
@@ -34,8 +34,9 @@ export function askVerifyClient(
     settle(verified ? undefined : refusal(status, message, headers))
   }
   const verified = verifyClient(info, answer)
-  if (isThenable(verified)) verified.then(undefined, fail)
-  if (verifyClient.length < 2) answer(verified === true)
+  const isPromise = isThenable(verified)
+  if (isPromise) verified.then(undefined, fail)
+  if (verifyClient.length < 2) answer(Boolean(verified) && !isPromise)
 }
 
 function refusal(

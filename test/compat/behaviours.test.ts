@@ -265,6 +265,19 @@ both('verifyClient answers by what it returns', async (t, implementation) => {
   t.equal((await shake(t, port, '/')).status, 401)
 })
 
+both('what verifyClient returns need not be a boolean', async (t, implementation) => {
+  for (const [value, status] of [
+    ['user', 101],
+    [{}, 101],
+    ['', 401],
+    [undefined, 401]
+  ] as const) {
+    const options = Object.assign({ port: 0 }, { verifyClient: () => value })
+    const { port } = await listening(t, implementation, options)
+    t.equal((await shake(t, port, '/')).status, status, String(value))
+  }
+})
+
 both('verifyClient answers through its callback, at once or later', async (t, implementation) => {
   const verifyClient: ServerOptions['verifyClient'] = ({ req }, callback) => {
     if (req.url === '/now') callback(true)
