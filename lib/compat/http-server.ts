@@ -19,13 +19,13 @@ export class HttpServer {
   /** Whether it was made here. */
   readonly isOwn: boolean
   readonly #server: Server
-  readonly #timeout: number
+  readonly #leftFor: number
   readonly #taker: UpgradeTaker
   readonly #left = new LeftUpgrades()
   readonly #onListening: () => void
   readonly #onError: (error: Error) => void
 
-  /** @param timeout milliseconds that the other listeners of the server have to take what is left to them. */
+  /** @param timeout milliseconds that a handshake has. */
   constructor(
     { server, port, host, backlog }: ServerOptions,
     timeout: number,
@@ -34,7 +34,8 @@ export class HttpServer {
   ) {
     this.isOwn = server === undefined
     this.#server = server ?? createServer(answerOrdinary)
-    this.#timeout = timeout
+    // The other listeners may have a deadline of their own, and an answer; that has to come first.
+    this.#leftFor = 2 * timeout
     this.#taker = taker
     this.#onListening = () => taker.onListening()
     this.#onError = error => taker.onError(error)
@@ -51,7 +52,6 @@ export class HttpServer {
   leave(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     this.#server.off('listening', this.#onListening).off('error', this.#onError)
-    this.#left.end()
   }
 
   /** @param callback called when the last connection has ended. */
@@ -62,7 +62,7 @@ export class HttpServer {
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
     const isAlone = this.#server.listenerCount('upgrade') === 1
     if (!isAlone && !(asksForWebSocket(request) && this.#taker.takes(request))) {
-      this.#left.add(socket, this.#timeout)
+      this.#left.add(socket, this.#leftFor)
     } else if (asksForWebSocket(request)) this.#taker.take(request, socket, head)
     else serveOrdinarily(this.#server, request, socket, head)
   }

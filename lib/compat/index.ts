@@ -11,12 +11,19 @@ const ws = Object.assign(WebSocket, {
   WebSocketServer
 })
 type ws = WebSocket
+/** Types as code for `ws` names them. */
+declare namespace ws {
+  type RawData = Buffer | ArrayBuffer | Buffer[]
+  type Server = WebSocketServer
+}
+type RawData = ws.RawData
 
 export type { VerifyClient, VerifyClientInfo } from '../transport/verify-client.js'
 export type { UpgradeCallback } from './connection.js'
 export type { WebSocketServerEvents } from './websocket-server.js'
 export {
   createWebSocketStream,
+  type RawData,
   type ServerOptions,
   WebSocketServer,
   ws as default,

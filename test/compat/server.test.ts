@@ -249,6 +249,21 @@ t.test('a path that nobody takes gets 404 in the end', async t => {
   t.equal((await shake(t, portOf(http), '/c')).status, 404)
 })
 
+t.test('a server that closes leaves alone what it left to others', async t => {
+  const http = await serving(t)
+  const server = new WebSocketServer({ server: http, path: '/a' })
+  const other = new WebSocketServer({
+    server: http,
+    path: '/b',
+    verifyClient: (_info, callback) => {
+      server.close()
+      server.on('close', () => callback(true))
+    }
+  })
+  endAfter(t, other)
+  t.equal((await shake(t, portOf(http), '/b')).status, 101)
+})
+
 t.test('an Upgrade that is not for WebSocket is an ordinary request, where nobody else takes it', async t => {
   const http = await serving(t)
   const server = new WebSocketServer({ server: http })

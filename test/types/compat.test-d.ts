@@ -5,6 +5,7 @@ import { expectTypeOf } from 'expect-type'
 import type * as ws from 'ws'
 import WebSocketDefault, {
   createWebSocketStream,
+  type RawData,
   type ServerOptions,
   type WebSocket,
   WebSocketServer
@@ -16,6 +17,9 @@ import type { WebSocket as PluginWebSocket } from '../../lib/index.js'
 expectTypeOf(WebSocketDefault.Server).toEqualTypeOf<typeof WebSocketServer>()
 expectTypeOf(WebSocketDefault.WebSocketServer).toEqualTypeOf<typeof WebSocketServer>()
 expectTypeOf(WebSocketDefault.createWebSocketStream).toEqualTypeOf<typeof createWebSocketStream>()
+expectTypeOf<WebSocketDefault.Server>().toEqualTypeOf<WebSocketServer>()
+expectTypeOf<WebSocketDefault.RawData>().toEqualTypeOf<RawData>()
+expectTypeOf<ws.RawData>().toEqualTypeOf<RawData>()
 expectTypeOf<WebSocketDefault>().toEqualTypeOf<WebSocket>()
 expectTypeOf<WebSocket>().toEqualTypeOf<PluginWebSocket>()
 expectTypeOf<typeof WebSocketDefault.OPEN>().toEqualTypeOf<1>()
@@ -42,6 +46,7 @@ new WebSocketServer({ port: '80' })
 server.on('connection', (socket, request) => {
   expectTypeOf(socket).toEqualTypeOf<WebSocket>()
   expectTypeOf(request).toEqualTypeOf<IncomingMessage>()
+  socket.on('message', (data: RawData, isBinary: boolean) => void [data, isBinary])
   expectTypeOf(createWebSocketStream(socket, { readableObjectMode: true })).toEqualTypeOf<Duplex>()
 })
 server.on('headers', lines => expectTypeOf(lines).toEqualTypeOf<string[]>())
