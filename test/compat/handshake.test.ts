@@ -1,5 +1,7 @@
 import { once } from 'node:events'
-import type { Duplex } from 'node:stream'
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
+import { type Duplex, duplexPair } from 'node:stream'
 import t, { type Test } from 'tap'
 import { type ServerOptions, WebSocket, WebSocketServer } from '../../lib/compat/index.js'
 import {
@@ -13,6 +15,7 @@ import {
   type RawResponse,
   Signal,
   shake,
+  text,
   tick,
   watchProcess
 } from '../helpers/app.js'
@@ -93,6 +96,39 @@ t.test('handleUpgrade is given a request that does not ask for WebSocket', async
   t.equal((await refused(t, port, handshake('/', { Upgrade: 'h2c' }))).status, 400)
   const old = handshake('/').replace('HTTP/1.1', 'HTTP/1.0')
   t.equal((await refused(t, port, old)).status, 400)
+})
+
+t.test('a stream that is no socket', async t => {
+  const server = new WebSocketServer({ noServer: true })
+  echo(server)
+  const [stream, peer] = duplexPair()
+  const request = Object.assign(new IncomingMessage(new Socket()), {
+    method: 'GET',
+    url: '/',
+    httpVersionMajor: 1,
+    httpVersionMinor: 1,
+    headers: { upgrade: 'websocket' },
+    rawHeaders: [
+      'Host',
+      'a',
+      'Connection',
+      'Upgrade',
+      'Sec-WebSocket-Version',
+      '13',
+      'Sec-WebSocket-Key',
+      KEY
+    ]
+  })
+  let received = Buffer.alloc(0)
+  const done = new Signal()
+  peer.on('data', (chunk: Buffer) => {
+    received = Buffer.concat([received, chunk])
+    if (received.includes('early')) done.fire()
+  })
+  server.handleUpgrade(request, stream, text('early'), client => server.emit('connection', client, request))
+  await done.wait('echo')
+  t.match(String(received), /^HTTP\/1.1 101 /)
+  peer.destroy()
 })
 
 t.test('wsClientError has the code; a listener that leaves the socket alone does not keep it', async t => {
