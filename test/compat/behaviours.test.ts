@@ -1,5 +1,4 @@
 import { once } from 'node:events'
-import type { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
 import {
   Client,
@@ -15,6 +14,7 @@ import {
 } from '../helpers/app.js'
 import {
   echo,
+  emptied,
   endAfter,
   IMPLEMENTATIONS,
   type Implementation,
@@ -80,8 +80,7 @@ both('a client that nobody listens to leaves clients, too', async (t, implementa
   const [client] = await connect(t, server, port)
   client.socket.close(1000)
   t.equal(await client.closed(), '1000')
-  await tick()
-  t.equal(server.clients.size, 0)
+  await emptied(server)
 })
 
 both('without clientTracking there are no clients, and close does not wait', async (t, implementation) => {
@@ -294,20 +293,20 @@ both('verifyClient answers through its callback, at once or later', async (t, im
 })
 
 both('a client that leaves while verifyClient thinks is forgotten', async (t, implementation) => {
-  const asked = new Signal<(verified: boolean) => void>()
-  const verifyClient: ServerOptions['verifyClient'] = (_info, callback) => asked.fire(callback)
+  const left = new Signal<() => void>()
+  const verifyClient: ServerOptions['verifyClient'] = ({ req }, callback) => {
+    req.socket.on('close', () => left.fire(() => callback(true)))
+    asked.fire()
+  }
+  const asked = new Signal()
   const { server, port } = await listening(t, implementation, { verifyClient })
   server.on('connection', () => t.fail('no connection'))
-  const sockets: Duplex[] = []
-  const http = Reflect.get(server, '_server')
-  if (http !== undefined) http.on('connection', (socket: Duplex) => sockets.push(socket))
   const client = await connectRaw(t, port)
   client.write(handshake('/'))
-  const answer = await asked.wait('verifyClient')
+  await asked.wait('verifyClient')
   client.socket.resetAndDestroy()
-  await once(client.socket, 'close')
-  await tick()
-  answer(true)
+  const answer = await left.wait('close')
+  answer()
   await tick()
   t.equal(server.clients.size, 0)
 })

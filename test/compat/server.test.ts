@@ -20,7 +20,7 @@ import {
 } from '../helpers/app.js'
 import { addRoutes, checkRoutes } from '../helpers/neighbour.js'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'
-import { echo, endAfter, portOf, serving } from './servers.js'
+import { echo, emptied, endAfter, portOf, serving } from './servers.js'
 
 // What a server of `fastify-upgrade/ws` has and does that one of `ws` does not.
 
@@ -112,8 +112,7 @@ t.test('where nobody takes messages, pings are answered and a close is seen all 
   await withDeadline(pong, 10_000, 'pong')
   client.socket.close(1000)
   t.equal(await client.closed(), '1000')
-  await tick()
-  t.equal(server.clients.size, 0)
+  await emptied(server)
 })
 
 t.test('the heartbeat is off by default, and an option', async t => {
@@ -134,8 +133,7 @@ t.test('a silent peer is cut where the heartbeat is on', async t => {
   client.write(handshake('/'))
   await client.response()
   await client.gone()
-  await tick()
-  t.equal(server.clients.size, 0)
+  await emptied(server)
 })
 
 t.test(

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { Test } from 'tap'
 import * as ws from 'ws'
 import * as own from '../../lib/compat/index.js'
-import { withDeadline } from '../helpers/app.js'
+import { tick, withDeadline } from '../helpers/app.js'
 
 /** Those that both packages have. */
 export type ServerOptions = Omit<ws.ServerOptions, 'WebSocket'>
@@ -67,6 +67,14 @@ export function endAfter(t: Test, server: ws.WebSocketServer): void {
     server.close()
     for (const client of server.clients ?? []) client.terminate()
   })
+}
+
+/** Resolves once nobody is connected. */
+export async function emptied({ clients }: { readonly clients: ReadonlySet<unknown> }): Promise<void> {
+  const wait = async (): Promise<void> => {
+    while (clients.size > 0) await tick()
+  }
+  await withDeadline(wait(), 10_000, 'the last client leaves')
 }
 
 /** Answers each message with itself. */
