@@ -6,20 +6,21 @@ export type {
 } from '../types/handler.js'
 export type {
   FastifyUpgradeOptions,
-  HeartbeatOptions,
   OriginCheck,
   OriginRule,
-  PerMessageDeflateOptions,
-  RateLimitOptions,
   ServerOptions,
   ShutdownOptions,
   SubprotocolChoice,
-  VerifyClientInfo,
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
 export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
 export { WebSocketServer, type WebSocketServerEvents } from './fastify/websocket-server.js'
+export type {
+  HeartbeatOptions,
+  PerMessageDeflateOptions,
+  RateLimitOptions
+} from './transport/connection-options.js'
 export type {
   CloseEvent,
   ErrorEvent,
@@ -32,5 +33,6 @@ export type { Message } from './transport/iterator.js'
 export type { SendData, SendOptions } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
+export type { VerifyClientInfo } from './transport/verify-client.js'
 export { WebSocket } from './transport/websocket.js'
 export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'

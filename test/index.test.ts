@@ -41,7 +41,8 @@ t.test('an application in TypeScript that knows nothing but the package', async 
     'app.ts': `
       import Fastify from 'fastify'
       import upgrade, { type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
-      import type { WebSocket } from 'ws'
+      import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
+      import type { WebSocket, WebSocketServer as WsServer } from 'ws'
 
       const app = Fastify()
       await app.register(upgrade, { maxPayload: 10 })
@@ -57,6 +58,16 @@ t.test('an application in TypeScript that knows nothing but the package', async 
       app.websocketServer.broadcast(message)
       app.websocketServer.broadcast('text')
       for (const client of app.websocketServer.clients) client.close()
+
+      class Own extends ws {
+        readonly label = 'own'
+      }
+      const server: WsServer = new WebSocketServer({ server: app.server, path: '/ws', WebSocket: Own })
+      server.on('connection', socket => socket.on('message', (data: RawData) => socket.send(data)))
+      const other: ws.Server = new ws.Server({ noServer: true })
+      other.on('connection', socket => ws.createWebSocketStream(socket).resume())
+      // @ts-expect-error there is no client
+      new ws('ws://localhost')
     `,
     node_modules: {
       fastify: t.fixture('symlink', modules('fastify')),

@@ -6,9 +6,15 @@ import type { Headers } from '../core/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
 import { ignoreErrors } from '../transport/byte-stream.js'
+import type { ConnectionCount, Release } from '../transport/connection-count.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
-import type { ConnectionCount, Release } from './connection-count.js'
-import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from './error.js'
+import {
+  COME_BACK,
+  HandshakeTimeoutError,
+  InvalidHeaderError,
+  ShuttingDownError
+} from '../transport/handshake-error.js'
+import { switchProtocols } from '../transport/switch-protocols.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
 
@@ -246,12 +252,8 @@ export class Upgrade implements Waiting {
     const socket = this.socket
     this.#leave()
     this.response.switch(socket)
-    socket.setTimeout(0)
-    socket.setNoDelay(true)
-    // The first bytes of the connection came with the request.
-    if (this.#head !== undefined) socket.unshift(this.#head)
+    switchProtocols(socket, head, this.#head)
     this.#head = undefined
-    socket.write(head, 'latin1')
   }
 
   /** The refusal is sent. The client gets time to read it, then it is cut. */

@@ -3,8 +3,9 @@ import type { Duplex, DuplexOptions } from 'node:stream'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
 import type { ProtocolError } from '../core/violation.js'
 import { Backpressure, type BackpressureEvents } from './backpressure.js'
+import { isStream } from './byte-stream.js'
 import type { Consumer } from './consumer.js'
-import { DroppedError, NotOpenError } from './error.js'
+import { DroppedError, NoClientError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
 import { tellListenerChanges } from './listener-changes.js'
@@ -69,6 +70,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** @internal */
   constructor(stream: Duplex, options: WebSocketOptions<WebSocket>) {
+    if (!isStream(stream)) throw new NoClientError()
     super({ captureRejections: true })
     this.protocol = options.protocol
     this.#owner = options.owner
