@@ -4,6 +4,7 @@ import t from 'tap'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import * as testingErrors from '../lib/testing/error.js'
 import * as transportErrors from '../lib/transport/error.js'
 
 const root = join(import.meta.dirname, '..')
@@ -12,7 +13,7 @@ const read = (...path: string[]): string => readFileSync(join(root, ...path), 'u
 /** The codes that the source makes: of error classes and violations by asking them, of refusals by reading them. */
 function codesInSource(): string[] {
   const codes = new Set<string>()
-  for (const [name, one] of Object.entries({ ...fastifyErrors, ...transportErrors })) {
+  for (const [name, one] of Object.entries({ ...fastifyErrors, ...transportErrors, ...testingErrors })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue
     const error: unknown = Reflect.construct(one, ['', '', ''])
     if (error instanceof Error && 'code' in error) codes.add(String(error.code))
