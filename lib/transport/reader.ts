@@ -89,7 +89,7 @@ export class Reader implements Source {
   }
 
   #giveMessage(data: Buffer, isBinary: boolean): void {
-    if (!this.#isTaken || this.#kept !== undefined) {
+    if (!this.#isTaken || this.#kept !== undefined || (this.#keepsAll && !this.#isWanted)) {
       this.#kept ??= []
       this.#kept.push({ data, isBinary })
     } else {
@@ -126,7 +126,7 @@ export class Reader implements Source {
   /** Stops at once; but what waits already is not told before the caller has returned. */
   updateSoon(): void {
     this.#isDirect = false
-    if (!this.#isWanted) this.#socket.setReading(false)
+    if (!this.#isRead) this.#socket.setReading(false)
     else if (!this.#updates) {
       this.#updates = true
       process.nextTick(updateNow, this)
@@ -147,7 +147,12 @@ export class Reader implements Source {
   get #isWanted(): boolean {
     if (this.#isPaused || this.#socket.isBehind) return false
     if (this.#consumer !== undefined) return this.#consumer.wantsMore
-    return this.#isTaken || this.#keepsAll || (this.#kept === undefined && this.#isWatched)
+    return this.#isTaken || (this.#kept === undefined && this.#isWatched)
+  }
+
+  /** Whether what arrives is read, although it may have to wait for somebody. */
+  get #isRead(): boolean {
+    return this.#isWanted || (this.#keepsAll && !this.#isPaused)
   }
 
   get #isWatched(): boolean {
@@ -157,9 +162,8 @@ export class Reader implements Source {
 
   #update(): void {
     if (this.#kept !== undefined) this.#tellKept()
-    const isWanted = this.#isWanted
-    this.#isDirect = isWanted && this.#consumer === undefined && this.#isTaken
-    this.#socket.setReading(isWanted)
+    this.#isDirect = this.#isWanted && this.#consumer === undefined && this.#isTaken
+    this.#socket.setReading(this.#isRead)
   }
 
   #tellKept(): void {

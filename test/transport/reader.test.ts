@@ -193,6 +193,17 @@ t.test('where messages are kept, a loop that is at work when the connection ends
   t.strictSame(got, ['a', 'b', 'c'])
 })
 
+t.test('where messages are kept, who takes them in his own time keeps nothing from being read', async t => {
+  const { socket, peer } = await connect(t, keepsMessages)
+  const messages = socket[Symbol.asyncIterator]()
+  peer.send(text('a'), text('b'), ping('1'), close(1000))
+  t.equal((await messages.next()).value, 'a')
+  t.equal(await closing(socket), '1000')
+  t.strictSame(peer.frames, ['pong 1', 'close 1000'])
+  t.equal((await messages.next()).value, 'b')
+  t.equal((await messages.next()).done, true)
+})
+
 t.test('where messages are kept, what is told and what arrives meanwhile come in order', async t => {
   const { socket, peer } = await connect(t, keepsMessages)
   peer.send(text('a'), text('b'), ping('1'))
