@@ -5,6 +5,7 @@ import * as compatErrors from '../lib/compat/error.js'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import * as testingErrors from '../lib/testing/error.js'
 import * as transportErrors from '../lib/transport/error.js'
 import * as handshakeErrors from '../lib/transport/handshake-error.js'
 
@@ -18,7 +19,8 @@ function codesInSource(): string[] {
     ...fastifyErrors,
     ...transportErrors,
     ...handshakeErrors,
-    ...compatErrors
+    ...compatErrors,
+    ...testingErrors
   })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue
     const error: unknown = Reflect.construct(one, ['', '', ''])

@@ -21,6 +21,11 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
   app.decorate('websocketServer', server)
+  app.decorate('injectWS', async (...args) => {
+    // Production loads nothing of what tests need.
+    const { inject } = await import('../testing/inject.js')
+    return inject(rootOf(app), ...args)
+  })
   app.decorateRequest('ws', {
     getter() {
       return Upgrade.of(this.raw) !== undefined

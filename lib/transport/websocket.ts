@@ -76,7 +76,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     this.#owner = options.owner
     const events = new WebSocket.#Events(this)
     this.#transport = new Transport(stream, options, events)
-    this.#reader = new Reader(events)
+    this.#reader = new Reader(events, options.settings.keepsMessages === true)
     this.#backpressure = new Backpressure(this.#transport, events, options.settings)
     this.#settings = options.settings
   }
@@ -272,8 +272,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   #consume<Kind extends Consumer>(consumer: Kind): Kind {
-    if (this.#isClosed) consumer.onEnd()
-    else this.#reader.consume(consumer)
+    this.#reader.consume(consumer)
     return consumer
   }
 
