@@ -3,8 +3,9 @@ import type { Duplex, DuplexOptions } from 'node:stream'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
 import type { ProtocolError } from '../core/violation.js'
 import { Backpressure, type BackpressureEvents } from './backpressure.js'
+import { isStream } from './byte-stream.js'
 import type { Consumer } from './consumer.js'
-import { DroppedError, NotOpenError } from './error.js'
+import { DroppedError, NoClientError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
 import { tellListenerChanges } from './listener-changes.js'
@@ -69,12 +70,13 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** @internal */
   constructor(stream: Duplex, options: WebSocketOptions<WebSocket>) {
+    if (!isStream(stream)) throw new NoClientError()
     super({ captureRejections: true })
     this.protocol = options.protocol
     this.#owner = options.owner
     const events = new WebSocket.#Events(this)
     this.#transport = new Transport(stream, options, events)
-    this.#reader = new Reader(events)
+    this.#reader = new Reader(events, options.settings.keepsMessages === true)
     this.#backpressure = new Backpressure(this.#transport, events, options.settings)
     this.#settings = options.settings
   }
@@ -270,8 +272,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   #consume<Kind extends Consumer>(consumer: Kind): Kind {
-    if (this.#isClosed) consumer.onEnd()
-    else this.#reader.consume(consumer)
+    this.#reader.consume(consumer)
     return consumer
   }
 

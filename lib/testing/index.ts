@@ -1,0 +1,2 @@
+export { InjectInvalidResponseError, InjectRefusedError } from './error.js'
+export { type Injectable, type InjectContext, type InjectOptions, inject } from './inject.js'
