@@ -21,7 +21,8 @@ expectTypeOf<WebSocketDefault.Server>().toEqualTypeOf<WebSocketServer>()
 expectTypeOf<WebSocketDefault.RawData>().toEqualTypeOf<RawData>()
 expectTypeOf<ws.RawData>().toEqualTypeOf<RawData>()
 expectTypeOf<WebSocketDefault>().toEqualTypeOf<WebSocket>()
-expectTypeOf<WebSocket>().toEqualTypeOf<PluginWebSocket>()
+// Sockets of routes have topics, too.
+expectTypeOf<PluginWebSocket>().toExtend<WebSocket>()
 expectTypeOf<typeof WebSocketDefault.OPEN>().toEqualTypeOf<1>()
 
 // ---- a server, where a library asks for that of `ws`
