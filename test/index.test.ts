@@ -28,7 +28,12 @@ t.test('the package by its name, as built: import and require give the same plug
 
 t.test('fastify-upgrade/testing, as built: import and require', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/testing')
-  t.strictSame(Object.keys(imported).sort(), ['InjectInvalidResponseError', 'InjectRefusedError', 'WebSocket', 'inject'])
+  t.strictSame(Object.keys(imported).sort(), [
+    'InjectInvalidResponseError',
+    'InjectRefusedError',
+    'WebSocket',
+    'inject'
+  ])
   const required: Readonly<Record<string, unknown>> = createRequire(import.meta.url)(
     'fastify-upgrade/testing'
   )

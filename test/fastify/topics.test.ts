@@ -215,3 +215,47 @@ t.test('a broker that fails harms nobody, and says so', async t => {
   t.strictSame(events, ['unsubscribed', 'lost', 'lost'])
   t.strictSame(accidents, [])
 })
+
+t.test('a subscription with presence is seen until it ends, however it does', async t => {
+  const { server, join } = await serve(t)
+  const presence = server.presence('room')
+  const [first, one] = await join('')
+  const [, two] = await join('')
+  await one.subscribe('room', { presence: { name: 'Ada' } })
+  await two.subscribe('room', { presence: null })
+  await two.subscribe('other')
+  t.strictSame(
+    [...presence.members.values()],
+    [
+      { id: one.presenceId, data: { name: 'Ada' } },
+      { id: two.presenceId, data: null }
+    ]
+  )
+  t.throws(() => two.subscribe('big', { presence: 1n }), TypeError)
+  t.strictSame([...two.topics], ['room', 'other'])
+  two.unsubscribe('other')
+  two.unsubscribe('room')
+  t.strictSame([...presence.members.keys()], [one.presenceId])
+  const left = new Promise(resolve => presence.once('leave', resolve))
+  first.socket.close(1000)
+  t.match(await left, { id: one.presenceId })
+  t.equal(presence.members.size, 0)
+  // Own properties stay those of the application.
+  Object.assign(one, { id: 7 })
+  t.equal(Reflect.get(one, 'id'), 7)
+})
+
+t.test('the option presence is checked', async t => {
+  for (const [presence, message] of [
+    [{ interval: 0 }, /"presence.interval" must be an integer from 1/],
+    [{ interval: 100, timeout: 100 }, /"presence.timeout" must be an integer from 101/],
+    [{ every: 1 }, /no option "presence.every"/],
+    [7, /"presence" must be an object/],
+    [null, /"presence" must be an object/]
+  ] as const) {
+    const { app } = bareApp(t)
+    await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { presence }]), { message })
+  }
+  await makeApp(t, { presence: { interval: 100, timeout: 101 } })
+  await makeApp(t, { presence: { interval: 2 ** 31 - 2 } })
+})
