@@ -174,6 +174,13 @@ t.test('what other processes say is checked', async t => {
   await tell('{"type":"join","member":{"id":"x","data":2}}')
   await tell('{"type":"state","members":[{"id":"y","data":null}]}')
   t.strictSame(lines, ['+x 1', '-x', '+y null'])
+  // Two processes may say the same of a member.
+  const other = (text: string): Promise<void> =>
+    raw.publish('p:room', Buffer.concat([Buffer.from([1, 0]), Buffer.alloc(16, 8), Buffer.from(text)]))
+  await other('{"type":"join","member":{"id":"y","data":null}}')
+  await other('{"type":"leave","id":"y"}')
+  await tell('{"type":"leave","id":"y"}')
+  t.strictSame(lines, ['+x 1', '-x', '+y null', '-y'])
   await raw.publish(
     'p:other',
     Buffer.concat([Buffer.from([1, 0]), Buffer.alloc(16, 7), Buffer.from('{"type":"ask"}')])
