@@ -25,20 +25,6 @@ const { values } = parseArgs({
 const seconds = Number(values.seconds ?? 3)
 const receivers = Number(values.receivers ?? 10)
 
-await main(async () => {
-  if (values.help) return console.log(USAGE)
-  await build()
-  const { cpu, cores } = machine()
-  console.log(
-    `\n${process.version}, ${cores} cores of ${cpu}, ${receivers} receivers a process, ${SIZE} bytes, ${seconds} s each\n`
-  )
-  console.log('| engine | processes | published a second | delivered a second | p50 ms | p90 ms | p99 ms |')
-  console.log('| --- | --- | --- | --- | --- | --- | --- |')
-  for (const engine of ENGINE_NAMES) {
-    for (const count of PROCESSES) console.log(row(await measure(engine, count)))
-  }
-})
-
 /**
  * @param {string} name
  * @param {number} count of processes.
@@ -168,3 +154,17 @@ function row({ name, count, published, delivered, latencies }) {
   const whole = (/** @type {number} */ number) => Math.round(number).toLocaleString('en')
   return `| ${[name, count, whole(published), whole(delivered), at(0.5), at(0.9), at(0.99)].join(' | ')} |`
 }
+
+await main(async () => {
+  if (values.help) return console.log(USAGE)
+  await build()
+  const { cpu, cores } = machine()
+  console.log(
+    `\n${process.version}, ${cores} cores of ${cpu}, ${receivers} receivers a process, ${SIZE} bytes, ${seconds} s each\n`
+  )
+  console.log('| engine | processes | published a second | delivered a second | p50 ms | p90 ms | p99 ms |')
+  console.log('| --- | --- | --- | --- | --- | --- | --- |')
+  for (const engine of ENGINE_NAMES) {
+    for (const count of PROCESSES) console.log(row(await measure(engine, count)))
+  }
+})
