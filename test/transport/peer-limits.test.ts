@@ -182,5 +182,12 @@ t.test(
     t.equal((await message)[0].length, 400_000, 'the other one is finished')
     await roundTrip(t)
     t.equal(budget.used, 0, 'and all is given back')
+    first.peer.send(binary(piece, { fin: false }))
+    await roundTrip(t)
+    t.ok(budget.used >= 200_000)
+    const closed = told(first.socket, 'close')
+    first.peer.stream.destroy()
+    await closed
+    t.equal(budget.used, 0, 'also by who leaves in the middle of a message')
   }
 )
