@@ -64,14 +64,15 @@ export class Reader implements Source {
   }
 
   /** Gives all messages to a consumer from now on. When the connection is closed, it is told so after what is kept. */
-  consume(consumer: Consumer): void {
+  consume<Kind extends Consumer>(consumer: Kind): Kind {
     if (this.#isOver) {
       consumer.onEnd()
-      return
+      return consumer
     }
     this.checkUnread()
     this.#consumer = consumer
     this.updateSoon()
+    return consumer
   }
 
   wanted(): void {
