@@ -230,6 +230,14 @@ t.test('inflation stops at the limit while it runs', async t => {
   }
 })
 
+t.test('with takeover, data that ends and goes on is inflated no further than the limit', t => {
+  const runs = t.capture(ZlibStream.prototype, 'runSync', ZlibStream.prototype.runSync)
+  const hello = 'f3 48 cd c9 c9 07 00 '
+  t.equal(atOnce(new Inflater(15, true).inflate(hex(hello.repeat(10)), 9)), TOO_BIG)
+  t.equal(runs().length, 2)
+  t.end()
+})
+
 t.test('several at once share the one that no connection owns', async t => {
   const inflater = new Inflater(15, false)
   const texts = Array.from({ length: 12 }, (_, i) => words(50_000, i))
