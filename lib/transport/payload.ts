@@ -48,7 +48,8 @@ export interface Control {
  */
 export function toControl([data, mask, last]: ControlArguments): Control {
   const callback = [data, mask, last].find(argument => typeof argument === 'function')
-  const payload = toPayload(data === undefined || typeof data === 'function' ? '' : data)
+  // Code written for `ws` passes null for none.
+  const payload = toPayload(typeof data === 'function' ? '' : (data ?? ''))
   const length = Buffer.byteLength(payload)
   if (length > MAX_CONTROL_PAYLOAD) throw new PingTooLongError(length)
   return { payload, callback }

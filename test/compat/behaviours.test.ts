@@ -235,6 +235,32 @@ both('the first subprotocol is chosen, or what handleProtocols says', async (t, 
   t.strictSame(await protocolOf(t, implementation, { handleProtocols }, 'b'), [101, undefined])
 })
 
+both('handleProtocols chooses none by any value that stands for it', async (t, implementation) => {
+  for (const none of [false, '', null, undefined]) {
+    const options: ServerOptions = {}
+    Reflect.set(options, 'handleProtocols', () => none)
+    const found = await protocolOf(t, implementation, options, 'a')
+    t.strictSame(found, [101, undefined], String(none))
+  }
+})
+
+both('null stands for no options, no data and no callback', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  server.on('error', error => t.fail(error.message))
+  const [client, [socket]] = await connect(t, server, port)
+  const pinged = once(client.socket, 'ping')
+  Reflect.apply(socket.send, socket, ['one', null])
+  Reflect.apply(socket.send, socket, ['two', null, null])
+  Reflect.apply(socket.ping, socket, [null])
+  Reflect.apply(socket.pong, socket, [null, null, null])
+  t.strictSame(await pinged, [Buffer.alloc(0)])
+  t.strictSame([await client.next(), await client.next()], ['one', 'two'])
+  socket.close(1000)
+  t.equal(await client.closed(), '1000')
+  Reflect.apply(socket.send, socket, ['late', null, null])
+  await tick()
+})
+
 both('handleProtocols and verifyClient may be assigned later', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   server.options.handleProtocols = () => 'late'
