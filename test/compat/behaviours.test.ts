@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { finished } from 'node:stream'
 import t, { type Test } from 'tap'
 import {
   Client,
@@ -507,6 +508,26 @@ both('a stream: what is read and written, and its end', async (t, implementation
   t.equal(await client.next(), 'two')
   client.socket.close(1000)
   t.equal(await client.closed(), '1000')
+})
+
+both('a stream does not end well when its peer breaks off', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation, { maxPayload: 10 })
+  for (const [message, code] of [
+    ['longer than that', '1009'],
+    ['short', '1000']
+  ] as const) {
+    const connection = once(server, 'connection')
+    const client = await open(t, port, '/')
+    const [socket] = await connection
+    const stream = implementation.createWebSocketStream(socket as never)
+    const told = new Signal<unknown>()
+    finished(stream.resume(), { writable: false }, error => told.fire(error))
+    client.socket.send(message)
+    if (code === '1000') client.socket.close(1000)
+    t.match(await client.closed(), code)
+    const error = await told.wait('end')
+    t.equal(error instanceof Error, code === '1009', String(error))
+  }
 })
 
 both('an extension offer that cannot be taken leaves one that can', async (t, implementation) => {
