@@ -57,8 +57,8 @@ export function toControl([data, mask, last]: ControlArguments): Control {
 
 /** A binary message as a `binaryType` other than the default wants it. */
 export function toBinaryType(data: Buffer, type: 'nodebuffer' | 'arraybuffer' | 'fragments'): unknown {
-  if (type === 'nodebuffer') return data
-  return type === 'arraybuffer' ? toArrayBuffer(data) : [data]
+  if (type === 'arraybuffer') return toArrayBuffer(data)
+  return type === 'fragments' ? [data] : data
 }
 
 /** A copy of `data` that owns its memory. */
