@@ -130,7 +130,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     callback?: SendCallback
   ): boolean {
     if (typeof options === 'function') return this.#send(data, undefined, options)
-    return this.#send(data, options, callback)
+    return this.#send(data, options, callback ?? undefined)
   }
 
   #send(
