@@ -3,12 +3,16 @@ import type { AddressInfo, Socket } from 'node:net'
 import { asksForWebSocket } from '../core/request.js'
 import { LeftUpgrades } from '../transport/left-upgrades.js'
 import { serveOrdinarily } from '../transport/ordinary-request.js'
+import { isClaimed } from '../transport/upgrade-owner.js'
 import type { ServerOptions } from './options.js'
 
 /** Whoever takes the upgrades of an HTTP server. */
 export interface UpgradeTaker {
-  /** Asked where somebody else may take the request. */
-  takes(request: IncomingMessage): boolean
+  /**
+   * Asked where somebody else may take the request.
+   * @param isClaimed whether somebody else has its path.
+   */
+  takes(request: IncomingMessage, isClaimed: boolean): boolean
   take(request: IncomingMessage, socket: Socket, head: Buffer): void
   onListening(): void
   onError(error: Error): void
@@ -61,7 +65,10 @@ export class HttpServer {
 
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
     const isAlone = this.#server.listenerCount('upgrade') === 1
-    if (!isAlone && !(asksForWebSocket(request) && this.#taker.takes(request))) {
+    if (
+      !isAlone &&
+      !(asksForWebSocket(request) && this.#taker.takes(request, isClaimed(this.#server, request)))
+    ) {
       this.#left.add(socket, this.#leftFor)
     } else if (asksForWebSocket(request)) this.#taker.take(request, socket, head)
     else serveOrdinarily(this.#server, request, socket, head)

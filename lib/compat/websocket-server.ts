@@ -15,6 +15,7 @@ import {
   TooManyConnectionsError
 } from '../transport/handshake-error.js'
 import { askHandleProtocols } from '../transport/protocol-choice.js'
+import { isTaken, takeUpgrade } from '../transport/upgrade-owner.js'
 import { askVerifyClient } from '../transport/verify-client.js'
 import { WebSocket } from '../transport/websocket.js'
 import { changedResponse } from './changed-response.js'
@@ -46,9 +47,6 @@ export interface WebSocketServerEvents {
 }
 
 type State = 'running' | 'closing' | 'closed'
-
-/** Sockets that some server of this process was given. */
-const handled = new WeakSet<Duplex>()
 
 /** The server of `ws`: it answers opening handshakes and holds the connections. */
 export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
@@ -135,8 +133,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * @throws `FST_UPGRADE_ALREADY_HANDLED` when it was called with this socket before.
    */
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, callback: UpgradeCallback): void {
-    if (handled.has(socket)) throw new AlreadyHandledError()
-    handled.add(socket)
+    if (!takeUpgrade(socket)) throw new AlreadyHandledError()
     const upgrade = new Upgrade(request, socket, head, ended => this.#pending.delete(ended))
     this.#pending.add(upgrade)
     upgrade.begin(this.#settings.handshakeTimeout, () => this.#answer(upgrade, callback))
@@ -253,10 +250,10 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** What the HTTP server tells. */
   #taker(): UpgradeTaker {
     return {
-      takes: request => this.#takes(request),
+      takes: (request, isClaimed) => this.#takes(request, isClaimed),
       take: (request, socket, head) => {
-        // Another server of this kind was first.
-        if (handled.has(socket)) return
+        // Another listener was first.
+        if (isTaken(socket)) return
         this.handleUpgrade(request, socket, head, client => this.emit('connection', client, request))
       },
       onListening: () => this.#tell('listening'),
@@ -266,9 +263,9 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /** Whether a request should be left to other listeners of the HTTP server. Who fails learns it when it is answered. */
-  #takes(request: IncomingMessage): boolean {
+  #takes(request: IncomingMessage, isClaimed: boolean): boolean {
     try {
-      return this.shouldHandle(request)
+      return (!isClaimed || Boolean(this.options.path)) && this.shouldHandle(request)
     } catch {
       return true
     }

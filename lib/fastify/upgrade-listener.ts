@@ -5,8 +5,9 @@ import { asksForWebSocket } from '../core/request.js'
 import { hasToken } from '../core/token.js'
 import { deadlinesAfter } from '../transport/deadline.js'
 import { COME_BACK, ShuttingDownError } from '../transport/handshake-error.js'
-import { isRead, LeftUpgrades } from '../transport/left-upgrades.js'
+import { LeftUpgrades } from '../transport/left-upgrades.js'
 import { afterResponses, serveOrdinarily } from '../transport/ordinary-request.js'
+import { claimUpgrades, isTaken, takeUpgrade } from '../transport/upgrade-owner.js'
 import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
@@ -110,6 +111,7 @@ export class UpgradeListener {
     this.#app.addConstraintStrategy(strategy as Parameters<FastifyInstance['addConstraintStrategy']>[0])
     this.#server.on('upgrade', this.#onUpgrade)
     this.#keepFromOthers()
+    claimUpgrades(this.#server, request => this.hasRoute(request))
     if ('shouldUpgradeCallback' in this.#server) this.#server.shouldUpgradeCallback = asksForWebSocket
   }
 
@@ -143,14 +145,20 @@ export class UpgradeListener {
       return undefined
     }
     // A listener before this one has ended or answered it.
-    if (socket.destroyed || isRead(socket)) return undefined
+    if (socket.destroyed || isTaken(socket)) return undefined
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
     this.#pending.add(upgrade)
     if (this.#isOverdue) this.#cutSoon(upgrade)
-    afterResponses(socket, () => this.#begin(upgrade))
+    let waits = true
+    afterResponses(socket, () => {
+      waits = false
+      this.#begin(upgrade)
+    })
     // What is over within this tick needs nobody to look after it.
     upgrade.watch()
-    return upgrade.hasBegun ? TAKEN : undefined
+    if (this.#isAlone || !(waits ? this.hasRoute(request) : upgrade.hasBegun)) return undefined
+    takeUpgrade(socket)
+    return TAKEN
   }
 
   /** Time to read a refusal, and no more. */

@@ -61,6 +61,8 @@ export class Upgrade implements Waiting {
   #deadline: Deadlines | undefined
   #reply: FastifyReply | undefined
   #hasBegun = false
+  /** Its time was up once; what comes then has to be sent in the time of a refusal. */
+  #isLate = false
   #isOver = false
   /** Gives back the places that the handshake takes. */
   #places: readonly Release[] = NO_PLACES
@@ -219,12 +221,16 @@ export class Upgrade implements Waiting {
 
   onDeadline(): void {
     const reply = this.#reply
-    if (reply === undefined || this.response.headersSent) this.abort()
+    const isAnswered = reply === undefined || this.response.headersSent
     // What was hijacked belongs to the application, with all that comes of it.
-    else if (!reply.sent) {
-      this.setTimeout(LINGER)
-      this.refuse(new HandshakeTimeoutError())
+    if (!isAnswered && reply.sent) return
+    if (isAnswered || this.#isLate) {
+      this.abort()
+      return
     }
+    this.#isLate = true
+    this.setTimeout(LINGER)
+    this.refuse(new HandshakeTimeoutError())
   }
 
   #onAccept(acceptance: Acceptance, headers: Headers): void {

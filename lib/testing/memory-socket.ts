@@ -36,6 +36,8 @@ export class MemorySocket extends Duplex {
   /** Ends the peer's write, which waits until this side reads. */
   #taken: ((error?: Error) => void) | undefined
   #resets = false
+  /** The peer sends no more: when it was destroyed, not even what it had begun to send. */
+  #peerEnded = false
   #timer: NodeJS.Timeout | undefined
 
   private constructor({ local, remote, encrypted }: Ends, allowHalfOpen: boolean) {
@@ -84,7 +86,7 @@ export class MemorySocket extends Duplex {
   }
 
   #receive(data: Buffer, taken: (error?: Error) => void): void {
-    if (this.destroyed) {
+    if (this.destroyed || this.#peerEnded) {
       taken(resetError('write EPIPE', 'EPIPE'))
       return
     }
@@ -105,6 +107,7 @@ export class MemorySocket extends Duplex {
   }
 
   #receiveEnd(): void {
+    this.#peerEnded = true
     if (!this.destroyed) this.push(null)
   }
 

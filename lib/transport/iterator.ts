@@ -2,13 +2,18 @@ import type { Consumer, Source } from './consumer.js'
 
 export type Message = string | Buffer
 
+interface Waiting {
+  readonly resolve: (result: IteratorResult<Message, undefined>) => void
+  readonly reject: (error: unknown) => void
+}
+
 /**
  * Iterates over the messages of a connection: text as strings, binary messages as Buffers. A message is read when the
  * loop asks for it. The loop ends when the connection closes, for whatever reason.
  */
 export class MessageIterator implements Consumer, AsyncIterableIterator<Message> {
   readonly #source: Source
-  #waiting: ((result: IteratorResult<Message, undefined>) => void)[] = []
+  #waiting: Waiting[] = []
   #ended = false
 
   constructor(source: Source) {
@@ -21,8 +26,8 @@ export class MessageIterator implements Consumer, AsyncIterableIterator<Message>
 
   next(): Promise<IteratorResult<Message, undefined>> {
     if (this.#ended) return Promise.resolve({ done: true, value: undefined })
-    return new Promise(resolve => {
-      this.#waiting.push(resolve)
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject })
       this.#source.wanted()
     })
   }
@@ -36,12 +41,19 @@ export class MessageIterator implements Consumer, AsyncIterableIterator<Message>
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {
-    this.#waiting.shift()?.({ done: false, value: isBinary ? data : data.toString() })
+    const waiting = this.#waiting.shift()
+    try {
+      waiting?.resolve({ done: false, value: isBinary ? data : data.toString() })
+    } catch (error) {
+      // More text than a string can hold. Who loops is told, not the process.
+      waiting?.reject(error)
+      void this.return()
+    }
   }
 
   onEnd(): void {
     this.#ended = true
-    for (const resolve of this.#waiting) resolve({ done: true, value: undefined })
+    for (const { resolve } of this.#waiting) resolve({ done: true, value: undefined })
     this.#waiting = []
   }
 

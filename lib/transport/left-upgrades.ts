@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { ignoreErrors } from './byte-stream.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { refusalResponse } from './refusal.js'
+import { isTaken } from './upgrade-owner.js'
 
 const NOT_FOUND = refusalResponse({ status: 404, message: 'Not Found', headers: {} })
 
@@ -16,7 +17,7 @@ export class LeftUpgrades {
   add(socket: Socket, timeout: number): void {
     // Node has taken its own away.
     ignoreErrors(socket)
-    if (isRead(socket)) return
+    if (isTaken(socket)) return
     const left = new LeftUpgrade(socket)
     const deadlines = deadlinesAfter(timeout)
     this.#left.add(left)
@@ -44,12 +45,7 @@ class LeftUpgrade implements Waiting {
 
   onDeadline(): void {
     const socket = this.#socket
-    if (isRead(socket) || socket.bytesWritten > this.#written) return
+    if (isTaken(socket) || socket.bytesWritten > this.#written) return
     socket.end(NOT_FOUND, () => socket.destroy())
   }
-}
-
-/** Whether another listener has taken the socket: Node has taken its own listeners away. */
-export function isRead(socket: Socket): boolean {
-  return socket.listenerCount('data') + socket.listenerCount('readable') > 0
 }

@@ -48,7 +48,8 @@ export interface Control {
  */
 export function toControl([data, mask, last]: ControlArguments): Control {
   const callback = [data, mask, last].find(argument => typeof argument === 'function')
-  const payload = toPayload(data === undefined || typeof data === 'function' ? '' : data)
+  // Code written for `ws` passes null for none.
+  const payload = toPayload(typeof data === 'function' ? '' : (data ?? ''))
   const length = Buffer.byteLength(payload)
   if (length > MAX_CONTROL_PAYLOAD) throw new PingTooLongError(length)
   return { payload, callback }
@@ -56,8 +57,8 @@ export function toControl([data, mask, last]: ControlArguments): Control {
 
 /** A binary message as a `binaryType` other than the default wants it. */
 export function toBinaryType(data: Buffer, type: 'nodebuffer' | 'arraybuffer' | 'fragments'): unknown {
-  if (type === 'nodebuffer') return data
-  return type === 'arraybuffer' ? toArrayBuffer(data) : [data]
+  if (type === 'arraybuffer') return toArrayBuffer(data)
+  return type === 'fragments' ? [data] : data
 }
 
 /** A copy of `data` that owns its memory. */

@@ -18,14 +18,14 @@ export function askHandleProtocols(
 }
 
 /**
- * `ws` takes false and the empty string for none.
+ * `ws` takes false, the empty string and null for none.
  * @throws {InvalidChoiceError} when the choice was not offered.
  */
 export function checkChoice(
-  choice: string | false | undefined,
+  choice: string | false | null | undefined,
   offers: readonly string[]
 ): string | undefined {
-  if (choice === undefined || choice === false || choice === '') return undefined
+  if (choice === undefined || choice === null || choice === false || choice === '') return undefined
   if (!offers.includes(choice)) throw new InvalidChoiceError(choice)
   return choice
 }

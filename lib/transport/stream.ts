@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
 import type { Consumer, Source } from './consumer.js'
-import { NotOpenError } from './error.js'
+import { NotOpenError, toError } from './error.js'
 import type { SendData } from './payload.js'
 import type { SendCallback } from './send-callbacks.js'
 
@@ -64,8 +64,13 @@ export class WebSocketStream extends Duplex implements Consumer {
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {
-    const text = !isBinary && this.readableObjectMode
-    this.#wantsMore = this.push(text ? data.toString() : data)
+    const isText = !isBinary && this.readableObjectMode
+    try {
+      this.#wantsMore = this.push(isText ? data.toString() : data)
+    } catch (error) {
+      // More text than a string can hold.
+      this.destroy(toError(error))
+    }
   }
 
   onEnd(): void {

@@ -136,11 +136,11 @@ export class Transport
   }
 
   /**
-   * Reads from now on, or stops. Stopped, the stream gives one chunk more at most, then its backpressure reaches the
-   * peer.
+   * Reads from now on, or stops: the stream gives one chunk more at most, then its backpressure reaches the peer. What
+   * a destroyed stream has given can be held back too.
    */
   setReading(reading: boolean): void {
-    if (this.#stream.destroyed || this.#isReading === reading) return
+    if (this.#isReading === reading || (reading ? this.#stream.destroyed : this.#closed)) return
     this.#isReading = reading
     this.#update()
   }

@@ -130,7 +130,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     callback?: SendCallback
   ): boolean {
     if (typeof options === 'function') return this.#send(data, undefined, options)
-    return this.#send(data, options, callback)
+    return this.#send(data, options, callback ?? undefined)
   }
 
   #send(
@@ -286,13 +286,12 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   #close(): void {
     this.#isClosed = true
-    const { closeCode, closeReason } = this.#transport.connection
+    const { connection, reason } = this.#transport
     this.#backpressure.onClose()
     this.#reader.onEnd()
-    const { reason } = this.#transport
-    this.#owner.onClose(this, closeCode, reason)
+    this.#owner.onClose(this, connection.closeCode, reason)
     // Most connections end in peace, and listeners as `ws` has them take two arguments.
-    this.#tell('close', closeCode, closeReason, ...(reason === undefined ? [] : [reason]))
+    this.#tell('close', connection.closeCode, connection.closeReason, ...(reason ? [reason] : []))
   }
 
   /** The view of a WebSocket that its transport and its reader have. */

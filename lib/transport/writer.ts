@@ -120,7 +120,7 @@ export class Writer {
     const writes = this.#writes
     writes.add(callbacks)
     return error => {
-      // A socket that is destroyed ends its writes as if they had succeeded; `close` settles them.
+      // What a socket did not write before it was destroyed is settled by `close`.
       if (this.#stream.destroyed || !writes.delete(callbacks)) return
       this.#scope.runInAsyncScope(this.#settle, this, callbacks, error)
       if (!error) this.#tellWritten()
@@ -128,7 +128,8 @@ export class Writer {
   }
 
   #tellWritten(): void {
-    if (!this.#notifyWritten) return
+    // A socket that is destroyed ends its writes as if they had succeeded.
+    if (!this.#notifyWritten || this.#stream.destroyed) return
     this.#notifyWritten = false
     this.#scope.runInAsyncScope(this.#events.onWritten, this.#events)
   }

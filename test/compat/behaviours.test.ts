@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { finished } from 'node:stream'
 import t, { type Test } from 'tap'
 import {
   Client,
@@ -233,6 +234,32 @@ both('the first subprotocol is chosen, or what handleProtocols says', async (t, 
   }
   t.strictSame(await protocolOf(t, implementation, { handleProtocols }, 'b, a'), [101, 'a'])
   t.strictSame(await protocolOf(t, implementation, { handleProtocols }, 'b'), [101, undefined])
+})
+
+both('handleProtocols chooses none by any value that stands for it', async (t, implementation) => {
+  for (const none of [false, '', null, undefined]) {
+    const options: ServerOptions = {}
+    Reflect.set(options, 'handleProtocols', () => none)
+    const found = await protocolOf(t, implementation, options, 'a')
+    t.strictSame(found, [101, undefined], String(none))
+  }
+})
+
+both('null stands for no options, no data and no callback', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  server.on('error', error => t.fail(error.message))
+  const [client, [socket]] = await connect(t, server, port)
+  const pinged = once(client.socket, 'ping')
+  Reflect.apply(socket.send, socket, ['one', null])
+  Reflect.apply(socket.send, socket, ['two', null, null])
+  Reflect.apply(socket.ping, socket, [null])
+  Reflect.apply(socket.pong, socket, [null, null, null])
+  t.strictSame(await pinged, [Buffer.alloc(0)])
+  t.strictSame([await client.next(), await client.next()], ['one', 'two'])
+  socket.close(1000)
+  t.equal(await client.closed(), '1000')
+  Reflect.apply(socket.send, socket, ['late', null, null])
+  await tick()
 })
 
 both('handleProtocols and verifyClient may be assigned later', async (t, implementation) => {
@@ -481,6 +508,26 @@ both('a stream: what is read and written, and its end', async (t, implementation
   t.equal(await client.next(), 'two')
   client.socket.close(1000)
   t.equal(await client.closed(), '1000')
+})
+
+both('a stream does not end well when its peer breaks off', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation, { maxPayload: 10 })
+  for (const [message, code] of [
+    ['longer than that', '1009'],
+    ['short', '1000']
+  ] as const) {
+    const connection = once(server, 'connection')
+    const client = await open(t, port, '/')
+    const [socket] = await connection
+    const stream = implementation.createWebSocketStream(socket as never)
+    const told = new Signal<unknown>()
+    finished(stream.resume(), { writable: false }, error => told.fire(error))
+    client.socket.send(message)
+    if (code === '1000') client.socket.close(1000)
+    t.match(await client.closed(), code)
+    const error = await told.wait('end')
+    t.equal(error instanceof Error, code === '1009', String(error))
+  }
 })
 
 both('an extension offer that cannot be taken leaves one that can', async (t, implementation) => {

@@ -1,24 +1,19 @@
 import { once } from 'node:events'
 import { createServer as createTlsServer } from 'node:https'
-import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { createWebSocketStream, type ServerOptions, WebSocketServer } from '../../lib/compat/index.js'
-import upgrade from '../../lib/index.js'
 import {
   type Client,
   connectRaw,
   handshake,
-  listen,
   ms,
   open,
-  request,
   Signal,
   shake,
   text,
   tick,
   withDeadline
 } from '../helpers/app.js'
-import { addRoutes, checkRoutes } from '../helpers/neighbour.js'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'
 import { echo, emptied, endAfter, portOf, serving } from './servers.js'
 
@@ -199,26 +194,6 @@ t.test('the object modes of a stream', async t => {
 })
 
 // ---- on a server that others use too
-
-t.test('beside the plugin: each answers its own paths, before and after', async t => {
-  for (const order of ['before', 'after'] as const) {
-    const app = Fastify()
-    t.teardown(() => app.close())
-    const make = (): WebSocketServer => new WebSocketServer({ server: app.server, path: '/ws' })
-    const before = order === 'before' ? make() : undefined
-    await app.register(upgrade)
-    const server = before ?? make()
-    endAfter(t, server)
-    echo(server)
-    addRoutes(app)
-    const port = await listen(app)
-    await checkRoutes(t, port)
-    const client = await open(t, port, '/ws')
-    client.socket.send('ours')
-    t.equal(await client.next(), 'ours', order)
-    t.equal((await request(t, port, 'GET', '/')).body, 'page')
-  }
-})
 
 t.test('two servers on one HTTP server, each with its path; and two without are no crash', async t => {
   const http = await serving(t)

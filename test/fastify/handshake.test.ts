@@ -226,6 +226,17 @@ t.test('hooks that take longer than handshakeTimeout get 503, and then the end',
   go.fire()
 })
 
+t.test('a hook of the reply that never settles does not keep the client either', async t => {
+  const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
+  app.get('/', { websocket: true, onSend: () => new Promise(() => {}) }, () => t.fail('no connection'))
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  // The refusal comes to the same hook, so the client is cut when its time to read that is over.
+  await client.gone()
+  t.equal(String(client.data), '')
+})
+
 t.test('handshakeTimeout of a route', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: { handshakeTimeout: ms(50) }, preHandler: () => new Promise(() => {}) }, () => {})

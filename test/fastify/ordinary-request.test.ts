@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
@@ -270,17 +269,18 @@ t.test('a socket that is gone when its upgrade comes', async t => {
   app.get('/', { websocket: true }, () => t.fail('no connection'))
   app.get('/ws', { websocket: true }, () => {})
   app.get('/slow', () => new Promise(() => {}))
+  const upgraded = new Signal()
   app.server.prependListener('upgrade', (request: IncomingMessage, socket: Duplex) => {
     if (request.url === '/') socket.destroy()
+    else upgraded.fire()
   })
   const port = await listen(app)
   const client = await connectRaw(t, port)
   client.write(handshake('/'))
   await client.gone()
   const waiting = await connectRaw(t, port)
-  const upgraded = once(app.server, 'upgrade')
   waiting.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/ws'))
-  await upgraded
+  await upgraded.wait('upgrade')
   waiting.socket.resetAndDestroy()
   t.equal((await shake(t, port, '/ws')).status, 101)
 })

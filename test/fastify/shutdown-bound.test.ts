@@ -190,6 +190,14 @@ const CASES: Readonly<Record<string, Case>> = {
     writes: [get('/slow'), handshake('/')],
     statuses: []
   },
+  'a handshake that no listener of the server takes': {
+    route: (app, entered) => {
+      open(app, entered)
+      app.server.on('upgrade', () => entered.fire())
+    },
+    writes: [handshake('/nowhere')],
+    statuses: [404]
+  },
   'a preClose that never settles': { options: () => ({ preClose: never }), route: open, statuses: [101] },
   'a preClose hook from before the plugin that fails': {
     before: app => {

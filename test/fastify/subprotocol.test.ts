@@ -57,6 +57,19 @@ t.test('the route without a subprotocol gets what no other speaks, and selects n
   t.equal(headerOf(second, 'sec-websocket-protocol'), 'a', 'several headers are one list')
 })
 
+t.test('a subprotocol with the name of something every object has is one like any other', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: { subprotocol: 'a' } }, tell('a'))
+  app.get('/own', { websocket: { subprotocol: ['constructor', '__proto__'] } }, tell('own'))
+  const port = await listen(app)
+  for (const name of ['constructor', '__proto__', 'toString', 'hasOwnProperty']) {
+    const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': name })
+    t.equal(response.status, 400, name)
+    t.equal(codeOf(response), 'FST_UPGRADE_UNSUPPORTED_SUBPROTOCOL')
+  }
+  t.equal(await reach(t, port, '/own', ['valueOf', '__proto__', 'constructor']), 'own __proto__')
+})
+
 t.test('parametric and wildcard routes, and an HTTP route beside', async t => {
   const { app } = await makeApp(t)
   app.get('/rooms/:room', { websocket: { subprotocol: 'a' } }, (socket, request) => {

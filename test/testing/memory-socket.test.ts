@@ -102,6 +102,25 @@ for (const side of sides) {
     }
   )
 
+  t.test(`${side}: what a destroyed side had not sent is lost, and is no error of the other`, async t => {
+    for (const isSoon of [true, false]) {
+      const { [side]: near, [other]: far } = pair()
+      const lines = log(far)
+      let length = 0
+      far.on('data', data => {
+        length += data.length
+      })
+      near.write(Buffer.alloc(1_000_000))
+      if (!isSoon) await once(far, 'data')
+      near.destroy()
+      await once(far, 'end')
+      await tick()
+      t.ok(length > 0 && length < 1_000_000, `${length} bytes have arrived`)
+      t.notMatch(lines.join(), /error/)
+      far.destroy()
+    }
+  })
+
   t.test(`${side}: a writer that waits for a side that is destroyed is done`, async t => {
     const { [side]: near, [other]: far } = pair()
     const done = new Signal()

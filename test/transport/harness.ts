@@ -298,6 +298,15 @@ export class Calls {
 
 export const NOT_OPEN = 'FST_UPGRADE_NOT_OPEN'
 
+/** More text than a string can hold, which is 512 MiB. */
+export function endlessText(): Buffer {
+  return Object.assign(Buffer.from('text'), {
+    toString(): string {
+      throw new RangeError('ERR_STRING_TOO_LONG')
+    }
+  })
+}
+
 /** A peer that reads nothing, and a backlog for it. */
 export async function stalled(subject: Subject, bytes: number): Promise<void> {
   subject.peer.stream.pause()

@@ -55,11 +55,25 @@ for (const takesOver of BOTH) {
       const inflater = new Inflater(15, takesOver)
       const window = new Window(takesOver)
       const largest = takesOver ? 1024 : 8192
-      for (const text of [words(100), words(50_000), 'x', words(50_000), words(100), '', words(60_000, 2)]) {
+      const texts = [words(100), words(50_000), 'x', words(50_000), words(100), '', words(60_000, 2)]
+      // Each becomes a little more than half.
+      for (const size of [1600, 1900, 14_000, 15_800]) texts.push(noise(size / 2).toString('hex'))
+      const sizes: number[] = []
+      for (const text of texts) {
         const payload = window.deflate(text)
         const outcome = inflater.inflate(payload, MIB)
         t.equal(outcome instanceof Promise, payload.length > largest)
         t.equal(show(await outcome), text)
+        sizes.push(payload.length / largest)
+      }
+      for (const [from, to] of [
+        [0.8, 1],
+        [1, 1.2]
+      ] as const) {
+        t.ok(
+          sizes.some(size => size > from && size <= to),
+          `some of ${from} to ${to} times the largest`
+        )
       }
       inflater.close()
     }
@@ -214,6 +228,14 @@ t.test('inflation stops at the limit while it runs', async t => {
     t.equal(await later(new Inflater(15, takesOver).inflate(bomb, MIB)), TOO_BIG)
     t.ok(most <= MIB + 16_384, `${most} bytes at once`)
   }
+})
+
+t.test('with takeover, data that ends and goes on is inflated no further than the limit', t => {
+  const runs = t.capture(ZlibStream.prototype, 'runSync', ZlibStream.prototype.runSync)
+  const hello = 'f3 48 cd c9 c9 07 00 '
+  t.equal(atOnce(new Inflater(15, true).inflate(hex(hello.repeat(10)), 9)), TOO_BIG)
+  t.equal(runs().length, 2)
+  t.end()
 })
 
 t.test('several at once share the one that no connection owns', async t => {

@@ -7,6 +7,7 @@ import {
   closing,
   connect,
   connectWs,
+  endlessText,
   KINDS,
   ping,
   roundTrip,
@@ -49,6 +50,17 @@ t.test('ends whoever waits, and all that come later', async t => {
   t.strictSame(await iterator.return(), done)
   t.equal(iterator.wantsMore, false)
   t.equal(source.releases, 0, 'nothing to release after the end')
+})
+
+t.test('text that no string can hold rejects, and ends the iterator', async t => {
+  const source = new FakeSource()
+  const iterator = new MessageIterator(source)
+  const [one, two] = [iterator.next(), iterator.next()]
+  iterator.onMessage(endlessText(), false)
+  await t.rejects(one, { message: 'ERR_STRING_TOO_LONG' })
+  t.strictSame(await two, { done: true, value: undefined })
+  t.equal(source.releases, 1)
+  iterator.onMessage(Buffer.from('late'), true)
 })
 
 t.test('return releases the source once and ends who waits', async t => {

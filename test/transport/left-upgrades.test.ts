@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { LeftUpgrades } from '../../lib/transport/left-upgrades.js'
+import { takeUpgrade } from '../../lib/transport/upgrade-owner.js'
 import { connectRaw, ms, type RawClient } from '../helpers/app.js'
 
 /** A client, and the socket of a server that nobody reads. */
@@ -37,6 +38,7 @@ t.test('who is taken, before or after, is left alone', async t => {
   for (const take of [
     (socket: Socket) => socket.on('data', () => {}),
     (socket: Socket) => socket.on('readable', () => {}),
+    takeUpgrade,
     write
   ]) {
     for (const isEarly of [true, false]) {

@@ -1,6 +1,6 @@
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
-import { toArrayBuffer, toControl, toPayload } from '../../lib/transport/payload.js'
+import { toArrayBuffer, toBinaryType, toControl, toPayload } from '../../lib/transport/payload.js'
 
 const octets = [1, 2, 3, 4, 5, 6, 7, 8]
 const memory = new Uint8Array(octets)
@@ -99,4 +99,12 @@ t.test('toArrayBuffer gives memory of its own, no longer than the data', async t
   source.fill(0)
   t.ok(copy instanceof ArrayBuffer)
   t.strictSame([...new Uint8Array(copy)], [3, 4, 5])
+})
+
+t.test('binary messages as binaryType says; what it does not know leaves them as they are', async t => {
+  const data = Buffer.from(octets)
+  t.equal(toBinaryType(data, 'nodebuffer'), data)
+  t.strictSame(toBinaryType(data, 'arraybuffer'), toArrayBuffer(data))
+  t.strictSame(toBinaryType(data, 'fragments'), [data])
+  t.equal(Reflect.apply(toBinaryType, undefined, [data, 'blob']), data)
 })

@@ -111,6 +111,26 @@ t.test(
   }
 )
 
+t.test('messageTimeout is not put off by what comes of the message: a drip gains nothing', async t => {
+  const { socket, peer } = await connect(t, { messageTimeout: ms(100) })
+  socket.readAlways()
+  const closed = peer.until(() => peer.frames.some(frame => frame.startsWith('close')), 'Close')
+  let isClosed = false
+  void closed.then(() => {
+    isClosed = true
+  })
+  peer.send(header(2, 10_000))
+  let drips = 0
+  // Ten times as long as a message may take.
+  for (; !isClosed && drips < 100; drips++) {
+    peer.send(Buffer.from('x'))
+    await new Promise(resolve => setTimeout(resolve, ms(10)))
+  }
+  t.ok(isClosed, `${drips} drips`)
+  await closed
+  t.equal(peer.frames.at(-1), 'close 1008 message not finished in time')
+})
+
 t.test('messageTimeout is that of one message, and stands still while nobody reads', async t => {
   const { socket, peer } = await connect(t, { messageTimeout: ms(150) })
   const seen: string[] = []
@@ -162,5 +182,12 @@ t.test(
     t.equal((await message)[0].length, 400_000, 'the other one is finished')
     await roundTrip(t)
     t.equal(budget.used, 0, 'and all is given back')
+    first.peer.send(binary(piece, { fin: false }))
+    await roundTrip(t)
+    t.ok(budget.used >= 200_000)
+    const closed = told(first.socket, 'close')
+    first.peer.stream.destroy()
+    await closed
+    t.equal(budget.used, 0, 'also by who leaves in the middle of a message')
   }
 )

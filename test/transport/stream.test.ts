@@ -13,6 +13,7 @@ import {
   closing,
   connect,
   connectWs,
+  endlessText,
   KINDS,
   MIB,
   ping,
@@ -64,6 +65,15 @@ t.test('the unit: a chunk at a time, the end is the close, destruction the cut',
   stream.resume()
   await told(stream, 'close')
   t.notOk(sink.calls.includes('terminate'))
+})
+
+t.test('the unit: text that no string can hold destroys it', async t => {
+  const sink = new FakeSink()
+  const stream = new WebSocketStream(source, sink, { readableObjectMode: true })
+  const failed = once(stream, 'error')
+  stream.onMessage(endlessText(), false)
+  t.match(await failed, [{ message: 'ERR_STRING_TOO_LONG' }])
+  t.strictSame(sink.calls, ['terminate'])
 })
 
 t.test('the unit: ended after the connection was closed, nothing is closed again', async t => {

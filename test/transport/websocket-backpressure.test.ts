@@ -81,6 +81,23 @@ t.test('drained() rejects when the connection closes first, and after', async t 
   await t.rejects(socket.drained(), { code: NOT_OPEN })
 })
 
+t.test('drained() rejects, too, when the write under way was given past the queue', async t => {
+  const { socket, peer } = await connect(t, { highWaterMark: 100_000 })
+  peer.stream.pause()
+  socket.on('drain', () => t.fail('drain'))
+  while (socket.bufferedAmount === 0) {
+    socket.send(Buffer.alloc(4000))
+    await tick()
+  }
+  t.ok(socket.bufferedAmount < 100_000)
+  // From a timer, so that what waits is dropped before the socket is closed.
+  await new Promise(resolve => setTimeout(resolve))
+  t.equal(socket.send(Buffer.alloc(200_000)), false)
+  const waiting = Promise.allSettled([socket.drained()])
+  socket.terminate()
+  t.match(await waiting, [{ status: 'rejected', reason: { code: NOT_OPEN } }])
+})
+
 t.test('drained() resolves at once where nothing waits', async t => {
   const { socket } = await connect(t)
   await socket.drained()

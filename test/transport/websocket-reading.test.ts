@@ -299,3 +299,18 @@ t.test('with a client of ws: messages that arrive while a handler still awaits',
   t.strictSame(await pong, [Buffer.from('p')])
   t.strictSame(got, [Buffer.from('first'), false, Buffer.from([1, 2]), true])
 })
+
+t.test('pause() holds what has come, also once a write has failed while a message was told', async t => {
+  const { socket, stream, peer } = await connect(t)
+  const seen: string[] = []
+  const closed = closing(socket)
+  socket.on('message', data => {
+    seen.push(String(data))
+    // All connections write together, so a write of this one may fail in a listener of any.
+    stream.destroy(new Error('write ECONNRESET'))
+    socket.pause()
+  })
+  peer.send(...texts(3).map(data => text(data)))
+  t.equal(await closed, '1006')
+  t.strictSame(seen, texts(1))
+})

@@ -1,3 +1,4 @@
+import { createInflateRaw } from 'node:zlib'
 import t from 'tap'
 import { OutputTooLargeError, ZlibStream } from '../../lib/transport/zlib-stream.js'
 import { bytes, hex } from '../core/wire.js'
@@ -169,3 +170,30 @@ t.test('closed at work: the run ends, and tells of no output that it does not ha
   )
   t.ok(length < 500_000, `${length}`)
 })
+
+t.test('what failed at once frees the memory of zlib at once', t => {
+  for (const input of [hex('ffffff'), new Window().deflate(Buffer.alloc(9000))]) {
+    const stream = new ZlibStream('inflate', { windowBits, maxOutputLength: 1000 })
+    let closed = 0
+    const { prototype } = nativeZlib()
+    const { close } = prototype
+    prototype.close = function () {
+      closed++
+      Reflect.apply(close, this, [])
+    }
+    try {
+      t.throws(() => stream.runSync(input))
+    } finally {
+      prototype.close = close
+    }
+    t.equal(closed, 1)
+  }
+  t.end()
+})
+
+/** Where the native part of all streams of zlib has its `close`. */
+function nativeZlib(): { readonly prototype: { close: (this: unknown) => void } } {
+  let prototype: unknown = Reflect.get(createInflateRaw(), '_handle')
+  while (!Object.hasOwn(Object(prototype), 'close')) prototype = Object.getPrototypeOf(prototype)
+  return { prototype: prototype as { close: (this: unknown) => void } }
+}

@@ -4,7 +4,10 @@ import type { Duplex } from 'node:stream'
 import { expectTypeOf } from 'expect-type'
 import type * as ws from 'ws'
 import WebSocketDefault, {
+  type CloseEvent,
   createWebSocketStream,
+  type ErrorEvent,
+  type MessageEvent,
   type RawData,
   type ServerOptions,
   type WebSocket,
@@ -19,11 +22,23 @@ expectTypeOf(WebSocketDefault.WebSocketServer).toEqualTypeOf<typeof WebSocketSer
 expectTypeOf(WebSocketDefault.createWebSocketStream).toEqualTypeOf<typeof createWebSocketStream>()
 expectTypeOf<WebSocketDefault.Server>().toEqualTypeOf<WebSocketServer>()
 expectTypeOf<WebSocketDefault.RawData>().toEqualTypeOf<RawData>()
+expectTypeOf<WebSocketDefault.WebSocketServer>().toEqualTypeOf<WebSocketServer>()
+expectTypeOf<WebSocketDefault.WebSocket>().toEqualTypeOf<WebSocket>()
+expectTypeOf<WebSocketDefault.ServerOptions>().toEqualTypeOf<ServerOptions>()
+expectTypeOf<WebSocketDefault.Data>().toEqualTypeOf<ws.Data>()
 expectTypeOf<ws.RawData>().toEqualTypeOf<RawData>()
 expectTypeOf<WebSocketDefault>().toEqualTypeOf<WebSocket>()
 // Sockets of routes have topics, too.
 expectTypeOf<PluginWebSocket>().toExtend<WebSocket>()
 expectTypeOf<typeof WebSocketDefault.OPEN>().toEqualTypeOf<1>()
+
+function tellEvents(socket: WebSocketDefault): void {
+  socket.onmessage = (event: WebSocketDefault.MessageEvent) =>
+    expectTypeOf(event).toEqualTypeOf<MessageEvent>()
+  socket.onclose = (event: WebSocketDefault.CloseEvent) => expectTypeOf(event).toEqualTypeOf<CloseEvent>()
+  socket.onerror = (event: WebSocketDefault.ErrorEvent) => expectTypeOf(event).toEqualTypeOf<ErrorEvent>()
+}
+void tellEvents
 
 // ---- a server, where a library asks for that of `ws`
 
