@@ -1,0 +1,160 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { anyNode, duplicate, duplicateSharded, isCluster, type RedisClient } from './redis-client.js'
+
+/** Channels that are subscribed to at a time. */
+const CHUNK = 1000
+
+/** Milliseconds that the ends of connections are waited for; those of an engine that is away may take for ever. */
+const END_TIME = 2000
+
+export interface RedisSettings {
+  readonly client: RedisClient
+  readonly sharded: boolean
+  /** Milliseconds that the engine has to answer. */
+  readonly timeout: number
+}
+
+export interface RedisSessionEvents {
+  onMessage(channel: string, message: Uint8Array): void
+  /** Once, whether it was open or not. Nothing is told afterwards. */
+  onEnd(error: Error): void
+}
+
+/** Two connections to the engine, one that publishes and one that is subscribed. It ends with either of them. */
+export class RedisSession {
+  readonly #settings: RedisSettings
+  readonly #events: RedisSessionEvents
+  readonly #connections: RedisClient[] = []
+  readonly #ends: Promise<unknown>[] = []
+  readonly #probe = randomBytes(16).toString('hex')
+  #publisher: RedisClient | undefined
+  #subscriber: RedisClient | undefined
+  #timer: NodeJS.Timeout | undefined
+  /** What a connection told last. */
+  #error: Error | undefined
+  #isEnded = false
+
+  constructor(settings: RedisSettings, events: RedisSessionEvents) {
+    this.#settings = settings
+    this.#events = events
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
+  /** Resolves to whether the session is open and subscribed to the channels; otherwise it has ended. */
+  async open(channels: readonly string[]): Promise<boolean> {
+    this.#timer = this.#deadline()
+    try {
+      await this.#connect()
+      for (let i = 0; i < channels.length; i += CHUNK) await this.subscribe(channels.slice(i, i + CHUNK))
+      // An answer of both, so that a refused password is known.
+      await this.#ask()
+    } catch (error) {
+      this.end(this.#error ?? errorOf(error))
+    }
+    if (this.#isEnded) return false
+    this.#check()
+    return true
+  }
+
+  async publish(channel: string, message: Uint8Array): Promise<void> {
+    const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength)
+    if (this.#settings.sharded) await this.#publisher?.spublish(channel, bytes)
+    else await this.#publisher?.publish(channel, bytes)
+  }
+
+  async subscribe(channels: readonly string[]): Promise<void> {
+    // The channels of one command would have to be in one slot.
+    if (this.#settings.sharded)
+      await Promise.all(channels.map(channel => this.#subscriber?.ssubscribe(channel)))
+    else await this.#subscriber?.subscribe(...channels)
+  }
+
+  async unsubscribe(channel: string): Promise<void> {
+    if (this.#settings.sharded) await this.#subscriber?.sunsubscribe(channel)
+    else await this.#subscriber?.unsubscribe(channel)
+  }
+
+  end(error: Error): void {
+    if (this.#isEnded) return
+    this.#isEnded = true
+    clearTimeout(this.#timer)
+    for (const connection of this.#connections) connection.disconnect()
+    this.#events.onEnd(error)
+  }
+
+  /** Resolves when the connections have ended, or will soon. */
+  async ended(): Promise<void> {
+    await Promise.race([Promise.all(this.#ends), sleep(END_TIME, undefined, { ref: false })])
+  }
+
+  async #connect(): Promise<void> {
+    const { client, sharded } = this.#settings
+    const make = sharded ? duplicateSharded : duplicate
+    const node = isCluster(client) && !sharded ? await this.#findNode(client) : client
+    if (this.#isEnded) return
+    const publisher = this.#own(make(node))
+    const subscriber = this.#own(make(node))
+    for (const connection of [publisher, subscriber]) {
+      const onLoss = (): void => this.end(this.#error ?? new Error('the connection to Redis has ended'))
+      connection.on('end', onLoss)
+      // Of a cluster: the client finds another node, and what came meanwhile is lost.
+      connection.on('-node', onLoss)
+    }
+    subscriber.on(sharded ? 'smessageBuffer' : 'messageBuffer', (channel, message) => {
+      if (!this.#isEnded) this.#events.onMessage(channel.toString(), message)
+    })
+    await Promise.all([publisher.connect(), subscriber.connect()])
+    this.#publisher = publisher
+    this.#subscriber = subscriber
+  }
+
+  /**
+   * The client of a cluster publishes through a node by chance each time, which does not keep the order, and does not tell
+   * when the one that it is subscribed to is lost: so it is asked for a node only.
+   */
+  async #findNode(client: RedisClient): Promise<RedisClient> {
+    const cluster = this.#own(duplicate(client))
+    await cluster.connect()
+    const node = isCluster(cluster) ? anyNode(cluster) : cluster
+    cluster.disconnect()
+    return node
+  }
+
+  #own(connection: RedisClient): RedisClient {
+    this.#connections.push(connection)
+    this.#ends.push(new Promise<void>(resolve => connection.on('end', resolve)))
+    connection.on('error', error => {
+      this.#error = error
+    })
+    return connection
+  }
+
+  /** Asks again and again: an engine that hangs, or a network that swallows everything, does not tell that it is gone. */
+  #check(): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(async () => {
+      this.#timer = this.#deadline()
+      // A refusal is an answer, too.
+      await this.#ask().catch(() => {})
+      if (!this.#isEnded) this.#check()
+    }, this.#settings.timeout)
+  }
+
+  #deadline(): NodeJS.Timeout {
+    const { timeout } = this.#settings
+    return setTimeout(() => this.end(new Error(`Redis has not answered within ${timeout} ms`)), timeout)
+  }
+
+  /** A connection that is subscribed may not send much else. */
+  async #ask(): Promise<void> {
+    await Promise.all([this.#publisher?.ping(), this.unsubscribe(this.#probe)])
+  }
+}
+
+function errorOf(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}

@@ -1,0 +1,47 @@
+import fastifyRedis from '@fastify/redis'
+import { Cluster, Redis } from 'ioredis'
+import { Redis as Valkey } from 'iovalkey'
+import t, { type Test } from 'tap'
+import type { Broker } from '../../lib/index.js'
+import { brokerContract } from '../../lib/pubsub/broker-contract.js'
+import { redisBroker } from '../../lib/pubsub/redis.js'
+import { bareApp } from '../helpers/app.js'
+import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
+
+const HOST = '127.0.0.1'
+
+/** The contract, each test with clients of its own. */
+async function checkContract(t: Test, make: () => Broker): Promise<void> {
+  for (const [name, test] of brokerContract(make)) await t.test(name, () => test())
+}
+
+t.test('the contract with ioredis', { skip: redisSkip }, async t => {
+  const { port } = await startRedis(t)
+  const client = new Redis(port, HOST)
+  t.teardown(() => client.disconnect())
+  await checkContract(t, () => redisBroker(client))
+  await checkContract(t, () => redisBroker(client, { prefix: '', sharded: true }))
+})
+
+t.test('the contract with iovalkey', { skip: redisSkip }, async t => {
+  const { port } = await startRedis(t)
+  const client = new Valkey(port, HOST)
+  t.teardown(() => client.disconnect())
+  await checkContract(t, () => redisBroker(client))
+  await checkContract(t, () => redisBroker(client, { sharded: true }))
+})
+
+t.test('the contract with @fastify/redis', { skip: redisSkip }, async t => {
+  const { port } = await startRedis(t)
+  const { app } = bareApp(t)
+  await app.register(fastifyRedis, { host: HOST, port })
+  await checkContract(t, () => redisBroker(app.redis))
+})
+
+t.test('the contract in a cluster', { skip: redisSkip }, async t => {
+  const { port } = await startRedisCluster(t)
+  const client = new Cluster([{ host: HOST, port }])
+  t.teardown(() => client.disconnect())
+  await checkContract(t, () => redisBroker(client))
+  await checkContract(t, () => redisBroker(client, { sharded: true }))
+})
