@@ -20,6 +20,7 @@ export interface RedisClient {
 
 /** The same of `Cluster`. */
 export interface RedisCluster extends RedisClient {
+  duplicate(first?: object, second?: object): RedisCluster
   nodes(role: 'master'): RedisClient[]
 }
 
@@ -35,7 +36,7 @@ export function isClient(client: unknown): client is RedisClient {
 /** Clusters of `iovalkey`, and of `ioredis` at first, take no messages from sharded channels. */
 export function hasShardedChannels(client: RedisClient): boolean {
   if (!isCluster(client)) return true
-  const trial = duplicateSharded(client)
+  const trial = duplicateCluster(client, true)
   trial.disconnect()
   return 'shardedSubscribers' in trial
 }
@@ -73,21 +74,17 @@ const OWN_CLUSTER = {
   redisOptions: OWN
 }
 
-/** A connection of one's own to the engine of `client`, which is not open yet. */
+/** A connection of the broker's own, which is not open yet. */
 export function duplicate(client: RedisClient): RedisClient {
-  return isCluster(client) ? client.duplicate([], OWN_CLUSTER) : client.duplicate(OWN)
+  return client.duplicate(OWN)
 }
 
-/** The same for sharded channels. */
-export function duplicateSharded(client: RedisClient): RedisClient {
-  if (!isCluster(client)) return duplicate(client)
-  return client.duplicate([], { ...OWN_CLUSTER, shardedSubscribers: true })
+export function duplicateCluster(cluster: RedisCluster, shardedSubscribers: boolean): RedisCluster {
+  return cluster.duplicate([], { ...OWN_CLUSTER, shardedSubscribers })
 }
 
-/** A node that takes what is published; in a cluster each passes it on to all others. */
+/** A node by chance, of a cluster that is open. In a cluster each node passes on to all others what is published. */
 export function anyNode(cluster: RedisCluster): RedisClient {
   const nodes = cluster.nodes('master')
-  const node = nodes.at(randomInt(Math.max(nodes.length, 1)))
-  if (node === undefined) throw new Error('the cluster has no nodes')
-  return node
+  return nodes[randomInt(nodes.length)]
 }

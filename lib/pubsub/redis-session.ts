@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { anyNode, duplicate, duplicateSharded, isCluster, type RedisClient } from './redis-client.js'
+import {
+  anyNode,
+  duplicate,
+  duplicateCluster,
+  isCluster,
+  type RedisClient,
+  type RedisCluster
+} from './redis-client.js'
 
 /** Channels that are subscribed to at a time. */
 const CHUNK = 1000
@@ -47,14 +54,7 @@ export class RedisSession {
   /** Resolves to whether the session is open and subscribed to the channels; otherwise it has ended. */
   async open(channels: readonly string[]): Promise<boolean> {
     this.#timer = this.#deadline()
-    try {
-      await this.#connect()
-      for (let i = 0; i < channels.length; i += CHUNK) await this.subscribe(channels.slice(i, i + CHUNK))
-      // An answer of both, so that a refused password is known.
-      await this.#ask()
-    } catch (error) {
-      this.end(this.#error ?? errorOf(error))
-    }
+    await this.#prepare(channels).catch(error => this.end(this.#error ?? error))
     if (this.#isEnded) return false
     this.#check()
     return true
@@ -91,13 +91,19 @@ export class RedisSession {
     await Promise.race([Promise.all(this.#ends), sleep(END_TIME, undefined, { ref: false })])
   }
 
+  async #prepare(channels: readonly string[]): Promise<void> {
+    await this.#connect()
+    for (let i = 0; i < channels.length; i += CHUNK) await this.subscribe(channels.slice(i, i + CHUNK))
+    // An answer of both, so that a refused password is known.
+    await this.#ask()
+  }
+
   async #connect(): Promise<void> {
-    const { client, sharded } = this.#settings
-    const make = sharded ? duplicateSharded : duplicate
-    const node = isCluster(client) && !sharded ? await this.#findNode(client) : client
+    const make = await this.#source()
     if (this.#isEnded) return
-    const publisher = this.#own(make(node))
-    const subscriber = this.#own(make(node))
+    const publisher = this.#own(make())
+    const subscriber = this.#own(make())
+    const { sharded } = this.#settings
     for (const connection of [publisher, subscriber]) {
       const onLoss = (): void => this.end(this.#error ?? new Error('the connection to Redis has ended'))
       connection.on('end', onLoss)
@@ -112,14 +118,24 @@ export class RedisSession {
     this.#subscriber = subscriber
   }
 
+  /** What makes the connections. */
+  async #source(): Promise<() => RedisClient> {
+    const { client, sharded } = this.#settings
+    if (!isCluster(client)) return () => duplicate(client)
+    if (sharded) return () => duplicateCluster(client, true)
+    const node = await this.#findNode(client)
+    return () => duplicate(node)
+  }
+
   /**
    * The client of a cluster publishes through a node by chance each time, which does not keep the order, and does not tell
    * when the one that it is subscribed to is lost: so it is asked for a node only.
    */
-  async #findNode(client: RedisClient): Promise<RedisClient> {
-    const cluster = this.#own(duplicate(client))
+  async #findNode(client: RedisCluster): Promise<RedisClient> {
+    const cluster = duplicateCluster(client, false)
+    this.#own(cluster)
     await cluster.connect()
-    const node = isCluster(cluster) ? anyNode(cluster) : cluster
+    const node = anyNode(cluster)
     cluster.disconnect()
     return node
   }
@@ -153,8 +169,4 @@ export class RedisSession {
   async #ask(): Promise<void> {
     await Promise.all([this.#publisher?.ping(), this.unsubscribe(this.#probe)])
   }
-}
-
-function errorOf(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error))
 }
