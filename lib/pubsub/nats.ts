@@ -1,5 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Broker, BrokerEvents } from './broker.js'
+import { Deadline } from './deadline.js'
 import { InvalidClientError } from './error.js'
 import { Reachability } from './reachability.js'
 
@@ -168,20 +169,20 @@ class NatsBroker implements Broker {
 
   /** Resolves when the engine has all that was sent. */
   async #flush(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
+    let deadline: Deadline | undefined
     const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => {
+      deadline = new Deadline(this.#timeout, () => {
         const error = new Error(`NATS has not answered within ${this.#timeout} ms`)
         this.#reachability.down(error)
         reject(error)
-      }, this.#timeout)
+      })
     })
     // However late the answer comes, the engine is there then.
     const flushed = this.#connection.flush().then(() => this.#reachability.up())
     try {
       await Promise.race([flushed, late])
     } finally {
-      clearTimeout(timer)
+      deadline?.cancel()
     }
   }
 

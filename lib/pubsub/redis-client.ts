@@ -59,7 +59,8 @@ const OWN = {
   // The commands of a connection share one deadline.
   commandTimeout: undefined,
   socketTimeout: undefined,
-  disconnectTimeout: 1000
+  // What waits for an answer learns soon that there will be none.
+  disconnectTimeout: 200
 }
 
 const OWN_CLUSTER = {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Deadline } from './deadline.js'
 import {
   anyNode,
   duplicate,
@@ -38,50 +39,66 @@ export class RedisSession {
   #publisher: RedisClient | undefined
   #subscriber: RedisClient | undefined
   #timer: NodeJS.Timeout | undefined
+  #deadline: Deadline | undefined
   /** What a connection told last. */
   #error: Error | undefined
-  #isEnded = false
+  /** Why it has ended. */
+  #reason: Error | undefined
 
   constructor(settings: RedisSettings, events: RedisSessionEvents) {
     this.#settings = settings
     this.#events = events
   }
 
-  get isEnded(): boolean {
-    return this.#isEnded
-  }
-
   /** Resolves to whether the session is open and subscribed to the channels; otherwise it has ended. */
   async open(channels: readonly string[]): Promise<boolean> {
-    this.#timer = this.#deadline()
+    this.#expectAnswer()
     await this.#prepare(channels).catch(error => this.end(this.#error ?? error))
-    if (this.#isEnded) return false
+    if (this.#reason !== undefined) return false
     this.#check()
     return true
   }
 
-  async publish(channel: string, message: Uint8Array): Promise<void> {
+  publish(channel: string, message: Uint8Array): Promise<void> {
     const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength)
-    if (this.#settings.sharded) await this.#publisher?.spublish(channel, bytes)
-    else await this.#publisher?.publish(channel, bytes)
+    return this.#answer(
+      this.#settings.sharded
+        ? this.#publisher?.spublish(channel, bytes)
+        : this.#publisher?.publish(channel, bytes)
+    )
   }
 
-  async subscribe(channels: readonly string[]): Promise<void> {
-    // The channels of one command would have to be in one slot.
-    if (this.#settings.sharded)
-      await Promise.all(channels.map(channel => this.#subscriber?.ssubscribe(channel)))
-    else await this.#subscriber?.subscribe(...channels)
+  subscribe(channels: readonly string[]): Promise<void> {
+    return this.#answer(
+      this.#settings.sharded
+        ? // The channels of one command would have to be in one slot.
+          Promise.all(channels.map(channel => this.#subscriber?.ssubscribe(channel)))
+        : this.#subscriber?.subscribe(...channels)
+    )
   }
 
-  async unsubscribe(channel: string): Promise<void> {
-    if (this.#settings.sharded) await this.#subscriber?.sunsubscribe(channel)
-    else await this.#subscriber?.unsubscribe(channel)
+  unsubscribe(channel: string): Promise<void> {
+    return this.#answer(
+      this.#settings.sharded
+        ? this.#subscriber?.sunsubscribe(channel)
+        : this.#subscriber?.unsubscribe(channel)
+    )
+  }
+
+  /** Clients say of all commands that a connection ends with only that it is closed. */
+  async #answer(command: Promise<unknown> | undefined): Promise<void> {
+    try {
+      await command
+    } catch (error) {
+      throw this.#reason ?? error
+    }
   }
 
   end(error: Error): void {
-    if (this.#isEnded) return
-    this.#isEnded = true
+    if (this.#reason !== undefined) return
+    this.#reason = error
     clearTimeout(this.#timer)
+    this.#deadline?.cancel()
     for (const connection of this.#connections) connection.disconnect()
     this.#events.onEnd(error)
   }
@@ -100,7 +117,7 @@ export class RedisSession {
 
   async #connect(): Promise<void> {
     const make = await this.#source()
-    if (this.#isEnded) return
+    if (this.#reason !== undefined) return
     const publisher = this.#own(make())
     const subscriber = this.#own(make())
     const { sharded } = this.#settings
@@ -111,7 +128,7 @@ export class RedisSession {
       connection.on('-node', onLoss)
     }
     subscriber.on(sharded ? 'smessageBuffer' : 'messageBuffer', (channel, message) => {
-      if (!this.#isEnded) this.#events.onMessage(channel.toString(), message)
+      if (this.#reason === undefined) this.#events.onMessage(channel.toString(), message)
     })
     await Promise.all([publisher.connect(), subscriber.connect()])
     this.#publisher = publisher
@@ -151,18 +168,20 @@ export class RedisSession {
 
   /** Asks again and again: an engine that hangs, or a network that swallows everything, does not tell that it is gone. */
   #check(): void {
-    clearTimeout(this.#timer)
+    this.#deadline?.cancel()
     this.#timer = setTimeout(async () => {
-      this.#timer = this.#deadline()
+      this.#expectAnswer()
       // A refusal is an answer, too.
       await this.#ask().catch(() => {})
-      if (!this.#isEnded) this.#check()
+      if (this.#reason === undefined) this.#check()
     }, this.#settings.timeout)
   }
 
-  #deadline(): NodeJS.Timeout {
+  #expectAnswer(): void {
     const { timeout } = this.#settings
-    return setTimeout(() => this.end(new Error(`Redis has not answered within ${timeout} ms`)), timeout)
+    this.#deadline = new Deadline(timeout, () =>
+      this.end(new Error(`Redis has not answered within ${timeout} ms`))
+    )
   }
 
   /** A connection that is subscribed may not send much else. */

@@ -1,6 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -67,8 +68,17 @@ export class Engine {
   }
 
   /** It takes what is sent, and answers nothing. */
-  hold(): void {
+  async hold(): Promise<void> {
     this.#process?.kill('SIGSTOP')
+    const isHeld = async (): Promise<boolean> => {
+      const tasks = `/proc/${this.#process?.pid}/task`
+      const states = (await readdir(tasks)).map(task => readFile(join(tasks, task, 'stat'), 'utf8'))
+      return (await Promise.all(states)).every(stat => stat.split(') ')[1]?.startsWith('T'))
+    }
+    const wait = async (): Promise<void> => {
+      while (!(await isHeld())) await sleep(1)
+    }
+    if (existsSync('/proc')) await withDeadline(wait(), 10_000, 'hold')
   }
 
   letGo(): void {
