@@ -8,10 +8,10 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
-import { freePort, program } from './program.js'
+import { freePort, type Program, program } from './program.js'
 import { withDeadline } from './timeout.js'
 
-const REDIS = program('redis-server', '/usr/bin/redis-server')
+export const REDIS: Program = program('redis-server', '/usr/bin/redis-server')
 const NATS = program('nats-server', '/usr/sbin/nats-server')
 
 /** Why the tests with an engine are skipped, for tap's `skip` option; false where they run. */
