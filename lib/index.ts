@@ -6,17 +6,13 @@ export type {
 } from '../types/handler.js'
 export type {
   FastifyUpgradeOptions,
-  HeartbeatOptions,
   OriginCheck,
   OriginRule,
-  PerMessageDeflateOptions,
   PresenceOptions,
-  RateLimitOptions,
   ServerOptions,
   ShutdownOptions,
   SubprotocolChoice,
   TopicChoice,
-  VerifyClientInfo,
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
@@ -33,6 +29,11 @@ export { MemoryBroker, MemoryHub } from './pubsub/memory-broker.js'
 export type { Presence, PresenceEvents } from './pubsub/presence.js'
 export type { PresenceMember } from './pubsub/presence-message.js'
 export type {
+  HeartbeatOptions,
+  PerMessageDeflateOptions,
+  RateLimitOptions
+} from './transport/connection-options.js'
+export type {
   CloseEvent,
   ErrorEvent,
   EventHandler,
@@ -44,4 +45,5 @@ export type { Message } from './transport/iterator.js'
 export type { SendData, SendOptions } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
+export type { VerifyClientInfo } from './transport/verify-client.js'
 export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'

@@ -1,10 +1,14 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import * as compatErrors from '../lib/compat/error.js'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import * as pubsubErrors from '../lib/pubsub/error.js'
+import * as testingErrors from '../lib/testing/error.js'
 import * as transportErrors from '../lib/transport/error.js'
+import * as handshakeErrors from '../lib/transport/handshake-error.js'
 
 const root = join(import.meta.dirname, '..')
 const read = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8')
@@ -12,18 +16,27 @@ const read = (...path: string[]): string => readFileSync(join(root, ...path), 'u
 /** The codes that the source makes: of error classes and violations by asking them, of refusals by reading them. */
 function codesInSource(): string[] {
   const codes = new Set<string>()
-  for (const [name, one] of Object.entries({ ...fastifyErrors, ...transportErrors })) {
+  for (const [name, one] of Object.entries({
+    ...fastifyErrors,
+    ...transportErrors,
+    ...handshakeErrors,
+    ...compatErrors,
+    ...pubsubErrors,
+    ...testingErrors
+  })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue
     const error: unknown = Reflect.construct(one, ['', '', ''])
     if (error instanceof Error && 'code' in error) codes.add(String(error.code))
   }
-  for (const one of Object.values(violations)) if ('code' in one) codes.add(String(one.code))
+  for (const one of Object.values({ ...violations, ...compatErrors }))
+    if ('code' in one) codes.add(String(one.code))
   for (const [, code] of read('lib/core/request.ts').matchAll(
     /(?:badRequest|refusal\(\d+, )\(?'([A-Z_]+)'/g
   )) {
     codes.add(`FST_UPGRADE_${code}`)
   }
-  for (const [code] of read('lib/fastify/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g)) codes.add(code)
+  for (const [code] of read('lib/transport/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g))
+    codes.add(code)
   return [...codes].sort()
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import * as all from '../lib/index.js'
+import * as testing from '../lib/testing/index.js'
 
 t.test('the exports', async t => {
   t.strictSame(Object.keys(all).sort(), [
@@ -25,6 +26,21 @@ t.test('the package by its name, as built: import and require give the same plug
   t.equal(required, imported.default)
 })
 
+t.test('fastify-upgrade/testing, as built: import and require', async t => {
+  const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/testing')
+  t.strictSame(Object.keys(imported).sort(), [
+    'InjectInvalidResponseError',
+    'InjectRefusedError',
+    'WebSocket',
+    'inject'
+  ])
+  const required: Readonly<Record<string, unknown>> = createRequire(import.meta.url)(
+    'fastify-upgrade/testing'
+  )
+  t.equal(required.inject, imported.inject)
+  t.strictSame(Object.keys(testing).sort(), Object.keys(imported).sort())
+})
+
 t.test('an application in TypeScript that knows nothing but the package', async t => {
   const root = join(import.meta.dirname, '..')
   const modules = (name: string): string => join(root, 'node_modules', name)
@@ -41,7 +57,9 @@ t.test('an application in TypeScript that knows nothing but the package', async 
     'app.ts': `
       import Fastify from 'fastify'
       import upgrade, { type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
-      import type { WebSocket } from 'ws'
+      import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
+      import { inject } from 'fastify-upgrade/testing'
+      import type { WebSocket, WebSocketServer as WsServer } from 'ws'
 
       const app = Fastify()
       await app.register(upgrade, { maxPayload: 10 })
@@ -57,6 +75,18 @@ t.test('an application in TypeScript that knows nothing but the package', async 
       app.websocketServer.broadcast(message)
       app.websocketServer.broadcast('text')
       for (const client of app.websocketServer.clients) client.close()
+      const client = await app.injectWS('/', { headers: { a: 'b' } })
+      for (const one of [client, await inject(app)]) one.send(one.protocol)
+
+      class Own extends ws {
+        readonly label = 'own'
+      }
+      const server: WsServer = new WebSocketServer({ server: app.server, path: '/ws', WebSocket: Own })
+      server.on('connection', socket => socket.on('message', (data: RawData) => socket.send(data)))
+      const other: ws.Server = new ws.Server({ noServer: true })
+      other.on('connection', socket => ws.createWebSocketStream(socket).resume())
+      // @ts-expect-error there is no client
+      new ws('ws://localhost')
     `,
     node_modules: {
       fastify: t.fixture('symlink', modules('fastify')),

@@ -14,7 +14,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   compat: ['transport', 'core'],
   index: ['core', 'transport', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
   // The augmentation of Fastify names the plugin's own classes.
-  types: ['fastify', 'pubsub', 'transport', 'core']
+  types: ['fastify', 'testing', 'pubsub', 'transport', 'core']
+}
+
+/** Which layer may load which other when it is needed, with `import()`, and not before. */
+const MAY_LOAD_LATE: Readonly<Record<string, readonly string[]>> = {
+  // In production nothing of it is loaded.
+  fastify: ['testing']
 }
 
 /** All that the core takes from outside. */
@@ -27,6 +33,8 @@ interface Import {
   /** The names that are taken; `*` for the module as a whole. */
   readonly names: readonly string[]
   readonly typeOnly: boolean
+  /** Whether it is loaded by a call of `import()`. */
+  readonly late: boolean
 }
 
 type Files = ReadonlyMap<string, string>
@@ -40,9 +48,14 @@ function layerOf(path: string): string | undefined {
 /** Every import of a module in whatever form: import, re-export, `import()` as value or type, `require`. */
 function importsOf(path: string, source: string): Import[] {
   const found: Import[] = []
-  const add = (specifier: ts.Node | undefined, names: readonly string[], typeOnly: boolean): void => {
+  const add = (
+    specifier: ts.Node | undefined,
+    names: readonly string[],
+    typeOnly: boolean,
+    late = false
+  ): void => {
     const known = specifier !== undefined && ts.isStringLiteralLike(specifier)
-    found.push({ specifier: known ? specifier.text : 'unknown', names, typeOnly })
+    found.push({ specifier: known ? specifier.text : 'unknown', names, typeOnly, late })
   }
   const visit = (node: ts.Node): void => {
     if (ts.isImportDeclaration(node)) {
@@ -56,7 +69,7 @@ function importsOf(path: string, source: string): Import[] {
     } else if (ts.isImportTypeNode(node)) {
       add(ts.isLiteralTypeNode(node.argument) ? node.argument.literal : undefined, ['*'], true)
     } else if (ts.isCallExpression(node) && loads(node.expression)) {
-      add(node.arguments[0], ['*'], false)
+      add(node.arguments[0], ['*'], false, node.expression.kind === ts.SyntaxKind.ImportKeyword)
     }
     ts.forEachChild(node, visit)
   }
@@ -92,9 +105,10 @@ function elements(clause: ts.NamedImportBindings | ts.NamedExportBindings | unde
 function forbidden(files: Files): string[] {
   const problems: string[] = []
   for (const [path, source] of files) {
-    for (const { specifier, names, typeOnly } of importsOf(path, source)) {
+    for (const one of importsOf(path, source)) {
+      const { specifier, names } = one
       const target = resolve(path, specifier)
-      const bad = target === undefined ? outside(path, specifier, names) : edge(files, path, target, typeOnly)
+      const bad = target === undefined ? outside(path, specifier, names) : edge(files, path, target, one)
       if (bad !== undefined) problems.push(`${path} -> ${target ?? specifier}: ${bad}`)
     }
   }
@@ -114,15 +128,33 @@ function outside(path: string, specifier: string, names: readonly string[]): str
   return foreign.length > 0 || names.length === 0 ? `the core takes ${foreign.join(', ')}` : undefined
 }
 
-function edge(files: Files, path: string, target: string, typeOnly: boolean): string | undefined {
+function edge(
+  files: Files,
+  path: string,
+  target: string,
+  { typeOnly, late }: Pick<Import, 'typeOnly' | 'late'>
+): string | undefined {
   const from = layerOf(path)
   const to = layerOf(target)
   if (!files.has(target)) return 'no such file'
   if (from === undefined || to === undefined) return 'no layer'
   if (from === to) return undefined
+  if (late && (MAY_LOAD_LATE[from] ?? []).includes(to)) return undefined
   if (!(MAY_IMPORT[from] ?? []).includes(to)) return `${from} may not import ${to}`
   if ((from === 'types' || to === 'types') && !typeOnly) return 'for types only'
   return undefined
+}
+
+/** All that is loaded with a file: neither what is imported for its types nor what waits for a call of `import()`. */
+function loadedWith(files: Files, first: string): Set<string> {
+  const loaded = new Set([first])
+  for (const path of loaded) {
+    for (const { specifier, typeOnly, late } of importsOf(path, files.get(path) ?? '')) {
+      const target = resolve(path, specifier)
+      if (target !== undefined && !typeOnly && !late) loaded.add(target)
+    }
+  }
+  return loaded
 }
 
 /** A cycle for every import that closes one, in the order of the files. */
@@ -169,6 +201,17 @@ t.test('imports point one way', t => {
   t.end()
 })
 
+t.test('in production nothing is loaded that only tests need', t => {
+  const loaded = loadedWith(FILES, 'lib/index.ts')
+  t.ok(loaded.has('lib/fastify/plugin.ts'))
+  t.ok(loaded.has('lib/transport/websocket.ts'))
+  t.strictSame(
+    [...loaded].filter(path => layerOf(path) === 'testing'),
+    []
+  )
+  t.end()
+})
+
 t.test('no file imports itself, however far around', t => {
   t.strictSame(cycles(FILES), [])
   t.end()
@@ -205,6 +248,18 @@ t.test('the check takes what is allowed', t => {
   t.end()
 })
 
+t.test('the plugin may load what tests need when it is called', t => {
+  const late = graphWith('lib/fastify/c.ts', "const a = async () => (await import('../testing/a.js')).a")
+  t.strictSame(forbidden(late), [])
+  t.notOk(loadedWith(late, 'lib/fastify/c.ts').has('lib/testing/a.ts'))
+  const typed = graphWith('types/c.ts', "import type { A } from '../lib/testing/a.js'")
+  t.strictSame(forbidden(typed), [])
+  t.notOk(loadedWith(typed, 'types/c.ts').has('lib/testing/a.ts'))
+  const early = graphWith('lib/fastify/c.ts', "export * from '../testing/a.js'")
+  t.ok(loadedWith(early, 'lib/fastify/c.ts').has('lib/testing/a.ts'))
+  t.end()
+})
+
 const FORBIDDEN: [path: string, source: string, problem: string][] = [
   ['lib/core/c.ts', "import { a } from '../transport/a.js'", 'core may not import transport'],
   ['lib/core/c.ts', "import type { A } from '../transport/a.js'", 'core may not import transport'],
@@ -236,6 +291,18 @@ const FORBIDDEN: [path: string, source: string, problem: string][] = [
   ['lib/testing/c.ts', "import { a } from '../fastify/a.js'", 'testing may not import fastify'],
   ['lib/compat/c.ts', "import { a } from '../testing/a.js'", 'compat may not import testing'],
   ['lib/fastify/c.ts', "import { a } from '../testing/a.js'", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "import type { A } from '../testing/a.js'", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "import '../testing/a.js'", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "export { a } from '../testing/a.js'", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "export * from '../testing/a.js'", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "const a = require('../testing/a.js')", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "let a: typeof import('../testing/a.js')", 'fastify may not import testing'],
+  ['lib/fastify/c.ts', "const a = () => import('../testing/none.js')", 'no such file'],
+  ['lib/transport/c.ts', "const a = () => import('../testing/a.js')", 'transport may not import testing'],
+  ['lib/compat/c.ts', "const a = () => import('../testing/a.js')", 'compat may not import testing'],
+  ['lib/testing/c.ts', "const a = () => import('../fastify/a.js')", 'testing may not import fastify'],
+  ['types/c.ts', "import { a } from '../lib/testing/a.js'", 'for types only'],
+  ['types/c.ts', "const a = () => import('../lib/testing/a.js')", 'for types only'],
   ['lib/fastify/c.ts', "import { a } from '../index.js'", 'fastify may not import index'],
   ['lib/fastify/c.ts', "import { T } from '../../types/a.js'", 'for types only'],
   ['lib/fastify/c.ts', "import { type T, u } from '../../types/a.js'", 'for types only'],

@@ -12,6 +12,8 @@ import type {
   FastifySchema as Schema
 } from 'fastify'
 import type { WebSocketServer } from '../lib/fastify/websocket-server.js'
+import type { InjectContext, InjectOptions } from '../lib/testing/inject.js'
+import type { WebSocket } from '../lib/transport/websocket.js'
 import type { WebSocketHandler } from './handler.js'
 import type { WebSocketRouteOptions } from './options.js'
 
@@ -27,6 +29,14 @@ declare module 'fastify' {
   interface FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider> {
     /** The WebSocket connections of this scope. */
     readonly websocketServer: WebSocketServer
+
+    /**
+     * Opens a WebSocket to the application in memory, for tests. It need not listen.
+     * @param path path and query. Default: `/`.
+     * @returns the client's side, open. What the server sends waits until somebody takes it.
+     * @throws `FST_UPGRADE_INJECT_REFUSED` with `statusCode`, `headers` and `body`, when the server refuses.
+     */
+    readonly injectWS: (path?: string, context?: InjectContext, options?: InjectOptions) => Promise<WebSocket>
 
     route<
       RouteGeneric extends RouteGenericInterface = RouteGenericInterface,

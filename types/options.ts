@@ -1,6 +1,12 @@
-import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Broker } from '../lib/pubsub/broker.js'
+import type {
+  BudgetOptions,
+  ConnectionOptions,
+  PerMessageDeflateOptions
+} from '../lib/transport/connection-options.js'
+import type { HandleProtocols } from '../lib/transport/protocol-choice.js'
+import type { VerifyClient } from '../lib/transport/verify-client.js'
 import type { WebSocketErrorHandler } from './handler.js'
 
 /** Decides whether a page of `origin` may connect. */
@@ -18,64 +24,8 @@ export type SubprotocolChoice = (
 /** Chooses the topics of a connection. */
 export type TopicChoice = (request: FastifyRequest) => readonly string[] | Promise<readonly string[]>
 
-/** How a peer that went away without a word is noticed. */
-export interface HeartbeatOptions {
-  /** Milliseconds between two pings. Default: 30000. */
-  readonly interval?: number | undefined
-  /** Milliseconds that the peer has after a ping to send a byte, whatever it be. Default: 10000. At most `interval`. */
-  readonly timeout?: number | undefined
-}
-
-/** How messages are compressed, under the names of `ws`. */
-export interface PerMessageDeflateOptions {
-  /**
-   * Whether the server compresses each message on its own. `false` saves bytes where messages resemble each other, and
-   * takes about 170 KiB of memory for each connection. Clients that ask for `true` get it. Default: true.
-   */
-  readonly serverNoContextTakeover?: boolean | undefined
-  /**
-   * Whether clients have to compress each message on its own. With `false` each connection takes about 25 KiB. Default:
-   * true.
-   */
-  readonly clientNoContextTakeover?: boolean | undefined
-  /** How far back a message of the server may refer, as base-2 logarithm of bytes. Range: 9 to 15. Default: 15. */
-  readonly serverMaxWindowBits?: number | undefined
-  /** The same for clients, where they let the server choose. Range: 9 to 15. Default: 15. */
-  readonly clientMaxWindowBits?: number | undefined
-  /** Bytes below which a message is sent as it is, unless the server takes its context over. Default: 1024. */
-  readonly threshold?: number | undefined
-  /** Of zlib: `level` 0 to 9, default 3; `memLevel` 1 to 9, default 8; `strategy` 0 to 4, default 0. */
-  readonly zlibDeflateOptions?:
-    | {
-        readonly level?: number | undefined
-        readonly memLevel?: number | undefined
-        readonly strategy?: number | undefined
-        /** Of `ws`, without effect. */
-        readonly chunkSize?: number | undefined
-      }
-    | undefined
-  /** Of `ws`, without effect. */
-  readonly zlibInflateOptions?: object | undefined
-  /** Of `ws`, without effect: the whole process compresses eight large messages at a time. */
-  readonly concurrencyLimit?: number | undefined
-}
-
-/** What a peer may send a second. A second's worth may come at once. */
-export interface RateLimitOptions {
-  readonly messages?: number | undefined
-  /** Of the WebSocket, headers and control frames included. */
-  readonly bytes?: number | undefined
-  /** Whether reading stops until that is made up for, so that TCP holds the peer back, or 1008 ends it. Default: 'pause'. */
-  readonly policy?: 'pause' | 'close' | undefined
-}
-
 /** Options of a connection: for the plugin the defaults of every route, for a route its own. */
-export interface WebSocketOptions {
-  /**
-   * Bytes that a message of the peer may have. It is checked on the frame header, before the message is buffered; a
-   * longer one closes the connection with 1009. Default: 1048576. Range: 1 to 2147483647.
-   */
-  readonly maxPayload?: number | undefined
+export interface WebSocketOptions extends ConnectionOptions {
   /**
    * Which pages may connect. Browsers send an Origin and do not apply the same-origin policy to WebSockets, so without
    * a check any page could act with the cookies of your users. Requests without an Origin, which do not come from a
@@ -86,51 +36,6 @@ export interface WebSocketOptions {
    * - `'*'`: every page.
    */
   readonly origin?: 'same-origin' | '*' | OriginRule | readonly OriginRule[] | OriginCheck | undefined
-  /**
-   * Compresses messages, RFC 7692, where the client offers it; `true` stands for an object without options. Default:
-   * false.
-   */
-  readonly perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined
-  /** Pings, and how long a silent peer lives; `false` turns them off. */
-  readonly heartbeat?: HeartbeatOptions | false | undefined
-  /** Milliseconds from the request to the end of the handshake, hooks included; then 503. Default: 10000. */
-  readonly handshakeTimeout?: number | undefined
-  /** Milliseconds from the first Close frame to the cut. Default: 5000. */
-  readonly closeTimeout?: number | undefined
-  /** Bytes waiting to be sent above which `send` returns false. Default: 65536. */
-  readonly highWaterMark?: number | undefined
-  /** Bytes waiting to be sent above which `backpressure` applies. Default: 16777216. */
-  readonly maxBufferedAmount?: number | undefined
-  /**
-   * What happens when more than `maxBufferedAmount` bytes would wait for a peer: `'close'` (default) cuts the connection,
-   * with an error on its `error` and `close` events; `'drop'` does not send the message, counts it in `socket.dropped`,
-   * tells it to the callback of `send` and, once a tick, to `drop` listeners.
-   */
-  readonly backpressure?: 'close' | 'drop' | undefined
-  /**
-   * Messages that asynchronous `message` listeners may be at work on; while there are as many, no more is read. `false`:
-   * any number. Default: 256.
-   */
-  readonly maxPendingMessages?: number | false | undefined
-  /**
-   * Milliseconds from the first byte of a message to its last, while it is read; then 1008. `false`: for ever. Default:
-   * 60000.
-   */
-  readonly messageTimeout?: number | false | undefined
-  /**
-   * Milliseconds without a message in either direction, to which a quarter may be added; then 1001. Pings do not count.
-   * Default: false.
-   */
-  readonly idleTimeout?: number | false | undefined
-  /**
-   * Milliseconds after which a connection is closed with 1001, whatever it does. Each gets a tenth less at most, at
-   * random, so that those which came together do not come back together. Default: false.
-   */
-  readonly maxLifetime?: number | false | undefined
-  /** Control frames that a peer may send a second; then 1008. `false`: any number. Default: 1000. */
-  readonly maxControlFrames?: number | false | undefined
-  /** What a peer may send a second. Default: false. */
-  readonly rateLimit?: RateLimitOptions | false | undefined
   /**
    * Connections and handshakes under way that there may be: given to the plugin, of all its routes together; given to a
    * route, of this route. One more gets 503 with `Retry-After`. Default: false.
@@ -157,13 +62,6 @@ export interface WebSocketRouteOptions extends WebSocketOptions {
   readonly topics?: TopicChoice | undefined
 }
 
-/** What `verifyClient` is told, as in `ws`. */
-export interface VerifyClientInfo {
-  readonly origin: string
-  readonly secure: boolean
-  readonly req: IncomingMessage
-}
-
 /** Options under the names of `ws`, for code written for it. */
 export interface ServerOptions {
   /** As the plugin's `maxPayload`; 0 stands for its highest value. */
@@ -171,22 +69,12 @@ export interface ServerOptions {
   closeTimeout?: number | undefined
   perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined
   /** Chooses the subprotocol of routes that register none; read at each handshake, so it may be assigned later. */
-  handleProtocols?: ((protocols: Set<string>, request: IncomingMessage) => string | false) | undefined
+  handleProtocols?: HandleProtocols | undefined
   /**
    * Lets a handshake in, before the hooks of its route run, by returning true; with a second parameter, through the
    * callback. Refused ones get 401 unless the callback says otherwise.
    */
-  verifyClient?:
-    | ((
-        info: VerifyClientInfo,
-        callback: (
-          verified: boolean,
-          code?: number,
-          message?: string,
-          headers?: Record<string, string | number>
-        ) => void
-      ) => unknown)
-    | undefined
+  verifyClient?: VerifyClient | undefined
 }
 
 /** What `app.close()` does to open connections. */
@@ -217,15 +105,10 @@ export interface PresenceOptions {
 }
 
 /** Options of the plugin. */
-export interface FastifyUpgradeOptions extends WebSocketOptions {
+export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
   /**
-   * Bytes that all connections together may hold, of what waits to be sent and of messages that are not complete. A
-   * connection counts while it holds 64 KiB or more. One that grows beyond is cut, or its message dropped where
-   * `backpressure` says so; a peer whose message grows beyond gets 1013. Default: a quarter of the memory of the process.
-   */
-  readonly maxTotalBufferedAmount?: number | undefined
   /**
    * Carries what is published to a topic to the other processes of the application, each of which has a broker of its own.
    * It is closed with the application. Default: none, for one process alone.

@@ -1,6 +1,6 @@
 import { acceptValue } from './accept.js'
 import { parseExtensions } from './extension.js'
-import { type Headers, headerField, headerFields } from './header-field.js'
+import { applicationFields, type Headers, headerField } from './header-field.js'
 import {
   checkDeflateAnswer,
   type DeflateOptions,
@@ -30,20 +30,38 @@ const TARGET = /^\/[\x21-\x7e]*$/
  * @throws {TypeError} when the path or a header holds a character that may not be sent.
  */
 export function handshakeRequest(handshake: ClientHandshake): Buffer {
-  const { host, path = '/', key, protocols = [], deflate, headers = {} } = handshake
+  const { path = '/' } = handshake
   if (!TARGET.test(path)) throw new TypeError('The path of a handshake begins with "/" and is visible ASCII.')
-  let head = `GET ${path} HTTP/1.1\r\n${headerField('Host', host)}`
-  head += headerField('Upgrade', 'websocket') + headerField('Connection', 'Upgrade')
-  head += headerField('Sec-WebSocket-Key', key) + headerField('Sec-WebSocket-Version', '13')
-  if (protocols.length > 0) head += headerField('Sec-WebSocket-Protocol', protocols.join(', '))
-  if (deflate !== undefined) head += headerField('Sec-WebSocket-Extensions', offerDeflate(deflate))
-  return Buffer.from(`${head}${headerFields(headers)}\r\n`, 'latin1')
+  let head = `GET ${path} HTTP/1.1\r\n`
+  for (const [name, value] of handshakeFields(handshake)) head += headerField(name, value)
+  return Buffer.from(`${head}\r\n`, 'latin1')
 }
 
-/** The head of a server's response; header names are in lower case. */
+/** The header fields of that request, the handshake's own first. */
+export function handshakeFields(handshake: ClientHandshake): [name: string, value: string][] {
+  const { host, key, protocols = [], deflate, headers = {} } = handshake
+  const fields: [string, string][] = [
+    ['Host', host],
+    ['Upgrade', 'websocket'],
+    ['Connection', 'Upgrade'],
+    ['Sec-WebSocket-Key', key],
+    ['Sec-WebSocket-Version', '13']
+  ]
+  if (protocols.length > 0) fields.push(['Sec-WebSocket-Protocol', protocols.join(', ')])
+  if (deflate !== undefined) fields.push(['Sec-WebSocket-Extensions', offerDeflate(deflate)])
+  return [...fields, ...applicationFields(headers)]
+}
+
+/** The head of a server's response, as `node:http` gives it. */
 export interface ResponseHead {
-  readonly statusCode: number
-  readonly headers: Readonly<Record<string, string | undefined>>
+  readonly statusCode?: number | undefined
+  readonly headers: {
+    readonly upgrade?: string | undefined
+    readonly connection?: string | undefined
+    readonly 'sec-websocket-accept'?: string | undefined
+    readonly 'sec-websocket-protocol'?: string | undefined
+    readonly 'sec-websocket-extensions'?: string | undefined
+  }
 }
 
 /**

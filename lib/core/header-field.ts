@@ -31,15 +31,21 @@ export function headerField(name: string, value: string): string {
   return `${name}: ${value}\r\n`
 }
 
-/** The lines of all fields but those that belong to the connection or the handshake. Throws as {@link headerField}. */
+/** The lines of {@link applicationFields}. Throws as {@link headerField}. */
 export function headerFields(headers: Headers): string {
   let lines = ''
-  for (const name of Object.keys(headers)) {
-    const value = headers[name]
-    if (value === undefined || isReserved(name)) continue
-    for (const one of Array.isArray(value) ? value : [value]) lines += headerField(name, String(one))
-  }
+  for (const [name, value] of applicationFields(headers)) lines += headerField(name, value)
   return lines
+}
+
+/** The name and the value of each field but those that belong to the connection or the handshake. */
+export function applicationFields(headers: Headers): [name: string, value: string][] {
+  const fields: [string, string][] = []
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined || isReserved(name)) continue
+    for (const one of Array.isArray(value) ? value : [value]) fields.push([name, String(one)])
+  }
+  return fields
 }
 
 function isReserved(name: string): boolean {

@@ -1,11 +1,10 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { INTERNAL_ERROR } from '../core/close-code.js'
-import { NotOpenError } from '../transport/error.js'
+import { NotOpenError, toError } from '../transport/error.js'
 import type { Deflate } from '../transport/per-message-deflate.js'
 import { isThenable } from '../transport/thenable.js'
 import type { WebSocketOwner } from '../transport/websocket-options.js'
-import { toError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 import { WebSocket } from './websocket.js'
 

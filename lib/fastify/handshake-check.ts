@@ -1,15 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
+import { toError } from '../transport/error.js'
 import {
   COME_BACK,
-  ForbiddenOriginError,
   refusalError,
   ShuttingDownError,
-  TooManyConnectionsError,
-  toError,
-  UnsupportedSubprotocolError,
-  UpgradeRequiredError
-} from './error.js'
+  TooManyConnectionsError
+} from '../transport/handshake-error.js'
+import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'
 import { routeOf, type WebSocketRoute } from './route.js'
 import { Upgrade } from './upgrade.js'
@@ -99,10 +97,8 @@ async function checkClient(
 ): Promise<Error | undefined> {
   const forbidden = await checked
   if (forbidden !== undefined) return forbidden
-  const unverified = await verifyClient(server.options, request, origin)
-  if (unverified === undefined) return undefined
-  reply.headers(unverified.headers)
-  return unverified.error
+  const refusal = await verifyClient(server.options, request, origin)
+  return refusal && refuse(reply, refusal)
 }
 
 /**

@@ -2,16 +2,12 @@ import type { FastifyInstance, RouteHandlerMethod, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
 import { acceptDeflate } from '../core/permessage-deflate.js'
+import { ConnectionCount, readConnectionLimits } from '../transport/connection-count.js'
+import { toError } from '../transport/error.js'
 import { openConnection } from './connection.js'
-import { ConnectionCount } from './connection-count.js'
-import { InvalidRouteError, toError } from './error.js'
-import {
-  readConnectionLimits,
-  readRouteOptions,
-  readSubprotocols,
-  readTopics,
-  type Settings
-} from './options.js'
+import { InvalidRouteError } from './error.js'
+import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
+import { readTopics } from './pubsub-options.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
 import { chooseSubprotocol } from './subprotocol-choice.js'

@@ -1,18 +1,13 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
-import { ConnectionCount } from './connection-count.js'
+import { ConnectionCount, readConnectionLimits } from '../transport/connection-count.js'
+import { MAX_INT32 } from '../transport/connection-settings.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
-import {
-  MAX_INT32,
-  readBroker,
-  readConnectionLimits,
-  readPluginOptions,
-  readPresence,
-  readShutdown
-} from './options.js'
+import { readPluginOptions, readShutdown } from './options.js'
+import { readBroker, readPresence } from './pubsub-options.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -28,6 +23,11 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
   app.decorate('websocketServer', server)
+  app.decorate('injectWS', async (...args) => {
+    // Production loads nothing of what tests need.
+    const { inject } = await import('../testing/inject.js')
+    return inject(rootOf(app), ...args)
+  })
   app.decorateRequest('ws', {
     getter() {
       return Upgrade.of(this.raw) !== undefined

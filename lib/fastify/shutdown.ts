@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
+import { setImmediate } from '../transport/set-immediate.js'
 import { isThenable } from '../transport/thenable.js'
 import type { ShutdownSettings } from './options.js'
 import type { WebSocket } from './websocket.js'
@@ -66,7 +66,9 @@ export class Shutdown {
         turns.pop()
         next.socket.close(code, reason)
       }
-      if (now < deadline) timer = setTimeout(onTime, Math.min(next?.at ?? deadline, deadline) - now)
+      // Whole milliseconds: fake timers take less than one for none, and come again in no time.
+      if (now < deadline)
+        timer = setTimeout(onTime, Math.ceil(Math.min(next?.at ?? deadline, deadline) - now))
       // When the process was busy until now, what waits is written and what has arrived is read first.
       else setImmediate(cut, clients)
     }
@@ -90,11 +92,12 @@ export class Shutdown {
 
 /** Whether a promise that does not reject settles in time. */
 export async function endsWithin(promise: Promise<void>, milliseconds: number): Promise<boolean> {
-  const timer = new AbortController()
-  const { signal } = timer
-  const late = sleep(milliseconds, false, { signal }).catch(() => false)
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<false>(resolve => {
+    timer = setTimeout(() => resolve(false), milliseconds)
+  })
   const inTime = await Promise.race([promise.then(() => true), late])
-  timer.abort()
+  clearTimeout(timer)
   return inTime
 }
 

@@ -1,6 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { isThenable } from '../transport/thenable.js'
-import { InvalidChoiceError } from './error.js'
+import { askHandleProtocols, checkChoice } from '../transport/protocol-choice.js'
 import type { WebSocketRoute } from './route.js'
 import type { Upgrade } from './upgrade.js'
 
@@ -22,18 +21,6 @@ export function chooseSubprotocol(
     if (typeof choice !== 'object') return checkChoice(choice, offers)
     return Promise.resolve(choice).then(name => checkChoice(name, offers))
   }
-  if (handleProtocols !== undefined) {
-    const choice = handleProtocols(new Set(offers), request.raw)
-    // A promise is no choice, and what it rejects with must not end the process.
-    if (isThenable(choice)) choice.then(undefined, () => {})
-    return checkChoice(choice, offers)
-  }
+  if (handleProtocols !== undefined) return askHandleProtocols(handleProtocols, offers, request.raw)
   return undefined
-}
-
-/** `ws` takes false and the empty string for none. */
-function checkChoice(choice: string | false | undefined, offers: readonly string[]): string | undefined {
-  if (choice === undefined || choice === false || choice === '') return undefined
-  if (!offers.includes(choice)) throw new InvalidChoiceError(choice)
-  return choice
 }

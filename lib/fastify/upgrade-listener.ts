@@ -4,9 +4,9 @@ import type { FastifyInstance } from 'fastify'
 import { asksForWebSocket } from '../core/request.js'
 import { hasToken } from '../core/token.js'
 import { deadlinesAfter } from '../transport/deadline.js'
-import { COME_BACK, ShuttingDownError } from './error.js'
-import { LeftUpgrades } from './left-upgrades.js'
-import { afterResponses, serveOrdinarily } from './ordinary-request.js'
+import { COME_BACK, ShuttingDownError } from '../transport/handshake-error.js'
+import { isRead, LeftUpgrades } from '../transport/left-upgrades.js'
+import { afterResponses, serveOrdinarily } from '../transport/ordinary-request.js'
 import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
@@ -20,6 +20,9 @@ const LAST_LINGER = 100
 
 /** Thrown out of the router to leave a handshake to another listener. */
 const NOT_OURS = Symbol('not ours')
+
+/** Returned by a listener to keep an upgrade from those behind it. */
+const TAKEN = Symbol('taken')
 
 const listeners = new WeakMap<Server, UpgradeListener>()
 
@@ -106,25 +109,48 @@ export class UpgradeListener {
     const strategy: unknown = constraintStrategy<IncomingMessage>(request => this.#query(request))
     this.#app.addConstraintStrategy(strategy as Parameters<FastifyInstance['addConstraintStrategy']>[0])
     this.#server.on('upgrade', this.#onUpgrade)
+    this.#keepFromOthers()
     if ('shouldUpgradeCallback' in this.#server) this.#server.shouldUpgradeCallback = asksForWebSocket
   }
 
-  readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
+  /**
+   * Some listeners take every upgrade that they see. What is answered here they must not see: it would be answered twice,
+   * or what they throw would end the process.
+   */
+  #keepFromOthers(): void {
+    const server = this.#server
+    const { emit } = server
+    const emitUntilTaken = (event: string | symbol, ...args: unknown[]): boolean => {
+      if (event !== 'upgrade') return Reflect.apply(emit, server, [event, ...args])
+      const listeners = server.rawListeners(event)
+      for (const listener of listeners) if (Reflect.apply(listener, server, args) === TAKEN) break
+      return listeners.length > 0
+    }
+    Object.assign(server, { emit: emitUntilTaken })
+  }
+
+  /** @returns {@link TAKEN} for what is answered here. */
+  readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): unknown => {
     if (!asksForWebSocket(request)) {
       // Another listener may speak what is asked for. Nobody speaks h2c on a server of HTTP/1, and in HTTP/1.0 there is
       // no upgrade (RFC 9110 section 7.8).
       const isNobodys = request.httpVersionMinor === 0 || hasToken(request.headers.upgrade, 'h2c')
-      if (this.#isAlone || isNobodys) serveOrdinarily(this.#server, request, socket, head)
-      else this.#leave(socket)
-      return
+      if (this.#isAlone || isNobodys) {
+        serveOrdinarily(this.#server, request, socket, head)
+        return TAKEN
+      }
+      this.#leave(socket)
+      return undefined
     }
-    if (socket.destroyed) return
+    // A listener before this one has ended or answered it.
+    if (socket.destroyed || isRead(socket)) return undefined
     const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
     this.#pending.add(upgrade)
     if (this.#isOverdue) this.#cutSoon(upgrade)
     afterResponses(socket, () => this.#begin(upgrade))
     // What is over within this tick needs nobody to look after it.
     upgrade.watch()
+    return upgrade.hasBegun ? TAKEN : undefined
   }
 
   /** Time to read a refusal, and no more. */

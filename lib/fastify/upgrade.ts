@@ -6,9 +6,15 @@ import type { Headers } from '../core/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
 import { ignoreErrors } from '../transport/byte-stream.js'
+import type { ConnectionCount, Release } from '../transport/connection-count.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
-import type { ConnectionCount, Release } from './connection-count.js'
-import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from './error.js'
+import {
+  COME_BACK,
+  HandshakeTimeoutError,
+  InvalidHeaderError,
+  ShuttingDownError
+} from '../transport/handshake-error.js'
+import { switchProtocols } from '../transport/switch-protocols.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
 
@@ -54,6 +60,7 @@ export class Upgrade implements Waiting {
   #timeout: number
   #deadline: Deadlines | undefined
   #reply: FastifyReply | undefined
+  #hasBegun = false
   #isOver = false
   /** Gives back the places that the handshake takes. */
   #places: readonly Release[] = NO_PLACES
@@ -107,6 +114,12 @@ export class Upgrade implements Waiting {
   /** Connects the response with the socket. */
   begin(): void {
     this.response.assignSocket(this.socket)
+    this.#hasBegun = true
+  }
+
+  /** Whether it has had its turn and is answered here. */
+  get hasBegun(): boolean {
+    return this.#hasBegun
   }
 
   /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
@@ -118,6 +131,7 @@ export class Upgrade implements Waiting {
   release(): void {
     this.#leave()
     this.response.detachSocket(this.socket)
+    this.#hasBegun = false
     this.request[kUpgrade] = undefined
   }
 
@@ -238,12 +252,8 @@ export class Upgrade implements Waiting {
     const socket = this.socket
     this.#leave()
     this.response.switch(socket)
-    socket.setTimeout(0)
-    socket.setNoDelay(true)
-    // The first bytes of the connection came with the request.
-    if (this.#head !== undefined) socket.unshift(this.#head)
+    switchProtocols(socket, head, this.#head)
     this.#head = undefined
-    socket.write(head, 'latin1')
   }
 
   /** The refusal is sent. The client gets time to read it, then it is cut. */

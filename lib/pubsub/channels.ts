@@ -57,7 +57,8 @@ export class Channels {
   }
 
   async #settle(name: string, channel: Channel): Promise<void> {
-    while (!this.#isClosed && channel.isWanted !== channel.isSubscribed) {
+    while (!this.#isClosed) {
+      if (channel.step === undefined && channel.isWanted === channel.isSubscribed) break
       channel.step ??= this.#step(name, channel)
       await channel.step
     }

@@ -110,7 +110,7 @@ export class Presences {
       return
     }
     this.#publish(topic, { type: 'ask' })
-    await sleep(ANSWER_TIME, undefined, { ref: false })
+    await sleep(ANSWER_TIME)
   }
 
   #onInterval(): void {

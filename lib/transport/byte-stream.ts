@@ -41,6 +41,11 @@ export function queuedBytes(stream: Duplex): unknown {
   return Reflect.get(Object(Reflect.get(stream, '_handle')), 'writeQueueSize')
 }
 
+/** Whether something is a stream: a WebSocket is made with an address, too, by who takes it for a client. */
+export function isStream(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'pipe' in value
+}
+
 /** A reset is no error of the application, and must not be an uncaught exception: `close` follows. */
 export function ignoreErrors(stream: Duplex): void {
   if (stream.listenerCount('error') === 0) stream.on('error', ignore)

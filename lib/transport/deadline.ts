@@ -1,3 +1,5 @@
+import { setImmediate } from './set-immediate.js'
+
 /** What waits for a moment; told once when it has come. */
 export interface Waiting {
   onDeadline(): void

@@ -1,4 +1,27 @@
-import createError, { type FastifyErrorConstructor } from '@fastify/error'
+import { inspect } from 'node:util'
+import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
+
+export const UnknownOptionError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_UNKNOWN_OPTION' },
+  [string, string]
+> = createError('FST_UPGRADE_UNKNOWN_OPTION', 'There is no option "%s"; there are %s.', undefined, TypeError)
+
+export const InvalidOptionError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_INVALID_OPTION' },
+  [string, string, string]
+> = createError(
+  'FST_UPGRADE_INVALID_OPTION',
+  'The option "%s" must be %s, but it is %s.',
+  undefined,
+  TypeError
+)
+
+export const NoClientError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_NO_CLIENT' }> = createError(
+  'FST_UPGRADE_NO_CLIENT',
+  'There is no WebSocket client here; use the WebSocket of Node itself, of undici or of ws.',
+  undefined,
+  TypeError
+)
 
 /** The message of an operation on a connection that is closing or closed. */
 export const NotOpenError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_NOT_OPEN' }> = createError(
@@ -53,3 +76,12 @@ export const AlreadyReadError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_ALRE
   'FST_UPGRADE_ALREADY_READ',
   'Another iterator or stream reads this WebSocket; end it before you begin a second.'
 )
+
+export function invalidOption(name: string, expected: string, value: unknown): FastifyError {
+  return new InvalidOptionError(name, expected, inspect(value, { depth: 1 }))
+}
+
+/** What was thrown, as an error. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(`${inspect(thrown)} was thrown, which is no error.`)
+}

@@ -1,10 +1,9 @@
+import { setImmediate } from './set-immediate.js'
+
 /** Who has something to write. */
 export interface Flushable {
   flush(): void
 }
-
-/** Held here, so that tests which fake timers do not stop what is sent. */
-const { setImmediate } = globalThis
 
 /** The most that wait for each other: what is sent last must not wait long for what was read first. */
 const MAX_WAITING = 64

@@ -13,6 +13,11 @@ export interface Reads {
   run(work: () => void): void
 }
 
+interface Message {
+  readonly data: Buffer
+  readonly isBinary: boolean
+}
+
 /**
  * Decides when a WebSocket reads, so that no message is told to nobody: while somebody takes messages, or once nobody
  * is to be waited for. A listener of `close`, `ping` or `pong` has it read up to the next message, which is kept.
@@ -23,14 +28,20 @@ export class Reader implements Source {
   #consumer: Consumer | undefined
   /** Whether to read although nobody takes the messages. */
   #readsAlways = false
-  #kept: { readonly data: Buffer; readonly isBinary: boolean } | undefined
+  /** Whether to read although nobody takes the messages, and to keep them all. */
+  readonly #keepsAll: boolean
+  /** What waits for somebody who takes it, in order. */
+  #kept: Message[] | undefined
+  #isEnded = false
   /** An update comes at the end of the tick. */
   #updates = false
   /** Whether messages go to listeners, and nothing has to be asked before each. */
   #isDirect = false
 
-  constructor(socket: Reads) {
+  constructor(socket: Reads, keepsAll: boolean) {
     this.#socket = socket
+    this.#keepsAll = keepsAll
+    if (keepsAll) this.updateSoon()
   }
 
   get isPaused(): boolean {
@@ -52,11 +63,16 @@ export class Reader implements Source {
     if (this.#consumer !== undefined) throw new AlreadyReadError()
   }
 
-  /** Gives all messages to a consumer from now on. */
-  consume(consumer: Consumer): void {
+  /** Gives all messages to a consumer from now on. When the connection is closed, it is told so after what is kept. */
+  consume<Kind extends Consumer>(consumer: Kind): Kind {
+    if (this.#isOver) {
+      consumer.onEnd()
+      return consumer
+    }
     this.checkUnread()
     this.#consumer = consumer
     this.updateSoon()
+    return consumer
   }
 
   wanted(): void {
@@ -74,19 +90,36 @@ export class Reader implements Source {
   }
 
   #giveMessage(data: Buffer, isBinary: boolean): void {
-    if (!this.#isTaken) this.#kept = { data, isBinary }
-    else {
-      this.#consumer?.onMessage(data, isBinary)
-      this.#socket.tellMessage(data, isBinary)
+    if (!this.#isTaken || this.#kept !== undefined || (this.#keepsAll && !this.#isWanted)) {
+      this.#kept ??= []
+      this.#kept.push({ data, isBinary })
+    } else {
+      this.#tell(data, isBinary)
       if (this.#consumer === undefined) return
     }
     this.#update()
   }
 
+  #tell(data: Buffer, isBinary: boolean): void {
+    this.#consumer?.onMessage(data, isBinary)
+    this.#socket.tellMessage(data, isBinary)
+  }
+
   /** The connection is closed. */
   onEnd(): void {
     this.#isPaused = false
-    this.#kept = undefined
+    this.#isEnded = true
+    if (!this.#keepsAll) this.#kept = undefined
+    this.#endConsumer()
+  }
+
+  /** Whether no message will be told any more. */
+  get #isOver(): boolean {
+    return this.#isEnded && this.#kept === undefined
+  }
+
+  #endConsumer(): void {
+    if (!this.#isOver) return
     this.#consumer?.onEnd()
     this.#consumer = undefined
   }
@@ -94,7 +127,7 @@ export class Reader implements Source {
   /** Stops at once; but what waits already is not told before the caller has returned. */
   updateSoon(): void {
     this.#isDirect = false
-    if (!this.#isWanted) this.#socket.setReading(false)
+    if (!this.#isRead) this.#socket.setReading(false)
     else if (!this.#updates) {
       this.#updates = true
       process.nextTick(updateNow, this)
@@ -118,20 +151,32 @@ export class Reader implements Source {
     return this.#isTaken || (this.#kept === undefined && this.#isWatched)
   }
 
+  /** Whether what arrives is read, although it may have to wait for somebody. */
+  get #isRead(): boolean {
+    return this.#isWanted || (this.#keepsAll && !this.#isPaused)
+  }
+
   get #isWatched(): boolean {
     const socket = this.#socket
     return socket.listenerCount('close') + socket.listenerCount('ping') + socket.listenerCount('pong') > 0
   }
 
   #update(): void {
-    const kept = this.#kept
-    if (kept !== undefined && this.#isWanted) {
-      this.#kept = undefined
-      this.#socket.run(() => this.onMessage(kept.data, kept.isBinary))
+    if (this.#kept !== undefined) this.#tellKept()
+    this.#isDirect = this.#isWanted && this.#consumer === undefined && this.#isTaken
+    this.#socket.setReading(this.#isRead)
+  }
+
+  #tellKept(): void {
+    while (this.#isWanted && this.#isTaken) {
+      const next = this.#kept?.shift()
+      if (next === undefined) {
+        this.#kept = undefined
+        break
+      }
+      this.#socket.run(() => this.#tell(next.data, next.isBinary))
     }
-    const isWanted = this.#isWanted
-    this.#isDirect = isWanted && this.#consumer === undefined && this.#isTaken
-    this.#socket.setReading(isWanted)
+    this.#endConsumer()
   }
 }
 

@@ -6,6 +6,8 @@ import type { TransportOptions, TransportSettings } from './transport-options.js
 export interface WebSocketSettings extends TransportSettings, BackpressureSettings {
   /** Messages that asynchronous listeners may be at work on while more are read. */
   readonly maxPendingMessages?: number | false
+  /** Whether all is read from the start, and what nobody takes yet is kept in memory. Default: false. */
+  readonly keepsMessages?: boolean
   readonly budget?: BufferBudget | undefined
 }
 

@@ -3,8 +3,8 @@ import type { Duplex, DuplexOptions } from 'node:stream'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
 import type { ProtocolError } from '../core/violation.js'
 import { Backpressure, type BackpressureEvents } from './backpressure.js'
-import type { Consumer } from './consumer.js'
-import { DroppedError, NotOpenError } from './error.js'
+import { isStream } from './byte-stream.js'
+import { DroppedError, NoClientError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import { type Message, MessageIterator } from './iterator.js'
 import { tellListenerChanges } from './listener-changes.js'
@@ -69,12 +69,13 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** @internal */
   constructor(stream: Duplex, options: WebSocketOptions<WebSocket>) {
+    if (!isStream(stream)) throw new NoClientError()
     super({ captureRejections: true })
     this.protocol = options.protocol
     this.#owner = options.owner
     const events = new WebSocket.#Events(this)
     this.#transport = new Transport(stream, options, events)
-    this.#reader = new Reader(events)
+    this.#reader = new Reader(events, options.settings.keepsMessages === true)
     this.#backpressure = new Backpressure(this.#transport, events, options.settings)
     this.#settings = options.settings
   }
@@ -214,7 +215,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this.#consume(new MessageIterator(this.#reader))
+    return this.#reader.consume(new MessageIterator(this.#reader))
   }
 
   /**
@@ -225,7 +226,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   stream(options?: DuplexOptions): Duplex {
     this.#reader.checkUnread()
-    return this.#consume(new WebSocketStream(this.#reader, this, options))
+    return this.#reader.consume(new WebSocketStream(this.#reader, this, options))
   }
 
   /**
@@ -267,12 +268,6 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   #admits(message: PreparedMessage | string | Uint8Array, fin: boolean): boolean {
     const size = message instanceof PreparedMessage ? message.size : Buffer.byteLength(message)
     return this.#backpressure.admits(size, fin, this.#transport.connection.sendsFragments)
-  }
-
-  #consume<Kind extends Consumer>(consumer: Kind): Kind {
-    if (this.#isClosed) consumer.onEnd()
-    else this.#reader.consume(consumer)
-    return consumer
   }
 
   /** Emits; what a listener throws goes to the application's error handler, never to the process. */

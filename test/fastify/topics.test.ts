@@ -30,6 +30,7 @@ t.test('what is published to a topic is sent to its subscribers, in order, and t
   await server.publish('news', 'one')
   await server.publish('sports', Buffer.from('two'))
   await server.publish('nobody', 'lost')
+  t.equal(server.lost, 0)
   await server.publish('news', Buffer.from('three'), { binary: false })
   await server.publish('sports', 'last')
   t.strictSame([await news.next(), await news.next()], ['one', 'three'])
@@ -45,7 +46,7 @@ t.test('socket.publish reaches everyone but itself, and so does publish with exc
   const { server, join } = await serve(t)
   const [first, socket] = await join('room')
   const [second] = await join('room')
-  await socket.publish('room', 'to the others')
+  await socket.publish('room', prepare('to the others'))
   await server.publish('room', prepare('to the others, too'), { except: socket })
   await server.publish('room', 'to all')
   t.equal(await first.next(), 'to all')
@@ -100,7 +101,8 @@ t.test('topics are strings of 1 to 1024 bytes', async t => {
   t.throws(() => Reflect.apply(server.publish, server, ['x', {}]), { code: 'FST_UPGRADE_INVALID_DATA' })
   for (const topic of ['ž'.repeat(512), ' ', '__proto__', 'a.b.*.>', '\0']) {
     await socket.subscribe(topic)
-    await server.publish(topic, topic)
+    await socket.subscribe(topic)
+    await server.publish(topic, prepare(topic))
     t.equal(await client.next(), topic)
   }
 })
@@ -214,4 +216,48 @@ t.test('a broker that fails harms nobody, and says so', async t => {
   t.equal(app.websocketServer.lost, 2)
   t.strictSame(events, ['unsubscribed', 'lost', 'lost'])
   t.strictSame(accidents, [])
+})
+
+t.test('a subscription with presence is seen until it ends, however it does', async t => {
+  const { server, join } = await serve(t)
+  const presence = server.presence('room')
+  const [first, one] = await join('')
+  const [, two] = await join('')
+  await one.subscribe('room', { presence: { name: 'Ada' } })
+  await two.subscribe('room', { presence: null })
+  await two.subscribe('other')
+  t.strictSame(
+    [...presence.members.values()],
+    [
+      { id: one.presenceId, data: { name: 'Ada' } },
+      { id: two.presenceId, data: null }
+    ]
+  )
+  t.throws(() => two.subscribe('big', { presence: 1n }), TypeError)
+  t.strictSame([...two.topics], ['room', 'other'])
+  two.unsubscribe('other')
+  two.unsubscribe('room')
+  t.strictSame([...presence.members.keys()], [one.presenceId])
+  const left = new Promise(resolve => presence.once('leave', resolve))
+  first.socket.close(1000)
+  t.match(await left, { id: one.presenceId })
+  t.equal(presence.members.size, 0)
+  // Own properties stay those of the application.
+  Object.assign(one, { id: 7 })
+  t.equal(Reflect.get(one, 'id'), 7)
+})
+
+t.test('the option presence is checked', async t => {
+  for (const [presence, message] of [
+    [{ interval: 0 }, /"presence.interval" must be an integer from 1/],
+    [{ interval: 100, timeout: 100 }, /"presence.timeout" must be an integer from 101/],
+    [{ every: 1 }, /no option "presence.every"/],
+    [7, /"presence" must be an object/],
+    [null, /"presence" must be an object/]
+  ] as const) {
+    const { app } = bareApp(t)
+    await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { presence }]), { message })
+  }
+  await makeApp(t, { presence: { interval: 100, timeout: 101 } })
+  await makeApp(t, { presence: { interval: 2 ** 31 - 2 } })
 })

@@ -88,7 +88,13 @@ export class Engine {
 
 async function startEngine(t: Test, port: number, command: Command): Promise<Engine> {
   const engine = new Engine(port, command)
-  t.teardown(() => engine.kill())
+  // Also when the test itself crashes.
+  const onExit = (): void => void engine.kill()
+  process.once('exit', onExit)
+  t.teardown(() => {
+    process.off('exit', onExit)
+    return engine.kill()
+  })
   await engine.start()
   return engine
 }

@@ -159,26 +159,43 @@ t.test('in front of a server of ws, beside our routes', async t => {
   await checkClose(t, app, port)
 })
 
-// The listener of the proxy throws, as the socket belongs to a response of ours already.
-const SHARED = { todo: 'a proxy of all paths takes our handshakes a second time' }
+/** An application of ours with a proxy of all paths. */
+async function startWithAll(t: Test, order: 'before' | 'after') {
+  const upstream = await startUpstream(t)
+  const { app } = bareApp(t)
+  const options = { upstream: `http://127.0.0.1:${upstream.port}`, websocket: true } as const
+  if (order === 'before') await app.register(proxy, options)
+  await app.register(upgrade)
+  if (order === 'after') await app.register(proxy, options)
+  app.get('/own', { websocket: true }, socket => socket.send('own'))
+  app.get('/slow', { websocket: true, onRequest: tick }, socket => socket.send('slow'))
+  return listen(app)
+}
 
-t.test('a proxy of all paths leaves ours alone', SHARED, async t => {
-  const { port: upstreamPort } = await startUpstream(t)
-  for (const order of ['before', 'after'] as const) {
-    const { app } = bareApp(t)
-    const uncaught = watchProcess(t)
-    const options = { upstream: `http://127.0.0.1:${upstreamPort}`, websocket: true } as const
-    if (order === 'before') await app.register(proxy, options)
-    await app.register(upgrade)
-    if (order === 'after') await app.register(proxy, options)
-    app.get('/own', { websocket: true }, socket => socket.send('own'))
-    app.get('/slow', { websocket: true, onRequest: tick }, socket => socket.send('slow'))
-    const port = await listen(app)
-    t.equal(await (await open(t, port, '/own')).next(), 'own', order)
-    t.equal(await (await open(t, port, '/slow')).next(), 'slow', order)
-    const proxied = await open(t, port, '/echo')
-    proxied.socket.send('one')
-    t.equal(await proxied.next(), 'upstream : one')
-    t.strictSame(uncaught, [])
-  }
+t.test('a proxy of all paths that is registered after the plugin leaves our paths alone', async t => {
+  const uncaught = watchProcess(t)
+  const port = await startWithAll(t, 'after')
+  const own = await open(t, port, '/own')
+  t.equal(await own.next(), 'own')
+  t.equal(await (await open(t, port, '/slow')).next(), 'slow')
+  const proxied = await open(t, port, '/echo')
+  proxied.socket.send('one')
+  t.equal(await proxied.next(), 'upstream : one')
+  // Nothing else came on a connection of ours.
+  own.socket.close(1000)
+  t.equal(await own.closed(), '1000')
+  t.strictSame(own.messages, [])
+  t.strictSame(uncaught, [])
+})
+
+t.test('a proxy of all paths that is registered before the plugin takes them all', async t => {
+  const uncaught = watchProcess(t)
+  const port = await startWithAll(t, 'before')
+  const proxied = await open(t, port, '/echo')
+  proxied.socket.send('one')
+  t.equal(await proxied.next(), 'upstream : one')
+  const own = await open(t, port, '/own')
+  t.match(await own.closed(), /^1/, 'there is none upstream')
+  t.strictSame(own.messages, [])
+  t.strictSame(uncaught, [])
 })

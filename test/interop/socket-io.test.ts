@@ -90,21 +90,28 @@ t.test(
 )
 
 t.test('a handshake of ours whose hooks take their time', async t => {
-  for (const destroyUpgrade of [true, false]) {
+  for (const [order, destroyUpgrade, isLeftAlone] of [
+    ['after', true, true],
+    ['before', true, false],
+    ['before', false, true]
+  ] as const) {
     const { app } = bareApp(t)
+    const attach = (): Server =>
+      new Server(app.server, { serveClient: false, destroyUpgrade, destroyUpgradeTimeout: 50 })
+    if (order === 'before') attach()
     await app.register(upgrade)
-    new Server(app.server, { serveClient: false, destroyUpgrade, destroyUpgradeTimeout: 50 })
+    if (order === 'after') attach()
     const allowed = new Signal()
     app.get('/slow', { websocket: true, onRequest: () => allowed.promise }, () => {})
     const client = await connectRaw(t, await listen(app))
     client.write(handshake('/slow'))
-    if (destroyUpgrade) {
-      await client.end()
-      t.equal(String(client.data), '', 'socket.io takes it for one that nobody answers')
-    } else {
+    if (isLeftAlone) {
       // The timer of socket.io, which would have begun before this one, has run by then.
       setTimeout(() => allowed.fire(), ms(100))
-      t.equal((await client.response()).status, 101, 'with destroyUpgrade: false it is left alone')
+      t.equal((await client.response()).status, 101, `attached ${order} the plugin, ${destroyUpgrade}`)
+    } else {
+      await client.end()
+      t.equal(String(client.data), '', 'socket.io takes it for one that nobody answers')
     }
     allowed.fire()
     client.socket.end()

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import t from 'tap'
 import type { WebSocket } from '../../lib/transport/websocket.js'
 import { withDeadline } from '../helpers/timeout.js'
-import { close, closing, connect, KINDS, ping, pong, roundTrip, text } from './harness.js'
+import { binary, close, closing, connect, KINDS, ping, pong, roundTrip, text } from './harness.js'
 
 for (const over of KINDS) {
   t.test(`over ${over}: a listener of close alone sees the peer's Close`, async t => {
@@ -140,4 +140,99 @@ t.test('what is kept is told in the async context of the connection', async t =>
   })
   await withDeadline(both, 5000, 'messages')
   t.strictSame(seen, ['a connection', 'b connection'])
+})
+
+const keepsMessages = { keepsMessages: true }
+
+for (const [kind, take] of Object.entries(takers)) {
+  t.test(`where messages are kept, all is read, and waits for a ${kind}`, async t => {
+    const { socket, peer } = await connect(t, keepsMessages)
+    peer.send(text('a'), text('b'), ping('1'), binary(Buffer.from('c')))
+    t.equal(await peer.next(), 'pong 1', 'what lies behind messages is read')
+    const taken = take(socket)
+    peer.send(text('d'))
+    await roundTrip(t)
+    peer.send(text('e'), close(1000))
+    t.strictSame(await withDeadline(taken, 5000, kind), ['a', 'b', 'c', 'd', 'e'])
+    t.equal(socket.readyState, socket.CLOSED)
+  })
+}
+
+for (const kind of ['loop', 'stream']) {
+  t.test(`where messages are kept, a ${kind} gets them after the end too`, async t => {
+    const { socket, peer } = await connect(t, keepsMessages)
+    peer.send(text('a'), text('b'), close(4000, 'c'))
+    t.equal(await closing(socket), '4000 c', 'the end is told although nobody takes messages')
+    t.strictSame(await withDeadline(takers[kind]?.(socket) ?? Promise.reject(), 5000, kind), ['a', 'b'])
+    t.strictSame(await withDeadline(takers[kind]?.(socket) ?? Promise.reject(), 5000, kind), [], 'each once')
+  })
+}
+
+t.test('where messages are kept, a listener gets them after the end too', async t => {
+  const { socket, peer } = await connect(t, keepsMessages)
+  peer.send(text('a'), text('b'), close(1000))
+  await closing(socket)
+  const got: string[] = []
+  socket.on('message', data => got.push(String(data)))
+  await roundTrip(t)
+  t.strictSame(got, ['a', 'b'])
+})
+
+t.test('where messages are kept, a loop that is at work when the connection ends gets the rest', async t => {
+  const { socket, peer } = await connect(t, keepsMessages)
+  peer.send(text('a'), text('b'), text('c'), ping('1'))
+  t.equal(await peer.next(), 'pong 1')
+  const got: string[] = []
+  for await (const message of socket) {
+    got.push(String(message))
+    if (message !== 'a') continue
+    peer.stream.destroy()
+    socket.terminate()
+    await closing(socket)
+  }
+  t.strictSame(got, ['a', 'b', 'c'])
+})
+
+t.test('where messages are kept, who takes them in his own time keeps nothing from being read', async t => {
+  const { socket, peer } = await connect(t, keepsMessages)
+  const messages = socket[Symbol.asyncIterator]()
+  peer.send(text('a'), text('b'), ping('1'), close(1000))
+  t.equal((await messages.next()).value, 'a')
+  t.equal(await closing(socket), '1000')
+  t.strictSame(peer.frames, ['pong 1', 'close 1000'])
+  t.equal((await messages.next()).value, 'b')
+  t.equal((await messages.next()).done, true)
+})
+
+t.test('where messages are kept, what is told and what arrives meanwhile come in order', async t => {
+  const { socket, peer } = await connect(t, keepsMessages)
+  peer.send(text('a'), text('b'), ping('1'))
+  t.equal(await peer.next(), 'pong 1')
+  const got: string[] = []
+  const listener = (data: Buffer): void => {
+    got.push(String(data))
+    if (got.length > 1) return
+    socket.off('message', listener)
+    peer.send(text('c'), ping('2'))
+  }
+  socket.on('message', listener)
+  t.equal(await peer.next(), 'pong 2')
+  t.strictSame(got, ['a'], 'what nobody takes is kept again')
+  t.strictSame(String((await withDeadline(once(socket, 'message'), 5000, 'message'))[0]), 'b')
+  t.strictSame(String((await withDeadline(once(socket, 'message'), 5000, 'message'))[0]), 'c')
+})
+
+t.test('where messages are kept, a pause stops the reading, and close drops them', async t => {
+  const { socket, peer } = await connect(t, keepsMessages)
+  socket.pause()
+  peer.send(text('a'), ping('1'))
+  await roundTrip(t)
+  t.strictSame(peer.frames, [])
+  socket.resume()
+  t.equal(await peer.next(), 'pong 1')
+  socket.close(1000)
+  t.equal(await peer.next(), 'close 1000')
+  peer.send(text('b'), close(1000))
+  t.equal(await closing(socket), '1000')
+  t.strictSame(await takers.loop?.(socket), [])
 })

@@ -85,3 +85,14 @@ for (const over of KINDS) {
     t.strictSame(errors, [])
   })
 }
+
+t.test('it does not connect: who makes one with an address learns what to use', async t => {
+  for (const address of ['ws://localhost', new URL('ws://localhost'), null]) {
+    const make = (): unknown => Reflect.construct(WebSocket, [address, ['chat'], {}])
+    const error = t.throws(make, {
+      code: 'FST_UPGRADE_NO_CLIENT',
+      message: 'There is no WebSocket client here; use the WebSocket of Node itself, of undici or of ws.'
+    })
+    t.type(error, TypeError)
+  }
+})

@@ -15,6 +15,12 @@ import upgrade, {
   WebSocket,
   type WebSocketRouteOptions
 } from '../../lib/index.js'
+import {
+  type WebSocket as ClientWebSocket,
+  type InjectContext,
+  type InjectOptions,
+  inject
+} from '../../lib/testing/index.js'
 
 const app = Fastify()
 
@@ -196,3 +202,32 @@ socket.send()
 socket.close('1000')
 // @ts-expect-error the subprotocol is settled
 socket.protocol = 'other'
+
+// ---- injectWS
+
+expectTypeOf(app.injectWS()).toEqualTypeOf<Promise<ClientWebSocket>>()
+expectTypeOf(app.injectWS).parameter(0).toEqualTypeOf<string | undefined>()
+expectTypeOf(app.injectWS).parameter(1).toEqualTypeOf<InjectContext | undefined>()
+expectTypeOf(app.injectWS).parameter(2).toEqualTypeOf<InjectOptions | undefined>()
+app.injectWS('/', {
+  headers: { cookie: 'a=1', 'x-list': ['a', 'b'], 'x-number': 1 },
+  subprotocols: ['a', 'b'],
+  remoteAddress: '::1',
+  method: 'POST',
+  perMessageDeflate: { threshold: 0, serverMaxWindowBits: 9 }
+})
+app.injectWS(
+  '/',
+  {},
+  { onInit: client => expectTypeOf(client).toEqualTypeOf<ClientWebSocket>(), onOpen: () => {} }
+)
+declare const incoming: IncomingMessage
+app.injectWS('/', { headers: incoming.headers })
+expectTypeOf(inject(app, '/')).toEqualTypeOf<Promise<ClientWebSocket>>()
+inject(Fastify({ https: {} }))
+// @ts-expect-error the path comes first
+app.injectWS({ headers: {} })
+// @ts-expect-error there is no such thing to set
+app.injectWS('/', { protocol: 'a' })
+// @ts-expect-error it is no application
+inject({})

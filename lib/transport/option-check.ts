@@ -40,6 +40,19 @@ export function checkNames(options: object, known: readonly string[], prefix: st
   }
 }
 
+/** Options of `ws` that say only what is so anyway. */
+export function checkConstants(
+  options: object,
+  constants: Readonly<Record<string, unknown>>,
+  prefix: string
+): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (name in constants && value !== undefined && value !== constants[name]) {
+      throw invalidOption(prefix + name, String(constants[name]), value)
+    }
+  }
+}
+
 export function withoutUndefined<Options extends object>(options: Options): Partial<Options> {
   const given: Partial<Options> = {}
   for (const name in options) if (options[name] !== undefined) given[name] = options[name]

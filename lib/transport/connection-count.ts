@@ -1,9 +1,29 @@
 import { isIPv6 } from 'node:net'
+import { MAX_INT32 } from './connection-settings.js'
+import { readLimit } from './option-check.js'
+
+/** The options of limits on connections. */
+export interface ConnectionLimitOptions {
+  readonly maxConnections?: number | false | undefined
+  readonly maxConnectionsPerAddress?: number | false | undefined
+}
+
+/** Their names. */
+export const CONNECTION_LIMITS: readonly string[] = ['maxConnections', 'maxConnectionsPerAddress']
 
 /** How many connections there may be. */
 export interface ConnectionLimits {
   readonly total: number | false
   readonly perAddress: number | false
+}
+
+/** @param prefix what stands before the name of an option in an error. */
+export function readConnectionLimits(options: ConnectionLimitOptions, prefix = ''): ConnectionLimits {
+  const { maxConnections, maxConnectionsPerAddress } = options
+  return {
+    total: readLimit(maxConnections, `${prefix}maxConnections`, MAX_INT32, false),
+    perAddress: readLimit(maxConnectionsPerAddress, `${prefix}maxConnectionsPerAddress`, MAX_INT32, false)
+  }
 }
 
 /** Gives back the place of a connection; called once. */

@@ -1,8 +1,9 @@
 import type { Socket } from 'node:net'
-import { ignoreErrors } from '../transport/byte-stream.js'
-import { deadlinesAfter, type Waiting } from '../transport/deadline.js'
+import { ignoreErrors } from './byte-stream.js'
+import { deadlinesAfter, type Waiting } from './deadline.js'
+import { refusalResponse } from './refusal.js'
 
-const NOT_FOUND = 'HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
+const NOT_FOUND = refusalResponse({ status: 404, message: 'Not Found', headers: {} })
 
 /**
  * Upgrades that were left to the other listeners of a server. Each of those may leave it to the others in turn, and a
@@ -48,6 +49,7 @@ class LeftUpgrade implements Waiting {
   }
 }
 
-function isRead(socket: Socket): boolean {
+/** Whether another listener has taken the socket: Node has taken its own listeners away. */
+export function isRead(socket: Socket): boolean {
   return socket.listenerCount('data') + socket.listenerCount('readable') > 0
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { LeftUpgrades } from '../../lib/fastify/left-upgrades.js'
+import { LeftUpgrades } from '../../lib/transport/left-upgrades.js'
 import { connectRaw, ms, type RawClient } from '../helpers/app.js'
 
 /** A client, and the socket of a server that nobody reads. */

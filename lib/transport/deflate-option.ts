@@ -1,6 +1,6 @@
-import type { DeflateSettings } from '../transport/per-message-deflate.js'
 import { invalidOption } from './error.js'
 import { checkNames, readNumber } from './option-check.js'
+import type { DeflateSettings } from './per-message-deflate.js'
 
 const OPTIONS = [
   'serverNoContextTakeover',

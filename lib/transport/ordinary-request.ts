@@ -2,6 +2,7 @@ import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { parseTokenList } from '../core/token.js'
+import { refusalResponse } from './refusal.js'
 
 /** Fields that make the request one for an upgrade, RFC 9110 section 7.8 and RFC 7540 section 3.2.1. */
 const UPGRADE_FIELDS = new Set(['upgrade', 'http2-settings'])
@@ -9,7 +10,7 @@ const UPGRADE_FIELDS = new Set(['upgrade', 'http2-settings'])
 /** What Node keeps unless `maxHeadersCount` of the server says otherwise. */
 const DEFAULT_MAX_HEADERS = 1000
 
-const TOO_MANY_FIELDS = 'HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n'
+const TOO_MANY_FIELDS = refusalResponse({ status: 431, message: 'Too many header fields.', headers: {} })
 
 /**
  * Serves a request whose upgrade is ignored as the ordinary request that it is, RFC 9110 section 7.8. Its socket has left

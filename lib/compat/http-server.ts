@@ -1,0 +1,81 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { asksForWebSocket } from '../core/request.js'
+import { LeftUpgrades } from '../transport/left-upgrades.js'
+import { serveOrdinarily } from '../transport/ordinary-request.js'
+import type { ServerOptions } from './options.js'
+
+/** Whoever takes the upgrades of an HTTP server. */
+export interface UpgradeTaker {
+  /** Asked where somebody else may take the request. */
+  takes(request: IncomingMessage): boolean
+  take(request: IncomingMessage, socket: Socket, head: Buffer): void
+  onListening(): void
+  onError(error: Error): void
+}
+
+/** The HTTP server whose upgrades a WebSocketServer takes, its own or one of the application. */
+export class HttpServer {
+  /** Whether it was made here. */
+  readonly isOwn: boolean
+  readonly #server: Server
+  readonly #leftFor: number
+  readonly #taker: UpgradeTaker
+  readonly #left = new LeftUpgrades()
+  readonly #onListening: () => void
+  readonly #onError: (error: Error) => void
+
+  /** @param timeout milliseconds that a handshake has. */
+  constructor(
+    { server, port, host, backlog }: ServerOptions,
+    timeout: number,
+    taker: UpgradeTaker,
+    callback: (() => void) | undefined
+  ) {
+    this.isOwn = server === undefined
+    this.#server = server ?? createServer(answerOrdinary)
+    // The other listeners may have a deadline of their own, and an answer; that has to come first.
+    this.#leftFor = 2 * timeout
+    this.#taker = taker
+    this.#onListening = () => taker.onListening()
+    this.#onError = error => taker.onError(error)
+    this.#server.on('upgrade', this.#onUpgrade)
+    this.#server.on('listening', this.#onListening).on('error', this.#onError)
+    if (this.isOwn) this.#server.listen({ port, host, backlog }, callback)
+  }
+
+  address(): AddressInfo | string | null {
+    return this.#server.address()
+  }
+
+  /** Takes nothing any more. */
+  leave(): void {
+    this.#server.off('upgrade', this.#onUpgrade)
+    this.#server.off('listening', this.#onListening).off('error', this.#onError)
+  }
+
+  /** @param callback called when the last connection has ended. */
+  close(callback: () => void): void {
+    this.#server.close(callback)
+  }
+
+  readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
+    const isAlone = this.#server.listenerCount('upgrade') === 1
+    if (!isAlone && !(asksForWebSocket(request) && this.#taker.takes(request))) {
+      this.#left.add(socket, this.#leftFor)
+    } else if (asksForWebSocket(request)) this.#taker.take(request, socket, head)
+    else serveOrdinarily(this.#server, request, socket, head)
+  }
+}
+
+/** What is no handshake: RFC 9110 section 15.5.22. */
+function answerOrdinary(_request: IncomingMessage, response: ServerResponse): void {
+  const body = 'This server speaks WebSocket only; open it with a WebSocket client.'
+  response.writeHead(426, {
+    connection: 'Upgrade, close',
+    upgrade: 'websocket',
+    'content-type': 'text/plain; charset=utf-8',
+    'content-length': body.length
+  })
+  response.end(body)
+}

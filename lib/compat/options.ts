@@ -1,0 +1,94 @@
+import type { IncomingMessage, Server } from 'node:http'
+import type { ConnectionLimitOptions } from '../transport/connection-count.js'
+import type { BudgetOptions, ConnectionOptions } from '../transport/connection-options.js'
+import {
+  type ConnectionSettings,
+  MAX_INT32,
+  readConnectionSettings
+} from '../transport/connection-settings.js'
+import { invalidOption } from '../transport/error.js'
+import { checkConstants, checkFunction } from '../transport/option-check.js'
+import type { HandleProtocols } from '../transport/protocol-choice.js'
+import type { VerifyClient } from '../transport/verify-client.js'
+import type { WebSocket } from '../transport/websocket.js'
+
+/**
+ * The options of `ws`, and those of a connection. One of `port`, `server` and `noServer` has to be there, and only one.
+ * Names that are not listed are ignored: libraries pass on options of their own.
+ */
+export interface ServerOptions extends ConnectionOptions, BudgetOptions, ConnectionLimitOptions {
+  /** Upgrades come through `handleUpgrade` only. */
+  readonly noServer?: boolean | undefined
+  /** The server whose upgrades are taken. Those for another path are left to its other listeners, if there are any. */
+  readonly server?: Server | undefined
+  /** Listens there with a server of its own, which answers 426 to ordinary requests. */
+  readonly port?: number | undefined
+  readonly host?: string | undefined
+  /** Connections that the system keeps until they are accepted. Default: 511. */
+  readonly backlog?: number | undefined
+  /** The only path that is taken, without the query. Default: every path. */
+  path?: string | undefined
+  /** Bytes that a message of the peer may have; 0: 2147483647. Default: 104857600, as in `ws`. */
+  readonly maxPayload?: number | undefined
+  /** Default: false, as in `ws`, whose users send pings of their own. */
+  readonly heartbeat?: ConnectionOptions['heartbeat']
+  /** Whether there is a set of `clients`. Default: true. */
+  readonly clientTracking?: boolean | undefined
+  /** Chooses one of the offered subprotocols, or none by returning false. Default: the first. */
+  handleProtocols?: HandleProtocols
+  /** Lets a client in. Refused ones get 401 unless the callback says otherwise. Default: everybody comes in. */
+  verifyClient?: VerifyClient | undefined
+  /** The class of the connections: one derived from `WebSocket`. */
+  WebSocket?: typeof WebSocket | undefined
+  /** Of `ws`: has to be true, as pings are always answered. */
+  readonly autoPong?: boolean | undefined
+  /** Of `ws`: has to be true, as the messages of one read are told in one tick. */
+  readonly allowSynchronousEvents?: boolean | undefined
+  /** Of `ws`: has to be false, as text is always checked. */
+  readonly skipUTF8Validation?: boolean | undefined
+  /** Of `ws`, without effect: fragments are joined as they come, and their number has a limit. */
+  readonly maxBufferedChunks?: number | undefined
+  /** Of `ws`, without effect: 4096, and one for each 16 bytes of `maxPayload`. */
+  readonly maxFragments?: number | undefined
+  /** Of `ws`, without effect: one pong answers all pings that wait. */
+  readonly maxPendingAutoPongs?: number | undefined
+}
+
+const CONSTANTS: Readonly<Record<string, unknown>> = {
+  autoPong: true,
+  allowSynchronousEvents: true,
+  skipUTF8Validation: false
+}
+
+const MAX_PAYLOAD = 100 * 2 ** 20
+
+/** Those that were given: `ws` has null for none. */
+export function readOptions(given: ServerOptions): ServerOptions {
+  const options: ServerOptions = Object.fromEntries(
+    Object.entries(given).filter(([, value]) => value !== undefined && value !== null)
+  )
+  checkConstants(options, CONSTANTS, '')
+  for (const name of ['verifyClient', 'handleProtocols', 'WebSocket'] as const)
+    checkFunction(options[name], name)
+  const { port, server, noServer } = options
+  const ways = [port !== undefined, server !== undefined, noServer === true].filter(Boolean)
+  if (ways.length !== 1) {
+    throw invalidOption('noServer', 'true, or else one of "port" and "server" set', noServer)
+  }
+  return options
+}
+
+/** The settings of connections, with the defaults of `ws` where code that was written for it relies on them. */
+export function readSettings(options: ServerOptions): ConnectionSettings {
+  const { maxPayload = MAX_PAYLOAD, heartbeat = false } = options
+  return readConnectionSettings(
+    { ...options, maxPayload: maxPayload === 0 ? MAX_INT32 : maxPayload, heartbeat },
+    ''
+  )
+}
+
+/** The path of a request without its query. */
+export function pathOf({ url = '' }: IncomingMessage): string {
+  const query = url.indexOf('?')
+  return query === -1 ? url : url.slice(0, query)
+}

@@ -1,0 +1,206 @@
+import { randomBytes } from 'node:crypto'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { Server as TlsServer } from 'node:tls'
+import { MessageChannel, type MessagePort } from 'node:worker_threads'
+import { type ClientHandshake, checkResponse, handshakeFields } from '../core/client-handshake.js'
+import type { Headers } from '../core/header-field.js'
+import { parseTokenList } from '../core/token.js'
+import type { Deflate, DeflateSettings } from '../transport/per-message-deflate.js'
+import { WebSocket } from '../transport/websocket.js'
+import type { WebSocketOwner, WebSocketSettings } from '../transport/websocket-options.js'
+import { InjectInvalidResponseError, InjectRefusedError } from './error.js'
+import { MemorySocket } from './memory-socket.js'
+
+/** An application: what {@link inject} needs of a Fastify instance. */
+export interface Injectable {
+  readonly server: { emit(event: string, ...args: unknown[]): boolean }
+  ready(): PromiseLike<unknown>
+}
+
+/** The request of a handshake. */
+export interface InjectContext {
+  /**
+   * Its headers. `Host` is `localhost` by default. Those that make the handshake are set for you:
+   * `Sec-WebSocket-Protocol` can be given here, the others cannot.
+   */
+  readonly headers?: Headers | undefined
+  /** Subprotocols to offer, in order of preference. Default: those of the header. */
+  readonly subprotocols?: string | readonly string[] | undefined
+  /** The address that the client has. Default: `127.0.0.1`. */
+  readonly remoteAddress?: string | undefined
+  /** Default: `GET`. The server refuses any other. */
+  readonly method?: string | undefined
+  /**
+   * Whether permessage-deflate is offered, or how: the parameters of the offer, and how the client compresses, with
+   * `threshold`, `level`, `memLevel` and `strategy`. Default: false.
+   */
+  readonly perMessageDeflate?: boolean | Partial<DeflateSettings> | undefined
+}
+
+export interface InjectOptions {
+  /** Called once the client exists, before it tells anything. */
+  readonly onInit?: ((client: WebSocket) => void) | undefined
+  /** Called after the client's event `open`. */
+  readonly onOpen?: ((client: WebSocket) => void) | undefined
+}
+
+const DEFLATE: DeflateSettings = {
+  serverNoContextTakeover: false,
+  clientNoContextTakeover: false,
+  serverMaxWindowBits: 15,
+  clientMaxWindowBits: 15,
+  threshold: 1024,
+  level: 3,
+  memLevel: 8,
+  strategy: 0
+}
+
+/** The most that the plugin takes for `maxPayload`. */
+const MAX_PAYLOAD = 2 ** 31 - 1
+
+/** A test looks at the limits of its server; the client has none. */
+const SETTINGS: WebSocketSettings = {
+  maxPayload: MAX_PAYLOAD,
+  closeTimeout: 5_000,
+  heartbeat: false,
+  highWaterMark: 65_536,
+  maxBufferedAmount: Number.MAX_SAFE_INTEGER,
+  keepsMessages: true
+}
+
+/** What a listener throws is the test's, as if the client were an emitter like any other: it is not to be swallowed. */
+const OWNER: WebSocketOwner<WebSocket> = {
+  onError(_client, error) {
+    process.nextTick(() => {
+      throw error
+    })
+  },
+  onPeerError() {},
+  onClose() {}
+}
+
+/**
+ * Opens a WebSocket to an application in memory, without listening. The handshake goes through the application's HTTP
+ * server and the upgrade as one from the network does.
+ * @param path path and query. Default: `/`.
+ * @returns the client's side, open. What the server sends waits until somebody takes it.
+ * @throws {InjectRefusedError} `FST_UPGRADE_INJECT_REFUSED` with `statusCode`, `headers` and `body`, when the server
+ * refuses.
+ * @throws {InjectInvalidResponseError} `FST_UPGRADE_INJECT_INVALID_RESPONSE` when its 101 is not valid.
+ */
+export async function inject(
+  app: Injectable,
+  path = '/',
+  context: InjectContext = {},
+  options: InjectOptions = {}
+): Promise<WebSocket> {
+  await app.ready()
+  const { remoteAddress = '127.0.0.1', method = 'GET' } = context
+  const deflate = deflateOf(context)
+  const handshake = handshakeOf(context, deflate)
+  const held = holdProcess()
+  const opened = new Promise<WebSocket>((resolve, reject) => {
+    const request = httpRequest({
+      method,
+      path,
+      headers: handshakeFields(handshake).flat(),
+      createConnection: () => connect(app, remoteAddress)
+    })
+    request.on('error', reject)
+    request.on('response', response => readRefusal(response).then(reject, reject))
+    request.on('upgrade', (response, stream, head) => {
+      try {
+        if (head.length > 0) stream.unshift(head)
+        resolve(open(stream, checked(response, handshake), deflate, options))
+      } catch (error) {
+        stream.destroy()
+        reject(error)
+      }
+    })
+    request.end()
+  })
+  return opened.finally(() => held.close())
+}
+
+/** While a handshake is under way. Neither memory nor the deadlines of a server hold the process, as a socket does. */
+function holdProcess(): MessagePort {
+  const { port1 } = new MessageChannel()
+  port1.ref()
+  return port1
+}
+
+/** The client's end of a new connection to the server of an application. */
+function connect({ server }: Injectable, remoteAddress: string): Duplex {
+  const isTls = server instanceof TlsServer
+  const ends = MemorySocket.pair(remoteAddress, isTls)
+  server.emit(isTls ? 'secureConnection' : 'connection', ends.server)
+  return ends.client
+}
+
+function deflateOf({ perMessageDeflate = false }: InjectContext): DeflateSettings | undefined {
+  if (perMessageDeflate === false) return undefined
+  return perMessageDeflate === true ? DEFLATE : { ...DEFLATE, ...perMessageDeflate }
+}
+
+function handshakeOf(
+  { headers = {}, subprotocols }: InjectContext,
+  deflate: DeflateSettings | undefined
+): ClientHandshake {
+  const { host = 'localhost', 'sec-websocket-protocol': offered, ...others } = byLowerCaseName(headers)
+  return {
+    host: String(host),
+    key: randomBytes(16).toString('base64'),
+    protocols: subprotocols === undefined ? readProtocols(offered) : [subprotocols].flat(),
+    deflate,
+    headers: others
+  }
+}
+
+/** What is no list of tokens is sent as it is, for the server to refuse. */
+function readProtocols(offered: Headers[string]): readonly string[] {
+  if (offered === undefined) return []
+  const text = String(offered)
+  return parseTokenList(text) ?? [text]
+}
+
+function byLowerCaseName(headers: Headers): Record<string, Headers[string]> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
+}
+
+async function readRefusal(response: IncomingMessage): Promise<InjectRefusedError> {
+  const body = await text(response)
+  return new InjectRefusedError(Number(response.statusCode), response.headers, body)
+}
+
+/** What the 101 has agreed on. */
+function checked(
+  response: IncomingMessage,
+  handshake: ClientHandshake
+): Exclude<ReturnType<typeof checkResponse>, { readonly failure: string }> {
+  const agreed = checkResponse(response, handshake)
+  if ('failure' in agreed) throw new InjectInvalidResponseError(agreed.failure, response.headers)
+  return agreed
+}
+
+function open(
+  stream: Duplex,
+  { protocol, deflate: parameters }: ReturnType<typeof checked>,
+  settings: DeflateSettings | undefined,
+  { onInit, onOpen }: InjectOptions
+): WebSocket {
+  const deflate: Deflate | undefined = parameters && settings && { parameters, settings }
+  const client = new WebSocket(stream, {
+    role: 'client',
+    protocol,
+    deflate,
+    settings: SETTINGS,
+    maskingKey: () => randomBytes(4).readUInt32BE(),
+    owner: OWNER
+  })
+  onInit?.(client)
+  client.emit('open')
+  onOpen?.(client)
+  return client
+}

@@ -1,0 +1,150 @@
+import { totalmem } from 'node:os'
+import { BufferBudget } from './buffer-budget.js'
+import type { BudgetOptions, ConnectionOptions } from './connection-options.js'
+import { readDeflate } from './deflate-option.js'
+import { invalidOption } from './error.js'
+import type { HeartbeatOptions } from './heartbeat.js'
+import { checkNames, type Range, readLimit, readNumber } from './option-check.js'
+import type { DeflateSettings } from './per-message-deflate.js'
+import type { RateLimit } from './rate-limiter.js'
+
+/** The options of a connection with every default filled in. */
+export interface ConnectionSettings
+  extends Readonly<Record<NumberOption, number>>,
+    Readonly<Record<LimitOption, number | false>> {
+  readonly backpressure: 'close' | 'drop'
+  readonly rateLimit: RateLimit | false
+  /** Shared by all connections of the server. */
+  readonly budget: BufferBudget
+  readonly heartbeat: HeartbeatOptions | false
+  readonly perMessageDeflate: DeflateSettings | false
+}
+
+/** The longest delay of a timer, and the longest message: signed 32 bits. */
+export const MAX_INT32 = 2 ** 31 - 1
+
+const NUMBERS = {
+  maxPayload: { default: 2 ** 20, max: MAX_INT32 },
+  handshakeTimeout: { default: 10_000, max: MAX_INT32 },
+  closeTimeout: { default: 5_000, max: MAX_INT32 },
+  highWaterMark: { default: 2 ** 16, max: Number.MAX_SAFE_INTEGER },
+  maxBufferedAmount: { default: 2 ** 24, max: Number.MAX_SAFE_INTEGER }
+} satisfies Record<string, Range>
+
+type NumberOption = keyof typeof NUMBERS
+
+/** Numbers that `false` turns off. */
+const LIMITS = {
+  messageTimeout: 60_000,
+  idleTimeout: false,
+  maxLifetime: false,
+  maxControlFrames: 1000,
+  maxPendingMessages: 256
+} satisfies Record<string, number | false>
+
+type LimitOption = keyof typeof LIMITS
+
+/** Their names. */
+export const CONNECTION_OPTIONS: readonly string[] = [
+  ...Object.keys(NUMBERS),
+  ...Object.keys(LIMITS),
+  'backpressure',
+  'rateLimit',
+  'perMessageDeflate',
+  'heartbeat'
+]
+
+const HEARTBEAT = { interval: { default: 30_000, max: MAX_INT32 }, timeout: 10_000 }
+
+/**
+ * @param prefix what stands before the name of an option in an error.
+ * @param defaults what holds for options that are not set.
+ */
+export function readConnectionSettings(
+  options: ConnectionOptions & BudgetOptions,
+  prefix: string,
+  defaults?: ConnectionSettings
+): ConnectionSettings {
+  const number = (name: NumberOption): number => {
+    const range = NUMBERS[name]
+    return readNumber(options[name], prefix + name, { ...range, default: defaults?.[name] ?? range.default })
+  }
+  const limit = (name: LimitOption): number | false =>
+    readLimit(options[name], prefix + name, MAX_INT32, defaults?.[name] ?? LIMITS[name])
+  return {
+    maxPayload: number('maxPayload'),
+    handshakeTimeout: number('handshakeTimeout'),
+    closeTimeout: number('closeTimeout'),
+    highWaterMark: number('highWaterMark'),
+    maxBufferedAmount: number('maxBufferedAmount'),
+    messageTimeout: limit('messageTimeout'),
+    idleTimeout: limit('idleTimeout'),
+    maxLifetime: limit('maxLifetime'),
+    maxControlFrames: limit('maxControlFrames'),
+    maxPendingMessages: limit('maxPendingMessages'),
+    backpressure: readBackpressure(
+      options.backpressure,
+      `${prefix}backpressure`,
+      defaults?.backpressure ?? 'close'
+    ),
+    rateLimit: readRateLimit(options.rateLimit, `${prefix}rateLimit`, defaults?.rateLimit ?? false),
+    budget: defaults?.budget ?? new BufferBudget(readTotal(options)),
+    heartbeat: readHeartbeat(options.heartbeat, `${prefix}heartbeat`, defaults?.heartbeat),
+    perMessageDeflate: readDeflate(
+      options.perMessageDeflate,
+      `${prefix}perMessageDeflate`,
+      defaults?.perMessageDeflate
+    )
+  }
+}
+
+function readHeartbeat(
+  option: unknown,
+  name: string,
+  fallback: ConnectionSettings['heartbeat'] | undefined
+): ConnectionSettings['heartbeat'] {
+  if (option === false) return false
+  if (option === undefined && fallback !== undefined) return fallback
+  const options = option === undefined ? {} : option
+  if (typeof options !== 'object' || options === null) throw invalidOption(name, 'an object or false', option)
+  checkNames(options, ['interval', 'timeout'], `${name}.`)
+  const { interval, timeout }: { interval?: unknown; timeout?: unknown } = options
+  const pause = readNumber(interval, `${name}.interval`, HEARTBEAT.interval)
+  const patience = { default: Math.min(HEARTBEAT.timeout, pause), max: pause }
+  return { interval: pause, timeout: readNumber(timeout, `${name}.timeout`, patience) }
+}
+
+function readBackpressure(option: unknown, name: string, fallback: 'close' | 'drop'): 'close' | 'drop' {
+  if (option === undefined) return fallback
+  if (option === 'close' || option === 'drop') return option
+  throw invalidOption(name, "'close' or 'drop'", option)
+}
+
+function readRateLimit(option: unknown, name: string, fallback: RateLimit | false): RateLimit | false {
+  if (option === undefined) return fallback
+  if (option === false) return false
+  if (typeof option !== 'object' || option === null) throw invalidOption(name, 'an object or false', option)
+  checkNames(option, ['messages', 'bytes', 'policy'], `${name}.`)
+  const {
+    messages,
+    bytes,
+    policy = 'pause'
+  }: { messages?: unknown; bytes?: unknown; policy?: unknown } = option
+  if (policy !== 'pause' && policy !== 'close')
+    throw invalidOption(`${name}.policy`, "'pause' or 'close'", policy)
+  return {
+    messages: readLimit(messages, `${name}.messages`, MAX_INT32, false) || undefined,
+    bytes: readLimit(bytes, `${name}.bytes`, Number.MAX_SAFE_INTEGER, false) || undefined,
+    policy
+  }
+}
+
+/** A quarter of the memory that the process may use, unless the option says otherwise. */
+function readTotal({ maxTotalBufferedAmount }: BudgetOptions): number {
+  // Without a constraint it is 0, or a huge number.
+  const memory = Math.min(...[process.constrainedMemory(), totalmem()].filter(bytes => bytes > 0))
+  return readNumber(maxTotalBufferedAmount, 'maxTotalBufferedAmount', {
+    default: Math.floor(memory / 4),
+    max: Number.MAX_SAFE_INTEGER
+  })
+}

@@ -1,0 +1,254 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import { text } from 'node:stream/consumers'
+import FakeTimers from '@sinonjs/fake-timers'
+import t from 'tap'
+import { MemorySocket } from '../../lib/testing/memory-socket.js'
+import { Signal, tick, withDeadline } from '../helpers/app.js'
+import { told } from '../transport/harness.js'
+
+const pair = (address = '127.0.0.1', encrypted = false) => MemorySocket.pair(address, encrypted)
+
+/** What a stream was told, in order. */
+function log(socket: MemorySocket): string[] {
+  const lines: string[] = []
+  socket.on('data', data => lines.push(`data ${data}`))
+  for (const event of ['end', 'finish', 'close', 'timeout']) socket.on(event, () => lines.push(event))
+  socket.on('error', error => lines.push(`error ${Reflect.get(error, 'code')}`))
+  return lines
+}
+
+const sides = ['server', 'client'] as const
+
+for (const side of sides) {
+  const other = side === 'server' ? 'client' : 'server'
+
+  t.test(`${side}: what is written arrives later, and is a copy`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const lines = log(far)
+    const data = Buffer.from('one')
+    near.write(data)
+    t.strictSame(lines, [])
+    await tick()
+    t.strictSame(lines, ['data one'])
+    const [got]: Buffer[] = await Promise.all([once(far, 'data').then(([first]) => first), near.write(data)])
+    got?.fill(0)
+    t.equal(String(data), 'one')
+    t.equal(near.bytesWritten, 6)
+    t.equal(far.bytesRead, 6)
+  })
+
+  t.test(`${side}: what is written together arrives together`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const lines = log(far)
+    near.cork()
+    near.write('one')
+    near.write('two')
+    near.uncork()
+    await tick()
+    t.strictSame(lines, ['data onetwo'])
+  })
+
+  t.test(`${side}: much of it arrives bit by bit`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const sizes: number[] = []
+    far.on('data', (data: Buffer) => sizes.push(data.length))
+    near.write(Buffer.alloc(150_000))
+    await tick()
+    await tick()
+    t.strictSame(sizes, [65_536, 65_536, 18_928])
+  })
+
+  t.test(`${side}: a reader that does not read holds the writer back`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const chunk = Buffer.alloc(50_000)
+    let written = 0
+    while (near.write(chunk, () => written++));
+    for (let i = 0; i < 3; i++) near.write(chunk, () => written++)
+    await tick()
+    const before = written
+    await tick()
+    t.equal(written, before, 'no more is taken')
+    t.ok(near.writableLength > 100_000, `${near.writableLength} bytes wait`)
+    far.resume()
+    await once(near, 'drain')
+    await tick()
+    t.equal(near.writableLength, 0)
+    t.equal(far.bytesRead, near.bytesWritten)
+  })
+
+  t.test(`${side}: an end comes behind what was written`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const lines = log(far)
+    near.end('bye')
+    await once(far, 'end')
+    t.strictSame(lines.slice(0, 2), ['data bye', 'end'])
+  })
+
+  t.test(
+    `${side}: once it is destroyed, the other side has its bytes, the end, and writes in vain`,
+    async t => {
+      const { [side]: near, [other]: far } = pair()
+      far.allowHalfOpen = true
+      const lines = log(far)
+      near.write('last')
+      near.destroy()
+      await tick()
+      t.strictSame(lines, ['data last', 'end'])
+      const failed = told(far, 'close')
+      far.write('too late')
+      await failed
+      t.strictSame(lines, ['data last', 'end', 'error EPIPE', 'close'])
+    }
+  )
+
+  t.test(`${side}: a writer that waits for a side that is destroyed is done`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const done = new Signal()
+    const lines = log(near)
+    near.write(Buffer.alloc(200_000), () => done.fire())
+    await tick()
+    t.equal(near.writableLength, 200_000)
+    far.destroy()
+    await done.wait('end of the write')
+    await tick()
+    t.strictSame(lines, ['error EPIPE', 'close'], 'what nobody reads cannot be written')
+  })
+
+  t.test(`${side}: a reset reaches the other side`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const lines = log(far)
+    t.equal(near.resetAndDestroy(), near)
+    await told(far, 'close')
+    t.strictSame(lines, ['error ECONNRESET', 'close'])
+  })
+
+  t.test(`${side}: destroySoon lets what was written leave`, async t => {
+    const { [side]: near, [other]: far } = pair()
+    const lines = log(far)
+    near.write('last')
+    near.destroySoon()
+    near.destroySoon()
+    await once(near, 'close')
+    await tick()
+    t.strictSame(lines.slice(0, 2), ['data last', 'end'])
+    near.destroySoon()
+    t.ok(near.destroyed)
+  })
+
+  t.test(`${side}: destroySoon destroys at once when all has left`, async t => {
+    const { [side]: near } = pair()
+    near.allowHalfOpen = true
+    near.end()
+    await once(near, 'finish')
+    near.destroySoon()
+    t.ok(near.destroyed)
+  })
+
+  t.test(`${side}: without traffic there is a timeout`, async t => {
+    const clock = FakeTimers.install({ toFake: ['setTimeout', 'clearTimeout'] })
+    t.teardown(() => clock.uninstall())
+    const { [side]: near, [other]: far } = pair()
+    far.resume()
+    let timeouts = 0
+    const count = (): void => void timeouts++
+    t.equal(near.setTimeout(1_000, count), near)
+    t.equal(near.timeout, 1_000)
+    for (const writer of [near, far, near]) {
+      clock.tick(999)
+      writer.resume().write('x')
+      await tick()
+    }
+    t.equal(timeouts, 0, 'traffic puts it off, in both directions')
+    clock.tick(1_000)
+    t.equal(timeouts, 1)
+    t.notOk(near.destroyed)
+    near.setTimeout(1_000, count).setTimeout(0, count)
+    near.on('timeout', count)
+    clock.tick(10_000)
+    t.equal(timeouts, 1, 'none any more')
+    near.setTimeout(1_000)
+    near.destroy()
+    clock.tick(10_000)
+    t.equal(timeouts, 1, 'nothing after the end')
+  })
+}
+
+t.test('the server keeps its side when the client ends; the client does not', async t => {
+  const { server, client } = pair()
+  server.resume()
+  client.resume()
+  client.end()
+  await once(server, 'end')
+  await tick()
+  t.ok(server.writable)
+  server.end()
+  await once(client, 'close')
+  const second = pair()
+  second.client.resume()
+  second.server.end()
+  await once(second.client, 'end')
+  await tick()
+  t.notOk(second.client.writable)
+})
+
+t.test('both know the addresses', async t => {
+  const { server, client } = pair('192.0.2.7')
+  const address = { address: '192.0.2.7', family: 'IPv4', port: client.localPort }
+  t.strictSame(client.address(), address)
+  t.match(server, {
+    remoteAddress: '192.0.2.7',
+    remoteFamily: 'IPv4',
+    remotePort: client.localPort,
+    localAddress: '127.0.0.1',
+    localPort: 80,
+    encrypted: false,
+    connecting: false,
+    pending: false
+  })
+  t.match(client, {
+    remoteAddress: '127.0.0.1',
+    remotePort: 80,
+    localAddress: '192.0.2.7',
+    localFamily: 'IPv4'
+  })
+  t.not(pair().client.localPort, client.localPort, 'each client has a port of its own')
+  t.match(pair('::1', true).server, {
+    remoteFamily: 'IPv6',
+    localAddress: '::1',
+    localPort: 443,
+    encrypted: true
+  })
+})
+
+t.test('what makes no difference in memory can be set', async t => {
+  const { server } = pair()
+  t.equal(server.setNoDelay().setKeepAlive().ref().unref(), server)
+})
+
+t.test("Node's HTTP server and client work over it, one request after another", async t => {
+  const server = createServer(async (request, response) => {
+    const body = await text(request)
+    response.end(`${request.method} ${request.url} ${body.length} from ${request.socket.remoteAddress}`)
+  })
+  const ends = pair('192.0.2.1')
+  server.emit('connection', ends.server)
+  for (const size of [0, 1_000_000]) {
+    const sent = request({ method: 'POST', path: '/a', createConnection: () => pairOf(server) })
+    sent.end('x'.repeat(size))
+    const [response] = await once(sent, 'response')
+    t.equal(await text(response), `POST /a ${size} from 192.0.2.2`)
+  }
+  const answers: string[] = []
+  ends.client.on('data', data => answers.push(String(data)))
+  ends.client.write('GET /1 HTTP/1.1\r\nHost: a\r\n\r\n')
+  ends.client.write('GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  await withDeadline(once(ends.client, 'close'), 5_000, 'close')
+  t.match(answers.join(''), /GET \/1 0 from 192\.0\.2\.1.*GET \/2 0 from 192\.0\.2\.1/s)
+})
+
+function pairOf(server: ReturnType<typeof createServer>): MemorySocket {
+  const ends = pair('192.0.2.2')
+  server.emit('connection', ends.server)
+  return ends.client
+}

@@ -1,0 +1,58 @@
+// Checked by `tsc`, never run.
+import { createServer, type IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { expectTypeOf } from 'expect-type'
+import type * as ws from 'ws'
+import WebSocketDefault, {
+  createWebSocketStream,
+  type RawData,
+  type ServerOptions,
+  type WebSocket,
+  WebSocketServer
+} from '../../lib/compat/index.js'
+import type { WebSocket as PluginWebSocket } from '../../lib/index.js'
+
+// ---- the shapes of the module
+
+expectTypeOf(WebSocketDefault.Server).toEqualTypeOf<typeof WebSocketServer>()
+expectTypeOf(WebSocketDefault.WebSocketServer).toEqualTypeOf<typeof WebSocketServer>()
+expectTypeOf(WebSocketDefault.createWebSocketStream).toEqualTypeOf<typeof createWebSocketStream>()
+expectTypeOf<WebSocketDefault.Server>().toEqualTypeOf<WebSocketServer>()
+expectTypeOf<WebSocketDefault.RawData>().toEqualTypeOf<RawData>()
+expectTypeOf<ws.RawData>().toEqualTypeOf<RawData>()
+expectTypeOf<WebSocketDefault>().toEqualTypeOf<WebSocket>()
+// Sockets of routes have topics, too.
+expectTypeOf<PluginWebSocket>().toExtend<WebSocket>()
+expectTypeOf<typeof WebSocketDefault.OPEN>().toEqualTypeOf<1>()
+
+// ---- a server, where a library asks for that of `ws`
+
+const server = new WebSocketServer({ noServer: true })
+const asWs: ws.WebSocketServer = server
+const options: ServerOptions = {
+  server: createServer(),
+  maxPayload: 0,
+  heartbeat: { interval: 1000 },
+  maxConnections: 10,
+  verifyClient(info, callback) {
+    expectTypeOf(info.origin).toBeString()
+    callback(false, 403, 'no', { 'x-reason': 1 })
+  },
+  handleProtocols: protocols => protocols.values().next().value ?? false
+}
+new WebSocketServer(options, () => {})
+// @ts-expect-error it has to be a number
+new WebSocketServer({ port: '80' })
+
+server.on('connection', (socket, request) => {
+  expectTypeOf(socket).toEqualTypeOf<WebSocket>()
+  expectTypeOf(request).toEqualTypeOf<IncomingMessage>()
+  socket.on('message', (data: RawData, isBinary: boolean) => void [data, isBinary])
+  expectTypeOf(createWebSocketStream(socket, { readableObjectMode: true })).toEqualTypeOf<Duplex>()
+})
+server.on('headers', lines => expectTypeOf(lines).toEqualTypeOf<string[]>())
+server.on('wsClientError', (error, socket) => {
+  expectTypeOf(error).toEqualTypeOf<Error>()
+  expectTypeOf(socket).toEqualTypeOf<Duplex>()
+})
+for (const client of asWs.clients) client.close()
