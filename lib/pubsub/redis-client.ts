@@ -68,7 +68,8 @@ const OWN_CLUSTER = {
   lazyConnect: true,
   clusterRetryStrategy: null,
   clusterNodeRetryStrategy: null,
-  enableOfflineQueue: false,
+  // It connects to a node when it first needs it.
+  enableOfflineQueue: true,
   enableAutoPipelining: false,
   // What a node has perhaps got is not sent again.
   retryDelayOnFailover: 0,

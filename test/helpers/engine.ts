@@ -114,23 +114,37 @@ export async function startRedis(t: Test, args: readonly string[] = []): Promise
   return startEngine(t, port, { path: REDIS.path, args: [...own, ...args], ready })
 }
 
-/** A cluster of one node, which holds all slots. */
-export async function startRedisCluster(t: Test): Promise<Engine> {
-  const bus = String(await freePort())
+const SLOTS = 16_384
+
+/** A cluster, whose nodes share the slots. It gives the first node. */
+export async function startRedisCluster(t: Test, size = 1): Promise<Engine> {
+  const nodes = await Promise.all(Array.from({ length: size }, () => startNode(t)))
+  const [first] = nodes
+  for (const [index, { client }] of nodes.entries()) {
+    const slot = (n: number): number => Math.floor((n * SLOTS) / size)
+    await client.cluster('ADDSLOTSRANGE', slot(index), slot(index + 1) - 1)
+  }
+  for (const { engine, bus } of nodes)
+    await first.client.call('CLUSTER', 'MEET', '127.0.0.1', engine.port, bus)
+  const knowsAll = async ({ client }: (typeof nodes)[number]): Promise<boolean> => {
+    const info = String(await client.cluster('INFO'))
+    return info.includes('cluster_state:ok') && info.includes(`cluster_slots_ok:${SLOTS}`)
+  }
+  const wait = async (): Promise<void> => {
+    while ((await Promise.all(nodes.map(knowsAll))).includes(false)) await sleep(20)
+  }
+  await withDeadline(wait(), 20_000, 'cluster')
+  for (const { client } of nodes) client.disconnect()
+  return first.engine
+}
+
+async function startNode(t: Test): Promise<{ engine: Engine; bus: number; client: Redis }> {
+  const bus = await freePort()
   const engine = await startRedis(t, [
-    ...['--cluster-enabled', 'yes', '--cluster-port', bus],
+    ...['--cluster-enabled', 'yes', '--cluster-port', String(bus)],
     ...['--cluster-announce-ip', '127.0.0.1']
   ])
-  const client = new Redis(engine.port)
-  await client.cluster('ADDSLOTSRANGE', 0, 16383)
-  const isReady = async (): Promise<boolean> =>
-    String(await client.cluster('INFO')).includes('cluster_state:ok')
-  const wait = async (): Promise<void> => {
-    while (!(await isReady())) await sleep(20)
-  }
-  await withDeadline(wait(), 10_000, 'cluster')
-  client.disconnect()
-  return engine
+  return { engine, bus, client: new Redis(engine.port) }
 }
 
 /** @param args settings for the command line. */

@@ -1,6 +1,6 @@
 import fastifyRedis from '@fastify/redis'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
-import { Redis as Valkey } from 'iovalkey'
+import { Redis as Valkey, Cluster as ValkeyCluster } from 'iovalkey'
 import t, { type Test } from 'tap'
 import type { Broker } from '../../lib/index.js'
 import { brokerContract } from '../../lib/pubsub/broker-contract.js'
@@ -39,12 +39,15 @@ t.test('the contract with @fastify/redis', { skip: redisSkip }, async t => {
   await checkContract(t, () => redisBroker(app.redis))
 })
 
-t.test('the contract in a cluster', { skip: redisSkip }, async t => {
-  const { port } = await startRedisCluster(t)
+t.test('the contract in a cluster of three nodes', { skip: redisSkip }, async t => {
+  const { port } = await startRedisCluster(t, 3)
   const client = new Cluster([{ host: HOST, port }])
   t.teardown(() => client.disconnect())
   await checkContract(t, () => redisBroker(client))
   await checkContract(t, () => redisBroker(client, { sharded: true }))
+  const valkey = new ValkeyCluster([{ host: HOST, port }])
+  t.teardown(() => valkey.disconnect())
+  await checkContract(t, () => redisBroker(valkey))
 })
 
 t.test('an engine that crashes and comes back', { skip: redisSkip }, async t => {
