@@ -138,8 +138,9 @@ t.test('an engine that goes while a subscription is under way', { skip: natsSkip
 t.test('an engine that is away when the broker starts', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   const connection = await connectTo(t, engine.port)
+  const statuses = connection.status()
   await engine.kill()
-  for await (const { type } of connection.status()) if (type === 'disconnect') break
+  for await (const { type } of statuses) if (type === 'disconnect') break
   const broker = natsBroker(connection)
   const told = record(t, broker)
   await t.rejects(broker.publish('x', HELLO))
