@@ -109,14 +109,17 @@ const CONTRACT: Readonly<Record<string, Work>> = {
   },
 
   'stops with unsubscribe, and begins again with subscribe': async (first, second) => {
-    for (const text of ['one', 'two', 'three']) {
+    await first.broker.subscribe('m:last')
+    for (const text of ['one', 'two', 'three'].map(word => Buffer.from(word))) {
       await first.broker.subscribe('m:x')
-      await second.broker.publish('m:x', Buffer.from(text))
-      assert.deepEqual(await first.next(), ['m:x', Buffer.from(text)])
+      await second.broker.publish('m:x', text)
+      assert.deepEqual(await first.next(), ['m:x', text])
       await first.broker.unsubscribe('m:x')
-      await second.broker.publish('m:x', Buffer.from(`without ${text}`))
+      await second.broker.publish('m:x', BYTES)
+      // An engine of several servers may be still passing that on.
+      await second.broker.publish('m:last', text)
+      assert.deepEqual(await first.next(), ['m:last', text], 'nothing before')
     }
-    await settled(second, first)
   },
 
   'takes many channels at once': async (first, second) => {
