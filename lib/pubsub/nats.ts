@@ -36,7 +36,7 @@ export interface NatsBrokerOptions {
 interface Batch {
   readonly published: Promise<void>
   /** Why the engine refused, by subject. */
-  readonly refusals: Map<string, Error>
+  readonly refusals: Map<unknown, Error>
 }
 
 /**
@@ -145,8 +145,8 @@ class NatsBroker implements Broker {
 
   /** The engine does not tell which message it refuses, but for which subject, and before it answers what came later. */
   #refuse(error: Error): void {
-    if (!('subject' in error) || typeof error.subject !== 'string') return
-    for (const { refusals } of this.#batches) refusals.set(error.subject, error)
+    const subject: unknown = Reflect.get(error, 'subject')
+    for (const { refusals } of this.#batches) refusals.set(subject, error)
   }
 
   #openBatch(): Batch {

@@ -15,7 +15,10 @@ async function serve(t: Test, broker: Broker) {
     events.push(type)
     told.emit('news')
   })
-  app.get('/', { websocket: { topics: () => ['room'] } }, () => {})
+  app.get('/', { websocket: true }, async socket => {
+    await socket.subscribe('room')
+    socket.send('subscribed')
+  })
   const until = async (type: string, count: number): Promise<void> => {
     const wait = async (): Promise<void> => {
       while (events.filter(event => event === type).length < count) await once(told, 'news')
@@ -24,6 +27,7 @@ async function serve(t: Test, broker: Broker) {
   }
   await until('up', 1)
   const client = await open(t, await listen(app), '/')
+  t.equal(await client.next(), 'subscribed')
   return { server, client, events, until }
 }
 

@@ -1,4 +1,5 @@
-import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { Cluster as ValkeyCluster } from 'iovalkey'
 import t, { type Test } from 'tap'
@@ -207,6 +208,40 @@ t.test(
     t.equal(await told.next(), 'x2499 hello')
   }
 )
+
+t.test('a subscription that is given up while it is restored', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const sockets = new Set<Socket>()
+  const proxy = createServer(socket => {
+    const upstream = connect(engine.port, HOST)
+    for (const one of [socket, upstream]) sockets.add(one.on('error', () => {}))
+    socket.pipe(upstream).pipe(socket)
+  })
+  await new Promise<void>(resolve => proxy.listen(0, HOST, resolve))
+  t.teardown(() => {
+    proxy.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  const address = proxy.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  const broker = redisBroker(clientOf(t, { port }))
+  const told = record(t, broker)
+  await broker.subscribe('x')
+  await broker.subscribe('y')
+  for (const socket of sockets) socket.destroy()
+  await told.until('up', 'down')
+  await once(proxy, 'connection')
+  await broker.unsubscribe('x')
+  await told.until('up', 'down', 'up')
+  // It comes after, on the same connection.
+  await broker.subscribe('z')
+  const admin = clientOf(t, engine)
+  t.same(await admin.pubsub('NUMSUB', ...['x', 'y', 'z'].map(name => `fastify-upgrade:${name}`)), [
+    ...['fastify-upgrade:x', 0],
+    ...['fastify-upgrade:y', 1],
+    ...['fastify-upgrade:z', 1]
+  ])
+})
 
 t.test('what speaks no Redis is tried again ever more slowly', { skip: redisSkip }, async t => {
   const accidents = watchProcess(t)
