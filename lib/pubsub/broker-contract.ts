@@ -92,7 +92,10 @@ const CONTRACT: Readonly<Record<string, Work>> = {
     for (const channel of [...CHANNELS, 'm:b', 'm:', 'n:a']) {
       await second.broker.publish(channel, Buffer.from(channel))
     }
-    for (const channel of CHANNELS) assert.deepEqual(await first.next(), [channel, Buffer.from(channel)])
+    const arrived: [channel: string, message: Buffer][] = []
+    for (const _ of CHANNELS) arrived.push(await first.next())
+    // There is no order between channels, which may be in different places of an engine.
+    assert.deepEqual(new Map(arrived), new Map(CHANNELS.map(channel => [channel, Buffer.from(channel)])))
     await settled(second, first)
   },
 
@@ -106,14 +109,17 @@ const CONTRACT: Readonly<Record<string, Work>> = {
   },
 
   'stops with unsubscribe, and begins again with subscribe': async (first, second) => {
-    for (const text of ['one', 'two', 'three']) {
+    await first.broker.subscribe('m:last')
+    for (const text of ['one', 'two', 'three'].map(word => Buffer.from(word))) {
       await first.broker.subscribe('m:x')
-      await second.broker.publish('m:x', Buffer.from(text))
-      assert.deepEqual(await first.next(), ['m:x', Buffer.from(text)])
+      await second.broker.publish('m:x', text)
+      assert.deepEqual(await first.next(), ['m:x', text])
       await first.broker.unsubscribe('m:x')
-      await second.broker.publish('m:x', Buffer.from(`without ${text}`))
+      await second.broker.publish('m:x', BYTES)
+      // An engine of several servers may be still passing that on.
+      await second.broker.publish('m:last', text)
+      assert.deepEqual(await first.next(), ['m:last', text], 'nothing before')
     }
-    await settled(second, first)
   },
 
   'takes many channels at once': async (first, second) => {

@@ -35,3 +35,8 @@ export const ClosedBrokerError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BRO
   'FST_UPGRADE_BROKER_CLOSED',
   'The server is closed, so nothing is published to other processes.'
 )
+
+export const InvalidClientError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_INVALID_CLIENT' },
+  [string, string]
+> = createError('FST_UPGRADE_INVALID_CLIENT', 'The %s of a broker must be %s.', undefined, TypeError)
