@@ -73,7 +73,7 @@ export class Bus implements BrokerEvents {
     this.#channels.drop(channelOf(kind, topic))
   }
 
-  /** Resolves when the engine has the message; rejects with a coded error, which is also counted and told. */
+  /** Resolves when the engine has the message; rejects with a coded error, which for messages is counted and told. */
   async publish(
     kind: ChannelKind,
     topic: string,
@@ -81,19 +81,21 @@ export class Bus implements BrokerEvents {
     { isBinary, compress }: { readonly isBinary: boolean; readonly compress: boolean }
   ): Promise<void> {
     if (this.#isClosed) throw new ClosedBrokerError()
-    if (this.#pending > MAX_PENDING) throw this.#lose(topic, new BrokerOverloadedError(MAX_PENDING))
+    if (this.#pending > MAX_PENDING) throw this.#lose(kind, topic, new BrokerOverloadedError(MAX_PENDING))
     const sealed = sealEnvelope(this.origin, payload, isBinary, compress)
     this.#pending += sealed.length
     try {
       await this.#broker.publish(channelOf(kind, topic), sealed)
     } catch (error) {
-      throw this.#lose(topic, withCause(new BrokerPublishError(reasonOf(error)), error))
+      throw this.#lose(kind, topic, withCause(new BrokerPublishError(reasonOf(error)), error))
     } finally {
       this.#pending -= sealed.length
     }
   }
 
-  #lose(topic: string, error: Error): Error {
+  #lose(kind: ChannelKind, topic: string, error: Error): Error {
+    // Presence is told again soon.
+    if (kind === 'presence') return error
     this.lost++
     this.#events.onEvent({ type: 'lost', topic, error })
     return error

@@ -7,6 +7,8 @@ const RETRY = 1000
 class Channel {
   isWanted = false
   isSubscribed = false
+  /** Whether it was told that it cannot be subscribed to. */
+  hasFailed = false
   /** Settles with the step that is under way. */
   step: Promise<void> | undefined
 }
@@ -22,6 +24,7 @@ export class Channels {
   #retry: NodeJS.Timeout | undefined
   #isClosed = false
 
+  /** @param onError told once when a channel cannot be subscribed to, until it can. */
   constructor(broker: Broker, onError: (channel: string, error: unknown) => void) {
     this.#broker = broker
     this.#onError = onError
@@ -71,8 +74,10 @@ export class Channels {
       if (isWanted) await this.#broker.subscribe(name)
       else await this.#broker.unsubscribe(name)
       channel.isSubscribed = isWanted
+      channel.hasFailed = false
     } catch (error) {
-      this.#onError(name, error)
+      if (isWanted && !channel.hasFailed) this.#onError(name, error)
+      channel.hasFailed = true
       if (!this.#isClosed) this.#retry ??= setTimeout(() => this.#onRetry(), RETRY).unref()
       throw error
     } finally {

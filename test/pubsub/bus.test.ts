@@ -86,6 +86,17 @@ t.test('what the broker does not take rejects, is counted and told', async t => 
   t.strictSame(events, ['lost room FST_UPGRADE_BROKER_PUBLISH'])
 })
 
+t.test('presence that the broker does not take is not counted, as it is told again', async t => {
+  const { broker, bus, events } = make(t)
+  const published = bus.publish('presence', 'room', 'x', AS_TEXT)
+  await Promise.all([
+    t.rejects(published, { code: 'FST_UPGRADE_BROKER_PUBLISH' }),
+    broker.answer(new Error('connection lost'))
+  ])
+  t.equal(bus.lost, 0)
+  t.strictSame(events, [])
+})
+
 t.test('no more than 16 MiB wait for an engine that is slow', async t => {
   const { broker, bus, events } = make(t)
   const mib = Buffer.alloc(2 ** 20)
