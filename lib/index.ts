@@ -8,14 +8,26 @@ export type {
   FastifyUpgradeOptions,
   OriginCheck,
   OriginRule,
+  PresenceOptions,
   ServerOptions,
   ShutdownOptions,
   SubprotocolChoice,
+  TopicChoice,
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
 export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
-export { WebSocketServer, type WebSocketServerEvents } from './fastify/websocket-server.js'
+export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
+export {
+  type PublishOptions,
+  WebSocketServer,
+  type WebSocketServerEvents
+} from './fastify/websocket-server.js'
+export type { Broker, BrokerEvents } from './pubsub/broker.js'
+export type { BrokerEvent } from './pubsub/bus.js'
+export { MemoryBroker, MemoryHub } from './pubsub/memory-broker.js'
+export type { Presence, PresenceEvents } from './pubsub/presence.js'
+export type { PresenceMember } from './pubsub/presence-message.js'
 export type {
   HeartbeatOptions,
   PerMessageDeflateOptions,
@@ -34,5 +46,4 @@ export type { SendData, SendOptions } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
 export type { VerifyClientInfo } from './transport/verify-client.js'
-export { WebSocket } from './transport/websocket.js'
 export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'

@@ -15,7 +15,9 @@ const isCI = Boolean(CI) && CI !== 'false'
 const programs = [
   { name: 'chromium', debianPackage: 'chromium', neededBy: 'the browser tests' },
   { name: 'nginx', debianPackage: 'nginx-light', neededBy: 'the tests behind a proxy' },
-  { name: 'curl', debianPackage: 'curl', neededBy: 'the tests with curl' }
+  { name: 'curl', debianPackage: 'curl', neededBy: 'the tests with curl' },
+  { name: 'redis-server', debianPackage: 'redis-server', neededBy: 'the tests with Redis' },
+  { name: 'nats-server', debianPackage: 'nats-server', neededBy: 'the tests with NATS' }
 ]
 
 const steps = {

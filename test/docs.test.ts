@@ -5,6 +5,7 @@ import * as compatErrors from '../lib/compat/error.js'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import * as pubsubErrors from '../lib/pubsub/error.js'
 import * as testingErrors from '../lib/testing/error.js'
 import * as transportErrors from '../lib/transport/error.js'
 import * as handshakeErrors from '../lib/transport/handshake-error.js'
@@ -20,6 +21,7 @@ function codesInSource(): string[] {
     ...transportErrors,
     ...handshakeErrors,
     ...compatErrors,
+    ...pubsubErrors,
     ...testingErrors
   })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue

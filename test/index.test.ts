@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -8,6 +9,8 @@ import * as testing from '../lib/testing/index.js'
 
 t.test('the exports', async t => {
   t.strictSame(Object.keys(all).sort(), [
+    'MemoryBroker',
+    'MemoryHub',
     'WebSocket',
     'WebSocketServer',
     'default',
@@ -28,12 +31,34 @@ t.test('the package by its name, as built: import and require give the same plug
 
 t.test('fastify-upgrade/testing, as built: import and require', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/testing')
-  t.strictSame(Object.keys(imported).sort(), ['InjectInvalidResponseError', 'InjectRefusedError', 'inject'])
+  t.strictSame(Object.keys(imported).sort(), [
+    'InjectInvalidResponseError',
+    'InjectRefusedError',
+    'WebSocket',
+    'inject'
+  ])
   const required: Readonly<Record<string, unknown>> = createRequire(import.meta.url)(
     'fastify-upgrade/testing'
   )
   t.equal(required.inject, imported.inject)
   t.strictSame(Object.keys(testing).sort(), Object.keys(imported).sort())
+})
+
+t.test('the brokers, as built, which load none of their peers, not even for types', async t => {
+  const folder = join(import.meta.dirname, '..')
+  const { peerDependenciesMeta } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  const peers = Object.keys(peerDependenciesMeta)
+  t.strictSame(peers, ['@nats-io/transport-node', 'ioredis', 'iovalkey'])
+  const files = readdirSync(join(folder, 'dist', 'lib'), { recursive: true, encoding: 'utf8' })
+  for (const file of files.filter(name => /\.(js|d\.ts)$/.test(name))) {
+    const text = readFileSync(join(folder, 'dist', 'lib', file), 'utf8')
+    t.notOk(
+      peers.some(peer => text.includes(`'${peer}'`)),
+      file
+    )
+  }
+  t.strictSame(Object.keys(await import('fastify-upgrade/redis')), ['redisBroker'])
+  t.strictSame(Object.keys(await import('fastify-upgrade/nats')), ['natsBroker'])
 })
 
 t.test('an application in TypeScript that knows nothing but the package', async t => {
@@ -53,6 +78,8 @@ t.test('an application in TypeScript that knows nothing but the package', async 
       import Fastify from 'fastify'
       import upgrade, { type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
       import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
+      import { natsBroker } from 'fastify-upgrade/nats'
+      import { redisBroker, type RedisClient } from 'fastify-upgrade/redis'
       import { inject } from 'fastify-upgrade/testing'
       import type { WebSocket, WebSocketServer as WsServer } from 'ws'
 
@@ -72,6 +99,10 @@ t.test('an application in TypeScript that knows nothing but the package', async 
       for (const client of app.websocketServer.clients) client.close()
       const client = await app.injectWS('/', { headers: { a: 'b' } })
       for (const one of [client, await inject(app)]) one.send(one.protocol)
+
+      const serve = (redis: RedisClient) => app.register(upgrade, { broker: redisBroker(redis, { sharded: true }) })
+      // @ts-expect-error that is no connection
+      natsBroker({})
 
       class Own extends ws {
         readonly label = 'own'

@@ -14,7 +14,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   compat: ['transport', 'core'],
   index: ['core', 'transport', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
   // The augmentation of Fastify names the plugin's own classes.
-  types: ['fastify', 'testing', 'transport', 'core']
+  types: ['fastify', 'testing', 'pubsub', 'transport', 'core']
 }
 
 /** Which layer may load which other when it is needed, with `import()`, and not before. */

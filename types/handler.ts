@@ -13,7 +13,7 @@ import type {
   RawServerDefault,
   RouteGenericInterface
 } from 'fastify'
-import type { WebSocket } from '../lib/transport/websocket.js'
+import type { WebSocket } from '../lib/fastify/websocket.js'
 
 /**
  * Handles a connection. `this` is the Fastify instance on which the route was registered. What it throws, or rejects

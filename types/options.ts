@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Broker } from '../lib/pubsub/broker.js'
 import type {
   BudgetOptions,
   ConnectionOptions,
@@ -19,6 +20,9 @@ export type SubprotocolChoice = (
   offers: readonly string[],
   request: FastifyRequest
 ) => string | undefined | Promise<string | undefined>
+
+/** Chooses the topics of a connection. */
+export type TopicChoice = (request: FastifyRequest) => readonly string[] | Promise<readonly string[]>
 
 /** Options of a connection: for the plugin the defaults of every route, for a route its own. */
 export interface WebSocketOptions extends ConnectionOptions {
@@ -54,6 +58,8 @@ export interface WebSocketOptions extends ConnectionOptions {
 export interface WebSocketRouteOptions extends WebSocketOptions {
   /** The subprotocols that the route speaks. It gets the handshakes that offer one of them, and no others. */
   readonly subprotocol?: string | readonly string[] | undefined
+  /** The topics that each connection is subscribed to before its handler runs. What it throws refuses the handshake. */
+  readonly topics?: TopicChoice | undefined
 }
 
 /** Options under the names of `ws`, for code written for it. */
@@ -90,10 +96,26 @@ export interface ShutdownOptions {
   readonly spread?: number | undefined
 }
 
+/** When the processes of an application tell each other who is in a topic. */
+export interface PresenceOptions {
+  /** Milliseconds between two tellings. Default: 5000. */
+  readonly interval?: number | undefined
+  /** Milliseconds after which the members of a silent process have left. Default: three times `interval`. */
+  readonly timeout?: number | undefined
+}
+
 /** Options of the plugin. */
 export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
+  /**
+  /**
+   * Carries what is published to a topic to the other processes of the application, each of which has a broker of its own.
+   * It is closed with the application. Default: none, for one process alone.
+   */
+  readonly broker?: Broker | undefined
+  /** How soon a process that has crashed is noticed by those that watch who is in a topic. */
+  readonly presence?: PresenceOptions | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed. They wait until it calls `done`, or until what
    * it returns has settled if it takes no parameter, but no longer than half of `shutdown.timeout`.

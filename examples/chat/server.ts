@@ -3,7 +3,12 @@ import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyReply, type FastifyRequest, type FastifyServerOptions } from 'fastify'
-import upgrade, { type OriginCheck, type WebSocket } from 'fastify-upgrade'
+import upgrade, {
+  type FastifyUpgradeOptions,
+  type OriginCheck,
+  type Presence,
+  type WebSocket
+} from 'fastify-upgrade'
 
 type RoomRequest = FastifyRequest<{ Params: { room: string }; Querystring: { name: string } }>
 
@@ -13,8 +18,16 @@ type ChatEvent =
   | { type: 'join' | 'leave'; name: string; names: string[] }
   | { type: 'message'; name: string; text: string }
 
-// Who is in a room, by name, and how to tell them something.
-type Room = Map<string, (event: ChatEvent) => void>
+// A room, as this process sees it: who is there in all processes, and how to tell its own clients something.
+type Room = { presence: Presence; clients: Map<WebSocket, (event: ChatEvent) => void> }
+
+// Each version has a topic of its own in a room, as each is sent something else.
+const versions = ['chat.v1', 'chat.v2'] as const
+type Version = (typeof versions)[number]
+const encode: Record<Version, (event: ChatEvent) => string> = {
+  'chat.v1': toLine,
+  'chat.v2': event => JSON.stringify(event)
+}
 
 // The page is not compiled: it stays in examples/ also when this file runs from dist/examples/.
 const page = new URL('examples/chat/index.html', import.meta.resolve('fastify-upgrade/package.json'))
@@ -27,41 +40,70 @@ const schema = {
   querystring: { type: 'object', properties: { name: userName }, required: ['name'] }
 }
 
-export async function buildChat(options: FastifyServerOptions = {}) {
+// `upgradeOptions` has a broker where there is more than one process: see examples/scale.
+export async function buildChat(
+  options: FastifyServerOptions = {},
+  upgradeOptions: FastifyUpgradeOptions = {}
+) {
   // Browsers keep idle HTTP connections, which would delay `app.close()`. WebSockets still get a proper close.
   const app = Fastify({ forceCloseConnections: true, ...options })
   await app.register(upgrade, {
     maxPayload: 4096, // a longer message closes its connection with 1009
     maxBufferedAmount: 1_048_576, // a client that does not read is cut, so that it cannot fill our memory
-    shutdown: { reason: 'the server is stopping', timeout: 2000 }
+    shutdown: { reason: 'the server is stopping', timeout: 2000 },
+    ...upgradeOptions
   })
 
   const rooms = new Map<string, Room>()
 
+  /** The room of that name, whose members are told who comes and goes. */
+  function openRoom(name: string): Room {
+    const presence = app.websocketServer.presence(`${name} members`)
+    const room: Room = { presence, clients: new Map() }
+    for (const type of ['join', 'leave'] as const) {
+      presence.on(type, ({ data }) => {
+        for (const tell of room.clients.values()) tell({ type, name: String(data), names: namesIn(room) })
+      })
+    }
+    rooms.set(name, room)
+    return room
+  }
+
   /** Takes a client into the room of its URL until it disconnects. Returns what speaks in the room. */
-  function enter(socket: WebSocket, request: RoomRequest, encode: (event: ChatEvent) => string) {
-    const members: Room = rooms.get(request.params.room) ?? new Map()
-    rooms.set(request.params.room, members)
+  async function enter(socket: WebSocket, request: RoomRequest, version: Version) {
+    const title = request.params.room
+    const room = rooms.get(title) ?? openRoom(title)
+    // Told nothing before it is welcome.
+    room.clients.set(socket, () => {})
+    socket.on('close', () => {
+      room.clients.delete(socket)
+      if (room.clients.size > 0) return
+      rooms.delete(title)
+      room.presence.close()
+    })
+    // Those of other processes, too.
+    await room.presence.ready
+    const names = new Set(namesIn(room))
     const wanted = request.query.name.trimEnd()
     let name = wanted
-    for (let n = 2; members.has(name); n++) name = `${wanted} ${n}`
+    for (let n = 2; names.has(name); n++) name = `${wanted} ${n}`
 
-    const tell = (event: ChatEvent) => socket.send(encode(event))
-    const tellAll = (event: ChatEvent) => {
-      for (const tell of members.values()) tell(event)
-    }
+    const tell = (event: ChatEvent) => socket.send(encode[version](event))
+    if (room.clients.has(socket)) room.clients.set(socket, tell)
     tell({ type: 'welcome', name, returning: visitorOf(request) !== undefined })
-    members.set(name, tell)
-    tellAll({ type: 'join', name, names: [...members.keys()] })
-    socket.on('close', () => {
-      members.delete(name)
-      if (members.size === 0) rooms.delete(request.params.room)
-      tellAll({ type: 'leave', name, names: [...members.keys()] })
-    })
+    // It hears the others before they hear of it. While a broker is away it hears those of its own process.
+    await socket.subscribe(`${title} ${version}`).catch(() => {})
+    void socket.subscribe(`${title} members`, { presence: name })
     return (said: string) => {
       // One line each, so that nobody forges a line of chat.v1, and no escape codes for terminals.
       const text = said.replace(/[\s\p{Cc}]+/gu, ' ').trim()
-      if (text !== '') tellAll({ type: 'message', name, text })
+      if (text === '') return
+      for (const version of versions) {
+        void app.websocketServer.publish(
+          `${title} ${version}`,
+          encode[version]({ type: 'message', name, text })
+        )
+      }
     }
   }
 
@@ -71,7 +113,7 @@ export async function buildChat(options: FastifyServerOptions = {}) {
   const v2 = { ...roomOptions, websocket: { subprotocol: 'chat.v2' } }
 
   app.get('/rooms/:room', v1, async (socket, request: RoomRequest) => {
-    const say = enter(socket, request, toLine)
+    const say = await enter(socket, request, 'chat.v1')
     for await (const message of socket) {
       if (typeof message !== 'string') return socket.close(1003, 'text only')
       say(message)
@@ -79,7 +121,7 @@ export async function buildChat(options: FastifyServerOptions = {}) {
   })
 
   app.get('/rooms/:room', v2, async (socket, request: RoomRequest) => {
-    const say = enter(socket, request, event => JSON.stringify(event))
+    const say = await enter(socket, request, 'chat.v2')
     for await (const message of socket) {
       if (typeof message !== 'string') return socket.close(1003, 'text only')
       let value: unknown
@@ -115,6 +157,10 @@ async function setVisitor(request: FastifyRequest, reply: FastifyReply) {
 
 function visitorOf(request: FastifyRequest): string | undefined {
   return /(?:^|; )visitor=([0-9a-f-]{36})(?:;|$)/.exec(request.headers.cookie ?? '')?.[1]
+}
+
+function namesIn({ presence }: Room): string[] {
+  return Array.from(presence.members.values(), ({ data }) => String(data))
 }
 
 // A name has neither `*` nor `:` in it, so how a line begins tells what it is.

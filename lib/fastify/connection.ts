@@ -4,9 +4,9 @@ import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError, toError } from '../transport/error.js'
 import type { Deflate } from '../transport/per-message-deflate.js'
 import { isThenable } from '../transport/thenable.js'
-import { WebSocket } from '../transport/websocket.js'
 import type { WebSocketOwner } from '../transport/websocket-options.js'
 import type { WebSocketRoute } from './route.js'
+import { WebSocket } from './websocket.js'
 
 /** What remains of a handshake. */
 export interface Opened {
@@ -17,16 +17,24 @@ export interface Opened {
   readonly deflate: Deflate | undefined
   readonly request: FastifyRequest
   readonly reply: FastifyReply
+  /** What it is subscribed to from the start. */
+  readonly topics: readonly string[]
   /** Gives back the place of the connection. */
   readonly release: () => void
 }
 
 /** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', deflate, request, reply, release } = opened
+  const { stream, protocol = '', deflate, request, reply, topics, release } = opened
   const owner = new Owner(app, route, request, reply, release)
-  const socket = new WebSocket(stream, { role: 'server', protocol, settings: route.settings, deflate, owner })
+  const socket = new WebSocket(
+    stream,
+    { role: 'server', protocol, settings: route.settings, deflate, owner },
+    route.server
+  )
   route.server.add(socket)
+  // Nobody waits for the broker: it tells by events what goes wrong.
+  for (const topic of topics) void socket.subscribe(topic)
   try {
     route.server.emit('connection', socket, request.raw)
     const result = Reflect.apply(route.handler, app, [socket, request])

@@ -7,9 +7,11 @@ import { toError } from '../transport/error.js'
 import { openConnection } from './connection.js'
 import { InvalidRouteError } from './error.js'
 import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
+import { readTopics } from './pubsub-options.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
 import { chooseSubprotocol } from './subprotocol-choice.js'
+import { chooseTopics } from './topic-choice.js'
 import { Upgrade } from './upgrade.js'
 import type { UpgradeListener } from './upgrade-listener.js'
 import type { WebSocketServer } from './websocket-server.js'
@@ -62,7 +64,7 @@ function addWebSocketRoute(
   const counts = [count, new ConnectionCount(readConnectionLimits(own, 'websocket.'))].filter(
     ({ isLimited }) => isLimited
   )
-  const route: WebSocketRoute = { settings, server, counts, handler }
+  const route: WebSocketRoute = { settings, server, counts, handler, topics: readTopics(own) }
   const subprotocols = readSubprotocols(own) ?? true
   // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
@@ -109,7 +111,7 @@ function withOwnLists<Options extends object>(options: Options): Options {
 function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
   return function (request, reply) {
     const upgrade = Upgrade.of(request.raw)
-    const accept = (protocol: string | undefined): void => {
+    const accept = (protocol: string | undefined, topics: readonly string[] = []): void => {
       if (upgrade === undefined || reply.sent) return
       const { perMessageDeflate: settings } = route.settings
       const accepted = settings && acceptDeflate(upgrade.handshake.extensions, settings)
@@ -125,13 +127,19 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
             deflate,
             request,
             reply,
+            topics,
             release: upgrade.keepPlaces()
           })
       })
     }
     const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
-    if (protocol instanceof Promise) protocol.then(accept, error => upgrade?.refuse(toError(error)))
-    else accept(protocol)
+    const topics = chooseTopics(route, request)
+    if (protocol instanceof Promise || topics instanceof Promise) {
+      Promise.all([protocol, topics]).then(
+        choices => accept(...choices),
+        error => upgrade?.refuse(toError(error))
+      )
+    } else accept(protocol, topics)
   }
 }
 

@@ -34,8 +34,16 @@ const WEBSOCKET_OPTIONS = [
   'errorHandler',
   'selectSubprotocol'
 ]
-const PLUGIN_OPTIONS = [...WEBSOCKET_OPTIONS, 'options', 'shutdown', 'preClose', 'maxTotalBufferedAmount']
-const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol']
+const PLUGIN_OPTIONS = [
+  ...WEBSOCKET_OPTIONS,
+  'options',
+  'shutdown',
+  'preClose',
+  'maxTotalBufferedAmount',
+  'broker',
+  'presence'
+]
+const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol', 'topics']
 
 /** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
 const SERVER_OPTIONS = ['maxPayload', 'closeTimeout', 'perMessageDeflate', 'handleProtocols', 'verifyClient']

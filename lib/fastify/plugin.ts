@@ -7,6 +7,7 @@ import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readShutdown } from './options.js'
+import { readBroker, readPresence } from './pubsub-options.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -17,7 +18,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
-  const server = new WebSocketServer(options.options ?? {}, error => {
+  const pubsub = { broker: readBroker(options), presence: readPresence(options) }
+  const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
   app.decorate('websocketServer', server)
@@ -46,7 +48,10 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))
   })
-  app.addHook('onClose', () => listener.close())
+  app.addHook('onClose', async () => {
+    await listener.close()
+    await server.closeBroker()
+  })
 }
 
 /** WebSockets on a Fastify server. Register it before the routes that use it. */

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
+import type { TopicChoice } from '../../types/options.js'
 import type { ConnectionCount } from '../transport/connection-count.js'
 import type { Settings } from './options.js'
 import type { WebSocketServer } from './websocket-server.js'
@@ -10,6 +11,8 @@ export interface WebSocketRoute {
   readonly server: WebSocketServer
   /** What may limit how many connections the route has. */
   readonly counts: readonly ConnectionCount[]
+  /** What its connections are subscribed to from the start. */
+  readonly topics: TopicChoice | undefined
   readonly handler: WebSocketHandler
 }
 

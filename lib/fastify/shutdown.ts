@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { setImmediate } from '../transport/set-immediate.js'
 import { isThenable } from '../transport/thenable.js'
-import type { WebSocket } from '../transport/websocket.js'
 import type { ShutdownSettings } from './options.js'
+import type { WebSocket } from './websocket.js'
 import type { WebSocketServer } from './websocket-server.js'
 
 /** When a connection is closed. */

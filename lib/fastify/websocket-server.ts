@@ -1,9 +1,14 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { ServerOptions } from '../../types/options.js'
+import type { Broker } from '../pubsub/broker.js'
+import type { BrokerEvent } from '../pubsub/bus.js'
+import type { Presence } from '../pubsub/presence.js'
+import type { PresenceSettings } from '../pubsub/presences.js'
+import { PubSub } from '../pubsub/pubsub.js'
 import type { SendData } from '../transport/payload.js'
 import { PreparedMessage, type PrepareOptions, prepare } from '../transport/prepared-message.js'
-import { WebSocket } from '../transport/websocket.js'
+import { WebSocket } from './websocket.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
 export interface WebSocketServerEvents {
@@ -12,6 +17,20 @@ export interface WebSocketServerEvents {
   /** `close` was called and the last connection has ended. */
   close: []
   error: [error: Error]
+  /** What becomes of the exchange with other processes. */
+  broker: [event: BrokerEvent]
+}
+
+/** How the processes of an application work together. */
+export interface PubSubSettings {
+  readonly broker: Broker | undefined
+  readonly presence: PresenceSettings
+}
+
+/** Options of {@link WebSocketServer.publish}. */
+export interface PublishOptions extends PrepareOptions {
+  /** Who does not get the message. */
+  readonly except?: WebSocket | undefined
 }
 
 /** The connections of the scope that the plugin is registered in, as `fastify.websocketServer`. */
@@ -22,13 +41,25 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly options: ServerOptions
   readonly #onError: (error: unknown) => void
   readonly #closed = new Set<() => void>()
+  readonly #pubsub: PubSub<PreparedMessage, WebSocket>
   #isClosing = false
 
   /** @internal */
-  constructor(options: ServerOptions, onError: (error: unknown) => void) {
+  constructor(
+    options: ServerOptions,
+    { broker, presence }: PubSubSettings,
+    onError: (error: unknown) => void
+  ) {
     super({ captureRejections: true })
     this.options = options
     this.#onError = onError
+    this.#pubsub = new PubSub({
+      broker,
+      prepare,
+      onEvent: event => this.#try(() => this.emit('broker', event)),
+      presence,
+      onError
+    })
   }
 
   /** Whether new handshakes are refused. */
@@ -59,6 +90,63 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     for (const client of this.clients) client.send(message)
   }
 
+  /**
+   * Sends a message to everyone in a topic, in this process at once and in others through the broker. It is framed once,
+   * and compressed once for each set of compression parameters. It takes time for each receiver, not for others.
+   * @returns resolves when the engine of the broker has the message, without one at once. It rejects with
+   * `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message; nobody has to
+   * wait for it, as the event `broker` tells it too.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   */
+  publish(topic: string, data: SendData | PreparedMessage, options: PublishOptions = {}): Promise<void> {
+    const message = data instanceof PreparedMessage ? data : prepare(data, options)
+    return this.#pubsub.publish(topic, message, options.except)
+  }
+
+  /**
+   * The members of a topic, in all processes: the connections that were subscribed with `presence`. Close it when it is not
+   * needed any more.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   */
+  presence(topic: string): Presence {
+    return this.#pubsub.presence(topic)
+  }
+
+  /** How many connections of this process are subscribed to a topic. */
+  subscriberCount(topic: string): number {
+    return this.#pubsub.subscriberCount(topic)
+  }
+
+  /** Messages that did not get to other processes, as the broker did not take them. */
+  get lost(): number {
+    return this.#pubsub.lost
+  }
+
+  /** @internal */
+  subscribe(topic: string, socket: WebSocket): Promise<void> {
+    return this.#pubsub.subscribe(topic, socket)
+  }
+
+  /** @internal */
+  unsubscribe(topic: string, socket: WebSocket): void {
+    this.#pubsub.unsubscribe(topic, socket)
+  }
+
+  /** @internal */
+  join(topic: string, id: string, data: unknown): void {
+    this.#pubsub.join(topic, id, data)
+  }
+
+  /** @internal */
+  leave(topic: string, id: string): void {
+    this.#pubsub.leave(topic, id)
+  }
+
+  /** @internal */
+  closeBroker(): Promise<void> {
+    return this.#pubsub.close()
+  }
+
   /** @internal */
   add(socket: WebSocket): void {
     this.clients.add(socket)
@@ -67,19 +155,23 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** @internal */
   remove(socket: WebSocket): void {
     this.clients.delete(socket)
+    socket.unsubscribeAll()
     if (this.#isClosing && this.clients.size === 0) this.#tellClosed()
   }
 
   /** A listener that throws keeps nobody else from learning it. */
   #tellClosed(): void {
-    for (const tell of [...this.#closed, () => this.emit('close')]) {
-      try {
-        tell()
-      } catch (error) {
-        this.#onError(error)
-      }
-    }
+    for (const callback of this.#closed) this.#try(callback)
     this.#closed.clear()
+    this.#try(() => this.emit('close'))
+  }
+
+  #try(tell: () => void): void {
+    try {
+      tell()
+    } catch (error) {
+      this.#onError(error)
+    }
   }
 
   static {

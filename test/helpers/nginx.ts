@@ -1,12 +1,10 @@
-import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'
-import { program, start } from './program.js'
+import { freePort, program, start } from './program.js'
 import { ms, withDeadline } from './timeout.js'
 
 const { path: NGINX, skip } = program('nginx', '/usr/sbin/nginx')
@@ -74,16 +72,6 @@ function around(folder: string, text: string): string {
     text,
     '}'
   ].join('\n')
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 /** Starts nginx with the configuration of the documentation, and tells its port. */

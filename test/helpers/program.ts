@@ -1,6 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { withDeadline } from './timeout.js'
 
 /** A program that is not Node's, and that some machines do not have. */
@@ -12,7 +13,7 @@ export interface Program {
 
 /** @param usual where the program is unless `<NAME>_PATH` says otherwise. */
 export function program(name: string, usual: string): Program {
-  const variable = name.toUpperCase()
+  const variable = name.toUpperCase().replaceAll('-', '_')
   const path = process.env[`${variable}_PATH`] || usual
   return { path, skip: skipReason(name, variable, path) }
 }
@@ -61,4 +62,15 @@ export async function run(
   })
   const [code]: unknown[] = await withDeadline(once(child, 'close'), 20_000, path)
   return { code: typeof code === 'number' ? code : null, ...written }
+}
+
+/** A port for a program that cannot choose one itself. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
 }

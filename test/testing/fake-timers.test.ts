@@ -2,7 +2,8 @@ import { EventEmitter } from 'node:events'
 import { mock } from 'node:test'
 import FakeTimers from '@sinonjs/fake-timers'
 import t, { type Test } from 'tap'
-import type { FastifyUpgradeOptions, WebSocket } from '../../lib/index.js'
+import type { FastifyUpgradeOptions } from '../../lib/index.js'
+import type { WebSocket } from '../../lib/testing/index.js'
 import { makeApp, Signal } from '../helpers/app.js'
 
 /** Held here, as tests fake them. */

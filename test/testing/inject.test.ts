@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
-import upgrade, { WebSocket } from '../../lib/index.js'
+import upgrade from '../../lib/index.js'
 import {
   type InjectContext,
   InjectInvalidResponseError,
   InjectRefusedError,
-  inject
+  inject,
+  WebSocket
 } from '../../lib/testing/index.js'
 import { bareApp, listen, makeApp, Signal, tick, withDeadline } from '../helpers/app.js'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'

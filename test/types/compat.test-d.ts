@@ -28,7 +28,8 @@ expectTypeOf<WebSocketDefault.ServerOptions>().toEqualTypeOf<ServerOptions>()
 expectTypeOf<WebSocketDefault.Data>().toEqualTypeOf<ws.Data>()
 expectTypeOf<ws.RawData>().toEqualTypeOf<RawData>()
 expectTypeOf<WebSocketDefault>().toEqualTypeOf<WebSocket>()
-expectTypeOf<WebSocket>().toEqualTypeOf<PluginWebSocket>()
+// Sockets of routes have topics, too.
+expectTypeOf<PluginWebSocket>().toExtend<WebSocket>()
 expectTypeOf<typeof WebSocketDefault.OPEN>().toEqualTypeOf<1>()
 
 function tellEvents(socket: WebSocketDefault): void {

@@ -15,7 +15,12 @@ import upgrade, {
   WebSocket,
   type WebSocketRouteOptions
 } from '../../lib/index.js'
-import { type InjectContext, type InjectOptions, inject } from '../../lib/testing/index.js'
+import {
+  type WebSocket as ClientWebSocket,
+  type InjectContext,
+  type InjectOptions,
+  inject
+} from '../../lib/testing/index.js'
 
 const app = Fastify()
 
@@ -200,7 +205,7 @@ socket.protocol = 'other'
 
 // ---- injectWS
 
-expectTypeOf(app.injectWS()).toEqualTypeOf<Promise<WebSocket>>()
+expectTypeOf(app.injectWS()).toEqualTypeOf<Promise<ClientWebSocket>>()
 expectTypeOf(app.injectWS).parameter(0).toEqualTypeOf<string | undefined>()
 expectTypeOf(app.injectWS).parameter(1).toEqualTypeOf<InjectContext | undefined>()
 expectTypeOf(app.injectWS).parameter(2).toEqualTypeOf<InjectOptions | undefined>()
@@ -211,10 +216,14 @@ app.injectWS('/', {
   method: 'POST',
   perMessageDeflate: { threshold: 0, serverMaxWindowBits: 9 }
 })
-app.injectWS('/', {}, { onInit: client => expectTypeOf(client).toEqualTypeOf<WebSocket>(), onOpen: () => {} })
+app.injectWS(
+  '/',
+  {},
+  { onInit: client => expectTypeOf(client).toEqualTypeOf<ClientWebSocket>(), onOpen: () => {} }
+)
 declare const incoming: IncomingMessage
 app.injectWS('/', { headers: incoming.headers })
-expectTypeOf(inject(app, '/')).toEqualTypeOf<Promise<WebSocket>>()
+expectTypeOf(inject(app, '/')).toEqualTypeOf<Promise<ClientWebSocket>>()
 inject(Fastify({ https: {} }))
 // @ts-expect-error the path comes first
 app.injectWS({ headers: {} })

@@ -1,0 +1,22 @@
+import type { FastifyRequest } from 'fastify'
+import { checkTopic } from '../pubsub/topic.js'
+import { isThenable } from '../transport/thenable.js'
+import type { WebSocketRoute } from './route.js'
+
+/**
+ * What a connection is subscribed to from the start.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+ */
+export function chooseTopics(
+  { topics: choose }: WebSocketRoute,
+  request: FastifyRequest
+): readonly string[] | undefined | Promise<readonly string[]> {
+  if (choose === undefined) return undefined
+  const topics = choose(request)
+  return isThenable(topics) ? Promise.resolve(topics).then(check) : check(topics)
+}
+
+function check(topics: readonly string[]): readonly string[] {
+  topics.forEach(checkTopic)
+  return topics
+}

@@ -1,0 +1,131 @@
+import type { Broker } from './broker.js'
+import { type BrokerEvent, Bus, type BusEvents, type ChannelKind } from './bus.js'
+import type { Envelope } from './envelope.js'
+import type { Presence } from './presence.js'
+import { type PresenceSettings, Presences } from './presences.js'
+import { checkTopic } from './topic.js'
+import { Topics } from './topics.js'
+
+/** What is published: it is framed, and compressed, once for all that it is sent to. */
+export interface Publication {
+  readonly payload: string | Uint8Array
+  readonly isBinary: boolean
+  readonly compress: boolean
+}
+
+/** Whoever is subscribed. */
+export interface Subscriber<Message> {
+  send(message: Message): unknown
+}
+
+export interface PubSubOptions<Message> {
+  /** None for one process alone. */
+  readonly broker: Broker | undefined
+  /** Makes a message of what another process published. */
+  readonly prepare: (payload: Uint8Array, options: { binary: boolean; compress: boolean }) => Message
+  readonly onEvent: (event: BrokerEvent) => void
+  readonly presence: PresenceSettings
+  /** Told what a listener throws or rejects with. */
+  readonly onError: (error: unknown) => void
+}
+
+/** Delivers messages to the subscribers of a topic: those of this process at once, those of others through a broker. */
+export class PubSub<Message extends Publication, Member extends Subscriber<Message>> implements BusEvents {
+  readonly #topics = new Topics<Member>()
+  readonly #prepare: PubSubOptions<Message>['prepare']
+  readonly #bus: Bus | undefined
+  readonly #presences: Presences
+  readonly #onEvent: PubSubOptions<Message>['onEvent']
+
+  constructor({ broker, prepare, onEvent, presence, onError }: PubSubOptions<Message>) {
+    this.#prepare = prepare
+    this.#onEvent = onEvent
+    this.#bus = broker && new Bus(broker, this)
+    this.#presences = new Presences(presence, this.#bus, onError)
+    this.#bus?.start()
+  }
+
+  /** Messages that did not get to other processes. */
+  get lost(): number {
+    return this.#bus?.lost ?? 0
+  }
+
+  /** Subscribers of this process. */
+  subscriberCount(topic: string): number {
+    return this.#topics.membersOf(topic).size
+  }
+
+  /**
+   * The member gets what this process publishes from now on, and what others publish once the promise has resolved.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   */
+  subscribe(topic: string, member: Member): Promise<void> {
+    checkTopic(topic)
+    this.#topics.add(topic, member)
+    return handled(this.#bus?.subscribe('message', topic))
+  }
+
+  unsubscribe(topic: string, member: Member): void {
+    if (this.#topics.delete(topic, member)) this.#bus?.unsubscribe('message', topic)
+  }
+
+  /**
+   * Resolves when the engine of the broker has the message.
+   * @param except who does not get it.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   */
+  publish(topic: string, message: Message, except?: Member): Promise<void> {
+    checkTopic(topic)
+    this.#deliver(topic, message, except)
+    return handled(this.#bus?.publish('message', topic, message.payload, message))
+  }
+
+  /**
+   * Has everyone who watches the topic see a member.
+   * @throws {TypeError} when `data` cannot become JSON.
+   */
+  join(topic: string, id: string, data: unknown): void {
+    checkTopic(topic)
+    this.#presences.join(topic, { id, data })
+  }
+
+  leave(topic: string, id: string): void {
+    this.#presences.leave(topic, id)
+  }
+
+  /** @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` */
+  presence(topic: string): Presence {
+    checkTopic(topic)
+    return this.#presences.watch(topic)
+  }
+
+  async close(): Promise<void> {
+    this.#presences.close()
+    await this.#bus?.close()
+  }
+
+  /** @internal */
+  onEvent(event: BrokerEvent): void {
+    if (event.type === 'up') this.#presences.onUp()
+    this.#onEvent(event)
+  }
+
+  #deliver(topic: string, message: Message, except?: Member): void {
+    for (const member of this.#topics.membersOf(topic)) if (member !== except) member.send(message)
+  }
+
+  /** @internal */
+  onEnvelope(kind: ChannelKind, topic: string, envelope: Envelope): void {
+    const { payload, isBinary, compress } = envelope
+    if (kind === 'presence') this.#presences.onEnvelope(topic, envelope)
+    else this.#deliver(topic, this.#prepare(payload, { binary: isBinary, compress }))
+  }
+}
+
+const DONE = Promise.resolve()
+
+/** Who does not wait for the promise is told by events of what went wrong; it must not end the process. */
+function handled(promise: Promise<void> | undefined): Promise<void> {
+  promise?.catch(() => {})
+  return promise ?? DONE
+}

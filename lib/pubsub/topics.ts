@@ -1,0 +1,28 @@
+const NOBODY: ReadonlySet<never> = new Set<never>()
+
+/** Who is subscribed to which topic. */
+export class Topics<Member> {
+  readonly #members = new Map<string, Set<Member>>()
+
+  /** @returns whether it is the first of the topic. */
+  add(topic: string, member: Member): boolean {
+    const members = this.#members.get(topic)
+    if (members === undefined) {
+      this.#members.set(topic, new Set([member]))
+      return true
+    }
+    members.add(member)
+    return false
+  }
+
+  /** @returns whether it was the last of the topic. */
+  delete(topic: string, member: Member): boolean {
+    const members = this.#members.get(topic)
+    if (members?.delete(member) !== true || members.size > 0) return false
+    return this.#members.delete(topic)
+  }
+
+  membersOf(topic: string): ReadonlySet<Member> {
+    return this.#members.get(topic) ?? NOBODY
+  }
+}

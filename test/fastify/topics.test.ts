@@ -1,0 +1,263 @@
+import t, { type Test } from 'tap'
+import upgrade, { MemoryBroker, MemoryHub, prepare, type WebSocket } from '../../lib/index.js'
+import { bareApp, type Client, codeOf, listen, makeApp, open, shake, watchProcess } from '../helpers/app.js'
+
+/** A server whose route `/` subscribes each connection to the topics that its query names. */
+async function serve(t: Test) {
+  const { app, log } = await makeApp(t)
+  const sockets: WebSocket[] = []
+  app.get<{ Querystring: { topics?: string } }>('/', { websocket: true }, (socket, { query }) => {
+    sockets.push(socket)
+    for (const topic of query.topics?.split(',').filter(Boolean) ?? []) void socket.subscribe(topic)
+  })
+  const port = await listen(app)
+  const join = async (topics: string): Promise<[client: Client, socket: WebSocket]> => {
+    const client = await open(t, port, `/?topics=${topics}`)
+    const socket = sockets.at(-1)
+    if (socket === undefined) throw new Error('no handler ran')
+    return [client, socket]
+  }
+  return { app, log, server: app.websocketServer, join }
+}
+
+t.test('what is published to a topic is sent to its subscribers, in order, and to nobody else', async t => {
+  const { server, join } = await serve(t)
+  const [news] = await join('news')
+  const [both] = await join('news,sports')
+  const kinds: boolean[] = []
+  both.socket.on('message', (_data, isBinary) => kinds.push(isBinary))
+  const [sports] = await join('sports')
+  await server.publish('news', 'one')
+  await server.publish('sports', Buffer.from('two'))
+  await server.publish('nobody', 'lost')
+  t.equal(server.lost, 0)
+  await server.publish('news', Buffer.from('three'), { binary: false })
+  await server.publish('sports', 'last')
+  t.strictSame([await news.next(), await news.next()], ['one', 'three'])
+  t.strictSame(
+    [await both.next(), await both.next(), await both.next(), await both.next()],
+    ['one', 'two', 'three', 'last']
+  )
+  t.strictSame(kinds, [false, true, false, false])
+  t.strictSame([await sports.next(), await sports.next()], ['two', 'last'])
+})
+
+t.test('socket.publish reaches everyone but itself, and so does publish with except', async t => {
+  const { server, join } = await serve(t)
+  const [first, socket] = await join('room')
+  const [second] = await join('room')
+  await socket.publish('room', prepare('to the others'))
+  await server.publish('room', prepare('to the others, too'), { except: socket })
+  await server.publish('room', 'to all')
+  t.equal(await first.next(), 'to all')
+  t.strictSame(
+    [await second.next(), await second.next(), await second.next()],
+    ['to the others', 'to the others, too', 'to all']
+  )
+  // Who publishes need not be subscribed.
+  const [, outside] = await join('elsewhere')
+  await outside.publish('room', Buffer.from('from outside'))
+  t.strictSame([await first.next(), await second.next()], ['from outside', 'from outside'])
+})
+
+t.test('a socket knows its topics, and leaves them one by one or with its end', async t => {
+  const { server, join } = await serve(t)
+  const [client, socket] = await join('a,b,a')
+  t.strictSame([...socket.topics], ['a', 'b'])
+  t.equal(server.subscriberCount('a'), 1)
+  socket.unsubscribe('a')
+  socket.unsubscribe('a')
+  socket.unsubscribe('never')
+  t.strictSame([...socket.topics], ['b'])
+  t.equal(server.subscriberCount('a'), 0)
+  await server.publish('a', 'missed')
+  await server.publish('b', 'got')
+  t.equal(await client.next(), 'got')
+  const [other] = await join('b')
+  t.equal(server.subscriberCount('b'), 2)
+  const closed = new Promise(resolve => socket.once('close', resolve))
+  client.socket.terminate()
+  await closed
+  t.equal(server.subscriberCount('b'), 1)
+  t.strictSame([...socket.topics], [])
+  await socket.subscribe('b')
+  t.equal(server.subscriberCount('b'), 1, 'a closed socket is not subscribed any more')
+  await server.publish('b', 'still here')
+  t.equal(await other.next(), 'still here')
+})
+
+t.test('topics are strings of 1 to 1024 bytes', async t => {
+  const { server, join } = await serve(t)
+  const [client, socket] = await join('')
+  for (const topic of ['', 'ž'.repeat(513), 'half a \ud83d', 7, undefined, {}]) {
+    for (const use of [
+      () => Reflect.apply(socket.subscribe, socket, [topic]),
+      () => Reflect.apply(socket.publish, socket, [topic, 'x']),
+      () => Reflect.apply(server.publish, server, [topic, 'x'])
+    ]) {
+      t.throws(use, { code: 'FST_UPGRADE_INVALID_TOPIC' })
+    }
+  }
+  t.throws(() => Reflect.apply(server.publish, server, ['x', {}]), { code: 'FST_UPGRADE_INVALID_DATA' })
+  for (const topic of ['ž'.repeat(512), ' ', '__proto__', 'a.b.*.>', '\0']) {
+    await socket.subscribe(topic)
+    await socket.subscribe(topic)
+    await server.publish(topic, prepare(topic))
+    t.equal(await client.next(), topic)
+  }
+})
+
+t.test('a route names topics that its connections have before its handler runs', async t => {
+  const { app } = await makeApp(t)
+  const seen: string[][] = []
+  const handler = (socket: WebSocket): void => void seen.push([...socket.topics])
+  app.get('/sync', { websocket: { topics: request => ['all', `at ${request.url}`] } }, handler)
+  app.get('/async', { websocket: { topics: async ({ ip }) => [`from ${ip}`] } }, handler)
+  const port = await listen(app)
+  const first = await open(t, port, '/sync')
+  const second = await open(t, port, '/async')
+  t.strictSame(seen, [['all', 'at /sync'], ['from 127.0.0.1']])
+  await app.websocketServer.publish('all', 'one')
+  await app.websocketServer.publish('from 127.0.0.1', 'two')
+  t.strictSame([await first.next(), await second.next()], ['one', 'two'])
+})
+
+t.test('a choice of topics that fails refuses the handshake', async t => {
+  const { app } = await makeApp(t)
+  const never = (): void => void t.fail('the handler ran')
+  const forbidden = Object.assign(new Error('not for you'), { statusCode: 403 })
+  app.get(
+    '/throws',
+    {
+      websocket: {
+        topics: () => {
+          throw forbidden
+        }
+      }
+    },
+    never
+  )
+  app.get(
+    '/rejects',
+    {
+      websocket: {
+        topics: async () => {
+          throw forbidden
+        }
+      }
+    },
+    never
+  )
+  app.get('/invalid', { websocket: { topics: () => ['fine', ''] } }, never)
+  app.get('/later', { websocket: { topics: async () => [''] } }, never)
+  const port = await listen(app)
+  t.equal((await shake(t, port, '/throws')).status, 403)
+  t.equal((await shake(t, port, '/rejects')).status, 403)
+  for (const path of ['/invalid', '/later']) {
+    const response = await shake(t, port, path)
+    t.equal(response.status, 500)
+    t.equal(codeOf(response), 'FST_UPGRADE_INVALID_TOPIC')
+  }
+  t.equal(app.websocketServer.subscriberCount('fine'), 0)
+})
+
+t.test('options that are wrong are refused at registration', async t => {
+  const { app } = bareApp(t)
+  await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { broker: { publish() {} } }]), {
+    code: 'FST_UPGRADE_INVALID_OPTION',
+    message: /"broker" must be an object with the methods start, publish/
+  })
+  const { app: other } = await makeApp(t)
+  t.throws(() => Reflect.apply(other.get, other, ['/', { websocket: { topics: ['a'] } }, () => {}]), {
+    code: 'FST_UPGRADE_INVALID_OPTION',
+    message: /"websocket.topics" must be a function/
+  })
+})
+
+t.test('a broker carries messages between servers, each message once', async t => {
+  const hub = new MemoryHub()
+  const servers = [await serveWith(t, new MemoryBroker(hub)), await serveWith(t, new MemoryBroker(hub))]
+  const clients = await Promise.all(servers.map(({ port }) => open(t, port, '/')))
+  const [first, second] = servers
+  await first.app.websocketServer.publish('room', 'from the first')
+  await second.app.websocketServer.publish('room', Buffer.from('from the second'))
+  for (const client of clients) {
+    t.equal(await client.next(), 'from the first')
+    t.strictSame(await client.next(), 'from the second')
+  }
+  await first.app.close()
+  await second.app.websocketServer.publish('room', 'last')
+  t.equal(await clients[1].next(), 'last')
+})
+
+async function serveWith(t: Test, broker: MemoryBroker) {
+  const { app } = await makeApp(t, { broker })
+  app.get('/', { websocket: { topics: () => ['room'] } }, () => {})
+  return { app, port: await listen(app) }
+}
+
+t.test('a broker that fails harms nobody, and says so', async t => {
+  const accidents = watchProcess(t)
+  const broker = new MemoryBroker(new MemoryHub())
+  const fails = async (): Promise<void> => {
+    throw new Error('the engine is away')
+  }
+  Object.assign(broker, { publish: fails, subscribe: fails })
+  const { app, port } = await serveWith(t, broker)
+  const events: unknown[] = []
+  app.websocketServer.on('broker', ({ type }) => {
+    events.push(type)
+    throw new Error('a listener that fails')
+  })
+  const client = await open(t, port, '/')
+  void app.websocketServer.publish('room', 'unheeded')
+  await t.rejects(app.websocketServer.publish('room', 'one'), { code: 'FST_UPGRADE_BROKER_PUBLISH' })
+  t.strictSame([await client.next(), await client.next()], ['unheeded', 'one'])
+  t.equal(app.websocketServer.lost, 2)
+  t.strictSame(events, ['unsubscribed', 'lost', 'lost'])
+  t.strictSame(accidents, [])
+})
+
+t.test('a subscription with presence is seen until it ends, however it does', async t => {
+  const { server, join } = await serve(t)
+  const presence = server.presence('room')
+  const [first, one] = await join('')
+  const [, two] = await join('')
+  await one.subscribe('room', { presence: { name: 'Ada' } })
+  await two.subscribe('room', { presence: null })
+  await two.subscribe('other')
+  t.strictSame(
+    [...presence.members.values()],
+    [
+      { id: one.presenceId, data: { name: 'Ada' } },
+      { id: two.presenceId, data: null }
+    ]
+  )
+  t.throws(() => two.subscribe('big', { presence: 1n }), TypeError)
+  t.strictSame([...two.topics], ['room', 'other'])
+  two.unsubscribe('other')
+  two.unsubscribe('room')
+  t.strictSame([...presence.members.keys()], [one.presenceId])
+  const left = new Promise(resolve => presence.once('leave', resolve))
+  first.socket.close(1000)
+  t.match(await left, { id: one.presenceId })
+  t.equal(presence.members.size, 0)
+  // Own properties stay those of the application.
+  Object.assign(one, { id: 7 })
+  t.equal(Reflect.get(one, 'id'), 7)
+})
+
+t.test('the option presence is checked', async t => {
+  for (const [presence, message] of [
+    [{ interval: 0 }, /"presence.interval" must be an integer from 1/],
+    [{ interval: 100, timeout: 100 }, /"presence.timeout" must be an integer from 101/],
+    [{ every: 1 }, /no option "presence.every"/],
+    [7, /"presence" must be an object/],
+    [null, /"presence" must be an object/]
+  ] as const) {
+    const { app } = bareApp(t)
+    await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { presence }]), { message })
+  }
+  await makeApp(t, { presence: { interval: 100, timeout: 101 } })
+  await makeApp(t, { presence: { interval: 2 ** 31 - 2 } })
+})

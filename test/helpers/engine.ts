@@ -1,0 +1,155 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import type { Test } from 'tap'
+import { freePort, type Program, program } from './program.js'
+import { withDeadline } from './timeout.js'
+
+export const REDIS: Program = program('redis-server', '/usr/bin/redis-server')
+const NATS = program('nats-server', '/usr/sbin/nats-server')
+
+/** Why the tests with an engine are skipped, for tap's `skip` option; false where they run. */
+export const redisSkip: string | false = REDIS.skip
+export const natsSkip: string | false = NATS.skip
+
+interface Command {
+  readonly path: string
+  readonly args: readonly string[]
+  /** A line that it writes when it takes connections. */
+  readonly ready: RegExp
+}
+
+/** A server that brokers connect to: it can be killed, held, and started again on the same port. */
+export class Engine {
+  readonly port: number
+  readonly #command: Command
+  #process: ChildProcessWithoutNullStreams | undefined
+
+  constructor(port: number, command: Command) {
+    this.port = port
+    this.#command = command
+  }
+
+  async start(): Promise<void> {
+    const { path, args, ready } = this.#command
+    const child = spawn(path, args)
+    this.#process = child
+    const said: string[] = []
+    const wait = async (): Promise<void> => {
+      const lines = [child.stdout, child.stderr].map(input => createInterface({ input }))
+      const isReady = new Promise<void>((resolve, reject) => {
+        for (const line of lines) {
+          line.on('line', text => {
+            said.push(text)
+            if (ready.test(text)) resolve()
+          })
+        }
+        child.once('close', () => reject(new Error(`${path} does not start: ${said.join('\n')}`)))
+      })
+      await isReady
+    }
+    await withDeadline(wait(), 10_000, path)
+  }
+
+  /** Ends it as a crash does: connections are reset, nothing is said. */
+  async kill(): Promise<void> {
+    const child = this.#process
+    this.#process = undefined
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill('SIGKILL')
+    await withDeadline(exited, 10_000, 'end')
+  }
+
+  /** It takes what is sent, and answers nothing. */
+  async hold(): Promise<void> {
+    this.#process?.kill('SIGSTOP')
+    const isHeld = async (): Promise<boolean> => {
+      const tasks = `/proc/${this.#process?.pid}/task`
+      const states = (await readdir(tasks)).map(task => readFile(join(tasks, task, 'stat'), 'utf8'))
+      return (await Promise.all(states)).every(stat => stat.split(') ')[1]?.startsWith('T'))
+    }
+    const wait = async (): Promise<void> => {
+      while (!(await isHeld())) await sleep(1)
+    }
+    if (existsSync('/proc')) await withDeadline(wait(), 10_000, 'hold')
+  }
+
+  letGo(): void {
+    this.#process?.kill('SIGCONT')
+  }
+}
+
+async function startEngine(t: Test, port: number, command: Command): Promise<Engine> {
+  const engine = new Engine(port, command)
+  // Also when the test itself crashes.
+  const onExit = (): void => void engine.kill()
+  process.once('exit', onExit)
+  t.teardown(() => {
+    process.off('exit', onExit)
+    return engine.kill()
+  })
+  await engine.start()
+  return engine
+}
+
+async function makeFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'engine-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** @param args settings for the command line. */
+export async function startRedis(t: Test, args: readonly string[] = []): Promise<Engine> {
+  const port = await freePort()
+  const folder = await makeFolder(t)
+  const own = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '']
+  const ready = /Ready to accept connections/
+  return startEngine(t, port, { path: REDIS.path, args: [...own, ...args], ready })
+}
+
+const SLOTS = 16_384
+
+/** A cluster, whose nodes share the slots. It gives the first node. */
+export async function startRedisCluster(t: Test, size = 1): Promise<Engine> {
+  const nodes = await Promise.all(Array.from({ length: size }, () => startNode(t)))
+  const [first] = nodes
+  for (const [index, { client }] of nodes.entries()) {
+    const slot = (n: number): number => Math.floor((n * SLOTS) / size)
+    await client.cluster('ADDSLOTSRANGE', slot(index), slot(index + 1) - 1)
+  }
+  for (const { engine, bus } of nodes)
+    await first.client.call('CLUSTER', 'MEET', '127.0.0.1', engine.port, bus)
+  const knowsAll = async ({ client }: (typeof nodes)[number]): Promise<boolean> => {
+    const info = String(await client.cluster('INFO'))
+    return info.includes('cluster_state:ok') && info.includes(`cluster_slots_ok:${SLOTS}`)
+  }
+  const wait = async (): Promise<void> => {
+    while ((await Promise.all(nodes.map(knowsAll))).includes(false)) await sleep(20)
+  }
+  await withDeadline(wait(), 20_000, 'cluster')
+  for (const { client } of nodes) client.disconnect()
+  return first.engine
+}
+
+async function startNode(t: Test): Promise<{ engine: Engine; bus: number; client: Redis }> {
+  const bus = await freePort()
+  const engine = await startRedis(t, [
+    ...['--cluster-enabled', 'yes', '--cluster-port', String(bus)],
+    ...['--cluster-announce-ip', '127.0.0.1']
+  ])
+  return { engine, bus, client: new Redis(engine.port) }
+}
+
+/** @param args settings for the command line. */
+export async function startNats(t: Test, args: readonly string[] = []): Promise<Engine> {
+  const port = await freePort()
+  const own = ['--addr', '127.0.0.1', '--port', String(port)]
+  return startEngine(t, port, { path: NATS.path, args: [...own, ...args], ready: /Server is ready/ })
+}

@@ -1,0 +1,202 @@
+import { writeFile } from 'node:fs/promises'
+import { createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { connect, type NatsConnection } from '@nats-io/transport-node'
+import t, { type Test } from 'tap'
+import { natsBroker } from '../../lib/pubsub/nats.js'
+import { watchProcess } from '../helpers/app.js'
+import { natsSkip, startNats } from '../helpers/engine.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
+import { record } from './recorder.js'
+
+const HELLO = Buffer.from('hello')
+
+async function connectTo(t: Test, port: number, options: object = {}): Promise<NatsConnection> {
+  const servers = `127.0.0.1:${port}`
+  const connection = await connect({ servers, maxReconnectAttempts: -1, reconnectTimeWait: 50, ...options })
+  t.teardown(() => connection.close())
+  return connection
+}
+
+t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
+  const { port } = await startNats(t)
+  const connection = await connectTo(t, port)
+  const broker = natsBroker(connection, { prefix: 'app.' })
+  const told = record(t, broker)
+  const channel = 'm:a.b *>\n'
+  await broker.subscribe(channel)
+  connection.publish(`app.${Buffer.from(channel).toString('base64url')}`, 'from outside')
+  t.equal(await told.next(), `${channel} from outside`)
+  for (const prefix of ['a b', 'a.*.', '>', 'a..b', '.a', 'a.\t']) {
+    t.throws(() => natsBroker(connection, { prefix }), { code: 'FST_UPGRADE_INVALID_CLIENT' }, prefix)
+  }
+  for (const prefix of ['', 'a', 'a.b.']) natsBroker(connection, { prefix })
+})
+
+t.test('close leaves the connection open, without subscriptions', { skip: natsSkip }, async t => {
+  const { port } = await startNats(t)
+  const connection = await connectTo(t, port)
+  const broker = natsBroker(connection)
+  const told = record(t, broker)
+  await broker.subscribe('x')
+  await broker.close()
+  await t.rejects(broker.publish('x', HELLO), { code: 'FST_UPGRADE_BROKER_CLOSED' })
+  connection.publish(`fastify-upgrade.${Buffer.from('x').toString('base64url')}`, HELLO)
+  await connection.flush()
+  t.equal(connection.isClosed(), false)
+  t.strictSame(told.messages, [])
+  t.strictSame(told.states, ['up'])
+})
+
+t.test('a connection that the application closes', { skip: natsSkip }, async t => {
+  const accidents = watchProcess(t)
+  const { port } = await startNats(t)
+  const connection = await connectTo(t, port)
+  const broker = natsBroker(connection)
+  const told = record(t, broker)
+  await broker.subscribe('x')
+  await connection.close()
+  await told.until('up', 'down')
+  await t.rejects(broker.publish('x', HELLO), /the connection to NATS is closed/)
+  await broker.unsubscribe('x')
+  const late = natsBroker(connection)
+  const second = record(t, late)
+  await second.until('down')
+  t.strictSame(accidents, [])
+})
+
+t.test('what the engine refuses', { skip: natsSkip }, async t => {
+  const accidents = watchProcess(t)
+  const allowed = `fastify-upgrade.${Buffer.from('yes').toString('base64url')}`
+  const file = join(t.testdir(), 'nats.conf')
+  const permissions = `{ publish: ["${allowed}"], subscribe: ["${allowed}", "_INBOX.>"] }`
+  await writeFile(
+    file,
+    `max_payload: 1000\nauthorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
+  )
+  const { port } = await startNats(t, ['-c', file])
+  const broker = natsBroker(await connectTo(t, port, { user: 'app', pass: 'secret' }))
+  const told = record(t, broker)
+  await broker.subscribe('yes')
+  await t.rejects(broker.subscribe('no'), /Permissions Violation for Subscription/)
+  const [good, bad] = await Promise.allSettled([broker.publish('yes', HELLO), broker.publish('no', HELLO)])
+  t.equal(good.status, 'fulfilled')
+  t.match(bad, { status: 'rejected', reason: /Permissions Violation for Publish/ })
+  t.equal(await told.next(), 'yes hello')
+  await t.rejects(broker.publish('yes', Buffer.alloc(1001)), /max_payload/)
+  await broker.publish('yes', HELLO)
+  t.strictSame(told.states, ['up'])
+  t.strictSame(accidents, [])
+})
+
+t.test('an engine that hangs counts as away, until it answers', { skip: natsSkip }, async t => {
+  const accidents = watchProcess(t)
+  const engine = await startNats(t)
+  const broker = natsBroker(await connectTo(t, engine.port), { timeout: ms(200) })
+  const told = record(t, broker)
+  await broker.subscribe('x')
+  await engine.hold()
+  await t.rejects(withDeadline(broker.publish('x', HELLO), 5000, 'rejection'), /NATS has not answered within/)
+  await t.rejects(broker.subscribe('y'), /NATS has not answered within/)
+  t.strictSame(told.states, ['up', 'down'])
+  engine.letGo()
+  await told.until('up', 'down', 'up')
+  await broker.publish('x', Buffer.from('last'))
+  t.strictSame(
+    [await told.next(), await told.next()],
+    ['x hello', 'x last'],
+    'the engine had it all the same'
+  )
+  // An idle broker notices it, too.
+  await engine.hold()
+  await told.until('up', 'down', 'up', 'down')
+  engine.letGo()
+  await told.until('up', 'down', 'up', 'down', 'up')
+  t.strictSame(accidents, [])
+})
+
+t.test('an engine that goes while a subscription is under way', { skip: natsSkip }, async t => {
+  const accidents = watchProcess(t)
+  const engine = await startNats(t)
+  const connection = await connectTo(t, engine.port)
+  const broker = natsBroker(connection)
+  const told = record(t, broker)
+  await told.until('up')
+  await engine.hold()
+  const attempts = [broker.subscribe('x'), broker.publish('x', HELLO)]
+  await engine.kill()
+  for (const attempt of attempts) await t.rejects(attempt)
+  await told.until('up', 'down')
+  await engine.start()
+  await told.until('up', 'down', 'up')
+  await broker.publish('x', HELLO)
+  await connection.flush()
+  t.strictSame(told.messages, [], 'what was refused is not there afterwards')
+  t.strictSame(accidents, [])
+})
+
+t.test('an engine that is away when the broker starts', { skip: natsSkip }, async t => {
+  const engine = await startNats(t)
+  const connection = await connectTo(t, engine.port)
+  const statuses = connection.status()
+  await engine.kill()
+  for await (const { type } of statuses) if (type === 'disconnect') break
+  const broker = natsBroker(connection)
+  const told = record(t, broker)
+  await t.rejects(broker.publish('x', HELLO))
+  await told.until('down')
+  await engine.start()
+  await told.until('down', 'up')
+  await broker.subscribe('x')
+  await broker.publish('x', HELLO)
+  t.equal(await told.next(), 'x hello')
+})
+
+t.test('an engine that sends garbage', async t => {
+  const accidents = watchProcess(t)
+  const sockets: Socket[] = []
+  const server = createServer(socket => {
+    sockets.push(socket)
+    socket.on('error', () => {})
+    socket.write('INFO {"server_id":"x","version":"2.9.10","max_payload":1048576}\r\n')
+    socket.on('data', data => {
+      for (const _ of String(data).matchAll(/PING\r\n/g)) socket.write('PONG\r\n')
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  const address = server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  // The client writes to the console what it could not read.
+  const { log } = console
+  t.teardown(() => {
+    console.log = log
+  })
+  console.log = () => {}
+  const broker = natsBroker(await connectTo(t, port), { timeout: ms(200) })
+  const told = record(t, broker)
+  await broker.publish('x', HELLO)
+  for (const socket of sockets) socket.write('\0\r\nGARBAGE\r\n')
+  await told.until('up', 'down')
+  await t.rejects(broker.publish('x', HELLO))
+  t.strictSame(accidents, [])
+})
+
+t.test(
+  'a process that was busy itself does not take the engine for one that hangs',
+  { skip: natsSkip },
+  async t => {
+    const broker = natsBroker(await connectTo(t, (await startNats(t)).port), { timeout: ms(200) })
+    const told = record(t, broker)
+    await told.until('up')
+    for (let i = 0; i < 5; i++) {
+      const until = performance.now() + ms(300)
+      while (performance.now() < until);
+      await broker.publish('x', HELLO)
+    }
+    t.strictSame(told.states, ['up'])
+  }
+)

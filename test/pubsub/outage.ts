@@ -1,0 +1,72 @@
+import { EventEmitter, once } from 'node:events'
+import type { Test } from 'tap'
+import type { Broker } from '../../lib/index.js'
+import { type Client, listen, makeApp, open, watchProcess } from '../helpers/app.js'
+import type { Engine } from '../helpers/engine.js'
+import { withDeadline } from '../helpers/timeout.js'
+
+/** A server with one client in the topic `room`, and what the server tells of its broker. */
+async function serve(t: Test, broker: Broker) {
+  const { app } = await makeApp(t, { broker })
+  const server = app.websocketServer
+  const told = new EventEmitter()
+  const events: string[] = []
+  server.on('broker', ({ type }) => {
+    events.push(type)
+    told.emit('news')
+  })
+  app.get('/', { websocket: true }, async socket => {
+    await socket.subscribe('room')
+    socket.send('subscribed')
+  })
+  const until = async (type: string, count: number): Promise<void> => {
+    const wait = async (): Promise<void> => {
+      while (events.filter(event => event === type).length < count) await once(told, 'news')
+    }
+    await withDeadline(wait(), 10_000, `${type} ${count}`)
+  }
+  await until('up', 1)
+  const client = await open(t, await listen(app), '/')
+  t.equal(await client.next(), 'subscribed')
+  return { server, client, events, until }
+}
+
+/** The engine crashes and comes back: what holds meanwhile, and what holds again then. */
+export async function checkOutage(
+  t: Test,
+  engine: Engine,
+  makeBroker: () => Broker | Promise<Broker>
+): Promise<void> {
+  const accidents = watchProcess(t)
+  const servers = [await serve(t, await makeBroker()), await serve(t, await makeBroker())] as const
+  const [first, second] = servers
+  const take = async (client: Client, n: number): Promise<string[]> => {
+    const messages: string[] = []
+    while (messages.length < n) messages.push(await client.next())
+    return messages
+  }
+  await first.server.publish('room', 'before')
+  for (const { client } of servers) t.equal(await client.next(), 'before')
+
+  await engine.kill()
+  await Promise.all(servers.map(({ until }) => until('down', 1)))
+  for (const n of [1, 2]) {
+    await t.rejects(withDeadline(first.server.publish('room', `lost ${n}`), 1000, 'rejection'), {
+      code: 'FST_UPGRADE_BROKER_PUBLISH'
+    })
+  }
+  t.strictSame(await take(first.client, 2), ['lost 1', 'lost 2'], 'local delivery goes on')
+
+  await engine.start()
+  await Promise.all(servers.map(({ until }) => until('up', 2)))
+  for (const n of [1, 2, 3]) await first.server.publish('room', `after ${n}`)
+  for (const { client } of servers) t.strictSame(await take(client, 3), ['after 1', 'after 2', 'after 3'])
+  await second.server.publish('room', 'last')
+  for (const { client } of servers) t.equal(await client.next(), 'last', 'nothing is there twice')
+
+  t.strictSame(first.events, ['up', 'down', 'lost', 'lost', 'up'])
+  t.strictSame(second.events, ['up', 'down', 'up'])
+  t.equal(first.server.lost, 2)
+  t.equal(second.server.lost, 0)
+  t.strictSame(accidents, [])
+}
