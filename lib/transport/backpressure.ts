@@ -17,6 +17,8 @@ export interface BackpressureSettings {
 export interface Pressured {
   readonly bufferedAmount: number
   readonly isOpen: boolean
+  /** Somebody waits for the peer to read. */
+  awaitsPeer: boolean
   /** Has `onWritten` called once something was written. */
   notifyWritten(): void
 }
@@ -101,12 +103,14 @@ export class Backpressure {
   drained(): Promise<void> {
     if (this.hasRoom()) return Promise.resolve()
     this.#waiters ??= new Waiters()
+    this.#pressured.awaitsPeer = true
     return this.#waiters.wait()
   }
 
   /** Something was written. */
   onWritten(): void {
     if (!this.hasRoom()) return
+    this.#pressured.awaitsPeer = false
     this.#waiters?.resolve()
     this.#events.onDrain()
   }

@@ -13,6 +13,8 @@ export interface Heart {
   isAlive: boolean
   /** Whether bytes that arrive are read at all; while they are not, silence means nothing. */
   readonly isReading: boolean
+  /** Whether it is the peer that is waited for although nothing is read. */
+  readonly awaitsPeer: boolean
   ping(): void
   /** Nothing was heard in time. */
   onSilence(): void
@@ -40,7 +42,7 @@ export class Heartbeat implements Waiting {
     if (!this.#pinged) {
       this.#heart.isAlive = false
       this.#heart.ping()
-    } else if (this.#heart.isReading && !this.#heart.isAlive) {
+    } else if ((this.#heart.isReading || this.#heart.awaitsPeer) && !this.#heart.isAlive) {
       this.#heart.onSilence()
       return
     }

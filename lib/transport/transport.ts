@@ -33,6 +33,8 @@ export class Transport
   readonly connection: Connection
   /** Why this side has cut the connection, if so. */
   reason: Error | undefined
+  /** Somebody awaits that the peer reads. */
+  awaitsPeer = false
   messagesSent = 0
   bytesReceived = 0
   #isReading = false
@@ -247,10 +249,7 @@ export class Transport
     this.#awaitEnd()
   }
 
-  /**
-   * Cuts the connection; what waits to be written is dropped, and so is what waits to be read.
-   * @param reason why, when that is not the application's wish.
-   */
+  /** Cuts the connection and drops what waits. `reason` says why, when that is not the application's wish. */
   terminate(reason?: Error): void {
     if (!this.#stream.destroyed) this.reason ??= reason
     this.connection.pause()

@@ -13,6 +13,7 @@ const own = (n: number): number => ms(n) + unique++ / 1000
 class FakeHeart implements Heart {
   isAlive = false
   isReading = true
+  awaitsPeer = false
   pings: number[] = []
   silences = 0
   /** What happens after a ping. */
@@ -184,6 +185,32 @@ t.test('a connection: no pings in the closing handshake, which has a deadline of
   }
   t.strictSame(peer.frames, ['close 1001'])
   t.equal(socket.readyState, socket.CLOSING)
+})
+
+t.test('a connection: a peer that reads nothing while a loop awaits drained() is silent', async t => {
+  const { socket, peer } = await connect(t, { heartbeat: { interval: ms(200), timeout: ms(100) } })
+  const closed = told(socket, 'close')
+  const work = async (): Promise<void> => {
+    for await (const _ of socket) while (true) if (!socket.send(Buffer.alloc(MIB))) await socket.drained()
+  }
+  const worked = work()
+  peer.stream.pause()
+  peer.send(text('go'))
+  await t.rejects(withDeadline(worked, 10_000, 'the loop'), { code: 'FST_UPGRADE_NOT_OPEN' })
+  t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' })
+})
+
+t.test('a connection: once it has read, silence counts for nothing again while nobody reads', async t => {
+  const heartbeat = { interval: ms(120), timeout: ms(60) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  peer.stream.pause()
+  socket.pause()
+  while (socket.send(Buffer.alloc(MIB)));
+  const drained = socket.drained()
+  peer.stream.resume()
+  await drained
+  await new Promise(resolve => setTimeout(resolve, 4 * heartbeat.interval))
+  t.equal(socket.readyState, socket.OPEN)
 })
 
 t.test('a connection: a peer that is still reading what the ping waits behind is not silent', async t => {
