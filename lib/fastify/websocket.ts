@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { SendData } from '../transport/payload.js'
-import { PreparedMessage, type PrepareOptions, prepare } from '../transport/prepared-message.js'
+import type { PreparedMessage, PrepareOptions } from '../transport/prepared-message.js'
 import { WebSocket as TransportWebSocket } from '../transport/websocket.js'
 import type { WebSocketOptions } from '../transport/websocket-options.js'
 
@@ -17,7 +17,11 @@ export interface TopicServer {
   unsubscribe(topic: string, socket: WebSocket): void
   join(topic: string, id: string, data: unknown): void
   leave(topic: string, id: string): void
-  publish(topic: string, message: PreparedMessage, options: { readonly except: WebSocket }): Promise<void>
+  publish(
+    topic: string,
+    data: SendData | PreparedMessage,
+    options: PrepareOptions & { readonly except: WebSocket }
+  ): Promise<void>
 }
 
 const NO_TOPICS: ReadonlySet<string> = new Set<string>()
@@ -72,8 +76,7 @@ export class WebSocket extends TransportWebSocket {
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
    */
   publish(topic: string, data: SendData | PreparedMessage, options?: PrepareOptions): Promise<void> {
-    const message = data instanceof PreparedMessage ? data : prepare(data, options)
-    return this.#server.publish(topic, message, { except: this })
+    return this.#server.publish(topic, data, { ...options, except: this })
   }
 
   /** @internal */

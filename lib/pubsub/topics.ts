@@ -4,15 +4,10 @@ const NOBODY: ReadonlySet<never> = new Set<never>()
 export class Topics<Member> {
   readonly #members = new Map<string, Set<Member>>()
 
-  /** @returns whether it is the first of the topic. */
-  add(topic: string, member: Member): boolean {
+  add(topic: string, member: Member): void {
     const members = this.#members.get(topic)
-    if (members === undefined) {
-      this.#members.set(topic, new Set([member]))
-      return true
-    }
-    members.add(member)
-    return false
+    if (members === undefined) this.#members.set(topic, new Set([member]))
+    else members.add(member)
   }
 
   /** @returns whether it was the last of the topic. */

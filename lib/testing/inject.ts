@@ -7,6 +7,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import { type ClientHandshake, checkResponse, handshakeFields } from '../core/client-handshake.js'
 import type { Headers } from '../core/header-field.js'
 import { parseTokenList } from '../core/token.js'
+import { MAX_INT32 } from '../transport/connection-settings.js'
 import type { Deflate, DeflateSettings } from '../transport/per-message-deflate.js'
 import { WebSocket } from '../transport/websocket.js'
 import type { WebSocketOwner, WebSocketSettings } from '../transport/websocket-options.js'
@@ -57,12 +58,10 @@ const DEFLATE: DeflateSettings = {
   strategy: 0
 }
 
-/** The most that the plugin takes for `maxPayload`. */
-const MAX_PAYLOAD = 2 ** 31 - 1
-
 /** A test looks at the limits of its server; the client has none. */
 const SETTINGS: WebSocketSettings = {
-  maxPayload: MAX_PAYLOAD,
+  // The most that the plugin takes.
+  maxPayload: MAX_INT32,
   closeTimeout: 5_000,
   heartbeat: false,
   highWaterMark: 65_536,
