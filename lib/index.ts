@@ -23,6 +23,7 @@ export {
   WebSocketServer,
   type WebSocketServerEvents
 } from './fastify/websocket-server.js'
+export type { VerifyClientInfo } from './handshake/verify-client.js'
 export type { Broker, BrokerEvents } from './pubsub/broker.js'
 export type { BrokerEvent } from './pubsub/bus.js'
 export { MemoryBroker, MemoryHub } from './pubsub/memory-broker.js'
@@ -45,5 +46,4 @@ export type { Message } from './transport/iterator.js'
 export type { SendData, SendOptions } from './transport/payload.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
 export type { SendCallback } from './transport/send-callbacks.js'
-export type { VerifyClientInfo } from './transport/verify-client.js'
 export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'

@@ -5,10 +5,10 @@ import * as compatErrors from '../lib/compat/error.js'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import * as handshakeErrors from '../lib/handshake/error.js'
 import * as pubsubErrors from '../lib/pubsub/error.js'
 import * as testingErrors from '../lib/testing/error.js'
 import * as transportErrors from '../lib/transport/error.js'
-import * as handshakeErrors from '../lib/transport/handshake-error.js'
 
 const root = join(import.meta.dirname, '..')
 const read = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8')
@@ -35,7 +35,7 @@ function codesInSource(): string[] {
   )) {
     codes.add(`FST_UPGRADE_${code}`)
   }
-  for (const [code] of read('lib/transport/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g))
+  for (const [code] of read('lib/handshake/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g))
     codes.add(code)
   return [...codes].sort()
 }

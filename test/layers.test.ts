@@ -9,12 +9,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   core: [],
   transport: ['core'],
   pubsub: ['core'],
-  fastify: ['transport', 'pubsub', 'core', 'types'],
+  handshake: ['transport', 'core'],
+  fastify: ['handshake', 'transport', 'pubsub', 'core', 'types'],
   testing: ['transport', 'core'],
-  compat: ['transport', 'core'],
-  index: ['core', 'transport', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
+  compat: ['handshake', 'transport', 'core'],
+  index: ['core', 'transport', 'handshake', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
   // The augmentation of Fastify names the plugin's own classes.
-  types: ['fastify', 'testing', 'pubsub', 'transport', 'core']
+  types: ['fastify', 'testing', 'pubsub', 'handshake', 'transport', 'core']
 }
 
 /** Which layer may load which other when it is needed, with `import()`, and not before. */
@@ -233,6 +234,7 @@ function graphWith(path: string, source: string): Files {
     ['lib/core/b.ts', "import { a } from './a.js'\nexport type { B } from './a.js'"],
     ['lib/transport/a.ts', "import { b } from '../core/b.js'\nimport net from 'node:net'"],
     ['lib/pubsub/a.ts', "import { b } from '../core/b.js'"],
+    ['lib/handshake/a.ts', "import { a } from '../transport/a.js'\nimport { b } from '../core/b.js'"],
     ['lib/fastify/a.ts', "import { a } from '../pubsub/a.js'\nimport { type T } from '../../types/a.js'"],
     ['lib/testing/a.ts', "import '../transport/a.js'\nexport * from '../core/a.js'"],
     ['lib/index.ts', "export { a } from './fastify/a.js'\nexport type { T } from '../types/a.js'"],
@@ -242,7 +244,7 @@ function graphWith(path: string, source: string): Files {
 }
 
 t.test('the check takes what is allowed', t => {
-  const good = graphWith('lib/compat/a.ts', "import { type A, a } from '../transport/a.js'")
+  const good = graphWith('lib/compat/a.ts', "import { type A, a } from '../handshake/a.js'")
   t.strictSame(forbidden(good), [])
   t.strictSame(cycles(good), [])
   t.end()
@@ -290,6 +292,9 @@ const FORBIDDEN: [path: string, source: string, problem: string][] = [
   ['lib/pubsub/c.ts', "import { a } from '../transport/a.js'", 'pubsub may not import transport'],
   ['lib/testing/c.ts', "import { a } from '../fastify/a.js'", 'testing may not import fastify'],
   ['lib/compat/c.ts', "import { a } from '../testing/a.js'", 'compat may not import testing'],
+  ['lib/transport/c.ts', "import { a } from '../handshake/a.js'", 'transport may not import handshake'],
+  ['lib/pubsub/c.ts', "import { a } from '../handshake/a.js'", 'pubsub may not import handshake'],
+  ['lib/handshake/c.ts', "import { a } from '../fastify/a.js'", 'handshake may not import fastify'],
   ['lib/fastify/c.ts', "import { a } from '../testing/a.js'", 'fastify may not import testing'],
   ['lib/fastify/c.ts', "import type { A } from '../testing/a.js'", 'fastify may not import testing'],
   ['lib/fastify/c.ts', "import '../testing/a.js'", 'fastify may not import testing'],

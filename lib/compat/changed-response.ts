@@ -1,6 +1,6 @@
 import { headerField } from '../core/header-field.js'
 import { type Acceptance, acceptResponse } from '../core/response.js'
-import { InvalidHeaderError } from '../transport/handshake-error.js'
+import { InvalidHeaderError } from '../handshake/error.js'
 
 /**
  * The head of a 101 that listeners of `headers` may change.

@@ -1,9 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { asksForWebSocket } from '../core/request.js'
-import { LeftUpgrades } from '../transport/left-upgrades.js'
-import { serveOrdinarily } from '../transport/ordinary-request.js'
-import { isClaimed } from '../transport/upgrade-owner.js'
+import { LeftUpgrades } from '../handshake/left-upgrades.js'
+import { serveOrdinarily } from '../handshake/ordinary-request.js'
+import { isClaimed } from '../handshake/upgrade-owner.js'
 import type { ServerOptions } from './options.js'
 
 /** Whoever takes the upgrades of an HTTP server. */

@@ -32,7 +32,7 @@ type MessageEvent = ws.MessageEvent
 type RawData = ws.RawData
 type ServerOptions = ws.ServerOptions
 
-export type { VerifyClient, VerifyClientInfo } from '../transport/verify-client.js'
+export type { VerifyClient, VerifyClientInfo } from '../handshake/verify-client.js'
 export type { UpgradeCallback } from './connection.js'
 export type { WebSocketServerEvents } from './websocket-server.js'
 export {

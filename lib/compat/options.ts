@@ -1,5 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http'
-import type { ConnectionLimitOptions } from '../transport/connection-count.js'
+import type { ConnectionLimitOptions } from '../handshake/connection-count.js'
+import type { HandleProtocols } from '../handshake/protocol-choice.js'
+import type { VerifyClient } from '../handshake/verify-client.js'
 import type { BudgetOptions, ConnectionOptions } from '../transport/connection-options.js'
 import {
   type ConnectionSettings,
@@ -8,8 +10,6 @@ import {
 } from '../transport/connection-settings.js'
 import { invalidOption } from '../transport/error.js'
 import { checkConstants, checkFunction } from '../transport/option-check.js'
-import type { HandleProtocols } from '../transport/protocol-choice.js'
-import type { VerifyClient } from '../transport/verify-client.js'
 import type { WebSocket } from '../transport/websocket.js'
 
 /**

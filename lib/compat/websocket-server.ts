@@ -2,21 +2,16 @@ import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { acceptDeflate } from '../core/permessage-deflate.js'
 import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
-import { ConnectionCount, readConnectionLimits } from '../transport/connection-count.js'
+import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
+import { chooseDeflate } from '../handshake/deflate-choice.js'
+import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../handshake/error.js'
+import { askHandleProtocols } from '../handshake/protocol-choice.js'
+import { isTaken, takeUpgrade } from '../handshake/upgrade-owner.js'
+import { askVerifyClient } from '../handshake/verify-client.js'
 import type { ConnectionSettings } from '../transport/connection-settings.js'
 import { toError } from '../transport/error.js'
-import {
-  COME_BACK,
-  refusalError,
-  ShuttingDownError,
-  TooManyConnectionsError
-} from '../transport/handshake-error.js'
-import { askHandleProtocols } from '../transport/protocol-choice.js'
-import { isTaken, takeUpgrade } from '../transport/upgrade-owner.js'
-import { askVerifyClient } from '../transport/verify-client.js'
 import { WebSocket } from '../transport/websocket.js'
 import { changedResponse } from './changed-response.js'
 import { type ConnectionHost, openConnection, type UpgradeCallback } from './connection.js'
@@ -185,11 +180,16 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     try {
       if (refusal !== undefined) upgrade.refuse(refusal)
       else if (this.#state !== 'running') this.#refuseShuttingDown(upgrade)
-      else if (!upgrade.takePlace(this.#count)) this.#refuseForNow(upgrade, new TooManyConnectionsError())
+      else if (!this.#takePlace(upgrade)) this.#refuseForNow(upgrade, new TooManyConnectionsError())
       else this.#accept(upgrade, handshake, callback)
     } catch (error) {
       this.#fail(upgrade, error)
     }
+  }
+
+  #takePlace(upgrade: Upgrade): boolean {
+    const { remoteAddress = '' } = upgrade.request.socket
+    return !this.#count.isLimited || upgrade.takePlaces([this.#count], remoteAddress)
   }
 
   #accept(upgrade: Upgrade, { key, protocols, extensions }: Handshake, callback: UpgradeCallback): void {
@@ -201,19 +201,15 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       handleProtocols === undefined || first === undefined
         ? first
         : askHandleProtocols(handleProtocols, protocols, request)
-    const accepted = perMessageDeflate ? acceptDeflate(extensions, perMessageDeflate) : undefined
-    const acceptance = { key, protocol, extensions: accepted?.response }
+    const { deflate, response } = chooseDeflate(extensions, perMessageDeflate)
+    const acceptance = { key, protocol, extensions: response }
     const hasListeners = this.listenerCount('headers') > 0
-    const response = hasListeners
+    const head = hasListeners
       ? changedResponse(acceptance, lines => this.emit('headers', lines, request))
       : acceptResponse(acceptance)
-    if (!upgrade.accept(response)) return
-    const deflate =
-      accepted && perMessageDeflate
-        ? { parameters: accepted.parameters, settings: perMessageDeflate }
-        : undefined
+    if (!upgrade.accept(head)) return
     const options = { protocol: protocol ?? '', settings: this.#settings, deflate }
-    if (this.#count.isLimited) socket.once('close', upgrade.keepPlace())
+    if (this.#count.isLimited) socket.once('close', upgrade.keepPlaces())
     const opening = { WebSocket: this.#WebSocket, options, patience: handshakeTimeout }
     openConnection(socket, opening, this.#host, client => callback(client, request))
   }

@@ -26,7 +26,7 @@ export const TooManyRoutesError = createError<`${typeof prefix}TOO_MANY_ROUTES`,
   'There are 31 routes at %s already, the most that the router takes; let one route speak a list of subprotocols.'
 )
 
-// Refusals of a handshake, besides those of lib/transport/handshake-error.ts.
+// Refusals of a handshake, besides those of lib/handshake/error.ts.
 
 export const UpgradeRequiredError = createError(
   `${prefix}UPGRADE_REQUIRED`,

@@ -1,12 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
+import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../handshake/error.js'
 import { toError } from '../transport/error.js'
-import {
-  COME_BACK,
-  refusalError,
-  ShuttingDownError,
-  TooManyConnectionsError
-} from '../transport/handshake-error.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'
 import { routeOf, type WebSocketRoute } from './route.js'

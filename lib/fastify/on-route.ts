@@ -1,8 +1,8 @@
 import type { FastifyInstance, RouteHandlerMethod, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
-import { acceptDeflate } from '../core/permessage-deflate.js'
-import { ConnectionCount, readConnectionLimits } from '../transport/connection-count.js'
+import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
+import { chooseDeflate } from '../handshake/deflate-choice.js'
 import { toError } from '../transport/error.js'
 import { openConnection } from './connection.js'
 import { InvalidRouteError } from './error.js'
@@ -113,12 +113,11 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
     const upgrade = Upgrade.of(request.raw)
     const accept = (protocol: string | undefined, topics: readonly string[] = []): void => {
       if (upgrade === undefined || reply.sent) return
-      const { perMessageDeflate: settings } = route.settings
-      const accepted = settings && acceptDeflate(upgrade.handshake.extensions, settings)
-      const deflate = accepted ? { parameters: accepted.parameters, settings } : undefined
+      const { perMessageDeflate } = route.settings
+      const { deflate, response } = chooseDeflate(upgrade.handshake.extensions, perMessageDeflate)
       upgrade.accept({
         protocol,
-        extensions: accepted ? accepted.response : undefined,
+        extensions: response,
         server: route.server,
         open: stream =>
           openConnection(this, route, {

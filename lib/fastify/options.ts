@@ -1,7 +1,7 @@
 import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } from '../../types/options.js'
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
-import { CONNECTION_LIMITS } from '../transport/connection-count.js'
+import { CONNECTION_LIMITS } from '../handshake/connection-count.js'
 import type { BudgetOptions } from '../transport/connection-options.js'
 import {
   CONNECTION_OPTIONS,

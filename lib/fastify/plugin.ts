@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
-import { ConnectionCount, readConnectionLimits } from '../transport/connection-count.js'
+import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
 import { MAX_INT32 } from '../transport/connection-settings.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'

@@ -3,11 +3,11 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { asksForWebSocket } from '../core/request.js'
 import { hasToken } from '../core/token.js'
+import { COME_BACK, ShuttingDownError } from '../handshake/error.js'
+import { LeftUpgrades } from '../handshake/left-upgrades.js'
+import { afterResponses, serveOrdinarily } from '../handshake/ordinary-request.js'
+import { claimUpgrades, isTaken, takeUpgrade } from '../handshake/upgrade-owner.js'
 import { deadlinesAfter } from '../transport/deadline.js'
-import { COME_BACK, ShuttingDownError } from '../transport/handshake-error.js'
-import { LeftUpgrades } from '../transport/left-upgrades.js'
-import { afterResponses, serveOrdinarily } from '../transport/ordinary-request.js'
-import { claimUpgrades, isTaken, takeUpgrade } from '../transport/upgrade-owner.js'
 import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
@@ -174,7 +174,7 @@ export class UpgradeListener {
     try {
       upgrade.begin()
       this.#dispatch(upgrade)
-      upgrade.startDeadline()
+      upgrade.wait()
     } catch (error) {
       this.#app.log.error({ err: error }, 'a WebSocket handshake failed')
       upgrade.abort()

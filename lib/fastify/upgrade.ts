@@ -5,26 +5,17 @@ import type { FastifyReply } from 'fastify'
 import type { Headers } from '../core/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
-import { ignoreErrors } from '../transport/byte-stream.js'
-import type { ConnectionCount, Release } from '../transport/connection-count.js'
-import { type Deadlines, deadlinesAfter, type Waiting } from '../transport/deadline.js'
 import {
   COME_BACK,
   HandshakeTimeoutError,
   InvalidHeaderError,
   ShuttingDownError
-} from '../transport/handshake-error.js'
-import { switchProtocols } from '../transport/switch-protocols.js'
+} from '../handshake/error.js'
+import { OpeningHandshake } from '../handshake/opening-handshake.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
 
-/** Milliseconds that a refused client has to read its answer and to close. */
-const LINGER = 5_000
-
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
-
-const NO_PLACES: readonly Release[] = []
-const keepNothing = (): void => {}
 
 const kUpgrade = Symbol('fastify-upgrade.upgrade')
 
@@ -44,8 +35,8 @@ interface Acceptance {
 }
 
 /** An opening handshake on its way from the `upgrade` event through Fastify to the 101 or a refusal. */
-export class Upgrade implements Waiting {
-  readonly request: UpgradingRequest
+export class Upgrade extends OpeningHandshake<Socket> {
+  declare readonly request: UpgradingRequest
   readonly response: UpgradeResponse
   /** Why the handshake does not follow RFC 6455, if so. */
   readonly refusal: Refusal | undefined
@@ -53,19 +44,12 @@ export class Upgrade implements Waiting {
   readonly handshake: Handshake
   /** What the router looks for. */
   offers: Offers
-  readonly socket: Socket
-  #head: Buffer | undefined
   readonly #onEnd: (upgrade: Upgrade) => void
-  #listeners: Readonly<Record<'close' | 'end' | 'timeout' | 'drain', () => void>> | undefined
   #timeout: number
-  #deadline: Deadlines | undefined
   #reply: FastifyReply | undefined
   #hasBegun = false
   /** Its time was up once; what comes then has to be sent in the time of a refusal. */
   #isLate = false
-  #isOver = false
-  /** Gives back the places that the handshake takes. */
-  #places: readonly Release[] = NO_PLACES
 
   /**
    * @param timeout milliseconds until the handshake is refused with 503.
@@ -78,16 +62,12 @@ export class Upgrade implements Waiting {
     timeout: number,
     onEnd: (upgrade: Upgrade) => void
   ) {
-    // Before anything else: a reset must not be an uncaught exception.
-    ignoreErrors(socket)
-    this.request = request
+    super(request, socket, head)
     this.response = new UpgradeResponse(request)
     const checked = checkRequest(request)
     this.refusal = 'status' in checked ? checked : undefined
     this.handshake = 'status' in checked ? NOTHING : checked
     this.offers = new Offers(this.handshake.protocols)
-    this.socket = socket
-    this.#head = head.length > 0 ? head : undefined
     this.#timeout = timeout
     this.#onEnd = onEnd
     request[kUpgrade] = this
@@ -98,19 +78,18 @@ export class Upgrade implements Waiting {
     return request[kUpgrade]
   }
 
-  /** Looks after the socket while the handshake waits for something. */
-  watch(): void {
-    if (this.#listeners !== undefined || this.#isOver) return
-    this.#listeners = {
-      close: () => this.#onClose(),
-      // Node's HTTP server has let go of the socket, and with it of these: to it a client that ends its side before the
-      // answer has left, a socket without traffic for `connectionTimeout` is cut, and a response waits for `drain`.
-      end: () => this.#onClientEnd(),
-      timeout: () => this.abort(),
-      drain: () => this.response.emit('drain')
-    }
-    for (const [event, listener] of Object.entries(this.#listeners)) this.socket.on(event, listener)
-    this.response.on('finish', this.#onRefused)
+  get isAnswered(): boolean {
+    return this.response.headersSent
+  }
+
+  override watch(): void {
+    super.watch()
+    if (!this.isOver) this.response.on('finish', this.#onRefused)
+  }
+
+  protected override listeners(): Readonly<Record<string, () => void>> {
+    // The response waits for it.
+    return { ...super.listeners(), drain: () => this.response.emit('drain') }
   }
 
   /** Connects the response with the socket. */
@@ -124,14 +103,14 @@ export class Upgrade implements Waiting {
     return this.#hasBegun
   }
 
-  /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
-  startDeadline(): void {
-    if (!this.#isOver && this.#deadline === undefined) this.setTimeout(this.#timeout)
+  /** Its turn has come, and it waits for hooks. */
+  wait(): void {
+    this.startDeadline(this.#timeout)
   }
 
   /** Leaves the socket to somebody else, as if nothing had happened. */
   release(): void {
-    this.#leave()
+    this.leave()
     this.response.detachSocket(this.socket)
     this.#hasBegun = false
     this.request[kUpgrade] = undefined
@@ -144,43 +123,7 @@ export class Upgrade implements Waiting {
   enter(reply: FastifyReply, timeout: number): void {
     this.#reply = reply
     this.#timeout = timeout
-    if (this.#deadline !== undefined) this.setTimeout(timeout)
-  }
-
-  /** @returns whether there was one more place, by each of the counts. */
-  takePlaces(counts: readonly ConnectionCount[], address: string): boolean {
-    const places: Release[] = []
-    this.#places = places
-    for (const count of counts) {
-      const release = count.take(address)
-      if (release === undefined) {
-        this.#leavePlaces()
-        return false
-      }
-      places.push(release)
-    }
-    return true
-  }
-
-  /** The connection keeps the places of the handshake until it gives them back. */
-  keepPlaces(): Release {
-    const places = this.#places
-    if (places === NO_PLACES) return keepNothing
-    this.#places = NO_PLACES
-    return () => {
-      for (const release of places) release()
-    }
-  }
-
-  #leavePlaces(): void {
-    this.keepPlaces()()
-  }
-
-  /** @param timeout milliseconds until {@link onDeadline}, counted from now. */
-  setTimeout(timeout: number): void {
-    this.#deadline?.clear(this)
-    this.#deadline = deadlinesAfter(timeout)
-    this.#deadline.set(this)
+    if (this.hasDeadline) this.setTimeout(timeout)
   }
 
   /**
@@ -195,7 +138,7 @@ export class Upgrade implements Waiting {
     })
     this.#reply?.code(101).send()
     // Hooks of the reply that take their time may end in another context.
-    if (!this.#isOver) scope = new AsyncResource('WEBSOCKETHANDSHAKE')
+    if (!this.isOver) scope = new AsyncResource('WEBSOCKETHANDSHAKE')
   }
 
   /** Answers with an error, unless the hooks have not begun, or an answer is under way already. */
@@ -214,11 +157,6 @@ export class Upgrade implements Waiting {
     this.#reply?.code(200)
   }
 
-  /** Cuts the connection. */
-  abort(): void {
-    this.socket.destroy()
-  }
-
   onDeadline(): void {
     const reply = this.#reply
     const isAnswered = reply === undefined || this.response.headersSent
@@ -229,7 +167,7 @@ export class Upgrade implements Waiting {
       return
     }
     this.#isLate = true
-    this.setTimeout(LINGER)
+    this.linger()
     this.refuse(new HandshakeTimeoutError())
   }
 
@@ -249,46 +187,21 @@ export class Upgrade implements Waiting {
       this.refuse(new InvalidHeaderError(String(error)))
       return
     }
-    this.#switch(head)
+    this.response.switch(this.socket)
+    this.switch(head)
     acceptance.open(this.socket)
   }
 
-  /** RFC 6455 section 4.2.2: the 101 goes out, and from here on the socket carries frames. */
-  #switch(head: string): void {
-    const socket = this.socket
-    this.#leave()
-    this.response.switch(socket)
-    switchProtocols(socket, head, this.#head)
-    this.#head = undefined
-  }
+  readonly #onRefused = (): void => this.endSocket()
 
-  /** The refusal is sent. The client gets time to read it, then it is cut. */
-  readonly #onRefused = (): void => {
-    this.#leavePlaces()
-    this.setTimeout(LINGER)
-    this.socket.end()
-    this.socket.resume()
-  }
-
-  #onClientEnd(): void {
-    if (!this.response.headersSent) this.abort()
-  }
-
-  #onClose(): void {
-    this.#leave()
-    this.#leavePlaces()
+  protected override onClose(): void {
+    super.onClose()
     // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
     if (!this.response.headersSent) this.request.destroy()
   }
 
-  #leave(): void {
-    this.#isOver = true
-    this.#deadline?.clear(this)
-    this.#deadline = undefined
-    if (this.#listeners !== undefined) {
-      for (const [event, listener] of Object.entries(this.#listeners)) this.socket.off(event, listener)
-      this.response.off('finish', this.#onRefused)
-    }
+  protected onOver(): void {
+    this.response.off('finish', this.#onRefused)
     this.#onEnd(this)
   }
 }

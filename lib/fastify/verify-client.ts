@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { ServerOptions } from '../../types/options.js'
 import type { Refusal } from '../core/request.js'
-import { askVerifyClient } from '../transport/verify-client.js'
+import { askVerifyClient } from '../handshake/verify-client.js'
 
 /** @returns why a client is refused, if it is. */
 export async function verifyClient(

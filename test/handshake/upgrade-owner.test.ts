@@ -1,7 +1,7 @@
 import { createServer, IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import t from 'tap'
-import { claimUpgrades, isClaimed, isTaken, takeUpgrade } from '../../lib/transport/upgrade-owner.js'
+import { claimUpgrades, isClaimed, isTaken, takeUpgrade } from '../../lib/handshake/upgrade-owner.js'
 
 t.test('a socket is taken once, or by who reads it', t => {
   const socket = new Socket()

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
-import { InvalidChoiceError } from './handshake-error.js'
-import { isThenable } from './thenable.js'
+import { isThenable } from '../transport/thenable.js'
+import { InvalidChoiceError } from './error.js'
 
 /** Chooses one of the subprotocols that a client offers, or false, as in `ws`. */
 export type HandleProtocols = (protocols: Set<string>, request: IncomingMessage) => string | false

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net'
-import { MAX_INT32 } from './connection-settings.js'
-import { readLimit } from './option-check.js'
+import { MAX_INT32 } from '../transport/connection-settings.js'
+import { readLimit } from '../transport/option-check.js'
 
 /** The options of limits on connections. */
 export interface ConnectionLimitOptions {

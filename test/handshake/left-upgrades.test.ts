@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { LeftUpgrades } from '../../lib/transport/left-upgrades.js'
-import { takeUpgrade } from '../../lib/transport/upgrade-owner.js'
+import { LeftUpgrades } from '../../lib/handshake/left-upgrades.js'
+import { takeUpgrade } from '../../lib/handshake/upgrade-owner.js'
 import { connectRaw, ms, type RawClient } from '../helpers/app.js'
 
 /** A client, and the socket of a server that nobody reads. */

@@ -1,6 +1,6 @@
 import { type IncomingMessage, type OutgoingHttpHeaders, STATUS_CODES } from 'node:http'
 import type { Refusal } from '../core/request.js'
-import { isThenable } from './thenable.js'
+import { isThenable } from '../transport/thenable.js'
 
 /** What `verifyClient` is told, as in `ws`. */
 export interface VerifyClientInfo {

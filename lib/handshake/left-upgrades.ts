@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
-import { ignoreErrors } from './byte-stream.js'
-import { deadlinesAfter, type Waiting } from './deadline.js'
+import { ignoreErrors } from '../transport/byte-stream.js'
+import { deadlinesAfter, type Waiting } from '../transport/deadline.js'
 import { refusalResponse } from './refusal.js'
 import { isTaken } from './upgrade-owner.js'
 
