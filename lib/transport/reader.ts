@@ -1,3 +1,4 @@
+import type { ProtocolError } from '../core/violation.js'
 import type { Consumer, Source } from './consumer.js'
 import { AlreadyReadError } from './error.js'
 
@@ -9,6 +10,8 @@ export interface Reads {
   listenerCount(event: 'message' | 'close' | 'ping' | 'pong'): number
   /** Tells `message` listeners. */
   tellMessage(data: Buffer, isBinary: boolean): void
+  /** What the peer did wrong, if so. */
+  readonly failure: ProtocolError | undefined
   /** Runs something in the async context of the connection. */
   run(work: () => void): void
 }
@@ -66,7 +69,7 @@ export class Reader implements Source {
   /** Gives all messages to a consumer from now on. When the connection is closed, it is told so after what is kept. */
   consume<Kind extends Consumer>(consumer: Kind): Kind {
     if (this.#isOver) {
-      consumer.onEnd()
+      consumer.onEnd(this.#socket.failure)
       return consumer
     }
     this.checkUnread()
@@ -120,7 +123,7 @@ export class Reader implements Source {
 
   #endConsumer(): void {
     if (!this.#isOver) return
-    this.#consumer?.onEnd()
+    this.#consumer?.onEnd(this.#socket.failure)
     this.#consumer = undefined
   }
 

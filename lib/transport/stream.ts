@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
+import { ProtocolError } from '../core/violation.js'
 import type { Consumer, Source } from './consumer.js'
 import { NotOpenError, toError } from './error.js'
 import type { SendData } from './payload.js'
@@ -22,7 +23,7 @@ export interface Sink {
 /**
  * A WebSocket as a Duplex. What is read are the payloads of the messages; what is written leaves as messages, strings
  * as text when `decodeStrings` is false and bytes as binary messages. Ending it closes the connection with 1000,
- * destroying it cuts the connection.
+ * destroying it cuts the connection. A peer that breaks the protocol or sends too much is an error of the stream.
  */
 export class WebSocketStream extends Duplex implements Consumer {
   readonly #source: Source
@@ -39,9 +40,10 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.#sink = sink
     // Nothing can be written to a connection that has ended; whoever still does learns it by `close`.
     this.once('end', () => this.destroy())
-    // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that.
+    // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
+    // did wrong is no error of the application.
     this.on('error', error => {
-      if (this.listenerCount('error') === 1) sink.reportError(error)
+      if (this.listenerCount('error') === 1 && !(error instanceof ProtocolError)) sink.reportError(error)
     })
   }
 
@@ -73,8 +75,12 @@ export class WebSocketStream extends Duplex implements Consumer {
     }
   }
 
-  onEnd(): void {
+  onEnd(failure?: ProtocolError): void {
     this.#closed = true
+    if (failure !== undefined) {
+      this.destroy(failure)
+      return
+    }
     this.push(null)
     this.#finish?.()
     // A stream that is piped into and that nobody reads would never come to its end.

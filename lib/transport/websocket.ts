@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
-import type { ProtocolError } from '../core/violation.js'
+import { ProtocolError } from '../core/violation.js'
 import { Backpressure, type BackpressureEvents } from './backpressure.js'
 import { isStream } from './byte-stream.js'
 import { DroppedError, NoClientError, NotOpenError } from './error.js'
@@ -221,7 +221,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /**
    * The connection as a stream with backpressure both ways. Strings written with `decodeStrings: false` leave as text,
    * everything else as binary messages; with `readableObjectMode` text is read as strings. Its end closes the
-   * connection with 1000, its destruction cuts it.
+   * connection with 1000, its destruction cuts it. A peer that breaks the protocol is an error of it: what was read is not all.
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
@@ -363,6 +363,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
       const socket = this.#socket
       socket.#transport.terminate(error)
       socket.#transport.runInAsyncScope(socket.#tellError, socket, error)
+    }
+
+    get failure(): ProtocolError | undefined {
+      const { reason } = this.#socket.#transport
+      return reason instanceof ProtocolError ? reason : undefined
     }
 
     /** Whether the listeners of `message` are still at work on as many as they may. */

@@ -281,6 +281,45 @@ t.test('a pipeline out of a connection ends with it, one into it rejects', async
   t.match(income, { status: 'rejected', reason: { code: 'ERR_STREAM_PREMATURE_CLOSE' } })
 })
 
+for (const [name, bytes, code] of [
+  ['breaks the protocol', text('b', { rsv: 4 }), 'FST_UPGRADE_RESERVED_BITS'],
+  ['sends too much', text('x'.repeat(101)), 'FST_UPGRADE_MESSAGE_TOO_BIG'],
+  [
+    'ends a message before it is whole',
+    Buffer.concat([text('b', { fin: false }), text('c')]),
+    'FST_UPGRADE_INTERLEAVED_MESSAGE'
+  ]
+] as const) {
+  t.test(`a peer that ${name}: what was read does not end as if it were all`, async t => {
+    const { socket, peer } = await connect(t, { maxPayload: 100 })
+    const got: string[] = []
+    const piped = pipeline(socket.stream(), async chunks => {
+      for await (const chunk of chunks) got.push(String(chunk))
+    })
+    const closed = closing(socket)
+    peer.send(text('a'), bytes)
+    await t.rejects(piped, { code })
+    await closed
+    t.match(peer.frames.at(-1), /^close 10/, 'the peer is told why')
+    t.strictSame(got, ['a'])
+    await t.rejects(pipeline(socket.stream(), new PassThrough().resume()), { code }, 'asked for too late')
+  })
+}
+
+t.test(
+  'a peer that breaks the protocol while nobody listens for errors is no error of the application',
+  async t => {
+    const uncaught = watchProcess(t)
+    const { socket, peer, errors } = await connect(t)
+    const closed = told(socket.stream().resume(), 'close')
+    peer.send(text('b', { rsv: 4 }))
+    await closed
+    await tick()
+    t.strictSame(errors, [])
+    t.strictSame(uncaught, [])
+  }
+)
+
 t.test('text: with decodeStrings false and readableObjectMode strings are text, both ways', async t => {
   const { socket, peer } = await connect(t)
   const stream = socket.stream({ decodeStrings: false, readableObjectMode: true })
