@@ -4,7 +4,8 @@ import t from 'tap'
 import * as compatErrors from '../lib/compat/error.js'
 import * as violations from '../lib/core/violation.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
-import { readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import { PLUGIN_OPTIONS, ROUTE_OPTIONS, readPluginOptions, readShutdown } from '../lib/fastify/options.js'
+import { readPresence } from '../lib/fastify/pubsub-options.js'
 import * as handshakeErrors from '../lib/handshake/error.js'
 import * as pubsubErrors from '../lib/pubsub/error.js'
 import * as testingErrors from '../lib/testing/error.js'
@@ -49,34 +50,45 @@ t.test('docs/errors.md lists the codes of the source, each once and no others', 
   t.strictSame([...documented].sort(), codesInSource())
 })
 
-t.test('the table of options in the README gives the defaults of the source', async t => {
-  const settings = readPluginOptions({})
-  const { code, timeout, spread } = readShutdown({})
-  const rows = new Map(
-    Array.from(read('README.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm), ([, name, value]) => [name, value])
-  )
-  for (const name of [
-    'maxPayload',
-    'handshakeTimeout',
-    'closeTimeout',
-    'highWaterMark',
-    'maxBufferedAmount'
-  ] as const) {
-    t.equal(rows.get(name), String(settings[name]), name)
+t.test(
+  'the table of options in the README has each that there is, and the defaults of the source',
+  async t => {
+    const settings = readPluginOptions({})
+    const { code, timeout, spread } = readShutdown({})
+    const { interval, timeout: patience } = readPresence({})
+    const lines = Array.from(
+      read('README.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm),
+      ([, name = '', value]) => [name, value] as const
+    )
+    const rows = new Map(lines)
+    t.strictSame(
+      lines.map(([name]) => name).sort(),
+      [...new Set([...PLUGIN_OPTIONS, ...ROUTE_OPTIONS])].sort()
+    )
+    t.equal(rows.get('presence'), `\`{ interval: ${interval}, timeout: ${patience} }\``)
+    for (const name of [
+      'maxPayload',
+      'handshakeTimeout',
+      'closeTimeout',
+      'highWaterMark',
+      'maxBufferedAmount'
+    ] as const) {
+      t.equal(rows.get(name), String(settings[name]), name)
+    }
+    t.equal(rows.get('origin'), `\`'${String(settings.origin)}'\``)
+    const heartbeat = settings.heartbeat || { interval: 0, timeout: 0 }
+    t.equal(
+      rows.get('heartbeat'),
+      `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
+      'heartbeat'
+    )
+    t.equal(
+      rows.get('shutdown'),
+      `\`{ code: ${code}, reason: '', timeout: ${timeout}, spread: ${spread} }\``,
+      'shutdown'
+    )
   }
-  t.equal(rows.get('origin'), `\`'${String(settings.origin)}'\``)
-  const heartbeat = settings.heartbeat || { interval: 0, timeout: 0 }
-  t.equal(
-    rows.get('heartbeat'),
-    `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
-    'heartbeat'
-  )
-  t.equal(
-    rows.get('shutdown'),
-    `\`{ code: ${code}, reason: '', timeout: ${timeout}, spread: ${spread} }\``,
-    'shutdown'
-  )
-})
+)
 
 t.test('each guard of SECURITY.md names a test that is there', async t => {
   const rows = [...read('SECURITY.md').matchAll(/\| `(test\/\S+)`: (.+?) +\|$/gm)]

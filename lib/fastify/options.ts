@@ -34,7 +34,7 @@ const WEBSOCKET_OPTIONS = [
   'errorHandler',
   'selectSubprotocol'
 ]
-const PLUGIN_OPTIONS = [
+export const PLUGIN_OPTIONS: readonly string[] = [
   ...WEBSOCKET_OPTIONS,
   'options',
   'shutdown',
@@ -43,7 +43,7 @@ const PLUGIN_OPTIONS = [
   'broker',
   'presence'
 ]
-const ROUTE_OPTIONS = [...WEBSOCKET_OPTIONS, 'subprotocol', 'topics']
+export const ROUTE_OPTIONS: readonly string[] = [...WEBSOCKET_OPTIONS, 'subprotocol', 'topics']
 
 /** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
 const SERVER_OPTIONS = ['maxPayload', 'closeTimeout', 'perMessageDeflate', 'handleProtocols', 'verifyClient']
