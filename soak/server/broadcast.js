@@ -1,7 +1,13 @@
 import { makeBroadcast } from '../message.js'
-import { echoByEvents } from './routes.js'
+import { echoByEvents, numbersOf } from './routes.js'
 
 const EVERY = 250
+
+/** The topic of all clients of the scope, in which each is a member, too. */
+const TOPIC = 'broadcast'
+
+/** So many other topics are there, which clients enter and leave with each message. */
+const ROOMS = 50
 
 /**
  * A scope with clients of its own, of which each gets every broadcast from its opening to its end.
@@ -12,8 +18,9 @@ const EVERY = 250
 export function addBroadcast(app, context, prepare) {
   /** @type {Map<import('fastify-upgrade').WebSocket, import('./book.js').Page>} */
   const pages = new Map()
-  const echo = echoByEvents(context)
+  const echo = echoByEvents(context, undefined, changeRoom)
   app.get('/broadcast', { websocket: { perMessageDeflate: true } }, (socket, request) => {
+    void socket.subscribe(TOPIC, { presence: { id: numbersOf(request).id } })
     pages.set(socket, echo(socket, request))
     socket.on('close', () => pages.delete(socket))
   })
@@ -25,12 +32,49 @@ export function addBroadcast(app, context, prepare) {
       const page = pages.get(client)
       if (page !== undefined && client.readyState === client.OPEN) page.pushed++
     }
-    // By turns both ways there are.
-    if (seq % 2 === 0) server.broadcast(data, { binary: false })
+    // By turns all ways there are.
+    if (seq % 3 === 0) server.broadcast(data, { binary: false })
+    else if (seq % 3 === 1) void server.publish(TOPIC, data, { binary: false })
     else {
       const message = prepare(data, { binary: false })
       for (const client of server.clients) client.send(message)
     }
   }, EVERY)
   app.addHook('onClose', async () => clearInterval(timer))
+}
+
+/**
+ * @param {import('fastify-upgrade').WebSocket} socket
+ * @param {import('fastify').FastifyRequest} request
+ * @param {number} count
+ */
+function changeRoom(socket, request, count) {
+  const room = `room ${(numbersOf(request).id + count) % ROOMS}`
+  if (socket.topics.has(room)) socket.unsubscribe(room)
+  else void socket.subscribe(room, { presence: count })
+}
+
+/**
+ * Who is where, as another server sees it that shares the broker.
+ * @param {import('fastify-upgrade').WebSocketServer} server
+ * @param {{ joined: number, left: number }} seen
+ */
+export async function watchRooms(server, seen) {
+  const watched = [TOPIC, ...Array.from({ length: ROOMS }, (_, at) => `room ${at}`)]
+  const presences = watched.map(topic => server.presence(topic))
+  for (const presence of presences) {
+    presence.on('join', () => seen.joined++)
+    presence.on('leave', () => seen.left++)
+  }
+  await Promise.all(presences.map(({ ready }) => ready))
+}
+
+/**
+ * How many subscriptions a server has.
+ * @param {import('fastify-upgrade').WebSocketServer} server
+ */
+export function subscriptionsOf(server) {
+  let sum = server.subscriberCount(TOPIC)
+  for (let at = 0; at < ROOMS; at++) sum += server.subscriberCount(`room ${at}`)
+  return sum
 }

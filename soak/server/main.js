@@ -6,14 +6,17 @@ import Fastify from 'fastify'
 import { BACKLOG, HOST, portOf } from '../../bench/servers/control.js'
 import { CLOSE_TIMEOUT, HEARTBEAT, MAX_BUFFERED, MAX_PAYLOAD } from '../settings.js'
 import { Book } from './book.js'
-import { addBroadcast } from './broadcast.js'
+import { addBroadcast, subscriptionsOf, watchRooms } from './broadcast.js'
 import { installFaults } from './fault.js'
 import { Health, handles } from './health.js'
 import { addRoutes, numbersOf } from './routes.js'
 
-const { default: upgrade, prepare } = await import(
-  pathToFileURL(join(process.env.BUILD ?? '', 'dist/lib/index.js')).href
-)
+const {
+  default: upgrade,
+  prepare,
+  MemoryBroker,
+  MemoryHub
+} = await import(pathToFileURL(join(process.env.BUILD ?? '', 'dist/lib/index.js')).href)
 
 /** What must not happen at all. */
 const accidents = { uncaught: /** @type {string[]} */ ([]), warnings: /** @type {string[]} */ ([]) }
@@ -63,10 +66,16 @@ await app.register(async scope => {
   servers.push(scope.websocketServer)
   addRoutes(scope, context)
 })
+const hub = new MemoryHub()
 await app.register(async scope => {
-  await scope.register(upgrade, options)
+  await scope.register(upgrade, { ...options, broker: new MemoryBroker(hub) })
   servers.push(scope.websocketServer)
   addBroadcast(scope, context, prepare)
+})
+const seen = { joined: 0, left: 0 }
+await app.register(async scope => {
+  await scope.register(upgrade, { ...options, broker: new MemoryBroker(hub) })
+  await watchRooms(scope.websocketServer, seen)
 })
 
 await app.listen({ port: 0, host: HOST, backlog: BACKLOG })
@@ -74,11 +83,15 @@ const health = new Health()
 const clients = () => servers.reduce((sum, server) => sum + server.clients.size, 0)
 
 const answers = {
-  handles: () => handles(app, clients),
+  handles: async () => ({
+    ...(await handles(app, clients)),
+    subscriptions: servers.reduce((sum, server) => sum + subscriptionsOf(server), 0),
+    members: seen.joined - seen.left
+  }),
   sample: async () => ({ ...book.take(), ...(await health.sample()), clients: clients() }),
   tally: () => {
     const { opened, thrown, responses, responsesExpected } = book
-    return { opened, thrown, errorLines, responses, responsesExpected, ...accidents }
+    return { opened, thrown, errorLines, responses, responsesExpected, joined: seen.joined, ...accidents }
   },
   spoil: () => installFaults(faults, app)
 }

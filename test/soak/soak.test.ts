@@ -40,7 +40,10 @@ t.test('the soak: what 200 clients did is what the server saw, and nothing is le
   for (const status of ['400', '401', '403', '404', '405', '426']) {
     t.ok(numberOf(result, 'counts', 'statuses', status) > 0, status)
   }
-  t.equal(numberOf(result, 'handles', 'rest', 'connections'), 0)
+  t.ok(numberOf(result, 'tally', 'joined') > 100)
+  for (const name of ['connections', 'subscriptions', 'members']) {
+    t.equal(numberOf(result, 'handles', 'rest', name), 0, name)
+  }
   t.match(outcome.stdout, /\n +\d+\.\d .*\n +\d+\.\d /, 'rows of a table')
 })
 
