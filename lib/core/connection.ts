@@ -40,20 +40,21 @@ export interface ConnectionEvents {
  * goes into `receiveData`, what happened comes out of the events, what is to be sent comes out of `dataToSend`.
  */
 export class Connection implements FrameHandler {
-  readonly #role: Role
-  readonly #events: ConnectionEvents
-  readonly #onCompressed: ConnectionOptions['onCompressed']
-  readonly #parser: FrameParser
+  // What sending looks at stands together: with many connections, what a message costs is what has to come from memory.
   readonly #writer: FrameWriter
+  readonly #role: Role
   #closeSent = false
   #closeReceived = false
   #failed = false
-  #closeCode = ABNORMAL_CLOSURE
-  #closeReason: Buffer = NO_REASON
   /** The application sends a message in fragments and has not finished it. */
   #sendsFragments = false
   /** The latest ping that is not answered yet. */
   #ping: Buffer | undefined
+  readonly #events: ConnectionEvents
+  readonly #onCompressed: ConnectionOptions['onCompressed']
+  readonly #parser: FrameParser
+  #closeCode = ABNORMAL_CLOSURE
+  #closeReason: Buffer = NO_REASON
 
   constructor(options: ConnectionOptions, events: ConnectionEvents) {
     this.#role = options.role

@@ -34,15 +34,16 @@ export interface BackpressureEvents {
 
 /** What happens when a connection sends faster than its peer reads. */
 export class Backpressure {
-  /** Messages that were dropped. */
-  dropped = 0
+  // What each message asks stands first: with many connections its cost is what has to come from memory.
   /** Whether messages for which there is no room are dropped. */
   readonly drops: boolean
   readonly #pressured: Pressured
-  readonly #events: BackpressureEvents
   readonly #settings: BackpressureSettings
   /** Made when it is needed, as most connections never hold much. */
   #share: BudgetShare | undefined
+  readonly #events: BackpressureEvents
+  /** Messages that were dropped. */
+  dropped = 0
   #waiters: Waiters | undefined
   /** Those that nobody was told of. */
   #untold = 0

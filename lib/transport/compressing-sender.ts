@@ -1,4 +1,5 @@
 import type { Connection } from '../core/connection.js'
+import type { Deflater } from './deflater.js'
 import type { PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
 
@@ -13,23 +14,26 @@ export interface GapOwner {
 /** Sends messages compressed where it pays, RFC 7692 section 7.2.1, and all in the order in which they come. */
 export class CompressingSender {
   readonly #connection: Connection
-  readonly #deflate: PerMessageDeflate
+  readonly #deflater: Deflater
+  /** Bytes from which on a message is worth it. */
+  readonly #threshold: number
   readonly #owner: GapOwner
   /** Whether the message that is sent in fragments is compressed. */
   #compresses = false
 
-  constructor(connection: Connection, deflate: PerMessageDeflate, owner: GapOwner) {
+  constructor(connection: Connection, { deflater, threshold }: PerMessageDeflate, owner: GapOwner) {
     this.#connection = connection
-    this.#deflate = deflate
+    this.#deflater = deflater
+    this.#threshold = threshold
     this.#owner = owner
   }
 
   send(data: string | Uint8Array, isBinary: boolean, fin: boolean, compress: boolean): void {
-    const { deflater } = this.#deflate
+    const deflater = this.#deflater
     const size = Buffer.byteLength(data)
     const isWhole = fin && !this.#connection.sendsFragments
     // How long a message in fragments becomes is not known when its first frame has to say whether it is compressed.
-    if (isWhole) this.#compresses = compress && this.#deflate.wants(size)
+    if (isWhole) this.#compresses = compress && size >= this.#threshold
     else if (!this.#connection.sendsFragments) this.#compresses = compress
     if (!this.#compresses) {
       this.#connection.send(data, isBinary, fin)
@@ -43,10 +47,9 @@ export class CompressingSender {
   }
 
   sendPrepared(message: PreparedMessage): void {
-    const { deflater } = this.#deflate
+    const deflater = this.#deflater
     if (deflater.takesOver) this.send(message.payload, message.isBinary, true, message.compress)
-    else if (!message.compress || !this.#deflate.wants(message.size))
-      this.#connection.sendFrame(message.frame)
+    else if (!message.compress || message.size < this.#threshold) this.#connection.sendFrame(message.frame)
     else {
       const frame = message.compressedFrame(deflater)
       if (frame instanceof Promise) this.#sendLater(frame, message.isBinary, true, message.size)

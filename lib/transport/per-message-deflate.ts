@@ -33,7 +33,8 @@ const inflater = new Inflater(MAX_WINDOW_BITS, false)
 export class PerMessageDeflate {
   readonly deflater: Deflater
   readonly inflater: Inflater
-  readonly #threshold: number
+  /** Bytes from which on a message is worth it. */
+  readonly threshold: number
 
   constructor(role: Role, { parameters, settings }: Deflate) {
     const server = {
@@ -47,12 +48,7 @@ export class PerMessageDeflate {
     const [own, peers] = role === 'server' ? [server, client] : [client, server]
     this.deflater = deflaterFor(settings, own.bits, own.takesOver)
     this.inflater = peers.takesOver ? new Inflater(Math.max(peers.bits, MIN_WINDOW_BITS), true) : inflater
-    this.#threshold = own.takesOver ? 0 : settings.threshold
-  }
-
-  /** Whether a message of this many bytes is worth it. */
-  wants(size: number): boolean {
-    return size >= this.#threshold
+    this.threshold = own.takesOver ? 0 : settings.threshold
   }
 
   /** Frees what belongs to this connection alone. */

@@ -2,6 +2,13 @@ import { messageFrame } from '../core/connection.js'
 import type { Deflater } from './deflater.js'
 import { type SendData, type SendOptions, toPayload } from './payload.js'
 
+/** What a deflater has made of a message. */
+interface Compressed {
+  readonly deflater: Deflater
+  /** While the thread pool is at work, the compressed payload to come. */
+  frame: Buffer | Promise<Buffer>
+}
+
 /**
  * A message that is sent to many: its frame is made once, and compressed once for each set of compression parameters.
  * Made by {@link prepare}.
@@ -14,8 +21,8 @@ export class PreparedMessage {
   readonly compress: boolean
   #size: number | undefined
   #frame: Buffer | undefined
-  /** Compressed frames; while the thread pool is at work, the compressed payload to come. */
-  readonly #compressed = new Map<Deflater, Buffer | Promise<Buffer>>()
+  /** One a set of parameters. They are few: to look at them costs less than to look one up. */
+  readonly #compressed: Compressed[] = []
 
   /** @internal */
   constructor(data: SendData, options: PrepareOptions) {
@@ -43,23 +50,25 @@ export class PreparedMessage {
    * @internal
    */
   compressedFrame(deflater: Deflater): Buffer | Promise<Buffer> {
-    const known = this.#compressed.get(deflater)
-    if (known !== undefined) return known
+    for (const known of this.#compressed) if (known.deflater === deflater) return known.frame
     const deflated = deflater.deflate(this.payload, true)
-    const made = deflated instanceof Promise ? this.#whenDone(deflater, deflated) : this.#frameOf(deflated)
-    this.#compressed.set(deflater, made)
-    return made
+    const frame = deflated instanceof Promise ? deflated : this.#frameOf(deflated)
+    const compressed: Compressed = { deflater, frame }
+    this.#compressed.push(compressed)
+    if (deflated instanceof Promise) this.#keep(compressed, deflated)
+    return frame
   }
 
-  async #whenDone(deflater: Deflater, deflated: Promise<Buffer>): Promise<Buffer> {
-    try {
-      const payload = await deflated
-      this.#compressed.set(deflater, this.#frameOf(payload))
-      return payload
-    } catch (error) {
-      this.#compressed.delete(deflater)
-      throw error
-    }
+  /** What could not be compressed is tried again for the next. */
+  #keep(compressed: Compressed, deflated: Promise<Buffer>): void {
+    deflated.then(
+      payload => {
+        compressed.frame = this.#frameOf(payload)
+      },
+      () => {
+        this.#compressed.splice(this.#compressed.indexOf(compressed), 1)
+      }
+    )
   }
 
   #frameOf(deflated: Buffer): Buffer {

@@ -30,37 +30,38 @@ export class Transport
   extends AsyncResource
   implements Heart, Waiting, GapOwner, ByteStreamOwner, Limited, Mortal
 {
+  // What sending looks at stands together: with many connections, what a message costs is what has to come from memory.
   readonly connection: Connection
+  readonly #stream: Duplex
+  readonly #writer: Writer
+  readonly #sender: CompressingSender | undefined
+  readonly #role: Role
+  #scheduled = false
+  #peerEnded = false
+  /** The peer's end was read; this side ends once all is written. */
+  #endExpected = false
+  #ended = false
+  messagesSent = 0
   /** Why this side has cut the connection, if so. */
   reason: Error | undefined
   /** Somebody awaits that the peer reads. */
   awaitsPeer = false
-  messagesSent = 0
   bytesReceived = 0
   #isReading = false
   /** Whether nothing arrived since the last ping. */
   #isSilent = false
   /** Of the writing, when the last ping was sent behind a backlog. */
   #progress: Progress | undefined
-  readonly #role: Role
-  readonly #stream: Duplex
   readonly #events: TransportEvents
   readonly #settings: TransportSettings
   readonly #deflate: PerMessageDeflate | undefined
-  readonly #sender: CompressingSender | undefined
   readonly #heartbeat: Heartbeat | undefined
-  #scheduled = false
-  #peerEnded = false
-  /** The peer's end was read; this side ends once all is written. */
-  #endExpected = false
-  #ended = false
   #awaitsEnd = false
   #closed = false
   /** Why nothing is read: bits. */
   #holds = 0
   /** What came of a compressed message in the thread pool, while nobody reads. */
   #inflated: (() => void) | undefined
-  readonly #writer: Writer
   readonly limits: PeerLimits
   readonly #idleWatch: IdleWatch | undefined
   readonly #lifetime: Lifetime | undefined

@@ -27,16 +27,16 @@ export class Writer {
   /** Bytes that the stream was given. */
   bytes = 0
   readonly #stream: Duplex
-  readonly #scope: AsyncResource
-  readonly #events: WriterEvents
-  /** Callbacks of what waits to be written, and of the writes under way. */
-  #callbacks: SendCallbacks | undefined
-  #writes: Set<SendCallback[]> | undefined
-  #notifyWritten = false
-  /** Whether the stream has a queue that may be passed. */
-  readonly #isPlain: boolean
   /** Bytes that the socket was given past its queue and has not taken. */
   #pastQueue = 0
+  /** Whether the stream has a queue that may be passed. */
+  readonly #isPlain: boolean
+  /** Callbacks of what waits to be written, and of the writes under way. */
+  #callbacks: SendCallbacks | undefined
+  #notifyWritten = false
+  #writes: Set<SendCallback[]> | undefined
+  readonly #scope: AsyncResource
+  readonly #events: WriterEvents
 
   /** @param scope the async context in which callbacks and events are called. */
   constructor(stream: Duplex, scope: AsyncResource, events: WriterEvents) {
