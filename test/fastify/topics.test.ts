@@ -161,6 +161,48 @@ t.test('a choice of topics that fails refuses the handshake', async t => {
   t.equal(app.websocketServer.subscriberCount('fine'), 0)
 })
 
+t.test('what a route gives instead of a list of topics refuses the handshake', async t => {
+  const { app } = await makeApp(t)
+  const choices: readonly [path: string, topics: () => unknown][] = [
+    ['/none', () => undefined],
+    ['/string', () => 'room'],
+    ['/later', async () => null]
+  ]
+  for (const [path, topics] of choices) {
+    Reflect.apply(app.get, app, [path, { websocket: { topics } }, () => t.fail('the handler ran')])
+  }
+  const port = await listen(app)
+  for (const [path] of choices) {
+    const response = await shake(t, port, path)
+    t.equal(response.status, 500, path)
+    t.equal(codeOf(response), 'FST_UPGRADE_INVALID_TOPIC_LIST')
+  }
+})
+
+t.test('a choice of topics and one of a subprotocol that both fail refuse the handshake once', async t => {
+  const accidents = watchProcess(t)
+  const { app } = await makeApp(t)
+  const fail = (code: number): never => {
+    throw Object.assign(new Error('not for you'), { statusCode: code })
+  }
+  const selectSubprotocol = async (): Promise<never> => {
+    await new Promise(setImmediate)
+    return fail(401)
+  }
+  const handler = (): void => void t.fail('the handler ran')
+  app.get('/sync', { websocket: { selectSubprotocol, topics: () => fail(403) } }, handler)
+  app.get('/async', { websocket: { selectSubprotocol, topics: async () => fail(403) } }, handler)
+  const chosen = { selectSubprotocol: async () => 'a', topics: () => fail(403) }
+  app.get('/chosen', { websocket: chosen }, handler)
+  const port = await listen(app)
+  const headers = { 'Sec-WebSocket-Protocol': 'a' }
+  t.equal((await shake(t, port, '/sync', headers)).status, 401)
+  t.equal((await shake(t, port, '/async', headers)).status, 401)
+  t.equal((await shake(t, port, '/chosen', headers)).status, 403)
+  await new Promise(setImmediate)
+  t.strictSame(accidents, [])
+})
+
 t.test('options that are wrong are refused at registration', async t => {
   const { app } = bareApp(t)
   await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { broker: { publish() {} } }]), {
