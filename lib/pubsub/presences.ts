@@ -94,7 +94,8 @@ export class Presences {
   }
 
   #letGo(topic: string, roster: Roster): void {
-    if (!roster.isIdle) return
+    // Who was told of a leave may have begun anew.
+    if (!roster.isIdle || this.#rosters.get(topic) !== roster) return
     this.#rosters.delete(topic)
     this.#bus?.unsubscribe('presence', topic)
     if (this.#rosters.size > 0) return

@@ -73,6 +73,24 @@ t.test('in one process: members come and go', async t => {
   t.strictSame(lines, ['+b 2', '-a'], 'a closed one tells nothing')
 })
 
+t.test('a listener of the last leave may look at the topic anew', async t => {
+  const hub = new MemoryHub()
+  const [one, two] = [server(t, new MemoryBroker(hub)), server(t, new MemoryBroker(hub))]
+  const first = one.presence('room')
+  const views: Presence[] = []
+  first.on('leave', () => {
+    first.close()
+    views.push(one.presence('room'))
+  })
+  one.join('room', 'a', 1)
+  one.leave('room', 'a')
+  one.join('room', 'b', 2)
+  two.join('room', 'c', 3)
+  const [again] = views
+  if (again === undefined) throw new Error('nobody has left')
+  await until(again, ['b', 'c'])
+})
+
 t.test('what is said of a member is what JSON makes of it, here as elsewhere', async t => {
   const one = server(t, undefined)
   const presence = one.presence('room')
