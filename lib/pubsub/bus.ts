@@ -12,6 +12,9 @@ import {
 /** Bytes that may wait for a broker whose engine is slow. */
 const MAX_PENDING = 16 * 2 ** 20
 
+/** Bytes that each message counts besides its own: clients take one to three KiB to remember one that is not answered. */
+const MESSAGE_COST = 1024
+
 /** What becomes of the exchange with other processes. */
 export type BrokerEvent =
   /** The engine can be reached, for the first time or again. */
@@ -83,13 +86,14 @@ export class Bus implements BrokerEvents {
     if (this.#isClosed) throw new ClosedBrokerError()
     if (this.#pending > MAX_PENDING) throw this.#lose(kind, topic, new BrokerOverloadedError(MAX_PENDING))
     const sealed = sealEnvelope(this.origin, payload, isBinary, compress)
-    this.#pending += sealed.length
+    const cost = sealed.length + MESSAGE_COST
+    this.#pending += cost
     try {
       await this.#broker.publish(channelOf(kind, topic), sealed)
     } catch (error) {
       throw this.#lose(kind, topic, withCause(new BrokerPublishError(reasonOf(error)), error))
     } finally {
-      this.#pending -= sealed.length
+      this.#pending -= cost
     }
   }
 
