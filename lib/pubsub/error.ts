@@ -8,6 +8,16 @@ export const InvalidTopicError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INV
     TypeError
   )
 
+export const PresenceTooLongError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_PRESENCE_TOO_LONG' },
+  [number]
+> = createError(
+  'FST_UPGRADE_PRESENCE_TOO_LONG',
+  'A member of a topic has %s bytes of JSON; it is told again and again, so give it at most 65536, such as an id and a name.',
+  undefined,
+  RangeError
+)
+
 /** What was published has not left this process; its own subscribers have it. The cause says why. */
 export const BrokerPublishError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BROKER_PUBLISH' }, [string]> =
   createError(
