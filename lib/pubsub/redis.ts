@@ -1,4 +1,5 @@
 import type { Broker, BrokerEvents } from './broker.js'
+import { checkTimeout } from './deadline.js'
 import { ClosedBrokerError, InvalidClientError } from './error.js'
 import { Reachability } from './reachability.js'
 import { hasShardedChannels, isClient, type RedisClient } from './redis-client.js'
@@ -24,11 +25,14 @@ const LAST_DELAY = 2000
  * Connects the processes of an application through Redis or Valkey.
  * @param client of `ioredis` or `iovalkey`. It is only duplicated: the broker opens two connections of its own with the
  * client's options, and connects again on its own terms.
- * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the client is of another library, or cannot do what `sharded` needs.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the client is of another library, or cannot do what `sharded` needs,
+ * or an option is wrong.
  */
 export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade:', sharded = false, timeout = 5000 } = options
   checkClient(client, sharded)
+  checkTimeout(timeout)
+  if (typeof prefix !== 'string') throw new InvalidClientError('prefix', 'a string')
   return new RedisBroker(`${client.options.keyPrefix ?? ''}${prefix}`, { client, sharded, timeout })
 }
 

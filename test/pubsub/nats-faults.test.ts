@@ -33,6 +33,20 @@ t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
   for (const prefix of ['', 'a', 'a.b.']) natsBroker(connection, { prefix })
 })
 
+t.test('clients and options that it cannot use', { skip: natsSkip }, async t => {
+  const connecting = connectTo(t, (await startNats(t)).port)
+  for (const client of [undefined, {}, connecting]) {
+    t.throws(() => Reflect.apply(natsBroker, undefined, [client]), {
+      code: 'FST_UPGRADE_INVALID_CLIENT',
+      message: /The client of a broker must be a connection of @nats-io/
+    })
+  }
+  const connection = await connecting
+  for (const timeout of [0, 2 ** 31]) {
+    t.throws(() => natsBroker(connection, { timeout }), { code: 'FST_UPGRADE_INVALID_CLIENT' })
+  }
+})
+
 t.test('close leaves the connection open, without subscriptions', { skip: natsSkip }, async t => {
   const { port } = await startNats(t)
   const connection = await connectTo(t, port)

@@ -282,6 +282,18 @@ t.test('clients that it cannot use', async t => {
   redisBroker(cluster)
 })
 
+t.test('options that it cannot use', async t => {
+  const client = new Redis({ lazyConnect: true })
+  for (const options of [
+    { prefix: 7 },
+    ...[0, -1, 1.5, Number.NaN, 2 ** 31, '5'].map(timeout => ({ timeout }))
+  ]) {
+    t.throws(() => Reflect.apply(redisBroker, undefined, [client, options]), {
+      code: 'FST_UPGRADE_INVALID_CLIENT'
+    })
+  }
+})
+
 t.test(
   'a process that was busy itself does not take the engine for one that hangs',
   { skip: redisSkip },
