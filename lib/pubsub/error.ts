@@ -41,6 +41,13 @@ export const BrokerSubscribeError: FastifyErrorConstructor<
   'The broker did not take a subscription, so messages of other processes do not arrive: %s; it is tried again.'
 )
 
+export const BrokerInUseError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BROKER_IN_USE' }> = createError(
+  'FST_UPGRADE_BROKER_IN_USE',
+  'The broker belongs to another server; make one for each, and they may share a client.',
+  undefined,
+  TypeError
+)
+
 export const ClosedBrokerError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BROKER_CLOSED' }> = createError(
   'FST_UPGRADE_BROKER_CLOSED',
   'The server is closed, so nothing is published to other processes.'

@@ -42,6 +42,13 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
     this.#onEvent = onEvent
     this.#bus = broker && new Bus(broker, this)
     this.#presences = new Presences(presence, this.#bus, onError)
+  }
+
+  /**
+   * Called once, before anything else.
+   * @throws {TypeError} `FST_UPGRADE_BROKER_IN_USE`
+   */
+  open(): void {
     this.#bus?.start()
   }
 

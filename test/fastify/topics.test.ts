@@ -238,6 +238,35 @@ async function serveWith(t: Test, broker: MemoryBroker) {
   return { app, port: await listen(app) }
 }
 
+t.test('a broker belongs to one registration, and is not begun when that fails', async t => {
+  const hub = new MemoryHub()
+  const broker = new MemoryBroker(hub)
+  let isStarted = false
+  const { start } = broker
+  broker.start = events => {
+    isStarted = true
+    start.call(broker, events)
+  }
+  const { app: failed } = bareApp(t)
+  failed.decorateRequest('ws', { getter: () => false })
+  await t.rejects(async () => failed.register(upgrade, { broker }), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+  const { app: wrong } = bareApp(t)
+  await t.rejects(async () => wrong.register(upgrade, { broker, maxConnections: -1 }), {
+    code: 'FST_UPGRADE_INVALID_OPTION'
+  })
+  t.equal(isStarted, false)
+  const { app, port } = await serveWith(t, broker)
+  t.equal(isStarted, true)
+  const { app: second } = bareApp(t)
+  await t.rejects(async () => second.register(upgrade, { broker }), { code: 'FST_UPGRADE_BROKER_IN_USE' })
+  await second.close()
+  const client = await open(t, port, '/')
+  const other = await serveWith(t, new MemoryBroker(hub))
+  await other.app.websocketServer.publish('room', 'still here')
+  t.equal(await client.next(), 'still here')
+  t.equal(app.websocketServer.subscriberCount('room'), 1)
+})
+
 t.test('a broker that fails harms nobody, and says so', async t => {
   const accidents = watchProcess(t)
   const broker = new MemoryBroker(new MemoryHub())

@@ -22,6 +22,7 @@ function server(t: Test, broker: MemoryBroker | undefined, errors: unknown[] = [
     presence: SETTINGS,
     onError: error => errors.push(error)
   })
+  made.open()
   t.teardown(() => made.close())
   return made
 }
