@@ -130,6 +130,10 @@ export class Bus implements BrokerEvents {
     this.#events.onEvent({ type: 'up' })
   }
 
+  onUnsubscribed(channel: string, error: Error): void {
+    this.#channels.lose(channel, error)
+  }
+
   onDown(error?: Error): void {
     if (this.#isOpen) this.#events.onEvent({ type: 'down', error })
   }

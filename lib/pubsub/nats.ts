@@ -107,6 +107,7 @@ class NatsBroker implements Broker {
       const subscription = this.#connection.subscribe(this.#subjectOf(channel), {
         callback: (error, { data }) => {
           if (error === null) this.#events?.onMessage(channel, data)
+          else if (this.#subscriptions.get(channel) === subscription) this.#lose(channel, error)
           else refusal = error
         }
       })
@@ -119,6 +120,12 @@ class NatsBroker implements Broker {
       }
       this.#subscriptions.set(channel, subscription)
     })
+  }
+
+  /** The engine has taken back a permission. */
+  #lose(channel: string, error: Error): void {
+    this.#subscriptions.delete(channel)
+    this.#events?.onUnsubscribed(channel, error)
   }
 
   async unsubscribe(channel: string): Promise<void> {

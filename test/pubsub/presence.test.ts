@@ -206,6 +206,7 @@ t.test('others are asked once, however many look at a topic', async t => {
   raw.start({
     onMessage: (_channel, bytes) => void asked.push(String(bytes.subarray(18))),
     onUp() {},
+    onUnsubscribed() {},
     onDown() {}
   })
   await raw.subscribe('p:room')
@@ -229,7 +230,7 @@ t.test('others are asked once, however many look at a topic', async t => {
 t.test('a process that was held up itself takes nobody for gone', async t => {
   const hub = new MemoryHub()
   const raw = new MemoryBroker(hub)
-  raw.start({ onMessage() {}, onUp() {}, onDown() {} })
+  raw.start({ onMessage() {}, onUp() {}, onUnsubscribed() {}, onDown() {} })
   const presence = server(t, new MemoryBroker(hub)).presence('room')
   await presence.ready
   const lines = note(presence)
@@ -247,7 +248,7 @@ t.test('a process that was held up itself takes nobody for gone', async t => {
 t.test('what other processes say is checked', async t => {
   const hub = new MemoryHub()
   const raw = new MemoryBroker(hub)
-  raw.start({ onMessage() {}, onUp() {}, onDown() {} })
+  raw.start({ onMessage() {}, onUp() {}, onUnsubscribed() {}, onDown() {} })
   const one = server(t, new MemoryBroker(hub))
   const presence = one.presence('room')
   await presence.ready
