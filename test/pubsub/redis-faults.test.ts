@@ -209,28 +209,44 @@ t.test(
   }
 )
 
-t.test('a subscription that is given up while it is restored', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
+/** Something between a client and the engine that passes on all that it gets, after a time. */
+async function startProxy(t: Test, engine: Engine) {
   const sockets = new Set<Socket>()
-  const proxy = createServer(socket => {
+  const proxy = {
+    server: createServer(),
+    port: 0,
+    delay: 0,
+    cut: () => {
+      for (const socket of sockets) socket.destroy()
+    }
+  }
+  proxy.server.on('connection', socket => {
     const upstream = connect(engine.port, HOST)
     for (const one of [socket, upstream]) sockets.add(one.on('error', () => {}))
-    socket.pipe(upstream).pipe(socket)
+    socket.on('data', data => void setTimeout(() => upstream.write(data), proxy.delay))
+    socket.on('close', () => upstream.destroy())
+    upstream.pipe(socket)
   })
-  await new Promise<void>(resolve => proxy.listen(0, HOST, resolve))
+  await new Promise<void>(resolve => proxy.server.listen(0, HOST, resolve))
   t.teardown(() => {
-    proxy.close()
-    for (const socket of sockets) socket.destroy()
+    proxy.server.close()
+    proxy.cut()
   })
-  const address = proxy.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
-  const broker = redisBroker(clientOf(t, { port }))
+  const address = proxy.server.address()
+  proxy.port = typeof address === 'object' && address !== null ? address.port : 0
+  return proxy
+}
+
+t.test('a subscription that is given up while it is restored', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const proxy = await startProxy(t, engine)
+  const broker = redisBroker(clientOf(t, proxy))
   const told = record(t, broker)
   await broker.subscribe('x')
   await broker.subscribe('y')
-  for (const socket of sockets) socket.destroy()
+  proxy.cut()
   await told.until('up', 'down')
-  await once(proxy, 'connection')
+  await once(proxy.server, 'connection')
   await broker.unsubscribe('x')
   await told.until('up', 'down', 'up')
   // It comes after, on the same connection.
@@ -242,6 +258,41 @@ t.test('a subscription that is given up while it is restored', { skip: redisSkip
     ...['fastify-upgrade:z', 1]
   ])
 })
+
+t.test('subscriptions that take longer than one answer may', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const proxy = await startProxy(t, engine)
+  const broker = redisBroker(clientOf(t, proxy), { timeout: ms(1200) })
+  const told = record(t, broker)
+  await Promise.all(Array.from({ length: 6000 }, (_, i) => broker.subscribe(`x${i}`)))
+  proxy.delay = ms(250)
+  proxy.cut()
+  await told.until('up', 'down', 'up')
+})
+
+t.test(
+  'a cluster with sharded channels: every node is asked whether it is there',
+  { skip: redisSkip },
+  async t => {
+    const engine = await startRedisCluster(t, 3)
+    const client = new Cluster([{ host: HOST, port: engine.port }])
+    t.teardown(() => client.disconnect())
+    await once(client, 'ready')
+    const countPings = () =>
+      Promise.all(
+        client.nodes('master').map(async node => {
+          const stats = String(await node.info('commandstats'))
+          return Number(/cmdstat_ping:calls=(\d+)/.exec(stats)?.[1] ?? 0)
+        })
+      )
+    const before = await countPings()
+    const told = record(t, redisBroker(client, { sharded: true }))
+    await told.until('up')
+    const after = await countPings()
+    t.equal(after.length, 3)
+    for (const [i, count] of after.entries()) t.ok(count > (before[i] ?? 0), `node ${i}`)
+  }
+)
 
 t.test('what speaks no Redis is tried again ever more slowly', { skip: redisSkip }, async t => {
   const accidents = watchProcess(t)
