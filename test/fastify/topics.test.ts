@@ -216,6 +216,24 @@ t.test('options that are wrong are refused at registration', async t => {
   })
 })
 
+t.test('what is published when a peer is cut comes after the message that was too much for it', async t => {
+  const { app } = await makeApp(t)
+  const server = app.websocketServer
+  const handler = (socket: WebSocket): void => {
+    socket.on('error', () => void server.publish('room', 'one is gone'))
+  }
+  const topics = () => ['room']
+  app.get('/narrow', { websocket: { topics, maxBufferedAmount: 1000, highWaterMark: 1000 } }, handler)
+  app.get('/', { websocket: { topics } }, handler)
+  const port = await listen(app)
+  const narrow = await open(t, port, '/narrow')
+  const wide = await open(t, port, '/')
+  await server.publish('room', 'x'.repeat(2000))
+  t.equal(await wide.next(), 'x'.repeat(2000))
+  t.equal(await wide.next(), 'one is gone')
+  t.equal(await narrow.closed(), '1006')
+})
+
 t.test('a broker carries messages between servers, each message once', async t => {
   const hub = new MemoryHub()
   const servers = [await serveWith(t, new MemoryBroker(hub)), await serveWith(t, new MemoryBroker(hub))]
