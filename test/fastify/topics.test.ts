@@ -251,10 +251,30 @@ t.test('a broker carries messages between servers, each message once', async t =
 })
 
 async function serveWith(t: Test, broker: MemoryBroker) {
-  const { app } = await makeApp(t, { broker })
+  const { app, log } = await makeApp(t, { broker })
   app.get('/', { websocket: { topics: () => ['room'] } }, () => {})
-  return { app, port: await listen(app) }
+  return { app, log, port: await listen(app) }
 }
+
+t.test('a send of the application that throws does not reach the broker', async t => {
+  const accidents = watchProcess(t)
+  const hub = new MemoryHub()
+  const [first, second] = [
+    await serveWith(t, new MemoryBroker(hub)),
+    await serveWith(t, new MemoryBroker(hub))
+  ]
+  await open(t, second.port, '/')
+  for (const socket of second.app.websocketServer.clients) {
+    Object.assign(socket, {
+      send: () => {
+        throw new Error('not today')
+      }
+    })
+  }
+  await first.app.websocketServer.publish('room', 'hello')
+  t.match((await second.log.until('a listener of websocketServer failed')).err, { message: 'not today' })
+  t.strictSame(accidents, [])
+})
 
 t.test('a broker belongs to one registration, and is not begun when that fails', async t => {
   const hub = new MemoryHub()
