@@ -52,7 +52,9 @@ class RedisBroker implements Broker {
   #events: BrokerEvents | undefined
   #session: RedisSession | undefined
   #retry: NodeJS.Timeout | undefined
+  /** Since the engine stayed. */
   #attempts = 0
+  #openedAt = Number.POSITIVE_INFINITY
 
   constructor(prefix: string, settings: RedisSettings) {
     this.#prefix = prefix
@@ -107,7 +109,7 @@ class RedisBroker implements Broker {
     this.#session = session
     const channels = [...this.#channels]
     if (!(await session.open(channels))) return
-    this.#attempts = 0
+    this.#openedAt = performance.now()
     this.#reachability.up()
     for (const name of channels) if (!this.#channels.has(name)) session.unsubscribe(name).catch(() => {})
   }
@@ -115,6 +117,8 @@ class RedisBroker implements Broker {
   #onEnd(error: Error): void {
     if (this.#reachability.isClosed) return
     this.#reachability.down(error)
+    // One that takes connections and ends them at once, such as those that do not read fast enough, is left alone, too.
+    if (performance.now() - this.#openedAt > LAST_DELAY) this.#attempts = 0
     const delay = Math.min(FIRST_DELAY * 2 ** this.#attempts, LAST_DELAY)
     this.#attempts++
     // Not all processes at the same moment.

@@ -318,6 +318,31 @@ t.test('what speaks no Redis is tried again ever more slowly', { skip: redisSkip
   t.strictSame(accidents, [])
 })
 
+t.test('an engine that ends each connection soon is tried ever more slowly', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const told = record(t, redisBroker(clientOf(t, engine)))
+  const admin = clientOf(t, engine)
+  await admin.ping()
+  const states: ('up' | 'down')[] = ['up']
+  await told.until(...states)
+  const end = async (): Promise<number> => {
+    const since = performance.now()
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    states.push('down', 'up')
+    await told.until(...states)
+    return performance.now() - since
+  }
+  const took: number[] = []
+  for (let n = 0; n < 5; n++) took.push(await end())
+  const [, , , , last] = took
+  // Half of 800 at least.
+  t.ok(last > 400, `${took.map(Math.round)} ms`)
+  // One that has stayed is tried soon.
+  const { now } = performance
+  t.capture(performance, 'now', () => now.call(performance) + 10_000)
+  t.ok((await end()) < last)
+})
+
 t.test('clients that it cannot use', async t => {
   for (const client of [undefined, {}, new Map()]) {
     t.throws(() => Reflect.apply(redisBroker, undefined, [client]), {
