@@ -26,6 +26,13 @@ export const TooManyRoutesError = createError<`${typeof prefix}TOO_MANY_ROUTES`,
   'There are 31 routes at %s already, the most that the router takes; let one route speak a list of subprotocols.'
 )
 
+export const InvalidTopicListError = createError<`${typeof prefix}INVALID_TOPIC_LIST`, 500, [string]>(
+  `${prefix}INVALID_TOPIC_LIST`,
+  'The function "topics" of a route must give a list of topics, but it gave a value of type %s.',
+  500,
+  TypeError
+)
+
 // Refusals of a handshake, besides those of lib/handshake/error.ts.
 
 export const UpgradeRequiredError = createError(

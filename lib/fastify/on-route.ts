@@ -131,14 +131,23 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
           })
       })
     }
-    const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
-    const topics = chooseTopics(route, request)
-    if (protocol instanceof Promise || topics instanceof Promise) {
-      Promise.all([protocol, topics]).then(
-        choices => accept(...choices),
+    const settle = (
+      choices: Promise<[protocol: string | undefined, topics: readonly string[] | undefined]>
+    ) => {
+      choices.then(
+        choice => accept(...choice),
         error => upgrade?.refuse(toError(error))
       )
-    } else accept(protocol, topics)
+    }
+    // One after the other: what the first rejects with always has somebody who hears of it.
+    const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
+    if (protocol instanceof Promise) {
+      settle(protocol.then(name => Promise.all([name, chooseTopics(route, request)])))
+      return
+    }
+    const topics = chooseTopics(route, request)
+    if (topics instanceof Promise) settle(topics.then(list => [protocol, list]))
+    else accept(protocol, topics)
   }
 }
 

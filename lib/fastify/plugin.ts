@@ -52,6 +52,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     await listener.close()
     await server.closeBroker()
   })
+  // Last, as nobody closes it when the registration fails.
+  server.openBroker()
 }
 
 /** WebSockets on a Fastify server. Register it before the routes that use it. */

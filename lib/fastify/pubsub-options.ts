@@ -1,5 +1,6 @@
 import type { FastifyUpgradeOptions, TopicChoice, WebSocketRouteOptions } from '../../types/options.js'
 import type { Broker } from '../pubsub/broker.js'
+import { hasMethods } from '../pubsub/methods.js'
 import type { PresenceSettings } from '../pubsub/presences.js'
 import { MAX_INT32 } from '../transport/connection-settings.js'
 import { invalidOption } from '../transport/error.js'
@@ -9,8 +10,7 @@ const BROKER_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
 
 export function readBroker({ broker }: FastifyUpgradeOptions): Broker | undefined {
   if (broker === undefined) return undefined
-  const isBroker = BROKER_METHODS.every(name => typeof Reflect.get(Object(broker), name) === 'function')
-  if (isBroker) return broker
+  if (hasMethods(broker, BROKER_METHODS)) return broker
   throw invalidOption('broker', `an object with the methods ${BROKER_METHODS.join(', ')}`, broker)
 }
 

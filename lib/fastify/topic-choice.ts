@@ -1,11 +1,12 @@
 import type { FastifyRequest } from 'fastify'
 import { checkTopic } from '../pubsub/topic.js'
 import { isThenable } from '../transport/thenable.js'
+import { InvalidTopicListError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 
 /**
  * What a connection is subscribed to from the start.
- * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+ * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` or `FST_UPGRADE_INVALID_TOPIC_LIST`
  */
 export function chooseTopics(
   { topics: choose }: WebSocketRoute,
@@ -17,6 +18,7 @@ export function chooseTopics(
 }
 
 function check(topics: readonly string[]): readonly string[] {
+  if (!Array.isArray(topics)) throw new InvalidTopicListError(typeof topics)
   topics.forEach(checkTopic)
   return topics
 }

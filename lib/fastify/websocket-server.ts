@@ -143,6 +143,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /** @internal */
+  openBroker(): void {
+    this.#pubsub.open()
+  }
+
+  /** @internal */
   closeBroker(): Promise<void> {
     return this.#pubsub.close()
   }

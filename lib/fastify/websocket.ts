@@ -7,7 +7,10 @@ import type { WebSocketOptions } from '../transport/websocket-options.js'
 
 /** Options of {@link WebSocket.subscribe}. */
 export interface SubscribeOptions {
-  /** Makes the connection a member that `websocketServer.presence` shows, with this data. It has to survive JSON. */
+  /**
+   * Makes the connection a member that `websocketServer.presence` shows, with this data. It has to survive JSON, and may
+   * have 64 KiB of it.
+   */
   readonly presence?: unknown
 }
 
@@ -49,6 +52,7 @@ export class WebSocket extends TransportWebSocket {
    * @returns resolves when messages of other processes arrive too. It rejects with `FST_UPGRADE_BROKER_SUBSCRIBE` when the
    * broker cannot do that for now; it is tried again, and nobody has to wait for the promise.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or when `presence` cannot become JSON.
+   * @throws {RangeError} `FST_UPGRADE_PRESENCE_TOO_LONG` when it has more than 64 KiB as JSON.
    */
   subscribe(topic: string, options: SubscribeOptions = {}): Promise<void> {
     if (this.readyState === WebSocket.CLOSED) return Promise.resolve()

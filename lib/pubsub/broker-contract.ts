@@ -26,7 +26,7 @@ const BYTES = Buffer.from(Array.from({ length: 256 }, (_, i) => i))
 class Subject extends EventEmitter implements BrokerEvents {
   readonly broker: Broker
   readonly messages: [channel: string, message: Buffer][] = []
-  readonly states: ('up' | 'down')[] = []
+  readonly states: ('up' | 'down' | 'unsubscribed')[] = []
   #closed: Promise<void> | undefined
 
   constructor(broker: Broker) {
@@ -42,6 +42,11 @@ class Subject extends EventEmitter implements BrokerEvents {
 
   onUp(): void {
     this.states.push('up')
+    this.emit('news')
+  }
+
+  onUnsubscribed(): void {
+    this.states.push('unsubscribed')
     this.emit('news')
   }
 

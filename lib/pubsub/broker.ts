@@ -4,6 +4,8 @@ export interface BrokerEvents {
   onMessage(channel: string, message: Uint8Array): void
   /** The engine can be reached, for the first time or again, and what was subscribed to before is so again. */
   onUp(): void
+  /** The engine has ended a subscription, and messages of the channel are missed; it is asked for again. */
+  onUnsubscribed(channel: string, error: Error): void
   /** The engine cannot be reached; messages are missed from now on. */
   onDown(error?: Error): void
 }
@@ -23,7 +25,7 @@ export interface Broker {
   publish(channel: string, message: Uint8Array): Promise<void>
   /**
    * Resolves when messages of the channel arrive from now on, also after the engine was away for a time. Called again only
-   * after a rejection or an `unsubscribe`, one call a channel at a time.
+   * after a rejection, an `unsubscribe` or `onUnsubscribed`, one call a channel at a time.
    */
   subscribe(channel: string): Promise<void>
   /** Resolves when no more messages of the channel come. */

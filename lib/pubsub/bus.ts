@@ -3,6 +3,7 @@ import type { Broker, BrokerEvents } from './broker.js'
 import { Channels } from './channels.js'
 import { type Envelope, openEnvelope, sealEnvelope } from './envelope.js'
 import {
+  BrokerInUseError,
   BrokerOverloadedError,
   BrokerPublishError,
   BrokerSubscribeError,
@@ -11,6 +12,9 @@ import {
 
 /** Bytes that may wait for a broker whose engine is slow. */
 const MAX_PENDING = 16 * 2 ** 20
+
+/** Bytes that each message counts besides its own: clients take one to three KiB to remember one that is not answered. */
+const MESSAGE_COST = 1024
 
 /** What becomes of the exchange with other processes. */
 export type BrokerEvent =
@@ -34,6 +38,9 @@ export interface BusEvents {
   onEvent(event: BrokerEvent): void
 }
 
+/** The brokers that have a server: a second one would take the messages of the first. */
+const started = new WeakSet<Broker>()
+
 /** The exchange of a server with those in other processes, through a broker. */
 export class Bus implements BrokerEvents {
   /** This server among all of the application. */
@@ -44,7 +51,7 @@ export class Bus implements BrokerEvents {
   readonly #events: BusEvents
   readonly #channels: Channels
   #pending = 0
-  #isClosed = false
+  #isOpen = false
 
   constructor(broker: Broker, events: BusEvents) {
     this.#broker = broker
@@ -55,8 +62,14 @@ export class Bus implements BrokerEvents {
     })
   }
 
-  /** Called once, before anything else. */
+  /**
+   * Called once, before anything else.
+   * @throws {TypeError} `FST_UPGRADE_BROKER_IN_USE` when the broker is another server's.
+   */
   start(): void {
+    if (started.has(this.#broker)) throw new BrokerInUseError()
+    started.add(this.#broker)
+    this.#isOpen = true
     this.#broker.start(this)
   }
 
@@ -80,16 +93,17 @@ export class Bus implements BrokerEvents {
     payload: string | Uint8Array,
     { isBinary, compress }: { readonly isBinary: boolean; readonly compress: boolean }
   ): Promise<void> {
-    if (this.#isClosed) throw new ClosedBrokerError()
+    if (!this.#isOpen) throw new ClosedBrokerError()
     if (this.#pending > MAX_PENDING) throw this.#lose(kind, topic, new BrokerOverloadedError(MAX_PENDING))
     const sealed = sealEnvelope(this.origin, payload, isBinary, compress)
-    this.#pending += sealed.length
+    const cost = sealed.length + MESSAGE_COST
+    this.#pending += cost
     try {
       await this.#broker.publish(channelOf(kind, topic), sealed)
     } catch (error) {
       throw this.#lose(kind, topic, withCause(new BrokerPublishError(reasonOf(error)), error))
     } finally {
-      this.#pending -= sealed.length
+      this.#pending -= cost
     }
   }
 
@@ -102,7 +116,7 @@ export class Bus implements BrokerEvents {
   }
 
   onMessage(channel: string, message: Uint8Array): void {
-    if (this.#isClosed) return
+    if (!this.#isOpen) return
     const { kind, topic } = parseChannel(channel)
     const envelope = openEnvelope(message)
     if (kind === undefined || envelope === undefined) this.#events.onEvent({ type: 'invalid', topic })
@@ -111,18 +125,22 @@ export class Bus implements BrokerEvents {
   }
 
   onUp(): void {
-    if (this.#isClosed) return
+    if (!this.#isOpen) return
     this.#channels.retry()
     this.#events.onEvent({ type: 'up' })
   }
 
+  onUnsubscribed(channel: string, error: Error): void {
+    this.#channels.lose(channel, error)
+  }
+
   onDown(error?: Error): void {
-    if (!this.#isClosed) this.#events.onEvent({ type: 'down', error })
+    if (this.#isOpen) this.#events.onEvent({ type: 'down', error })
   }
 
   async close(): Promise<void> {
-    if (this.#isClosed) return
-    this.#isClosed = true
+    if (!this.#isOpen) return
+    this.#isOpen = false
     this.#channels.close()
     await this.#broker.close()
   }

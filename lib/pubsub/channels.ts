@@ -49,6 +49,14 @@ export class Channels {
     this.#settle(name, channel).catch(() => {})
   }
 
+  /** A channel is subscribed to no longer. */
+  lose(name: string, error: unknown): void {
+    const channel = this.#channels.get(name)
+    if (channel?.isSubscribed !== true || this.#isClosed) return
+    channel.isSubscribed = false
+    if (channel.isWanted) this.#fail(name, channel, error)
+  }
+
   /** Tries again what has failed. */
   retry(): void {
     for (const [name, channel] of this.#channels) this.#settle(name, channel).catch(() => {})
@@ -76,13 +84,17 @@ export class Channels {
       channel.isSubscribed = isWanted
       channel.hasFailed = false
     } catch (error) {
-      if (isWanted && !channel.hasFailed) this.#onError(name, error)
-      channel.hasFailed = true
-      if (!this.#isClosed) this.#retry ??= setTimeout(() => this.#onRetry(), RETRY).unref()
+      this.#fail(name, channel, error)
       throw error
     } finally {
       channel.step = undefined
     }
+  }
+
+  #fail(name: string, channel: Channel, error: unknown): void {
+    if (!channel.isSubscribed && !channel.hasFailed) this.#onError(name, error)
+    channel.hasFailed = true
+    if (!this.#isClosed) this.#retry ??= setTimeout(() => this.#onRetry(), RETRY).unref()
   }
 
   #onRetry(): void {

@@ -1,3 +1,14 @@
+import { InvalidClientError } from './error.js'
+
+/** The most that a timer can wait. */
+const MAX_TIMEOUT = 2 ** 31 - 1
+
+/** @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` */
+export function checkTimeout(timeout: number): void {
+  if (Number.isInteger(timeout) && timeout >= 1 && timeout <= MAX_TIMEOUT) return
+  throw new InvalidClientError('timeout', `an integer from 1 to ${MAX_TIMEOUT}`)
+}
+
 /** Calls back when nobody cancels it in time. */
 export class Deadline {
   readonly #timer: NodeJS.Timeout

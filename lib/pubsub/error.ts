@@ -8,6 +8,16 @@ export const InvalidTopicError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INV
     TypeError
   )
 
+export const PresenceTooLongError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_PRESENCE_TOO_LONG' },
+  [number]
+> = createError(
+  'FST_UPGRADE_PRESENCE_TOO_LONG',
+  'A member of a topic has %s bytes of JSON; it is told again and again, so give it at most 65536, such as an id and a name.',
+  undefined,
+  RangeError
+)
+
 /** What was published has not left this process; its own subscribers have it. The cause says why. */
 export const BrokerPublishError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BROKER_PUBLISH' }, [string]> =
   createError(
@@ -29,6 +39,13 @@ export const BrokerSubscribeError: FastifyErrorConstructor<
 > = createError(
   'FST_UPGRADE_BROKER_SUBSCRIBE',
   'The broker did not take a subscription, so messages of other processes do not arrive: %s; it is tried again.'
+)
+
+export const BrokerInUseError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BROKER_IN_USE' }> = createError(
+  'FST_UPGRADE_BROKER_IN_USE',
+  'The broker belongs to another server; make one for each, and they may share a client.',
+  undefined,
+  TypeError
 )
 
 export const ClosedBrokerError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BROKER_CLOSED' }> = createError(

@@ -1,7 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Broker, BrokerEvents } from './broker.js'
-import { Deadline } from './deadline.js'
+import { checkTimeout, Deadline } from './deadline.js'
 import { InvalidClientError } from './error.js'
+import { hasMethods } from './methods.js'
 import { Reachability } from './reachability.js'
 
 /** What a broker needs of a connection of `@nats-io/transport-node`. */
@@ -43,10 +44,18 @@ interface Batch {
  * Connects the processes of an application through NATS.
  * @param connection of `@nats-io/transport-node`. The broker shares it and leaves it open. It should have
  * `maxReconnectAttempts: -1`, as the client gives up otherwise.
- * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when a subject cannot begin with the prefix.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the connection is none, a subject cannot begin with the prefix, or the
+ * timeout is no number of milliseconds.
  */
 export function natsBroker(connection: NatsConnection, options: NatsBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade.', timeout = 5000 } = options
+  if (!hasMethods(connection, ['publish', 'subscribe', 'flush', 'status'])) {
+    throw new InvalidClientError(
+      'client',
+      'a connection of @nats-io/transport-node, which connect() resolves to'
+    )
+  }
+  checkTimeout(timeout)
   if (!/^(?:[^\s.*>]+\.)*[^\s.*>]*$/.test(prefix)) {
     throw new InvalidClientError('prefix', 'the beginning of a NATS subject without wildcards')
   }
@@ -98,6 +107,7 @@ class NatsBroker implements Broker {
       const subscription = this.#connection.subscribe(this.#subjectOf(channel), {
         callback: (error, { data }) => {
           if (error === null) this.#events?.onMessage(channel, data)
+          else if (this.#subscriptions.get(channel) === subscription) this.#lose(channel, error)
           else refusal = error
         }
       })
@@ -110,6 +120,12 @@ class NatsBroker implements Broker {
       }
       this.#subscriptions.set(channel, subscription)
     })
+  }
+
+  /** The engine has taken back a permission. */
+  #lose(channel: string, error: Error): void {
+    this.#subscriptions.delete(channel)
+    this.#events?.onUnsubscribed(channel, error)
   }
 
   async unsubscribe(channel: string): Promise<void> {

@@ -1,8 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus } from './bus.js'
 import type { Envelope } from './envelope.js'
+import { PresenceTooLongError } from './error.js'
 import { Presence } from './presence.js'
-import { type PresenceMember, type PresenceMessage, parsePresence } from './presence-message.js'
+import {
+  MAX_MEMBER_SIZE,
+  type PresenceMember,
+  type PresenceMessage,
+  parsePresence,
+  statesOf
+} from './presence-message.js'
 import { Roster } from './roster.js'
 
 /** When processes tell of their members. */
@@ -25,6 +32,8 @@ export class Presences {
   readonly #onError: (error: unknown) => void
   readonly #rosters = new Map<string, Roster>()
   #timer: NodeJS.Timeout | undefined
+  /** When it was last looked who has fallen silent. */
+  #checkedAt = 0
 
   /** @param onError told what a listener throws or rejects with. */
   constructor(settings: PresenceSettings, bus: Bus | undefined, onError: (error: unknown) => void) {
@@ -33,10 +42,16 @@ export class Presences {
     this.#onError = onError
   }
 
-  /** @throws {TypeError} when the data of the member cannot become JSON. */
+  /**
+   * @throws {TypeError} when the data of the member cannot become JSON.
+   * @throws {RangeError} `FST_UPGRADE_PRESENCE_TOO_LONG`
+   */
   join(topic: string, member: PresenceMember): void {
+    const json = JSON.stringify(member)
+    const size = Buffer.byteLength(json)
+    if (size > MAX_MEMBER_SIZE) throw new PresenceTooLongError(size)
     // What other processes see is what this one sees.
-    const copy: PresenceMember = JSON.parse(JSON.stringify(member))
+    const copy: PresenceMember = JSON.parse(json)
     this.#roster(topic).addOwn(copy)
     this.#publish(topic, { type: 'join', member: copy })
   }
@@ -50,7 +65,9 @@ export class Presences {
 
   watch(topic: string): Presence {
     const roster = this.#roster(topic)
-    return new Presence(roster, this.#ask(topic), {
+    // Whoever looks later finds what is known by then.
+    roster.answered ??= this.#ask(topic, roster)
+    return new Presence(roster, roster.answered, {
       onClose: () => this.#letGo(topic, roster),
       onError: this.#onError
     })
@@ -64,7 +81,7 @@ export class Presences {
     const now = performance.now()
     if (message.type === 'join') roster.join(origin, message.member, now)
     else if (message.type === 'leave') roster.leave(origin, message.id, now)
-    else if (message.type === 'state') roster.replace(origin, message.members, now)
+    else if (message.type === 'state') roster.replace(origin, message.members, message, now)
     else this.#tell(topic, roster)
   }
 
@@ -87,14 +104,17 @@ export class Presences {
       this.#rosters.set(topic, roster)
       // What fails is told by events and tried again.
       this.#bus?.subscribe('presence', topic).catch(() => {})
-      if (this.#bus !== undefined)
-        this.#timer ??= setInterval(() => this.#onInterval(), this.#settings.interval).unref()
+      if (this.#bus !== undefined && this.#timer === undefined) {
+        this.#checkedAt = performance.now()
+        this.#timer = setInterval(() => this.#onInterval(), this.#settings.interval).unref()
+      }
     }
     return roster
   }
 
   #letGo(topic: string, roster: Roster): void {
-    if (!roster.isIdle) return
+    // Who was told of a leave may have begun anew.
+    if (!roster.isIdle || this.#rosters.get(topic) !== roster) return
     this.#rosters.delete(topic)
     this.#bus?.unsubscribe('presence', topic)
     if (this.#rosters.size > 0) return
@@ -102,11 +122,12 @@ export class Presences {
     this.#timer = undefined
   }
 
-  async #ask(topic: string): Promise<void> {
+  async #ask(topic: string, roster: Roster): Promise<void> {
     if (this.#bus === undefined) return
     try {
       await this.#bus.subscribe('presence', topic)
     } catch {
+      roster.answered = undefined
       return
     }
     this.#publish(topic, { type: 'ask' })
@@ -114,7 +135,12 @@ export class Presences {
   }
 
   #onInterval(): void {
-    const since = performance.now() - this.#settings.timeout
+    const { interval, timeout } = this.#settings
+    const now = performance.now()
+    // While this process itself was held up it heard nobody.
+    const late = now - this.#checkedAt - interval
+    this.#checkedAt = now
+    const since = now - timeout - Math.max(late, 0)
     for (const [topic, roster] of this.#rosters) {
       roster.expire(since)
       this.#tell(topic, roster)
@@ -122,10 +148,10 @@ export class Presences {
   }
 
   #tell(topic: string, roster: Roster): void {
-    if (roster.own.size > 0) this.#publish(topic, { type: 'state', members: [...roster.own.values()] })
+    for (const state of statesOf(roster.own.values())) this.#publish(topic, state)
   }
 
-  /** What is lost is told by events, and made up for by the next telling. */
+  /** What is lost is made up for by the next telling. */
   #publish(topic: string, message: PresenceMessage): void {
     this.#bus?.publish('presence', topic, JSON.stringify(message), AS_TEXT).catch(() => {})
   }

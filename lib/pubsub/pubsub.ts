@@ -25,7 +25,7 @@ export interface PubSubOptions<Message> {
   readonly prepare: (payload: Uint8Array, options: { binary: boolean; compress: boolean }) => Message
   readonly onEvent: (event: BrokerEvent) => void
   readonly presence: PresenceSettings
-  /** Told what a listener throws or rejects with. */
+  /** Told what a listener throws or rejects with, and what a member throws that is sent what another process published. */
   readonly onError: (error: unknown) => void
 }
 
@@ -36,12 +36,21 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
   readonly #bus: Bus | undefined
   readonly #presences: Presences
   readonly #onEvent: PubSubOptions<Message>['onEvent']
+  readonly #onError: PubSubOptions<Message>['onError']
 
   constructor({ broker, prepare, onEvent, presence, onError }: PubSubOptions<Message>) {
     this.#prepare = prepare
     this.#onEvent = onEvent
+    this.#onError = onError
     this.#bus = broker && new Bus(broker, this)
     this.#presences = new Presences(presence, this.#bus, onError)
+  }
+
+  /**
+   * Called once, before anything else.
+   * @throws {TypeError} `FST_UPGRADE_BROKER_IN_USE`
+   */
+  open(): void {
     this.#bus?.start()
   }
 
@@ -117,8 +126,13 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
   /** @internal */
   onEnvelope(kind: ChannelKind, topic: string, envelope: Envelope): void {
     const { payload, isBinary, compress } = envelope
-    if (kind === 'presence') this.#presences.onEnvelope(topic, envelope)
-    else this.#deliver(topic, this.#prepare(payload, { binary: isBinary, compress }))
+    // Brokers expect that nothing throws, and an application may have put a `send` of its own on a socket.
+    try {
+      if (kind === 'presence') this.#presences.onEnvelope(topic, envelope)
+      else this.#deliver(topic, this.#prepare(payload, { binary: isBinary, compress }))
+    } catch (error) {
+      this.#onError(error)
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import { hasMethods } from './methods.js'
 
 /** What a broker needs of a client: `Redis` of `ioredis` or `iovalkey`, and so `app.redis` of `@fastify/redis`. */
 export interface RedisClient {
@@ -29,8 +30,7 @@ export function isCluster(client: RedisClient): client is RedisCluster {
 }
 
 export function isClient(client: unknown): client is RedisClient {
-  if (typeof client !== 'object' || client === null) return false
-  return ['duplicate', 'publish', 'spublish'].every(name => typeof Reflect.get(client, name) === 'function')
+  return hasMethods(client, ['duplicate', 'publish', 'spublish'])
 }
 
 /** Clusters of `iovalkey`, and of `ioredis` at first, take no messages from sharded channels. */

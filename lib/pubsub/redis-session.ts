@@ -110,7 +110,11 @@ export class RedisSession {
 
   async #prepare(channels: readonly string[]): Promise<void> {
     await this.#connect()
-    for (let i = 0; i < channels.length; i += CHUNK) await this.subscribe(channels.slice(i, i + CHUNK))
+    for (let i = 0; i < channels.length; i += CHUNK) {
+      await this.subscribe(channels.slice(i, i + CHUNK))
+      // Each answer counts: with many channels all of them together take longer.
+      this.#expectAnswer()
+    }
     // An answer of both, so that a refused password is known.
     await this.#ask()
   }
@@ -179,6 +183,7 @@ export class RedisSession {
 
   #expectAnswer(): void {
     const { timeout } = this.#settings
+    this.#deadline?.cancel()
     this.#deadline = new Deadline(timeout, () =>
       this.end(new Error(`Redis has not answered within ${timeout} ms`))
     )
@@ -186,6 +191,12 @@ export class RedisSession {
 
   /** A connection that is subscribed may not send much else. */
   async #ask(): Promise<void> {
-    await Promise.all([this.#publisher?.ping(), this.unsubscribe(this.#probe)])
+    await Promise.all([...this.#nodes().map(node => node.ping()), this.unsubscribe(this.#probe)])
+  }
+
+  /** All that is published through: a cluster would ask one by chance. */
+  #nodes(): readonly RedisClient[] {
+    if (this.#publisher === undefined) return []
+    return isCluster(this.#publisher) ? this.#publisher.nodes('master') : [this.#publisher]
   }
 }

@@ -1,4 +1,5 @@
 import type { Broker, BrokerEvents } from './broker.js'
+import { checkTimeout } from './deadline.js'
 import { ClosedBrokerError, InvalidClientError } from './error.js'
 import { Reachability } from './reachability.js'
 import { hasShardedChannels, isClient, type RedisClient } from './redis-client.js'
@@ -24,11 +25,14 @@ const LAST_DELAY = 2000
  * Connects the processes of an application through Redis or Valkey.
  * @param client of `ioredis` or `iovalkey`. It is only duplicated: the broker opens two connections of its own with the
  * client's options, and connects again on its own terms.
- * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the client is of another library, or cannot do what `sharded` needs.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the client is of another library, or cannot do what `sharded` needs,
+ * or an option is wrong.
  */
 export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade:', sharded = false, timeout = 5000 } = options
   checkClient(client, sharded)
+  checkTimeout(timeout)
+  if (typeof prefix !== 'string') throw new InvalidClientError('prefix', 'a string')
   return new RedisBroker(`${client.options.keyPrefix ?? ''}${prefix}`, { client, sharded, timeout })
 }
 
@@ -48,7 +52,9 @@ class RedisBroker implements Broker {
   #events: BrokerEvents | undefined
   #session: RedisSession | undefined
   #retry: NodeJS.Timeout | undefined
+  /** Since the engine stayed. */
   #attempts = 0
+  #openedAt = Number.POSITIVE_INFINITY
 
   constructor(prefix: string, settings: RedisSettings) {
     this.#prefix = prefix
@@ -103,7 +109,7 @@ class RedisBroker implements Broker {
     this.#session = session
     const channels = [...this.#channels]
     if (!(await session.open(channels))) return
-    this.#attempts = 0
+    this.#openedAt = performance.now()
     this.#reachability.up()
     for (const name of channels) if (!this.#channels.has(name)) session.unsubscribe(name).catch(() => {})
   }
@@ -111,6 +117,8 @@ class RedisBroker implements Broker {
   #onEnd(error: Error): void {
     if (this.#reachability.isClosed) return
     this.#reachability.down(error)
+    // One that takes connections and ends them at once, such as those that do not read fast enough, is left alone, too.
+    if (performance.now() - this.#openedAt > LAST_DELAY) this.#attempts = 0
     const delay = Math.min(FIRST_DELAY * 2 ** this.#attempts, LAST_DELAY)
     this.#attempts++
     // Not all processes at the same moment.

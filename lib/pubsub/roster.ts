@@ -1,4 +1,4 @@
-import type { PresenceMember } from './presence-message.js'
+import type { IdRange, PresenceMember } from './presence-message.js'
 
 /** What a view of a roster is told. */
 export interface RosterView {
@@ -16,6 +16,8 @@ interface Remote {
 export class Roster {
   readonly views = new Set<RosterView>()
   readonly own = new Map<string, PresenceMember>()
+  /** Resolves when others had time to tell of their members, once they were asked. */
+  answered: Promise<void> | undefined
   readonly #remotes = new Map<string, Remote>()
   readonly #all = new Map<string, PresenceMember>()
 
@@ -50,11 +52,19 @@ export class Roster {
     if (this.#remote(origin, now).members.delete(id)) this.#leave(id)
   }
 
-  /** All members of a process, whatever was known of them. */
-  replace(origin: string, members: readonly PresenceMember[], now: number): void {
+  /** All members of a process in a range, whatever was known of them. */
+  replace(
+    origin: string,
+    members: readonly PresenceMember[],
+    { from = '', before }: IdRange,
+    now: number
+  ): void {
     const remote = this.#remote(origin, now)
     const ids = new Set(members.map(({ id }) => id))
-    for (const id of remote.members.keys()) if (!ids.has(id)) this.leave(origin, id, now)
+    for (const id of remote.members.keys()) {
+      const isInRange = id >= from && (before === undefined || id < before)
+      if (isInRange && !ids.has(id)) this.leave(origin, id, now)
+    }
     for (const member of members) this.join(origin, member, now)
   }
 

@@ -361,8 +361,9 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
     onOverflow(error: Error): void {
       const socket = this.#socket
+      // Before the close, and not while whoever sends to many is at work on the others.
+      process.nextTick(() => socket.#transport.runInAsyncScope(socket.#tellError, socket, error))
       socket.#transport.terminate(error)
-      socket.#transport.runInAsyncScope(socket.#tellError, socket, error)
     }
 
     get failure(): ProtocolError | undefined {

@@ -161,6 +161,48 @@ t.test('a choice of topics that fails refuses the handshake', async t => {
   t.equal(app.websocketServer.subscriberCount('fine'), 0)
 })
 
+t.test('what a route gives instead of a list of topics refuses the handshake', async t => {
+  const { app } = await makeApp(t)
+  const choices: readonly [path: string, topics: () => unknown][] = [
+    ['/none', () => undefined],
+    ['/string', () => 'room'],
+    ['/later', async () => null]
+  ]
+  for (const [path, topics] of choices) {
+    Reflect.apply(app.get, app, [path, { websocket: { topics } }, () => t.fail('the handler ran')])
+  }
+  const port = await listen(app)
+  for (const [path] of choices) {
+    const response = await shake(t, port, path)
+    t.equal(response.status, 500, path)
+    t.equal(codeOf(response), 'FST_UPGRADE_INVALID_TOPIC_LIST')
+  }
+})
+
+t.test('a choice of topics and one of a subprotocol that both fail refuse the handshake once', async t => {
+  const accidents = watchProcess(t)
+  const { app } = await makeApp(t)
+  const fail = (code: number): never => {
+    throw Object.assign(new Error('not for you'), { statusCode: code })
+  }
+  const selectSubprotocol = async (): Promise<never> => {
+    await new Promise(setImmediate)
+    return fail(401)
+  }
+  const handler = (): void => void t.fail('the handler ran')
+  app.get('/sync', { websocket: { selectSubprotocol, topics: () => fail(403) } }, handler)
+  app.get('/async', { websocket: { selectSubprotocol, topics: async () => fail(403) } }, handler)
+  const chosen = { selectSubprotocol: async () => 'a', topics: () => fail(403) }
+  app.get('/chosen', { websocket: chosen }, handler)
+  const port = await listen(app)
+  const headers = { 'Sec-WebSocket-Protocol': 'a' }
+  t.equal((await shake(t, port, '/sync', headers)).status, 401)
+  t.equal((await shake(t, port, '/async', headers)).status, 401)
+  t.equal((await shake(t, port, '/chosen', headers)).status, 403)
+  await new Promise(setImmediate)
+  t.strictSame(accidents, [])
+})
+
 t.test('options that are wrong are refused at registration', async t => {
   const { app } = bareApp(t)
   await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { broker: { publish() {} } }]), {
@@ -172,6 +214,24 @@ t.test('options that are wrong are refused at registration', async t => {
     code: 'FST_UPGRADE_INVALID_OPTION',
     message: /"websocket.topics" must be a function/
   })
+})
+
+t.test('what is published when a peer is cut comes after the message that was too much for it', async t => {
+  const { app } = await makeApp(t)
+  const server = app.websocketServer
+  const handler = (socket: WebSocket): void => {
+    socket.on('error', () => void server.publish('room', 'one is gone'))
+  }
+  const topics = () => ['room']
+  app.get('/narrow', { websocket: { topics, maxBufferedAmount: 1000, highWaterMark: 1000 } }, handler)
+  app.get('/', { websocket: { topics } }, handler)
+  const port = await listen(app)
+  const narrow = await open(t, port, '/narrow')
+  const wide = await open(t, port, '/')
+  await server.publish('room', 'x'.repeat(2000))
+  t.equal(await wide.next(), 'x'.repeat(2000))
+  t.equal(await wide.next(), 'one is gone')
+  t.equal(await narrow.closed(), '1006')
 })
 
 t.test('a broker carries messages between servers, each message once', async t => {
@@ -191,10 +251,59 @@ t.test('a broker carries messages between servers, each message once', async t =
 })
 
 async function serveWith(t: Test, broker: MemoryBroker) {
-  const { app } = await makeApp(t, { broker })
+  const { app, log } = await makeApp(t, { broker })
   app.get('/', { websocket: { topics: () => ['room'] } }, () => {})
-  return { app, port: await listen(app) }
+  return { app, log, port: await listen(app) }
 }
+
+t.test('a send of the application that throws does not reach the broker', async t => {
+  const accidents = watchProcess(t)
+  const hub = new MemoryHub()
+  const [first, second] = [
+    await serveWith(t, new MemoryBroker(hub)),
+    await serveWith(t, new MemoryBroker(hub))
+  ]
+  await open(t, second.port, '/')
+  for (const socket of second.app.websocketServer.clients) {
+    Object.assign(socket, {
+      send: () => {
+        throw new Error('not today')
+      }
+    })
+  }
+  await first.app.websocketServer.publish('room', 'hello')
+  t.match((await second.log.until('a listener of websocketServer failed')).err, { message: 'not today' })
+  t.strictSame(accidents, [])
+})
+
+t.test('a broker belongs to one registration, and is not begun when that fails', async t => {
+  const hub = new MemoryHub()
+  const broker = new MemoryBroker(hub)
+  let isStarted = false
+  const { start } = broker
+  broker.start = events => {
+    isStarted = true
+    start.call(broker, events)
+  }
+  const { app: failed } = bareApp(t)
+  failed.decorateRequest('ws', { getter: () => false })
+  await t.rejects(async () => failed.register(upgrade, { broker }), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+  const { app: wrong } = bareApp(t)
+  await t.rejects(async () => wrong.register(upgrade, { broker, maxConnections: -1 }), {
+    code: 'FST_UPGRADE_INVALID_OPTION'
+  })
+  t.equal(isStarted, false)
+  const { app, port } = await serveWith(t, broker)
+  t.equal(isStarted, true)
+  const { app: second } = bareApp(t)
+  await t.rejects(async () => second.register(upgrade, { broker }), { code: 'FST_UPGRADE_BROKER_IN_USE' })
+  await second.close()
+  const client = await open(t, port, '/')
+  const other = await serveWith(t, new MemoryBroker(hub))
+  await other.app.websocketServer.publish('room', 'still here')
+  t.equal(await client.next(), 'still here')
+  t.equal(app.websocketServer.subscriberCount('room'), 1)
+})
 
 t.test('a broker that fails harms nobody, and says so', async t => {
   const accidents = watchProcess(t)

@@ -81,6 +81,11 @@ export class Engine {
     if (existsSync('/proc')) await withDeadline(wait(), 10_000, 'hold')
   }
 
+  /** It reads its configuration again. */
+  reload(): void {
+    this.#process?.kill('SIGHUP')
+  }
+
   letGo(): void {
     this.#process?.kill('SIGCONT')
   }

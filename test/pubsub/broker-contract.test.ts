@@ -15,6 +15,16 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
+  'loses a subscription': [
+    'tells that the engine can be reached',
+    hub =>
+      new (class extends MemoryBroker {
+        override start(events: BrokerEvents): void {
+          events.onUnsubscribed('m:x', new Error('gone'))
+          super.start(events)
+        }
+      })(hub)
+  ],
   'tells everything twice': [
     'carries any bytes to every subscriber of a channel, once',
     hub =>

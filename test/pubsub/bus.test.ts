@@ -114,6 +114,17 @@ t.test('no more than 16 MiB wait for an engine that is slow', async t => {
   t.equal(broker.calls.length, 1)
 })
 
+t.test('small messages count what a client needs to remember them', async t => {
+  const { broker, bus } = make(t)
+  const published = Array.from({ length: 20_000 }, () => bus.publish('message', 'room', '', AS_TEXT))
+  const { length } = broker.calls
+  t.ok(length > 15_000 && length < 17_000, `${length} wait`)
+  for (const { settle } of broker.calls) settle()
+  const results = await Promise.allSettled(published)
+  t.equal(results.filter(({ status }) => status === 'fulfilled').length, length)
+  t.equal(bus.lost, published.length - length)
+})
+
 t.test('subscriptions that fail reject, are told, and tried again when the engine is back', async t => {
   const { broker, bus, events } = make(t)
   const subscribed = bus.subscribe('message', 'room')

@@ -66,6 +66,27 @@ t.test('what fails is told, and tried again', async t => {
   t.equal(await broker.answer(), 'unsubscribe a')
 })
 
+t.test('what the engine has ended is told, and asked for again where it is wanted', async t => {
+  const { broker, channels, errors } = make(t)
+  channels.lose('never wanted', 'gone')
+  const wanted = channels.want('a')
+  channels.lose('a', 'not there yet')
+  await broker.answer()
+  await wanted
+  channels.lose('a', 'gone')
+  channels.lose('a', 'gone')
+  t.strictSame(errors, ['a: gone'])
+  channels.retry()
+  await Promise.all([broker.answer(new Error('refused')), channels.want('a').catch(() => {})])
+  t.strictSame(errors, ['a: gone'])
+  channels.retry()
+  t.equal(await broker.answer(), 'subscribe a')
+  channels.drop('a')
+  channels.lose('a', 'gone')
+  t.equal(await broker.answer(), 'unsubscribe a')
+  t.strictSame(errors, ['a: gone'])
+})
+
 t.test('retry does it at once, and not what is under way', async t => {
   const { broker, channels } = make(t)
   channels.want('a').catch(() => {})
@@ -81,6 +102,7 @@ t.test('once closed nothing is asked', async t => {
   channels.close()
   await broker.answer(new Error('refused'))
   channels.retry()
+  channels.lose('a', 'gone')
   channels.drop('a')
   t.strictSame(broker.asked, [])
 })

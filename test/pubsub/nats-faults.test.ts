@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import t, { type Test } from 'tap'
 import { natsBroker } from '../../lib/pubsub/nats.js'
-import { watchProcess } from '../helpers/app.js'
+import { listen, makeApp, open, watchProcess } from '../helpers/app.js'
 import { natsSkip, startNats } from '../helpers/engine.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { record } from './recorder.js'
@@ -31,6 +31,20 @@ t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
     t.throws(() => natsBroker(connection, { prefix }), { code: 'FST_UPGRADE_INVALID_CLIENT' }, prefix)
   }
   for (const prefix of ['', 'a', 'a.b.']) natsBroker(connection, { prefix })
+})
+
+t.test('clients and options that it cannot use', { skip: natsSkip }, async t => {
+  const connecting = connectTo(t, (await startNats(t)).port)
+  for (const client of [undefined, {}, connecting]) {
+    t.throws(() => Reflect.apply(natsBroker, undefined, [client]), {
+      code: 'FST_UPGRADE_INVALID_CLIENT',
+      message: /The client of a broker must be a connection of @nats-io/
+    })
+  }
+  const connection = await connecting
+  for (const timeout of [0, 2 ** 31]) {
+    t.throws(() => natsBroker(connection, { timeout }), { code: 'FST_UPGRADE_INVALID_CLIENT' })
+  }
 })
 
 t.test('close leaves the connection open, without subscriptions', { skip: natsSkip }, async t => {
@@ -86,6 +100,49 @@ t.test('what the engine refuses', { skip: natsSkip }, async t => {
   await t.rejects(broker.publish('yes', Buffer.alloc(1001)), /max_payload/)
   await broker.publish('yes', HELLO)
   t.strictSame(told.states, ['up'])
+  t.strictSame(accidents, [])
+})
+
+t.test('a subscription that the engine ends is told, and tried again', { skip: natsSkip }, async t => {
+  const accidents = watchProcess(t)
+  const file = join(t.testdir(), 'nats.conf')
+  const allow = (subjects: string): Promise<void> => {
+    const permissions = `{ publish: [">"], subscribe: [${subjects}] }`
+    return writeFile(
+      file,
+      `authorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
+    )
+  }
+  await allow('">"')
+  const engine = await startNats(t, ['-c', file])
+  const { app } = await makeApp(t, {
+    broker: natsBroker(await connectTo(t, engine.port, { user: 'app', pass: 'secret' }))
+  })
+  const events: string[] = []
+  const ended = new Promise<void>(resolve => {
+    app.websocketServer.on('broker', event => {
+      events.push('topic' in event ? `${event.type} ${event.topic}` : event.type)
+      if (event.type === 'unsubscribed') resolve()
+    })
+  })
+  app.get('/', { websocket: true }, async socket => {
+    await socket.subscribe('room')
+    socket.send('subscribed')
+  })
+  const client = await open(t, await listen(app), '/')
+  t.equal(await client.next(), 'subscribed')
+  await allow('"_INBOX.>"')
+  engine.reload()
+  await withDeadline(ended, 5000, 'end of the subscription')
+  await allow('">"')
+  engine.reload()
+  const other = natsBroker(await connectTo(t, engine.port, { user: 'app', pass: 'secret' }))
+  const { app: second } = await makeApp(t, { broker: other })
+  // It is asked for once a second.
+  const repeat = setInterval(() => void second.websocketServer.publish('room', 'again'), ms(100))
+  t.teardown(() => clearInterval(repeat))
+  t.equal(await client.next(), 'again')
+  t.strictSame(events, ['up', 'unsubscribed room'])
   t.strictSame(accidents, [])
 })
 

@@ -22,6 +22,7 @@ function server(t: Test, broker: MemoryBroker | undefined, errors: unknown[] = [
     presence: SETTINGS,
     onError: error => errors.push(error)
   })
+  made.open()
   t.teardown(() => made.close())
   return made
 }
@@ -71,6 +72,24 @@ t.test('in one process: members come and go', async t => {
   presence.close()
   one.leave('room', 'b')
   t.strictSame(lines, ['+b 2', '-a'], 'a closed one tells nothing')
+})
+
+t.test('a listener of the last leave may look at the topic anew', async t => {
+  const hub = new MemoryHub()
+  const [one, two] = [server(t, new MemoryBroker(hub)), server(t, new MemoryBroker(hub))]
+  const first = one.presence('room')
+  const views: Presence[] = []
+  first.on('leave', () => {
+    first.close()
+    views.push(one.presence('room'))
+  })
+  one.join('room', 'a', 1)
+  one.leave('room', 'a')
+  one.join('room', 'b', 2)
+  two.join('room', 'c', 3)
+  const [again] = views
+  if (again === undefined) throw new Error('nobody has left')
+  await until(again, ['b', 'c'])
 })
 
 t.test('what is said of a member is what JSON makes of it, here as elsewhere', async t => {
@@ -141,10 +160,95 @@ t.test('what was missed while the engine was away is made up for', async t => {
   await until(presence, ['b'])
 })
 
+t.test('more members than an engine takes at a time', async t => {
+  const hub = new MemoryHub()
+  const broker = new MemoryBroker(hub)
+  const { publish } = broker
+  let isAway = false
+  broker.publish = async (channel, message) => {
+    if (isAway || message.length > 2 ** 18) throw new Error('refused')
+    return publish.call(broker, channel, message)
+  }
+  const [one, two] = [server(t, broker), server(t, new MemoryBroker(hub))]
+  const names = Array.from({ length: 500 }, (_, i) => `m${String(i).padStart(3, '0')}`)
+  for (const name of names) one.join('room', name, 'x'.repeat(1000))
+  const presence = two.presence('room')
+  const lines = note(presence)
+  await until(presence, names)
+  isAway = true
+  for (const name of names.slice(200, 300)) one.leave('room', name)
+  one.leave('room', 'm499')
+  one.join('room', 'm500', 1)
+  isAway = false
+  const left = [...names.slice(0, 200), ...names.slice(300, 499), 'm500']
+  await until(presence, left)
+  await new Promise(resolve => setTimeout(resolve, 2 * SETTINGS.timeout))
+  t.strictSame(ids(presence), left)
+  t.equal(lines.length, 500 + 101 + 1, 'nobody was thought gone in between')
+})
+
+t.test('a member has at most 64 KiB of JSON', async t => {
+  const hub = new MemoryHub()
+  const [one, two] = [server(t, new MemoryBroker(hub)), server(t, new MemoryBroker(hub))]
+  const presence = two.presence('room')
+  one.join('room', 'b', 'x'.repeat(65_000))
+  one.join('room', 'a', 'x'.repeat(65_000))
+  t.throws(() => one.join('room', 'c', 'x'.repeat(65_536)), { code: 'FST_UPGRADE_PRESENCE_TOO_LONG' })
+  await until(presence, ['a', 'b'])
+  await new Promise(resolve => setTimeout(resolve, 2 * SETTINGS.timeout))
+  t.strictSame(ids(presence), ['a', 'b'])
+})
+
+t.test('others are asked once, however many look at a topic', async t => {
+  const hub = new MemoryHub()
+  const asked: string[] = []
+  const raw = new MemoryBroker(hub)
+  raw.start({
+    onMessage: (_channel, bytes) => void asked.push(String(bytes.subarray(18))),
+    onUp() {},
+    onUnsubscribed() {},
+    onDown() {}
+  })
+  await raw.subscribe('p:room')
+  const broker = new MemoryBroker(hub)
+  const one = server(t, broker)
+  // What was missed is asked for when the engine is there, too.
+  await new Promise(resolve => setImmediate(resolve))
+  const { subscribe } = broker
+  broker.subscribe = async () => {
+    throw new Error('NOPERM')
+  }
+  await one.presence('room').ready
+  t.strictSame(asked, [])
+  broker.subscribe = subscribe
+  const views = Array.from({ length: 5 }, () => one.presence('room'))
+  await Promise.all(views.map(({ ready }) => ready))
+  await one.presence('room').ready
+  t.strictSame(asked, ['{"type":"ask"}'])
+})
+
+t.test('a process that was held up itself takes nobody for gone', async t => {
+  const hub = new MemoryHub()
+  const raw = new MemoryBroker(hub)
+  raw.start({ onMessage() {}, onUp() {}, onUnsubscribed() {}, onDown() {} })
+  const presence = server(t, new MemoryBroker(hub)).presence('room')
+  await presence.ready
+  const lines = note(presence)
+  const header = Buffer.concat([Buffer.from([1, 0]), Buffer.alloc(16, 7)])
+  await raw.publish('p:room', Buffer.concat([header, Buffer.from('{"type":"join","member":{"id":"x"}}')]))
+  const end = performance.now() + 2 * SETTINGS.timeout
+  while (performance.now() < end);
+  // Its timers run first.
+  await new Promise(resolve => setTimeout(resolve, 1))
+  t.strictSame(ids(presence), ['x'])
+  await until(presence, [])
+  t.equal(lines.at(-1), '-x', 'and then it has to be heard again')
+})
+
 t.test('what other processes say is checked', async t => {
   const hub = new MemoryHub()
   const raw = new MemoryBroker(hub)
-  raw.start({ onMessage() {}, onUp() {}, onDown() {} })
+  raw.start({ onMessage() {}, onUp() {}, onUnsubscribed() {}, onDown() {} })
   const one = server(t, new MemoryBroker(hub))
   const presence = one.presence('room')
   await presence.ready
@@ -161,6 +265,8 @@ t.test('what other processes say is checked', async t => {
     '{"type":"state"}',
     '{"type":"state","members":[{"id":"x"},{"id":7}]}',
     '{"type":"state","members":{}}',
+    '{"type":"state","members":[],"from":7}',
+    '{"type":"state","members":[],"before":{}}',
     '{"type":"join"}',
     '{"type":"join","member":{"id":1}}',
     '{"type":"join","member":null}',

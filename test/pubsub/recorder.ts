@@ -18,6 +18,8 @@ export class Recorder extends EventEmitter implements BrokerEvents {
     this.emit('news')
   }
 
+  onUnsubscribed(): void {}
+
   onDown(error?: Error): void {
     this.states.push('down')
     this.errors.push(error)

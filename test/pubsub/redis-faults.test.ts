@@ -209,28 +209,44 @@ t.test(
   }
 )
 
-t.test('a subscription that is given up while it is restored', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
+/** Something between a client and the engine that passes on all that it gets, after a time. */
+async function startProxy(t: Test, engine: Engine) {
   const sockets = new Set<Socket>()
-  const proxy = createServer(socket => {
+  const proxy = {
+    server: createServer(),
+    port: 0,
+    delay: 0,
+    cut: () => {
+      for (const socket of sockets) socket.destroy()
+    }
+  }
+  proxy.server.on('connection', socket => {
     const upstream = connect(engine.port, HOST)
     for (const one of [socket, upstream]) sockets.add(one.on('error', () => {}))
-    socket.pipe(upstream).pipe(socket)
+    socket.on('data', data => void setTimeout(() => upstream.write(data), proxy.delay))
+    socket.on('close', () => upstream.destroy())
+    upstream.pipe(socket)
   })
-  await new Promise<void>(resolve => proxy.listen(0, HOST, resolve))
+  await new Promise<void>(resolve => proxy.server.listen(0, HOST, resolve))
   t.teardown(() => {
-    proxy.close()
-    for (const socket of sockets) socket.destroy()
+    proxy.server.close()
+    proxy.cut()
   })
-  const address = proxy.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
-  const broker = redisBroker(clientOf(t, { port }))
+  const address = proxy.server.address()
+  proxy.port = typeof address === 'object' && address !== null ? address.port : 0
+  return proxy
+}
+
+t.test('a subscription that is given up while it is restored', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const proxy = await startProxy(t, engine)
+  const broker = redisBroker(clientOf(t, proxy))
   const told = record(t, broker)
   await broker.subscribe('x')
   await broker.subscribe('y')
-  for (const socket of sockets) socket.destroy()
+  proxy.cut()
   await told.until('up', 'down')
-  await once(proxy, 'connection')
+  await once(proxy.server, 'connection')
   await broker.unsubscribe('x')
   await told.until('up', 'down', 'up')
   // It comes after, on the same connection.
@@ -242,6 +258,41 @@ t.test('a subscription that is given up while it is restored', { skip: redisSkip
     ...['fastify-upgrade:z', 1]
   ])
 })
+
+t.test('subscriptions that take longer than one answer may', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const proxy = await startProxy(t, engine)
+  const broker = redisBroker(clientOf(t, proxy), { timeout: ms(1200) })
+  const told = record(t, broker)
+  await Promise.all(Array.from({ length: 6000 }, (_, i) => broker.subscribe(`x${i}`)))
+  proxy.delay = ms(250)
+  proxy.cut()
+  await told.until('up', 'down', 'up')
+})
+
+t.test(
+  'a cluster with sharded channels: every node is asked whether it is there',
+  { skip: redisSkip },
+  async t => {
+    const engine = await startRedisCluster(t, 3)
+    const client = new Cluster([{ host: HOST, port: engine.port }])
+    t.teardown(() => client.disconnect())
+    await once(client, 'ready')
+    const countPings = () =>
+      Promise.all(
+        client.nodes('master').map(async node => {
+          const stats = String(await node.info('commandstats'))
+          return Number(/cmdstat_ping:calls=(\d+)/.exec(stats)?.[1] ?? 0)
+        })
+      )
+    const before = await countPings()
+    const told = record(t, redisBroker(client, { sharded: true }))
+    await told.until('up')
+    const after = await countPings()
+    t.equal(after.length, 3)
+    for (const [i, count] of after.entries()) t.ok(count > (before[i] ?? 0), `node ${i}`)
+  }
+)
 
 t.test('what speaks no Redis is tried again ever more slowly', { skip: redisSkip }, async t => {
   const accidents = watchProcess(t)
@@ -267,6 +318,31 @@ t.test('what speaks no Redis is tried again ever more slowly', { skip: redisSkip
   t.strictSame(accidents, [])
 })
 
+t.test('an engine that ends each connection soon is tried ever more slowly', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const told = record(t, redisBroker(clientOf(t, engine)))
+  const admin = clientOf(t, engine)
+  await admin.ping()
+  const states: ('up' | 'down')[] = ['up']
+  await told.until(...states)
+  const end = async (): Promise<number> => {
+    const since = performance.now()
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    states.push('down', 'up')
+    await told.until(...states)
+    return performance.now() - since
+  }
+  const took: number[] = []
+  for (let n = 0; n < 5; n++) took.push(await end())
+  const [, , , , last] = took
+  // Half of 800 at least.
+  t.ok(last > 400, `${took.map(Math.round)} ms`)
+  // One that has stayed is tried soon.
+  const { now } = performance
+  t.capture(performance, 'now', () => now.call(performance) + 10_000)
+  t.ok((await end()) < last)
+})
+
 t.test('clients that it cannot use', async t => {
   for (const client of [undefined, {}, new Map()]) {
     t.throws(() => Reflect.apply(redisBroker, undefined, [client]), {
@@ -280,6 +356,18 @@ t.test('clients that it cannot use', async t => {
     message: /sharded channels/
   })
   redisBroker(cluster)
+})
+
+t.test('options that it cannot use', async t => {
+  const client = new Redis({ lazyConnect: true })
+  for (const options of [
+    { prefix: 7 },
+    ...[0, -1, 1.5, Number.NaN, 2 ** 31, '5'].map(timeout => ({ timeout }))
+  ]) {
+    t.throws(() => Reflect.apply(redisBroker, undefined, [client, options]), {
+      code: 'FST_UPGRADE_INVALID_CLIENT'
+    })
+  }
 })
 
 t.test(
