@@ -12,9 +12,9 @@ import { Topics } from '../../lib/pubsub/topics.js'
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
 
-const COUNT = 5000
+const COUNT = 8000
 /** Long names, so that one that is kept takes more memory than all else that goes on. */
-const LENGTH = 2000
+const LENGTH = 1024
 const MOST = (COUNT * LENGTH) / 2
 
 const events = { onMessage() {}, onUp() {}, onDown() {} }
@@ -86,7 +86,7 @@ const USES: Readonly<Record<string, () => (topic: string) => unknown>> = {
     return async topic => {
       await broker.subscribe(topic)
       // Each in a turn of its own.
-      for (let n = 0; n < 5; n++) await broker.publish(topic, Buffer.alloc(1))
+      for (let n = 0; n < 3; n++) await broker.publish(topic, Buffer.alloc(1))
       await broker.unsubscribe(topic)
     }
   }

@@ -115,8 +115,12 @@ t.test('a topic is let go with the last who needs it', async t => {
   t.strictSame(await said(), [told({ type: 'leave', id: 'a' })], 'it is watched still')
   hear({ type: 'join', member: member('x') })
   t.strictSame(ids(second), ['x'])
+  server.join('room', 'b', null)
+  await said()
   second.close()
-  t.strictSame(await said(), ['unsubscribe p:room'])
+  t.strictSame(await said(), [], 'it has a member still')
+  server.leave('room', 'b')
+  t.strictSame(await said(), [told({ type: 'leave', id: 'b' }), 'unsubscribe p:room'])
   const third = server.presence('room')
   second.close()
   hear({ type: 'join', member: member('y') })
@@ -152,6 +156,34 @@ t.test('members of a process leave when nothing was heard of it for so long', as
   t.strictSame(ids(presence), ['a'], 'it was only away')
   clock.tick(SETTINGS.timeout + SETTINGS.interval)
   t.strictSame(left, ['b', 'x', 'a', 'a'])
+})
+
+t.test('who tells of a member that is another’s ends nothing', async t => {
+  const { clock, server, said, hear } = make(t)
+  const presence = server.presence('room')
+  const left: string[] = []
+  presence.on('leave', ({ id }) => left.push(id))
+  server.join('room', 'own', null)
+  await said()
+  hear({ type: 'join', member: member('x') })
+  for (const id of ['own', 'x']) hear({ type: 'leave', id }, THIRD)
+  t.strictSame(ids(presence), ['own', 'x'])
+  clock.tick(SETTINGS.timeout + SETTINGS.interval)
+  t.strictSame(left, ['x'])
+  // The process that told of it first has been forgotten.
+  for (let n = 0; n < 5; n++) {
+    hear({ type: 'join', member: member('x') }, THIRD)
+    clock.tick(SETTINGS.interval)
+  }
+  t.strictSame(left, ['x'])
+})
+
+t.test('who cannot hear the answers does not ask', async t => {
+  const { broker, server } = make(t)
+  const { ready } = server.presence('room')
+  await broker.answer(new Error('away'))
+  await ready
+  t.strictSame(broker.asked, [])
 })
 
 t.test('once closed nothing is told, and no timer is left', async t => {
