@@ -75,6 +75,7 @@ for (const [name, { skip, start, make, late, hasItAllTheSame }] of Object.entrie
     const { write } = Socket.prototype
     const isAsked = new Promise<void>(resolve => {
       t.intercept(Socket.prototype, 'write', {
+        writable: true,
         value(this: Socket, ...args: readonly [string | Uint8Array, ...unknown[]]) {
           if (/\bping\r\n/i.test(Buffer.from(args[0]).toString())) {
             // The answer comes meanwhile, and when it is read the deadline is over.
