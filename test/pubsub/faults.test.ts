@@ -86,7 +86,7 @@ for (const [name, { skip, start, make, late, hasItAllTheSame }] of Object.entrie
         }
       })
     })
-    await isAsked
+    await withDeadline(isAsked, 10_000, 'five questions')
     await broker.publish('x', HELLO)
     t.strictSame(told.states, ['up'])
   })
