@@ -67,6 +67,17 @@ for (const [name, { skip, start, make, late, hasItAllTheSame }] of Object.entrie
     t.strictSame(accidents, [])
   })
 
+  t.test(`${name} hangs from the beginning`, { skip }, async t => {
+    const engine = await start(t)
+    const broker = await make(t, engine)
+    await engine.hold()
+    const told = record(t, broker)
+    await t.rejects(broker.publish('x', HELLO), late)
+    t.strictSame(told.states, ['down'])
+    engine.letGo()
+    await told.until('down', 'up')
+  })
+
   t.test(`a process that was busy itself does not take ${name} for one that hangs`, { skip }, async t => {
     const broker = await make(t, await start(t))
     const told = record(t, broker)
