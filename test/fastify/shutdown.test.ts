@@ -154,30 +154,6 @@ t.test('a handshake that comes while the server closes gets 503 with Retry-After
   }
 })
 
-t.test('a handshake behind a slow request does not cost that its response', async t => {
-  const { app } = await makeApp(t)
-  const entered = new Signal()
-  const release = new Signal()
-  const closes = new Signal()
-  app.addHook('preClose', async () => closes.fire())
-  app.get('/slow', async () => {
-    entered.fire()
-    await release.promise
-    return 'slow'
-  })
-  app.get('/', { websocket: true }, nothing)
-  const client = await connectRaw(t, await listen(app))
-  client.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/'))
-  await entered.wait('request')
-  const closed = closing(app)
-  await closes.wait('preClose')
-  release.fire()
-  t.equal((await client.response()).body, 'slow')
-  t.equal((await client.response()).status, 503)
-  client.socket.end()
-  await closed
-})
-
 t.test('a server that begins to close between the hooks and the 101 refuses', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true, onSend: async () => app.websocketServer.close() }, nothing)

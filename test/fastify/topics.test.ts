@@ -193,12 +193,12 @@ t.test('a choice of topics that fails refuses the handshake', async t => {
 })
 
 t.test('options that are wrong are refused at registration', async t => {
-  const { app } = bareApp(t)
   const methods = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
   const brokers = methods.map(missing => {
     return Object.fromEntries(methods.filter(name => name !== missing).map(name => [name, () => {}]))
   })
   for (const broker of [...brokers, null, 7]) {
+    const { app } = bareApp(t)
     await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { broker }]), {
       code: 'FST_UPGRADE_INVALID_OPTION',
       message: /"broker" must be an object with the methods start, publish, subscribe, unsubscribe, close/

@@ -1,5 +1,6 @@
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { Redis, type RedisOptions } from 'ioredis'
+import { Redis as Valkey } from 'iovalkey'
 import type { Test } from 'tap'
 
 const HOST = '127.0.0.1'
@@ -13,6 +14,13 @@ interface Address {
 /** It connects when it is first used, and is disconnected when `t` ends. */
 export function redisClient(t: Test, { port }: Address, options: ClientOptions = {}): Redis {
   const client = new Redis(port, HOST, { lazyConnect: true, ...options })
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+/** The same of iovalkey. */
+export function valkeyClient(t: Test, { port }: Address): Valkey {
+  const client = new Valkey(port, HOST, { lazyConnect: true })
   t.teardown(() => client.disconnect())
   return client
 }

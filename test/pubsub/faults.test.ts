@@ -6,7 +6,7 @@ import { redisBroker } from '../../lib/pubsub/redis.js'
 import { watchProcess } from '../helpers/app.js'
 import { type Engine, natsSkip, redisSkip, startNats, startRedis } from '../helpers/engine.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { natsConnection, redisClient } from './clients.js'
+import { natsConnection, redisClient, valkeyClient } from './clients.js'
 import { record } from './recorder.js'
 
 // What holds on every engine.
@@ -30,6 +30,14 @@ const KINDS: Readonly<Record<string, Kind>> = {
     make: async (t, engine) => redisBroker(redisClient(t, engine), { timeout: TIMEOUT }),
     late: /Redis has not answered within/,
     // The connections that it was sent on have ended.
+    hasItAllTheSame: false
+  },
+  // Its client connects in another way.
+  Valkey: {
+    skip: redisSkip,
+    start: startRedis,
+    make: async (t, engine) => redisBroker(valkeyClient(t, engine), { timeout: TIMEOUT }),
+    late: /Redis has not answered within/,
     hasItAllTheSame: false
   },
   NATS: {
