@@ -8,6 +8,7 @@ import {
   codeOf,
   connectRaw,
   duration,
+  ERROR,
   handshake,
   headerOf,
   listen,
@@ -206,6 +207,39 @@ t.test('websocketServer.close() without connections', async t => {
   await withDeadline(once(app.websocketServer, 'close'), 10_000, 'close')
   t.strictSame(calls, ['callback'])
   await closing(app)
+})
+
+t.test('websocketServer tells close once it was asked to, however connections end before', async t => {
+  const { app } = await makeApp(t)
+  const { websocketServer } = app
+  const calls: string[] = []
+  websocketServer.on('close', () => calls.push('close'))
+  const gone = new Signal()
+  app.get('/', { websocket: true }, socket => {
+    socket.on('close', () => gone.fire())
+  })
+  const client = await open(t, await listen(app), '/')
+  client.socket.close()
+  await gone.wait('end of the connection')
+  t.equal(websocketServer.clients.size, 0)
+  t.strictSame(calls, [])
+  websocketServer.close(() => calls.push('callback'))
+  await withDeadline(once(websocketServer, 'close'), 10_000, 'close')
+  t.strictSame(calls.sort(), ['callback', 'close'])
+})
+
+t.test('a callback of websocketServer.close() that throws keeps no other from being called', async t => {
+  const uncaught = watchProcess(t)
+  const { app, log } = await makeApp(t)
+  const calls: string[] = []
+  app.websocketServer.close(() => {
+    throw new Error('of the first')
+  })
+  app.websocketServer.close(() => calls.push('second'))
+  await withDeadline(once(app.websocketServer, 'close'), 10_000, 'close')
+  t.strictSame(calls, ['second'])
+  t.match(log.at(ERROR), [{ msg: 'a listener of websocketServer failed', err: { message: 'of the first' } }])
+  t.strictSame(uncaught, [])
 })
 
 type PreClose = NonNullable<FastifyUpgradeOptions['preClose']>

@@ -132,13 +132,21 @@ t.test(
     )
     t.teardown(() => client.disconnect())
     const duplicates = t.capture(client, 'duplicate', client.duplicate)
+    const ended = /^(disconnecting|close|end)$/
+    const last = (): string => {
+      const duplicate = duplicates().at(-1)
+      if (duplicate === undefined || !('returned' in duplicate)) throw new Error('no cluster')
+      return duplicate.returned.status
+    }
+    const brief = redisBroker(client)
+    brief.start({ onMessage() {}, onUp() {}, onDown() {} })
+    await brief.close()
+    t.match(last(), ended, 'also while it is opened')
     const plain = redisBroker(client)
     record(t, plain)
     await plain.subscribe('x')
-    const [found] = duplicates()
-    if (found === undefined || !('returned' in found)) throw new Error('no cluster')
     // Only a node of it is needed.
-    t.match(found.returned.status, /^(disconnecting|close|end)$/)
+    t.match(last(), ended)
     const nodes = client.duplicate()
     await nodes.connect()
     const counts = await Promise.all(
