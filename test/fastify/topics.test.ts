@@ -227,6 +227,20 @@ t.test('a broker carries messages between servers, each message once', async t =
   t.equal(await clients[1].next(), 'last')
 })
 
+t.test('app.close() ends the broker when all connections have ended', async t => {
+  const broker = new MemoryBroker(new MemoryHub())
+  const { app, port } = await serveWith(t, broker)
+  const { clients } = app.websocketServer
+  const client = await open(t, port, '/')
+  const closes = t.capture(broker, 'close', async () => {
+    t.equal(clients.size, 0)
+    t.equal(app.websocketServer.subscriberCount('room'), 0)
+  })
+  await app.close()
+  t.equal(closes().length, 1)
+  t.equal(await client.closed(), '1001')
+})
+
 async function serveWith(t: Test, broker: MemoryBroker) {
   const { app } = await makeApp(t, { broker })
   app.get('/', { websocket: { topics: () => ['room'] } }, () => {})
