@@ -19,21 +19,9 @@ import {
   tick,
   watchProcess
 } from '../helpers/app.js'
-import { echo, portOf, serving, upgrading } from './servers.js'
+import { echo, portOf, serving, start, upgrading } from './servers.js'
 
 // How handshakes are answered, where that is stricter than in `ws`.
-
-async function start(t: Test, options: ServerOptions = {}) {
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', ...options })
-  const errors: Error[] = []
-  server.on('error', error => errors.push(error))
-  t.teardown(() => {
-    server.close()
-    for (const client of server.clients) client.terminate()
-  })
-  await once(server, 'listening')
-  return { server, errors, port: portOf(server) }
-}
 
 const codesOf = (errors: readonly Error[]): unknown[] => errors.map(error => Reflect.get(error, 'code'))
 

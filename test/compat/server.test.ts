@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer as createTlsServer } from 'node:https'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { createWebSocketStream, type ServerOptions, WebSocketServer } from '../../lib/compat/index.js'
 import {
   type Client,
@@ -15,16 +15,9 @@ import {
   withDeadline
 } from '../helpers/app.js'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'
-import { echo, emptied, endAfter, portOf, serving } from './servers.js'
+import { echo, emptied, endAfter, portOf, serving, start } from './servers.js'
 
 // What a server of `fastify-upgrade/ws` has and does that one of `ws` does not.
-
-async function start(t: Test, options: ServerOptions = {}) {
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', ...options })
-  endAfter(t, server)
-  await once(server, 'listening')
-  return { server, port: portOf(server) }
-}
 
 const untyped = (options: object): ServerOptions => Object.assign({}, options)
 

@@ -39,6 +39,19 @@ export async function listening(
   return { server, port: portOf(server) }
 }
 
+/** A WebSocketServer of ours that listens on a port of its own, and the errors that it tells. */
+export async function start(
+  t: Test,
+  options: own.ServerOptions = {}
+): Promise<{ server: own.WebSocketServer; errors: readonly Error[]; port: number }> {
+  const server = new own.WebSocketServer({ port: 0, host: '127.0.0.1', ...options })
+  const errors: Error[] = []
+  server.on('error', error => errors.push(error))
+  endAfter(t, server)
+  await withDeadline(once(server, 'listening'), 10_000, 'listening')
+  return { server, errors, port: portOf(server) }
+}
+
 /** An HTTP server that hands each upgrade to `onUpgrade`. */
 export async function upgrading(
   t: Test,

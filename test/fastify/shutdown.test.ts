@@ -8,6 +8,7 @@ import {
   codeOf,
   connectRaw,
   duration,
+  ERROR,
   handshake,
   headerOf,
   listen,
@@ -154,30 +155,6 @@ t.test('a handshake that comes while the server closes gets 503 with Retry-After
   }
 })
 
-t.test('a handshake behind a slow request does not cost that its response', async t => {
-  const { app } = await makeApp(t)
-  const entered = new Signal()
-  const release = new Signal()
-  const closes = new Signal()
-  app.addHook('preClose', async () => closes.fire())
-  app.get('/slow', async () => {
-    entered.fire()
-    await release.promise
-    return 'slow'
-  })
-  app.get('/', { websocket: true }, nothing)
-  const client = await connectRaw(t, await listen(app))
-  client.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n', handshake('/'))
-  await entered.wait('request')
-  const closed = closing(app)
-  await closes.wait('preClose')
-  release.fire()
-  t.equal((await client.response()).body, 'slow')
-  t.equal((await client.response()).status, 503)
-  client.socket.end()
-  await closed
-})
-
 t.test('a server that begins to close between the hooks and the 101 refuses', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true, onSend: async () => app.websocketServer.close() }, nothing)
@@ -230,6 +207,39 @@ t.test('websocketServer.close() without connections', async t => {
   await withDeadline(once(app.websocketServer, 'close'), 10_000, 'close')
   t.strictSame(calls, ['callback'])
   await closing(app)
+})
+
+t.test('websocketServer tells close once it was asked to, however connections end before', async t => {
+  const { app } = await makeApp(t)
+  const { websocketServer } = app
+  const calls: string[] = []
+  websocketServer.on('close', () => calls.push('close'))
+  const gone = new Signal()
+  app.get('/', { websocket: true }, socket => {
+    socket.on('close', () => gone.fire())
+  })
+  const client = await open(t, await listen(app), '/')
+  client.socket.close()
+  await gone.wait('end of the connection')
+  t.equal(websocketServer.clients.size, 0)
+  t.strictSame(calls, [])
+  websocketServer.close(() => calls.push('callback'))
+  await withDeadline(once(websocketServer, 'close'), 10_000, 'close')
+  t.strictSame(calls.sort(), ['callback', 'close'])
+})
+
+t.test('a callback of websocketServer.close() that throws keeps no other from being called', async t => {
+  const uncaught = watchProcess(t)
+  const { app, log } = await makeApp(t)
+  const calls: string[] = []
+  app.websocketServer.close(() => {
+    throw new Error('of the first')
+  })
+  app.websocketServer.close(() => calls.push('second'))
+  await withDeadline(once(app.websocketServer, 'close'), 10_000, 'close')
+  t.strictSame(calls, ['second'])
+  t.match(log.at(ERROR), [{ msg: 'a listener of websocketServer failed', err: { message: 'of the first' } }])
+  t.strictSame(uncaught, [])
 })
 
 type PreClose = NonNullable<FastifyUpgradeOptions['preClose']>

@@ -1,4 +1,6 @@
 import t, { type Test } from 'tap'
+import { readPresence } from '../../lib/fastify/pubsub-options.js'
+import type { PublishOptions } from '../../lib/fastify/websocket-server.js'
 import upgrade, { MemoryBroker, MemoryHub, prepare, type WebSocket } from '../../lib/index.js'
 import { bareApp, type Client, codeOf, listen, makeApp, open, shake, watchProcess } from '../helpers/app.js'
 
@@ -54,10 +56,39 @@ t.test('socket.publish reaches everyone but itself, and so does publish with exc
     [await second.next(), await second.next(), await second.next()],
     ['to the others', 'to the others, too', 'to all']
   )
+  const kinds: boolean[] = []
+  second.socket.on('message', (_data, isBinary) => kinds.push(isBinary))
+  await socket.publish('room', Buffer.from('as text'), { binary: false })
+  t.equal(await second.next(), 'as text')
+  t.strictSame(kinds, [false])
+  const [third, other] = await join('room')
+  const options: PublishOptions = { except: other }
+  await Reflect.apply(socket.publish, socket, ['room', 'not to itself', options])
+  t.strictSame([await second.next(), await third.next()], ['not to itself', 'not to itself'])
   // Who publishes need not be subscribed.
   const [, outside] = await join('elsewhere')
   await outside.publish('room', Buffer.from('from outside'))
   t.strictSame([await first.next(), await second.next()], ['from outside', 'from outside'])
+})
+
+t.test('all receivers are sent the same prepared message', async t => {
+  const { server, join } = await serve(t)
+  const [first] = await join('room')
+  const [second] = await join('room')
+  const prepared = prepare(Buffer.from('x'), { binary: false, compress: false })
+  const sent = [...server.clients].map(socket => t.capture(socket, 'send', socket.send))
+  const kinds: boolean[] = []
+  for (const { socket } of [first, second]) socket.on('message', (_data, isBinary) => kinds.push(isBinary))
+  server.broadcast('x')
+  server.broadcast(prepared)
+  await server.publish('room', 'x')
+  await server.publish('room', prepared)
+  const [one = [], other = []] = sent.map(calls => calls().map(({ args }) => args[0]))
+  t.equal(one.length, 4)
+  for (const [index, message] of one.entries()) t.equal(other[index], message)
+  t.strictSame([one[1], one[3]], [prepared, prepared])
+  for (const client of [first, second]) for (const _ of one) t.equal(await client.next(), 'x')
+  t.notOk(kinds.includes(true))
 })
 
 t.test('a socket knows its topics, and leaves them one by one or with its end', async t => {
@@ -89,7 +120,7 @@ t.test('a socket knows its topics, and leaves them one by one or with its end', 
 t.test('topics are strings of 1 to 1024 bytes', async t => {
   const { server, join } = await serve(t)
   const [client, socket] = await join('')
-  for (const topic of ['', 'ž'.repeat(513), 'half a \ud83d', 7, undefined, {}]) {
+  for (const topic of ['', 'x'.repeat(1025), 'ž'.repeat(513), 'half a \ud83d', 7, undefined, {}]) {
     for (const use of [
       () => Reflect.apply(socket.subscribe, socket, [topic]),
       () => Reflect.apply(socket.publish, socket, [topic, 'x']),
@@ -204,11 +235,17 @@ t.test('a choice of topics and one of a subprotocol that both fail refuse the ha
 })
 
 t.test('options that are wrong are refused at registration', async t => {
-  const { app } = bareApp(t)
-  await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { broker: { publish() {} } }]), {
-    code: 'FST_UPGRADE_INVALID_OPTION',
-    message: /"broker" must be an object with the methods start, publish/
+  const methods = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
+  const brokers = methods.map(missing => {
+    return Object.fromEntries(methods.filter(name => name !== missing).map(name => [name, () => {}]))
   })
+  for (const broker of [...brokers, null, 7]) {
+    const { app } = bareApp(t)
+    await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { broker }]), {
+      code: 'FST_UPGRADE_INVALID_OPTION',
+      message: /"broker" must be an object with the methods start, publish, subscribe, unsubscribe, close/
+    })
+  }
   const { app: other } = await makeApp(t)
   t.throws(() => Reflect.apply(other.get, other, ['/', { websocket: { topics: ['a'] } }, () => {}]), {
     code: 'FST_UPGRADE_INVALID_OPTION',
@@ -248,6 +285,20 @@ t.test('a broker carries messages between servers, each message once', async t =
   await first.app.close()
   await second.app.websocketServer.publish('room', 'last')
   t.equal(await clients[1].next(), 'last')
+})
+
+t.test('app.close() ends the broker when all connections have ended', async t => {
+  const broker = new MemoryBroker(new MemoryHub())
+  const { app, port } = await serveWith(t, broker)
+  const { clients } = app.websocketServer
+  const client = await open(t, port, '/')
+  const closes = t.capture(broker, 'close', async () => {
+    t.equal(clients.size, 0)
+    t.equal(app.websocketServer.subscriberCount('room'), 0)
+  })
+  await app.close()
+  t.equal(closes().length, 1)
+  t.equal(await client.closed(), '1001')
 })
 
 async function serveWith(t: Test, broker: MemoryBroker) {
@@ -322,8 +373,10 @@ t.test('a broker that fails harms nobody, and says so', async t => {
   void app.websocketServer.publish('room', 'unheeded')
   await t.rejects(app.websocketServer.publish('room', 'one'), { code: 'FST_UPGRADE_BROKER_PUBLISH' })
   t.strictSame([await client.next(), await client.next()], ['unheeded', 'one'])
+  const [socket] = app.websocketServer.clients
+  await t.rejects(socket?.subscribe('other') ?? Promise.resolve(), { code: 'FST_UPGRADE_BROKER_SUBSCRIBE' })
   t.equal(app.websocketServer.lost, 2)
-  t.strictSame(events, ['unsubscribed', 'lost', 'lost'])
+  t.strictSame(events, ['unsubscribed', 'lost', 'lost', 'unsubscribed'])
   t.strictSame(accidents, [])
 })
 
@@ -344,6 +397,7 @@ t.test('a subscription with presence is seen until it ends, however it does', as
   )
   t.throws(() => two.subscribe('big', { presence: 1n }), TypeError)
   t.strictSame([...two.topics], ['room', 'other'])
+  t.equal(server.subscriberCount('big'), 0)
   two.unsubscribe('other')
   two.unsubscribe('room')
   t.strictSame([...presence.members.keys()], [one.presenceId])
@@ -358,7 +412,9 @@ t.test('a subscription with presence is seen until it ends, however it does', as
 
 t.test('the option presence is checked', async t => {
   for (const [presence, message] of [
-    [{ interval: 0 }, /"presence.interval" must be an integer from 1/],
+    [{ interval: 0 }, /"presence.interval" must be an integer from 1 to 2147483646/],
+    [{ interval: 2 ** 31 - 1 }, /"presence.interval" must be an integer from 1 to 2147483646/],
+    [{ timeout: 2 ** 31 }, /"presence.timeout" must be an integer from 5001 to 2147483647/],
     [{ interval: 100, timeout: 100 }, /"presence.timeout" must be an integer from 101/],
     [{ every: 1 }, /no option "presence.every"/],
     [7, /"presence" must be an object/],
@@ -368,5 +424,12 @@ t.test('the option presence is checked', async t => {
     await t.rejects(async () => Reflect.apply(app.register, app, [upgrade, { presence }]), { message })
   }
   await makeApp(t, { presence: { interval: 100, timeout: 101 } })
-  await makeApp(t, { presence: { interval: 2 ** 31 - 2 } })
+  for (const [presence, interval, timeout] of [
+    [undefined, 5000, 15_000],
+    [{ interval: 100 }, 100, 300],
+    [{ timeout: 6000 }, 5000, 6000],
+    [{ interval: 2 ** 31 - 2 }, 2 ** 31 - 2, 2 ** 31 - 1]
+  ] as const) {
+    t.strictSame(readPresence({ presence }), { interval, timeout })
+  }
 })

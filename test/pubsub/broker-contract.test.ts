@@ -35,6 +35,35 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
+  'repeats what is large': [
+    'carries any bytes to every subscriber of a channel, once',
+    hub =>
+      new (class extends MemoryBroker {
+        override receive(channel: string, message: Uint8Array): void {
+          super.receive(channel, message)
+          if (message.length > 1000) super.receive(channel, message)
+        }
+      })(hub)
+  ],
+  'changes what is small': [
+    'carries any bytes to every subscriber of a channel, once',
+    hub =>
+      new (class extends MemoryBroker {
+        override receive(channel: string, message: Uint8Array): void {
+          super.receive(channel, message.length > 4 ? message : Buffer.alloc(message.length))
+        }
+      })(hub)
+  ],
+  'is subscribed without being asked': [
+    'carries any bytes to every subscriber of a channel, once',
+    hub =>
+      new (class extends MemoryBroker {
+        override start(events: BrokerEvents): void {
+          super.start(events)
+          void this.subscribe('m:x')
+        }
+      })(hub)
+  ],
   'takes bytes for text': [
     'carries any bytes to every subscriber of a channel, once',
     hub =>
@@ -50,6 +79,16 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
       new (class extends MemoryBroker {
         override receive(channel: string, message: Uint8Array): void {
           super.receive(channel.slice(0, 100), message)
+        }
+      })(hub)
+  ],
+  'repeats what comes in channels with long names': [
+    'tells channels apart, whatever their names',
+    hub =>
+      new (class extends MemoryBroker {
+        override receive(channel: string, message: Uint8Array): void {
+          super.receive(channel, message)
+          if (channel.length > 1000) super.receive(channel, message)
         }
       })(hub)
   ],
@@ -74,11 +113,79 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         override async unsubscribe(): Promise<void> {}
       })(hub)
   ],
+  'tells the first message of a channel again': [
+    'stops with unsubscribe, and begins again with subscribe',
+    hub =>
+      new (class extends MemoryBroker {
+        #first: Uint8Array | undefined
+        override receive(channel: string, message: Uint8Array): void {
+          this.#first ??= message
+          super.receive(channel, channel === 'm:x' ? this.#first : message)
+        }
+      })(hub)
+  ],
+  'mixes up some of many channels': [
+    'takes many channels at once',
+    hub =>
+      new (class extends MemoryBroker {
+        override receive(channel: string, message: Uint8Array): void {
+          super.receive(channel === 'm:299' ? 'm:0' : channel, message)
+        }
+      })(hub)
+  ],
   'takes no end': [
     'tells nothing once it is closed, and leaves others alone',
     hub =>
       new (class extends MemoryBroker {
         override async close(): Promise<void> {}
+      })(hub)
+  ],
+  'goes on telling messages when it is closed': [
+    'tells nothing once it is closed, and leaves others alone',
+    hub =>
+      new (class extends MemoryBroker {
+        #isClosed = false
+        override async publish(channel: string, message: Uint8Array): Promise<void> {
+          if (this.#isClosed) throw new Error('closed')
+          await super.publish(channel, message)
+        }
+        override async close(): Promise<void> {
+          this.#isClosed = true
+        }
+      })(hub)
+  ],
+  'takes its end for an outage': [
+    'tells nothing once it is closed, and leaves others alone',
+    hub =>
+      new (class extends MemoryBroker {
+        #events: BrokerEvents | undefined
+        override start(events: BrokerEvents): void {
+          this.#events = events
+          super.start(events)
+        }
+        override async close(): Promise<void> {
+          await super.close()
+          this.#events?.onDown()
+        }
+      })(hub)
+  ],
+  'publishes when it is closed': [
+    'tells nothing once it is closed, and leaves others alone',
+    hub =>
+      new (class extends MemoryBroker {
+        override async publish(channel: string, message: Uint8Array): Promise<void> {
+          hub.publish(channel, message)
+        }
+      })(hub)
+  ],
+  'troubles others with its end': [
+    'tells nothing once it is closed, and leaves others alone',
+    hub =>
+      new (class extends MemoryBroker {
+        override async close(): Promise<void> {
+          await super.close()
+          hub.publish('m:x', Buffer.from('the end'))
+        }
       })(hub)
   ]
 }
@@ -90,3 +197,21 @@ for (const [how, [name, make]] of Object.entries(BROKEN)) {
     await t.rejects(async () => test?.(), { code: 'ERR_ASSERTION' })
   })
 }
+
+t.test('the contract closes each broker that it was given, once', async t => {
+  for (const name of brokerContract(() => new MemoryBroker(new MemoryHub())).keys()) {
+    const hub = new MemoryHub()
+    const closes: number[] = []
+    const test = brokerContract(() => {
+      const index = closes.push(0) - 1
+      return new (class extends MemoryBroker {
+        override async close(): Promise<void> {
+          closes[index]++
+          await super.close()
+        }
+      })(hub)
+    }).get(name)
+    await test?.()
+    t.strictSame(closes, [1, 1, 1], name)
+  }
+})

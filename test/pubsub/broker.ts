@@ -12,7 +12,10 @@ export class ManualBroker implements Broker {
   events: BrokerEvents | undefined
   /** What was asked and is not answered. */
   readonly calls: Call[] = []
-  isClosed = false
+  /** How often it was closed. */
+  closes = 0
+  /** What `close` waits for. */
+  end: Promise<void> | undefined
 
   start(events: BrokerEvents): void {
     this.events = events
@@ -38,7 +41,8 @@ export class ManualBroker implements Broker {
   }
 
   async close(): Promise<void> {
-    this.isClosed = true
+    this.closes++
+    await this.end
   }
 
   /** Answers the oldest question, and says what it was. */

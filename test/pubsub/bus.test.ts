@@ -79,7 +79,11 @@ t.test('what the broker does not take rejects, is counted and told', async t => 
   const published = bus.publish('message', 'room', 'x', AS_TEXT)
   const cause = new Error('connection lost')
   await Promise.all([
-    t.rejects(published, { code: 'FST_UPGRADE_BROKER_PUBLISH', message: /: connection lost;/, cause }),
+    t.rejects(published, {
+      code: 'FST_UPGRADE_BROKER_PUBLISH',
+      message: /other processes miss it: connection lost;/,
+      cause
+    }),
     broker.answer(cause)
   ])
   t.equal(bus.lost, 1)
@@ -125,11 +129,23 @@ t.test('small messages count what a client needs to remember them', async t => {
   t.equal(bus.lost, published.length - length)
 })
 
+t.test('what the broker has not taken waits no longer', async t => {
+  const { broker, bus } = make(t)
+  const mib = Buffer.alloc(2 ** 20)
+  for (let n = 0; n < 17; n++) {
+    const published = bus.publish('message', 'room', mib, AS_TEXT)
+    await Promise.all([
+      t.rejects(published, { code: 'FST_UPGRADE_BROKER_PUBLISH' }),
+      broker.answer(new Error('connection lost'))
+    ])
+  }
+})
+
 t.test('subscriptions that fail reject, are told, and tried again when the engine is back', async t => {
   const { broker, bus, events } = make(t)
   const subscribed = bus.subscribe('message', 'room')
   await Promise.all([
-    t.rejects(subscribed, { code: 'FST_UPGRADE_BROKER_SUBSCRIBE', message: /: NOPERM;/ }),
+    t.rejects(subscribed, { code: 'FST_UPGRADE_BROKER_SUBSCRIBE', message: /do not arrive: NOPERM;/ }),
     broker.answer(new Error('NOPERM'))
   ])
   broker.events?.onDown(new Error('away'))
@@ -141,23 +157,52 @@ t.test('subscriptions that fail reject, are told, and tried again when the engin
   t.equal(await broker.answer(), 'unsubscribe m:room')
 })
 
+t.test('who is told that the engine is back comes after what is tried again', async t => {
+  const broker = new ManualBroker()
+  const asked: string[][] = []
+  const bus = new Bus(broker, {
+    onEvent: ({ type }) => void (type === 'up' && asked.push(broker.asked)),
+    onEnvelope() {}
+  })
+  bus.start()
+  t.teardown(() => bus.close())
+  const subscribed = bus.subscribe('message', 'room')
+  await Promise.all([t.rejects(subscribed), broker.answer(new Error('away'))])
+  broker.events?.onUp()
+  t.strictSame(asked, [['subscribe m:room']])
+})
+
 t.test('a reason that is no error is told, too', async t => {
   const { broker, bus } = make(t)
   const published = bus.publish('message', 'room', 'x', AS_TEXT)
   const [{ settle }] = broker.calls
   Reflect.apply(settle, undefined, ['just a text'])
-  await t.rejects(published, { message: /: just a text;/ })
+  await t.rejects(published, { message: /other processes miss it: just a text;/ })
 })
 
 t.test('once closed it tells and takes nothing', async t => {
   const { broker, bus, events, received, tell } = make(t)
+  void bus.subscribe('message', 'room')
+  await broker.answer()
+  let end = (): void => {}
+  broker.end = new Promise(resolve => {
+    end = resolve
+  })
+  let isClosed = false
+  const closing = bus.close().then(() => {
+    isClosed = true
+  })
+  await new Promise(resolve => setImmediate(resolve))
+  t.equal(isClosed, false, 'before the broker is')
+  end()
+  await closing
   await bus.close()
-  await bus.close()
-  t.equal(broker.isClosed, true)
+  t.equal(broker.closes, 1)
   tell('m:room', sealEnvelope(OTHER, 'one', false, true))
   broker.events?.onUp()
   broker.events?.onDown()
   await t.rejects(bus.publish('message', 'room', 'x', AS_TEXT), { code: 'FST_UPGRADE_BROKER_CLOSED' })
+  bus.unsubscribe('message', 'room')
   t.strictSame(events, [])
   t.strictSame(received, [])
   t.strictSame(broker.asked, [])

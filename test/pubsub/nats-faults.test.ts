@@ -1,26 +1,19 @@
 import { writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { connect, type NatsConnection } from '@nats-io/transport-node'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { natsBroker } from '../../lib/pubsub/nats.js'
 import { listen, makeApp, open, watchProcess } from '../helpers/app.js'
 import { natsSkip, startNats } from '../helpers/engine.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
+import { natsConnection } from './clients.js'
 import { record } from './recorder.js'
 
 const HELLO = Buffer.from('hello')
 
-async function connectTo(t: Test, port: number, options: object = {}): Promise<NatsConnection> {
-  const servers = `127.0.0.1:${port}`
-  const connection = await connect({ servers, maxReconnectAttempts: -1, reconnectTimeWait: 50, ...options })
-  t.teardown(() => connection.close())
-  return connection
-}
-
 t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
-  const { port } = await startNats(t)
-  const connection = await connectTo(t, port)
+  const engine = await startNats(t)
+  const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection, { prefix: 'app.' })
   const told = record(t, broker)
   const channel = 'm:a.b *>\n'
@@ -34,7 +27,7 @@ t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
 })
 
 t.test('clients and options that it cannot use', { skip: natsSkip }, async t => {
-  const connecting = connectTo(t, (await startNats(t)).port)
+  const connecting = natsConnection(t, await startNats(t))
   for (const client of [undefined, {}, connecting]) {
     t.throws(() => Reflect.apply(natsBroker, undefined, [client]), {
       code: 'FST_UPGRADE_INVALID_CLIENT',
@@ -48,8 +41,8 @@ t.test('clients and options that it cannot use', { skip: natsSkip }, async t => 
 })
 
 t.test('close leaves the connection open, without subscriptions', { skip: natsSkip }, async t => {
-  const { port } = await startNats(t)
-  const connection = await connectTo(t, port)
+  const engine = await startNats(t)
+  const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection)
   const told = record(t, broker)
   await broker.subscribe('x')
@@ -64,8 +57,8 @@ t.test('close leaves the connection open, without subscriptions', { skip: natsSk
 
 t.test('a connection that the application closes', { skip: natsSkip }, async t => {
   const accidents = watchProcess(t)
-  const { port } = await startNats(t)
-  const connection = await connectTo(t, port)
+  const engine = await startNats(t)
+  const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection)
   const told = record(t, broker)
   await broker.subscribe('x')
@@ -88,8 +81,8 @@ t.test('what the engine refuses', { skip: natsSkip }, async t => {
     file,
     `max_payload: 1000\nauthorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
   )
-  const { port } = await startNats(t, ['-c', file])
-  const broker = natsBroker(await connectTo(t, port, { user: 'app', pass: 'secret' }))
+  const engine = await startNats(t, ['-c', file])
+  const broker = natsBroker(await natsConnection(t, engine, { user: 'app', pass: 'secret' }))
   const told = record(t, broker)
   await broker.subscribe('yes')
   await t.rejects(broker.subscribe('no'), /Permissions Violation for Subscription/)
@@ -116,7 +109,7 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   await allow('">"')
   const engine = await startNats(t, ['-c', file])
   const { app } = await makeApp(t, {
-    broker: natsBroker(await connectTo(t, engine.port, { user: 'app', pass: 'secret' }))
+    broker: natsBroker(await natsConnection(t, engine, { user: 'app', pass: 'secret' }))
   })
   const events: string[] = []
   const ended = new Promise<void>(resolve => {
@@ -136,7 +129,7 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   await withDeadline(ended, 5000, 'end of the subscription')
   await allow('">"')
   engine.reload()
-  const other = natsBroker(await connectTo(t, engine.port, { user: 'app', pass: 'secret' }))
+  const other = natsBroker(await natsConnection(t, engine, { user: 'app', pass: 'secret' }))
   const { app: second } = await makeApp(t, { broker: other })
   // It is asked for once a second.
   const repeat = setInterval(() => void second.websocketServer.publish('room', 'again'), ms(100))
@@ -146,36 +139,10 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   t.strictSame(accidents, [])
 })
 
-t.test('an engine that hangs counts as away, until it answers', { skip: natsSkip }, async t => {
-  const accidents = watchProcess(t)
-  const engine = await startNats(t)
-  const broker = natsBroker(await connectTo(t, engine.port), { timeout: ms(200) })
-  const told = record(t, broker)
-  await broker.subscribe('x')
-  await engine.hold()
-  await t.rejects(withDeadline(broker.publish('x', HELLO), 5000, 'rejection'), /NATS has not answered within/)
-  await t.rejects(broker.subscribe('y'), /NATS has not answered within/)
-  t.strictSame(told.states, ['up', 'down'])
-  engine.letGo()
-  await told.until('up', 'down', 'up')
-  await broker.publish('x', Buffer.from('last'))
-  t.strictSame(
-    [await told.next(), await told.next()],
-    ['x hello', 'x last'],
-    'the engine had it all the same'
-  )
-  // An idle broker notices it, too.
-  await engine.hold()
-  await told.until('up', 'down', 'up', 'down')
-  engine.letGo()
-  await told.until('up', 'down', 'up', 'down', 'up')
-  t.strictSame(accidents, [])
-})
-
 t.test('an engine that goes while a subscription is under way', { skip: natsSkip }, async t => {
   const accidents = watchProcess(t)
   const engine = await startNats(t)
-  const connection = await connectTo(t, engine.port)
+  const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection)
   const told = record(t, broker)
   await told.until('up')
@@ -194,7 +161,7 @@ t.test('an engine that goes while a subscription is under way', { skip: natsSkip
 
 t.test('an engine that is away when the broker starts', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
-  const connection = await connectTo(t, engine.port)
+  const connection = await natsConnection(t, engine)
   const statuses = connection.status()
   await engine.kill()
   for await (const { type } of statuses) if (type === 'disconnect') break
@@ -233,7 +200,7 @@ t.test('an engine that sends garbage', async t => {
     console.log = log
   })
   console.log = () => {}
-  const broker = natsBroker(await connectTo(t, port), { timeout: ms(200) })
+  const broker = natsBroker(await natsConnection(t, { port }), { timeout: ms(200) })
   const told = record(t, broker)
   await broker.publish('x', HELLO)
   for (const socket of sockets) socket.write('\0\r\nGARBAGE\r\n')
@@ -241,19 +208,3 @@ t.test('an engine that sends garbage', async t => {
   await t.rejects(broker.publish('x', HELLO))
   t.strictSame(accidents, [])
 })
-
-t.test(
-  'a process that was busy itself does not take the engine for one that hangs',
-  { skip: natsSkip },
-  async t => {
-    const broker = natsBroker(await connectTo(t, (await startNats(t)).port), { timeout: ms(200) })
-    const told = record(t, broker)
-    await told.until('up')
-    for (let i = 0; i < 5; i++) {
-      const until = performance.now() + ms(300)
-      while (performance.now() < until);
-      await broker.publish('x', HELLO)
-    }
-    t.strictSame(told.states, ['up'])
-  }
-)

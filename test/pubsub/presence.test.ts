@@ -249,7 +249,8 @@ t.test('what other processes say is checked', async t => {
   const hub = new MemoryHub()
   const raw = new MemoryBroker(hub)
   raw.start({ onMessage() {}, onUp() {}, onUnsubscribed() {}, onDown() {} })
-  const one = server(t, new MemoryBroker(hub))
+  const errors: unknown[] = []
+  const one = server(t, new MemoryBroker(hub), errors)
   const presence = one.presence('room')
   await presence.ready
   const lines = note(presence)
@@ -291,6 +292,7 @@ t.test('what other processes say is checked', async t => {
     'p:other',
     Buffer.concat([Buffer.from([1, 0]), Buffer.alloc(16, 7), Buffer.from('{"type":"ask"}')])
   )
+  t.strictSame(errors, [])
 })
 
 t.test('a listener that fails harms nobody', async t => {

@@ -78,6 +78,8 @@ t.test('without takeover what does not become smaller is sent as it is', t => {
   const { send, hex, read } = make()
   send('Hello')
   t.equal(hex(), '810548656c6c6f', 'seven bytes compressed')
+  send('hello hello')
+  t.equal(hex(), '810b68656c6c6f2068656c6c6f', 'as many compressed')
   send(Buffer.from('abcdefg'), { isBinary: true })
   t.equal(hex(), '820761626364656667')
   send(noise(20_000).toString('latin1').slice(0, 5000), { isBinary: true })

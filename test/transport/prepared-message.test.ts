@@ -56,6 +56,9 @@ t.test('a small message is compressed once for each set of settings', t => {
   t.equal(message.compressedFrame(other), message.frame, 'stored it would be longer')
   const [{ rsv, opcode, payload }] = decode(bytes(frame instanceof Promise ? '' : frame))
   t.strictSame([rsv, opcode, String(new Window().inflate(payload))], [4, 1, 'Hello Hello Hello'])
+  t.not(bytes(payload).subarray(-4).toString('hex'), '0000ffff', 'RFC 7692 section 7.2.1: without its tail')
+  const even = prepare('hello hello')
+  t.equal(even.compressedFrame(one), even.frame, 'not for nothing')
   t.end()
 })
 

@@ -1,0 +1,38 @@
+import { connect, type NatsConnection } from '@nats-io/transport-node'
+import { Redis, type RedisOptions } from 'ioredis'
+import { Redis as Valkey } from 'iovalkey'
+import type { Test } from 'tap'
+
+const HOST = '127.0.0.1'
+
+export type ClientOptions = Omit<RedisOptions, 'replyMapping'>
+
+interface Address {
+  readonly port: number
+}
+
+/** It connects when it is first used, and is disconnected when `t` ends. */
+export function redisClient(t: Test, { port }: Address, options: ClientOptions = {}): Redis {
+  const client = new Redis(port, HOST, { lazyConnect: true, ...options })
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+/** The same of iovalkey. */
+export function valkeyClient(t: Test, { port }: Address): Valkey {
+  const client = new Valkey(port, HOST, { lazyConnect: true })
+  t.teardown(() => client.disconnect())
+  return client
+}
+
+/** It connects again and again, and is closed when `t` ends. */
+export async function natsConnection(
+  t: Test,
+  { port }: Address,
+  options: object = {}
+): Promise<NatsConnection> {
+  const servers = `${HOST}:${port}`
+  const connection = await connect({ servers, maxReconnectAttempts: -1, reconnectTimeWait: 50, ...options })
+  t.teardown(() => connection.close())
+  return connection
+}
