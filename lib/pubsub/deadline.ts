@@ -1,12 +1,12 @@
-import { InvalidClientError } from './error.js'
+import { InvalidBrokerOptionError } from './error.js'
 
 /** The most that a timer can wait. */
 const MAX_TIMEOUT = 2 ** 31 - 1
 
-/** @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` */
+/** @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` */
 export function checkTimeout(timeout: number): void {
   if (Number.isInteger(timeout) && timeout >= 1 && timeout <= MAX_TIMEOUT) return
-  throw new InvalidClientError('timeout', `an integer from 1 to ${MAX_TIMEOUT}`)
+  throw new InvalidBrokerOptionError('timeout', `an integer from 1 to ${MAX_TIMEOUT}`)
 }
 
 /** Calls back when nobody cancels it in time. */

@@ -53,7 +53,7 @@ export const ClosedBrokerError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BRO
   'The server is closed, so nothing is published to other processes.'
 )
 
-export const InvalidClientError: FastifyErrorConstructor<
-  { code: 'FST_UPGRADE_INVALID_CLIENT' },
+export const InvalidBrokerOptionError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_INVALID_BROKER_OPTION' },
   [string, string]
-> = createError('FST_UPGRADE_INVALID_CLIENT', 'The %s of a broker must be %s.', undefined, TypeError)
+> = createError('FST_UPGRADE_INVALID_BROKER_OPTION', 'The %s of a broker must be %s.', undefined, TypeError)

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Broker, BrokerEvents } from './broker.js'
 import { checkTimeout, Deadline } from './deadline.js'
-import { InvalidClientError } from './error.js'
+import { InvalidBrokerOptionError } from './error.js'
 import { hasMethods } from './methods.js'
 import { Reachability } from './reachability.js'
 
@@ -44,20 +44,20 @@ interface Batch {
  * Connects the processes of an application through NATS.
  * @param connection of `@nats-io/transport-node`. The broker shares it and leaves it open. It should have
  * `maxReconnectAttempts: -1`, as the client gives up otherwise.
- * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the connection is none, a subject cannot begin with the prefix, or the
+ * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` when the connection is none, a subject cannot begin with the prefix, or the
  * timeout is no number of milliseconds.
  */
 export function natsBroker(connection: NatsConnection, options: NatsBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade.', timeout = 5000 } = options
   if (!hasMethods(connection, ['publish', 'subscribe', 'flush', 'status'])) {
-    throw new InvalidClientError(
+    throw new InvalidBrokerOptionError(
       'client',
       'a connection of @nats-io/transport-node, which connect() resolves to'
     )
   }
   checkTimeout(timeout)
   if (!/^(?:[^\s.*>]+\.)*[^\s.*>]*$/.test(prefix)) {
-    throw new InvalidClientError('prefix', 'the beginning of a NATS subject without wildcards')
+    throw new InvalidBrokerOptionError('prefix', 'the beginning of a NATS subject without wildcards')
   }
   return new NatsBroker(connection, prefix, timeout)
 }

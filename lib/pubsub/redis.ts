@@ -1,6 +1,6 @@
 import type { Broker, BrokerEvents } from './broker.js'
 import { checkTimeout } from './deadline.js'
-import { ClosedBrokerError, InvalidClientError } from './error.js'
+import { ClosedBrokerError, InvalidBrokerOptionError } from './error.js'
 import { Reachability } from './reachability.js'
 import { hasShardedChannels, isClient, type RedisClient } from './redis-client.js'
 import { RedisSession, type RedisSettings } from './redis-session.js'
@@ -25,21 +25,25 @@ const LAST_DELAY = 2000
  * Connects the processes of an application through Redis or Valkey.
  * @param client of `ioredis` or `iovalkey`. It is only duplicated: the broker opens two connections of its own with the
  * client's options, and connects again on its own terms.
- * @throws {TypeError} `FST_UPGRADE_INVALID_CLIENT` when the client is of another library, or cannot do what `sharded` needs,
+ * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` when the client is of another library, or cannot do what `sharded` needs,
  * or an option is wrong.
  */
 export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade:', sharded = false, timeout = 5000 } = options
   checkClient(client, sharded)
   checkTimeout(timeout)
-  if (typeof prefix !== 'string') throw new InvalidClientError('prefix', 'a string')
+  if (typeof prefix !== 'string') throw new InvalidBrokerOptionError('prefix', 'a string')
   return new RedisBroker(`${client.options.keyPrefix ?? ''}${prefix}`, { client, sharded, timeout })
 }
 
 function checkClient(client: RedisClient, sharded: boolean): void {
-  if (!isClient(client)) throw new InvalidClientError('client', 'of ioredis 5.4 or later, or of iovalkey')
+  if (!isClient(client))
+    throw new InvalidBrokerOptionError('client', 'of ioredis 5.4 or later, or of iovalkey')
   if (sharded && !hasShardedChannels(client)) {
-    throw new InvalidClientError('client', 'one that has sharded channels, such as Cluster of ioredis 6')
+    throw new InvalidBrokerOptionError(
+      'client',
+      'one that has sharded channels, such as Cluster of ioredis 6'
+    )
   }
 }
 

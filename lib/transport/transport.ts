@@ -41,6 +41,7 @@ export class Transport
   /** The peer's end was read; this side ends once all is written. */
   #endExpected = false
   #ended = false
+  #closed = false
   messagesSent = 0
   /** Why this side has cut the connection, if so. */
   reason: Error | undefined
@@ -57,7 +58,6 @@ export class Transport
   readonly #deflate: PerMessageDeflate | undefined
   readonly #heartbeat: Heartbeat | undefined
   #awaitsEnd = false
-  #closed = false
   /** Why nothing is read: bits. */
   #holds = 0
   /** What came of a compressed message in the thread pool, while nobody reads. */

@@ -21,7 +21,7 @@ t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
   connection.publish(`app.${Buffer.from(channel).toString('base64url')}`, 'from outside')
   t.equal(await told.next(), `${channel} from outside`)
   for (const prefix of ['a b', 'a.*.', '>', 'a..b', '.a', 'a.\t']) {
-    t.throws(() => natsBroker(connection, { prefix }), { code: 'FST_UPGRADE_INVALID_CLIENT' }, prefix)
+    t.throws(() => natsBroker(connection, { prefix }), { code: 'FST_UPGRADE_INVALID_BROKER_OPTION' }, prefix)
   }
   for (const prefix of ['', 'a', 'a.b.']) natsBroker(connection, { prefix })
 })
@@ -30,13 +30,13 @@ t.test('clients and options that it cannot use', { skip: natsSkip }, async t => 
   const connecting = natsConnection(t, await startNats(t))
   for (const client of [undefined, {}, connecting]) {
     t.throws(() => Reflect.apply(natsBroker, undefined, [client]), {
-      code: 'FST_UPGRADE_INVALID_CLIENT',
+      code: 'FST_UPGRADE_INVALID_BROKER_OPTION',
       message: /The client of a broker must be a connection of @nats-io/
     })
   }
   const connection = await connecting
   for (const timeout of [0, 2 ** 31]) {
-    t.throws(() => natsBroker(connection, { timeout }), { code: 'FST_UPGRADE_INVALID_CLIENT' })
+    t.throws(() => natsBroker(connection, { timeout }), { code: 'FST_UPGRADE_INVALID_BROKER_OPTION' })
   }
 })
 

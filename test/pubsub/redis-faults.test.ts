@@ -317,13 +317,13 @@ t.test('an engine that ends each connection soon is tried ever more slowly', { s
 t.test('clients that it cannot use', async t => {
   for (const client of [undefined, {}, new Map()]) {
     t.throws(() => Reflect.apply(redisBroker, undefined, [client]), {
-      code: 'FST_UPGRADE_INVALID_CLIENT',
+      code: 'FST_UPGRADE_INVALID_BROKER_OPTION',
       message: /The client of a broker must be of ioredis/
     })
   }
   const cluster = new ValkeyCluster([{ host: HOST, port: 1 }], { lazyConnect: true })
   t.throws(() => redisBroker(cluster, { sharded: true }), {
-    code: 'FST_UPGRADE_INVALID_CLIENT',
+    code: 'FST_UPGRADE_INVALID_BROKER_OPTION',
     message: /sharded channels/
   })
   redisBroker(cluster)
@@ -336,7 +336,7 @@ t.test('options that it cannot use', async t => {
     ...[0, -1, 1.5, Number.NaN, 2 ** 31, '5'].map(timeout => ({ timeout }))
   ]) {
     t.throws(() => Reflect.apply(redisBroker, undefined, [client, options]), {
-      code: 'FST_UPGRADE_INVALID_CLIENT'
+      code: 'FST_UPGRADE_INVALID_BROKER_OPTION'
     })
   }
 })
