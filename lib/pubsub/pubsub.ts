@@ -25,7 +25,7 @@ export interface PubSubOptions<Message> {
   readonly prepare: (payload: Uint8Array, options: { binary: boolean; compress: boolean }) => Message
   readonly onEvent: (event: BrokerEvent) => void
   readonly presence: PresenceSettings
-  /** Told what a listener throws or rejects with, and what a member throws that is sent what another process published. */
+  /** Told what a listener throws or rejects with, and what a member throws that is sent a message. */
   readonly onError: (error: unknown) => void
 }
 
@@ -84,8 +84,10 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
    */
   publish(topic: string, message: Message, except?: Member): Promise<void> {
-    checkTopic(topic)
-    this.#deliver(topic, message, except)
+    const members = this.#topics.membersOf(topic)
+    // Who is subscribed to it has been checked.
+    if (members.size === 0) checkTopic(topic)
+    this.#deliver(members, message, except)
     return handled(this.#bus?.publish('message', topic, message.payload, message))
   }
 
@@ -119,20 +121,27 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
     this.#onEvent(event)
   }
 
-  #deliver(topic: string, message: Message, except?: Member): void {
-    for (const member of this.#topics.membersOf(topic)) if (member !== except) member.send(message)
+  /** An application may have put a `send` of its own on a member: what that throws keeps nobody from the message. */
+  #deliver(members: ReadonlySet<Member>, message: Message, except?: Member): void {
+    for (const member of members) {
+      if (member === except) continue
+      try {
+        member.send(message)
+      } catch (error) {
+        this.#onError(error)
+      }
+    }
   }
 
   /** @internal */
   onEnvelope(kind: ChannelKind, topic: string, envelope: Envelope): void {
     const { payload, isBinary, compress } = envelope
-    // Brokers expect that nothing throws, and an application may have put a `send` of its own on a socket.
-    try {
-      if (kind === 'presence') this.#presences.onEnvelope(topic, envelope)
-      else this.#deliver(topic, this.#prepare(payload, { binary: isBinary, compress }))
-    } catch (error) {
-      this.#onError(error)
+    if (kind === 'presence') {
+      this.#presences.onEnvelope(topic, envelope)
+      return
     }
+    const members = this.#topics.membersOf(topic)
+    if (members.size > 0) this.#deliver(members, this.#prepare(payload, { binary: isBinary, compress }))
   }
 }
 

@@ -31,13 +31,15 @@ function make(t: Test) {
 }
 
 function makeServer(broker: ManualBroker | undefined) {
-  return new PubSub<Publication, { send(): void }>({
+  const server = new PubSub<Publication, { send(): void }>({
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},
     onError() {},
     presence: SETTINGS
   })
+  server.open()
+  return server
 }
 
 const ids = ({ members }: Presence): string[] => [...members.keys()]

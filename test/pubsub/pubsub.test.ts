@@ -15,15 +15,17 @@ class Member {
 
 function make(t: Test) {
   const broker = new ManualBroker()
+  const errors: unknown[] = []
   const pubsub = new PubSub<Publication, Member>({
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},
-    onError() {},
+    onError: error => errors.push(error),
     presence: { interval: 5000, timeout: 15_000 }
   })
+  pubsub.open()
   t.teardown(() => pubsub.close())
-  return { broker, pubsub }
+  return { broker, pubsub, errors }
 }
 
 t.test('the broker has one subscription to a topic, as long as anyone is subscribed', async t => {
@@ -49,6 +51,28 @@ t.test('subscribers of this process have the message before publish returns', as
   t.equal(one.got[0], message)
   t.strictSame([one.got.length, two.got.length], [1, 0])
   t.strictSame(broker.asked, ['subscribe m:room', 'publish m:room'])
+})
+
+t.test('a member that throws keeps nobody from the message', async t => {
+  const { broker, pubsub, errors } = make(t)
+  const [one, two] = [new Member(), new Member()]
+  const refusal = new Error('not today')
+  const broken = new Member()
+  broken.send = () => {
+    throw refusal
+  }
+  for (const member of [one, broken, two]) void pubsub.subscribe('room', member)
+  void pubsub.publish('room', { payload: 'x', isBinary: false, compress: true })
+  broker.events?.onMessage('m:room', sealEnvelope(OTHER, 'y', false, true))
+  t.strictSame(
+    [one, two].map(({ got }) => got.map(({ payload }) => String(payload))),
+    [
+      ['x', 'y'],
+      ['x', 'y']
+    ]
+  )
+  t.strictSame(errors, [refusal, refusal])
+  t.ok(broker.asked.includes('publish m:room'))
 })
 
 t.test('what another process publishes is prepared once, as it was there', async t => {
