@@ -58,6 +58,7 @@ class RedisBroker implements Broker {
   #retry: NodeJS.Timeout | undefined
   /** Since the engine stayed. */
   #attempts = 0
+  /** When the session was open; never, when it did not get that far. */
   #openedAt = Number.POSITIVE_INFINITY
 
   constructor(prefix: string, settings: RedisSettings) {
@@ -123,6 +124,7 @@ class RedisBroker implements Broker {
     this.#reachability.down(error)
     // One that takes connections and ends them at once, such as those that do not read fast enough, is left alone, too.
     if (performance.now() - this.#openedAt > LAST_DELAY) this.#attempts = 0
+    this.#openedAt = Number.POSITIVE_INFINITY
     const delay = Math.min(FIRST_DELAY * 2 ** this.#attempts, LAST_DELAY)
     this.#attempts++
     // Not all processes at the same moment.

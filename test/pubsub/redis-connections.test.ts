@@ -186,12 +186,12 @@ async function startNonsense(t: Test): Promise<number> {
 }
 
 t.test(
-  'it connects again ever more slowly, at once when that went well, and not once closed',
+  'it connects again ever more slowly, soon when the engine has stayed, and not once closed',
   {
     skip: redisSkip
   },
   async t => {
-    const clock = FakeTimers.install({ toFake: ['setTimeout', 'clearTimeout'] })
+    const clock = FakeTimers.install({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
     t.teardown(() => clock.uninstall())
     const engine = await startRedis(t)
     const port = await startNonsense(t)
@@ -218,9 +218,14 @@ t.test(
     client.options.port = engine.port
     await check(2000)
     await told.until('down', 'up')
-    client.options.port = port
     for (const connection of made) connection.disconnect()
     await told.until('down', 'up', 'down')
+    await check(2000)
+    await told.until('down', 'up', 'down', 'up')
+    clock.tick(2001)
+    client.options.port = port
+    for (const connection of made) connection.disconnect()
+    await told.until('down', 'up', 'down', 'up', 'down')
     for (const full of [50, 100]) await check(full)
     await ended()
     const count = made.length
