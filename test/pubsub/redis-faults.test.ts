@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
+import { createServer } from 'node:net'
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as ValkeyCluster } from 'iovalkey'
 import t, { type Test } from 'tap'
@@ -9,6 +9,7 @@ import { type Engine, redisSkip, startRedis, startRedisCluster } from '../helper
 import { freePort } from '../helpers/program.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { redisClient } from './clients.js'
+import { startProxy } from './proxy.js'
 import { record } from './recorder.js'
 
 const HOST = '127.0.0.1'
@@ -179,34 +180,6 @@ t.test(
     t.equal(await told.next(), 'x2499 hello')
   }
 )
-
-/** Something between a client and the engine that passes on all that it gets, after a time. */
-async function startProxy(t: Test, engine: Engine) {
-  const sockets = new Set<Socket>()
-  const proxy = {
-    server: createServer(),
-    port: 0,
-    delay: 0,
-    cut: () => {
-      for (const socket of sockets) socket.destroy()
-    }
-  }
-  proxy.server.on('connection', socket => {
-    const upstream = connect(engine.port, HOST)
-    for (const one of [socket, upstream]) sockets.add(one.on('error', () => {}))
-    socket.on('data', data => void setTimeout(() => upstream.write(data), proxy.delay))
-    socket.on('close', () => upstream.destroy())
-    upstream.pipe(socket)
-  })
-  await new Promise<void>(resolve => proxy.server.listen(0, HOST, resolve))
-  t.teardown(() => {
-    proxy.server.close()
-    proxy.cut()
-  })
-  const address = proxy.server.address()
-  proxy.port = typeof address === 'object' && address !== null ? address.port : 0
-  return proxy
-}
 
 t.test('a subscription that is given up while it is restored', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)

@@ -1,4 +1,3 @@
-import { connect, createServer, type Socket } from 'node:net'
 import { Cluster } from 'ioredis'
 import t from 'tap'
 import { redisBroker } from '../../lib/pubsub/redis.js'
@@ -6,6 +5,7 @@ import { anyNode } from '../../lib/pubsub/redis-client.js'
 import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
 import { ms } from '../helpers/timeout.js'
 import { redisClient } from './clients.js'
+import { startProxy } from './proxy.js'
 import { record } from './recorder.js'
 
 // How a session with Redis begins and ends.
@@ -76,28 +76,13 @@ t.test('of the messages that come together none is told after close', { skip: re
 
 t.test('either connection that hangs counts as an outage', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
-  const connections: Socket[] = []
-  const sockets: Socket[] = []
-  const proxy = createServer(socket => {
-    const upstream = connect(engine.port, HOST)
-    connections.push(socket)
-    for (const one of [socket, upstream]) sockets.push(one.on('error', () => {}))
-    socket.pipe(upstream).pipe(socket)
-  })
-  await new Promise<void>(resolve => proxy.listen(0, HOST, resolve))
-  t.teardown(() => {
-    proxy.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  const address = proxy.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
-  const broker = redisBroker(redisClient(t, { port }), { timeout: ms(200) })
+  const proxy = await startProxy(t, engine)
+  const broker = redisBroker(redisClient(t, proxy), { timeout: ms(200) })
   const told = record(t, broker)
   await told.until('up')
   const states: ('up' | 'down')[] = ['up']
   for (const index of [0, 1]) {
-    // What it sends arrives nowhere.
-    connections.at(-2 + index)?.unpipe()
+    proxy.mute(proxy.connections.at(index - 2))
     states.push('down', 'up')
     await told.until(...states)
   }
