@@ -67,15 +67,25 @@ export class Backpressure {
       this.#dropsFragments = !fin
       return false
     }
-    const { maxBufferedAmount, budget, highWaterMark } = this.#settings
-    const waiting = this.#pressured.bufferedAmount
-    const isOver =
-      waiting + size > maxBufferedAmount || (waiting > highWaterMark && budget?.isExceeded === true)
     // A message that was begun is finished: the peer has its first part.
-    if (!isOver || isContinuation) return true
+    if (isContinuation || this.#fits(size)) return true
     this.#dropsFragments = !fin
     this.#drop()
     return false
+  }
+
+  /** The same of a message that is none of those sent in fragments. */
+  admitsWhole(size: number): boolean {
+    if (this.#fits(size)) return true
+    this.#drop()
+    return false
+  }
+
+  #fits(size: number): boolean {
+    const { maxBufferedAmount, budget, highWaterMark } = this.#settings
+    const waiting = this.#pressured.bufferedAmount
+    if (waiting + size > maxBufferedAmount) return false
+    return waiting <= highWaterMark || budget?.isExceeded !== true
   }
 
   /**

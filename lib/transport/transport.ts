@@ -4,19 +4,19 @@ import { GOING_AWAY } from '../core/close-code.js'
 import { Connection, type Role } from '../core/connection.js'
 import type { Violation } from '../core/violation.js'
 import { type ByteStreamOwner, ownStream } from './byte-stream.js'
-import { CompressingSender, type GapOwner } from './compressing-sender.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { CloseTimeoutError, SilentPeerError } from './error.js'
 import { flushSoon } from './flush-queue.js'
 import { type Heart, Heartbeat } from './heartbeat.js'
 import { IdleWatch, Lifetime, type Mortal } from './lifetime.js'
+import { type GapOwner, MessageSender } from './message-sender.js'
 import { type Limited, PeerLimits } from './peer-limits.js'
 import { PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
 import type { SendCallback } from './send-callbacks.js'
 import type { TransportEvents, TransportOptions, TransportSettings } from './transport-options.js'
 import type { Traffic } from './websocket-options.js'
-import { type Progress, Writer } from './writer.js'
+import { Writer } from './writer.js'
 
 /** Why nothing is read although somebody wants it. */
 const INFLATING = 1
@@ -33,8 +33,9 @@ export class Transport
   // What sending looks at stands together: with many connections, what a message costs is what has to come from memory.
   readonly connection: Connection
   readonly #stream: Duplex
-  readonly #writer: Writer
-  readonly #sender: CompressingSender | undefined
+  readonly writer: Writer
+  /** None as long as a server sends nothing but whole messages that are not compressed. */
+  #sender: MessageSender | undefined
   readonly #role: Role
   #scheduled = false
   #peerEnded = false
@@ -49,10 +50,7 @@ export class Transport
   awaitsPeer = false
   bytesReceived = 0
   #isReading = false
-  /** Whether nothing arrived since the last ping. */
-  #isSilent = false
-  /** Of the writing, when the last ping was sent behind a backlog. */
-  #progress: Progress | undefined
+  isSilent = false
   readonly #events: TransportEvents
   readonly #settings: TransportSettings
   readonly #deflate: PerMessageDeflate | undefined
@@ -80,13 +78,13 @@ export class Transport
     this.#events = events
     this.#settings = settings
     this.#deflate = messages
-    this.#sender = messages && new CompressingSender(this.connection, messages, this)
+    if (messages !== undefined || role === 'client') this.#sender = this.#makeSender()
     this.connection.pause()
     // When this side ends is decided here, not when the peer's end comes: what it sent before may still wait.
     stream.allowHalfOpen = true
     stream.pause()
     ownStream(stream, this)
-    this.#writer = new Writer(stream, this, events)
+    this.writer = new Writer(stream, this, events)
     this.limits = new PeerLimits(this, settings)
     const { heartbeat, idleTimeout, maxLifetime } = settings
     this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(this, heartbeat)
@@ -112,7 +110,7 @@ export class Transport
   /** Bytes that were sent and that the operating system has not taken. */
   get bufferedAmount(): number {
     if (this.#closed) return this.connection.bufferedAmount
-    return this.connection.bufferedAmount + this.#writer.unsent
+    return this.connection.bufferedAmount + this.writer.unsent + (this.#sender?.heldBytes ?? 0)
   }
 
   get traffic(): Traffic {
@@ -120,7 +118,7 @@ export class Transport
       messagesReceived: this.limits.messages,
       messagesSent: this.messagesSent,
       bytesReceived: this.bytesReceived,
-      bytesSent: this.#writer.bytes
+      bytesSent: this.writer.bytes
     }
   }
 
@@ -196,21 +194,36 @@ export class Transport
    * Sends a message or a fragment of one.
    * @param compress whether it may be compressed.
    */
-  send(data: string | Uint8Array, isBinary: boolean, fin: boolean, compress: boolean): void {
-    if (this.#sender === undefined) this.connection.send(data, isBinary, fin)
+  send(
+    data: string | Uint8Array,
+    isBinary: boolean,
+    fin: boolean,
+    compress: boolean,
+    callback?: SendCallback
+  ): void {
+    if (!fin) this.#sender ??= this.#makeSender()
+    if (this.#sender === undefined) this.connection.send(data, isBinary)
     else this.#sender.send(data, isBinary, fin, compress)
+    if (fin) this.messagesSent++
+    this.sent(callback)
+    if (!fin || this.#sender === undefined) return
+    for (const held of this.#sender.takeHeld()) this.sendPrepared(held.message, held.callback)
   }
 
-  sendPrepared(message: PreparedMessage): void {
-    // Clients mask each frame anew, and nothing comes between the fragments of a message.
-    const isOwn = this.#role === 'client' || this.connection.sendsFragments
-    if (isOwn) this.send(message.payload, message.isBinary, true, message.compress)
-    else if (this.#sender === undefined) this.connection.sendFrame(message.frame)
+  sendPrepared(message: PreparedMessage, callback?: SendCallback): void {
+    if (this.#sender === undefined) this.connection.sendFrame(message.frame)
+    else if (this.#sender.holds(message, callback)) return
     else this.#sender.sendPrepared(message)
+    this.messagesSent++
+    this.sent(callback)
+  }
+
+  #makeSender(): MessageSender {
+    return new MessageSender(this.connection, this.#role === 'client', this.#deflate, this)
   }
 
   onGap(): void {
-    this.#writer.leaveGap()
+    this.writer.leaveGap()
   }
 
   onGapFilled(): void {
@@ -226,20 +239,15 @@ export class Transport
 
   /** Has what was put into the connection written once what can be read has been read, and `callback` called once it was. */
   sent(callback?: SendCallback): void {
-    if (callback !== undefined) this.#writer.add(callback)
+    if (callback !== undefined) this.writer.add(callback)
     if (this.#scheduled) return
     this.#scheduled = true
     flushSoon(this)
   }
 
-  /** Has `callback` called with an error, for what was not put into the connection. */
-  refuse(callback: SendCallback, error?: Error): void {
-    this.#writer.refuse(callback, error)
-  }
-
   /** Calls `onWritten` when the writes under way and the next are done. */
   notifyWritten(): void {
-    this.#writer.notifyWritten()
+    this.writer.notifyWritten()
   }
 
   /** Begins the closing handshake, if none is under way, and the wait for its end. */
@@ -255,20 +263,6 @@ export class Transport
     if (!this.#stream.destroyed) this.reason ??= reason
     this.connection.pause()
     this.#stream.destroy()
-  }
-
-  set isAlive(isAlive: boolean) {
-    this.#isSilent = !isAlive
-    this.#progress = this.#writer.unsent > 0 ? this.#writer.progress : undefined
-  }
-
-  get isAlive(): boolean {
-    // The ping waits for this side's own thread pool.
-    if (this.connection.gaps > 0) return true
-    if (!this.#isSilent || this.#progress === undefined) return !this.#isSilent
-    // The ping may wait behind a message that the peer is still reading.
-    const { taken, queued } = this.#writer.progress
-    return taken > this.#progress.taken || queued !== this.#progress.queued
   }
 
   ping(): void {
@@ -312,13 +306,13 @@ export class Transport
     this.#scheduled = false
     const buffers = this.connection.dataToSend()
     if (this.#ended || this.#stream.destroyed) return
-    if (buffers.length > 0) this.#writer.write(buffers, this.connection.gaps)
+    if (buffers.length > 0) this.writer.write(buffers, this.connection.gaps)
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
     if ((this.#endExpected || this.connection.closeExpected) && this.connection.gaps === 0) this.#end()
   }
 
   #onData(chunk: Buffer): void {
-    this.#isSilent = false
+    this.isSilent = false
     this.bytesReceived += chunk.length
     if (!this.limits.admitBytes(chunk.length)) return
     this.connection.receiveData(chunk)
@@ -394,7 +388,8 @@ export class Transport
     deadlinesAfter(this.#settings.closeTimeout).clear(this)
     this.#deflate?.close()
     this.#inflated = undefined
-    this.#writer.close()
+    for (const { callback } of this.#sender?.takeHeld() ?? []) if (callback) this.writer.refuse(callback)
+    this.writer.close()
     this.#events.onEnd()
   }
 }

@@ -144,13 +144,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     const fin = options?.fin ?? true
     if (this.#backpressure.drops && !this.#admits(message, fin))
       return this.#refuse(callback, new DroppedError())
-    if (message instanceof PreparedMessage) transport.sendPrepared(message)
+    if (message instanceof PreparedMessage) transport.sendPrepared(message, callback)
     else {
       const isBinary = options?.binary ?? typeof message !== 'string'
-      transport.send(message, isBinary, fin, options?.compress ?? true)
+      transport.send(message, isBinary, fin, options?.compress ?? true, callback)
     }
-    if (fin) transport.messagesSent++
-    transport.sent(callback)
     return this.#backpressure.hasRoom()
   }
 
@@ -261,13 +259,14 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** A send that comes too late, or for which there is no room. The callback never runs before `send` has returned. */
   #refuse(callback: SendCallback | undefined, error?: Error): false {
-    if (callback !== undefined) this.#transport.refuse(callback, error)
+    if (callback !== undefined) this.#transport.writer.refuse(callback, error)
     return false
   }
 
   #admits(message: PreparedMessage | string | Uint8Array, fin: boolean): boolean {
-    const size = message instanceof PreparedMessage ? message.size : Buffer.byteLength(message)
-    return this.#backpressure.admits(size, fin, this.#transport.connection.sendsFragments)
+    if (message instanceof PreparedMessage) return this.#backpressure.admitsWhole(message.size)
+    const { sendsFragments } = this.#transport.connection
+    return this.#backpressure.admits(Buffer.byteLength(message), fin, sendsFragments)
   }
 
   /** Emits; what a listener throws goes to the application's error handler, never to the process. */

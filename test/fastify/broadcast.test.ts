@@ -175,13 +175,15 @@ t.test('a prepared message may be sent again and again, alone or to all', async 
   }
 })
 
-t.test('a prepared message finishes the one that is sent in fragments', async t => {
+t.test('what is sent to many waits until the message that is sent in fragments is finished', async t => {
   const { app } = await makeApp(t, { perMessageDeflate: true })
-  const end = prepare('the end', { binary: true })
-  app.get('/', { websocket: true }, socket => {
+  app.get('/', { websocket: { topics: () => ['room'] } }, async socket => {
     socket.send('this is ', { fin: false })
-    socket.send(end)
-    socket.send(end)
+    app.websocketServer.broadcast(Buffer.from('broadcast'))
+    await tick()
+    void app.websocketServer.publish('room', 'published')
+    socket.send('the ', { fin: false })
+    socket.send('end')
   })
   const port = await listen(app)
   for (const perMessageDeflate of [true, false]) {
@@ -189,8 +191,10 @@ t.test('a prepared message finishes the one that is sent in fragments', async t 
     t.teardown(() => socket.terminate())
     const told: string[] = []
     socket.on('message', (data, isBinary) => told.push(`${isBinary} ${data}`))
-    while (told.length < 2) await withDeadline(once(socket, 'message'), 10_000, 'message')
-    t.strictSame(told, ['false this is the end', 'true the end'])
+    while (told.length < 3) await withDeadline(once(socket, 'message'), 10_000, 'message')
+    t.strictSame(told, ['false this is the end', 'true broadcast', 'false published'])
+    socket.terminate()
+    await withDeadline(once(socket, 'close'), 10_000, 'close')
   }
 })
 

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 const HOST = '127.0.0.1'
 
 /** Something between clients and an engine that passes on all that it gets, until it is told otherwise. */
-export class Proxy {
+export class EngineProxy {
   readonly server: Server
   /** Those of the clients, in the order in which they came. */
   readonly connections: Socket[] = []
@@ -45,8 +45,8 @@ export class Proxy {
   }
 }
 
-export async function startProxy(t: Test, engine: { readonly port: number }): Promise<Proxy> {
-  const proxy = new Proxy(engine.port)
+export async function startProxy(t: Test, engine: { readonly port: number }): Promise<EngineProxy> {
+  const proxy = new EngineProxy(engine.port)
   proxy.server.listen(0, HOST)
   await once(proxy.server, 'listening')
   t.teardown(() => {

@@ -11,7 +11,9 @@ let unique = 0
 const own = (n: number): number => ms(n) + unique++ / 1000
 
 class FakeHeart implements Heart {
-  isAlive = false
+  isSilent = true
+  writer = { unsent: 0, progress: { taken: 0, queued: undefined } }
+  connection = { gaps: 0 }
   isReading = true
   awaitsPeer = false
   pings: number[] = []
@@ -48,8 +50,8 @@ t.test('pings once an interval while bytes arrive', async t => {
   const heart = new FakeHeart()
   const [interval, timeout] = [own(40), own(10)]
   heart.onPing = () => {
-    t.equal(heart.isAlive, false, 'life counts from the ping on')
-    heart.isAlive = true
+    t.equal(heart.isSilent, true, 'life counts from the ping on')
+    heart.isSilent = false
     // Set when this has returned.
     process.nextTick(() => {
       t.equal(deadlinesAfter(timeout).size, 1, 'the answer is waited for')
@@ -66,7 +68,7 @@ t.test('pings once an interval while bytes arrive', async t => {
 
 t.test('gives up on a peer that is silent for the timeout, once', async t => {
   const heart = new FakeHeart()
-  heart.isAlive = true
+  heart.isSilent = false
   const [interval, timeout] = [own(40), own(20)]
   let silentAt = 0
   const silence = new Promise<void>(resolve => {
@@ -101,7 +103,7 @@ t.test('silence means nothing while nobody reads, and something again afterwards
 t.test('an interval of exactly two timeouts pings no faster and no slower', async t => {
   const heart = new FakeHeart()
   heart.onPing = () => {
-    heart.isAlive = true
+    heart.isSilent = false
   }
   const timeout = own(10)
   const since = performance.now()

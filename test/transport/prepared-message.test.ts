@@ -2,7 +2,7 @@ import t from 'tap'
 import { PerMessageDeflate } from '../../lib/transport/per-message-deflate.js'
 import { PreparedMessage, prepare } from '../../lib/transport/prepared-message.js'
 import { bytes, decode, describe, KEY } from '../core/wire.js'
-import { connect, texts, tick } from './harness.js'
+import { Calls, closing, connect, NOT_OPEN, texts, tick } from './harness.js'
 import { deflateOf, HeldRuns, noise, readMessages, show, Window, words } from './zlib-model.js'
 
 const maskingKey = (): number => Buffer.from(KEY).readUInt32BE()
@@ -136,7 +136,10 @@ for (const { role, deflate } of MATRIX) {
       socket.ping('p')
     }
     socket.send('be', { fin: false })
-    socket.send(prepare('tween'))
+    socket.send(prepare(small))
+    socket.send('twe', { fin: false })
+    socket.send(prepare(LARGE))
+    socket.send('en')
     socket.send('last', { compress: false })
     await peer.until(() => peer.frames.includes('text last'), 'all')
     const compressed = deflate !== undefined
@@ -151,7 +154,9 @@ for (const { role, deflate } of MATRIX) {
       'ping p',
       `text ${show(small, compressed)}`,
       'ping p',
-      `text in 2 ${show('between', compressed)}`,
+      `text in 3 ${show('between', compressed)}`,
+      `text ${show(small, compressed)}`,
+      `text ${show(LARGE, compressed)}`,
       'text last'
     ])
     t.ok(
@@ -172,3 +177,66 @@ t.test('below the threshold it is sent as it is', async t => {
   )
   t.match(describe(peer.raw[0]), /^text (61){30}$/)
 })
+
+t.test('what waits for the end of a message in fragments counts, and its callback waits, too', async t => {
+  const { socket, peer } = await connect(t)
+  const calls = new Calls()
+  socket.send('a', { fin: false }, calls.note('a'))
+  const { bufferedAmount } = socket
+  socket.send(prepare('held'), calls.note('held'))
+  t.equal(socket.bufferedAmount, bufferedAmount + 4)
+  t.equal(await peer.next(), 'text more a')
+  await tick()
+  t.strictSame(calls.lines, ['a'])
+  t.equal(socket.bufferedAmount, 4)
+  t.equal(socket.traffic.messagesSent, 0)
+  socket.send('b', calls.note('b'))
+  t.strictSame([await peer.next(), await peer.next()], ['continuation b', 'text held'])
+  await tick()
+  t.strictSame(calls.lines, ['a', 'b', 'held'])
+  t.equal(socket.bufferedAmount, 0)
+  t.equal(socket.traffic.messagesSent, 2)
+})
+
+t.test('a connection that ends before the message in fragments does', async t => {
+  for (const end of ['close', 'terminate'] as const) {
+    const { socket } = await connect(t)
+    const calls = new Calls()
+    const closed = closing(socket)
+    socket.send('a', { fin: false })
+    socket.send(prepare('held'), calls.note('held'))
+    socket.send(prepare('held'))
+    socket[end]()
+    await closed
+    await tick()
+    t.strictSame(calls.lines, [`held ${NOT_OPEN}`], end)
+    t.equal(socket.bufferedAmount, 0)
+  }
+})
+
+t.test('a message in fragments that is never finished holds no more than may wait', async t => {
+  const { socket } = await connect(t, { maxBufferedAmount: 1000, highWaterMark: 500 })
+  const reason = new Promise<unknown>(resolve => socket.on('close', (_code, _text, why) => resolve(why)))
+  socket.send('a', { fin: false })
+  const message = prepare('x'.repeat(400))
+  t.strictSame([socket.send(message), socket.send(message), socket.send(message)], [true, false, false])
+  t.match(await reason, { code: 'FST_UPGRADE_BUFFER_OVERFLOW' })
+})
+
+t.test(
+  'the rest of a message that was dropped stays dropped, whatever is sent to many meanwhile',
+  async t => {
+    const { socket, peer } = await connect(t, {
+      backpressure: 'drop',
+      maxBufferedAmount: 100,
+      highWaterMark: 50
+    })
+    t.equal(socket.send('x'.repeat(200), { fin: false }), false)
+    t.equal(socket.send(prepare('to many')), true)
+    t.equal(socket.send(prepare('y'.repeat(200))), false)
+    t.equal(socket.send('the rest'), false)
+    t.equal(socket.send('last'), true)
+    t.strictSame([await peer.next(), await peer.next()], ['text to many', 'text last'])
+    t.equal(socket.dropped, 2)
+  }
+)

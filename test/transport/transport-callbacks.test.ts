@@ -94,8 +94,8 @@ t.test('callbacks: what they return is looked at, and one that rejects is told',
 t.test('callbacks: refused ones are called later, even when something else is written meanwhile', async t => {
   const { stream, log, transport, send, note } = make(t)
   send('a')
-  transport.refuse(note('refused'))
-  transport.refuse(() => {
+  transport.writer.refuse(note('refused'))
+  transport.writer.refuse(() => {
     throw new Error('thrown')
   })
   t.strictSame(log.lines, [])

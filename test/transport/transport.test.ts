@@ -223,8 +223,8 @@ t.test('everything is told in the async context in which the transport was made'
   storage.run('other', () => {
     transport.setReading(true)
     send(see('callback'))
-    transport.refuse(see('refused'))
-    transport.refuse(() => {
+    transport.writer.refuse(see('refused'))
+    transport.writer.refuse(() => {
       throw new Error('thrown')
     })
     stream.push(bytes(text('a'), ping()))

@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import t from 'tap'
 import { Connection, type ConnectionEvents } from '../../lib/core/connection.js'
-import { CompressingSender } from '../../lib/transport/compressing-sender.js'
+import { MessageSender } from '../../lib/transport/message-sender.js'
 import { PerMessageDeflate } from '../../lib/transport/per-message-deflate.js'
 import { prepare } from '../../lib/transport/prepared-message.js'
 import { ZlibStream } from '../../lib/transport/zlib-stream.js'
@@ -27,11 +27,16 @@ function make(wishes: Wishes = {}) {
     log.push(line)
     news.emit('news')
   }
-  const sender = new CompressingSender(connection, new PerMessageDeflate(role, deflateOf(wishes)), {
-    onGap: () => note('gap'),
-    onGapFilled: () => note('filled'),
-    onGapFailed: error => note(`failed ${error}`)
-  })
+  const sender = new MessageSender(
+    connection,
+    role === 'client',
+    new PerMessageDeflate(role, deflateOf(wishes)),
+    {
+      onGap: () => note('gap'),
+      onGapFilled: () => note('filled'),
+      onGapFailed: error => note(`failed ${error}`)
+    }
+  )
   const window = new Window(takesOver)
   /** What may leave now, as messages. */
   const read = (): string[] => readMessages(decode(bytes(...connection.dataToSend())), window)

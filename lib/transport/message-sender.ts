@@ -2,6 +2,7 @@ import type { Connection } from '../core/connection.js'
 import type { Deflater } from './deflater.js'
 import type { PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
+import type { SendCallback } from './send-callbacks.js'
 
 /** Told of messages that are compressed while others are sent. */
 export interface GapOwner {
@@ -11,25 +12,53 @@ export interface GapOwner {
   onGapFailed(error: unknown): void
 }
 
-/** Sends messages compressed where it pays, RFC 7692 section 7.2.1, and all in the order in which they come. */
-export class CompressingSender {
+/** A prepared message that has to wait. */
+export interface HeldMessage {
+  readonly message: PreparedMessage
+  readonly callback: SendCallback | undefined
+}
+
+const NOTHING: readonly HeldMessage[] = []
+
+/**
+ * Sends messages, whole and in fragments, compressed where it pays (RFC 7692 section 7.2.1), and all in the order in which
+ * they come.
+ */
+export class MessageSender {
   readonly #connection: Connection
-  readonly #deflater: Deflater
+  readonly #deflater: Deflater | undefined
   /** Bytes from which on a message is worth it. */
   readonly #threshold: number
+  /** Whether each frame is masked anew, so that none can be prepared. */
+  readonly #masks: boolean
   readonly #owner: GapOwner
   /** Whether the message that is sent in fragments is compressed. */
   #compresses = false
+  /** Prepared messages that wait until the message that is sent in fragments is finished. */
+  #held: HeldMessage[] | undefined
+  /** Bytes of them. */
+  heldBytes = 0
 
-  constructor(connection: Connection, { deflater, threshold }: PerMessageDeflate, owner: GapOwner) {
+  /** @param deflate undefined where nothing is compressed. */
+  constructor(
+    connection: Connection,
+    masks: boolean,
+    deflate: PerMessageDeflate | undefined,
+    owner: GapOwner
+  ) {
     this.#connection = connection
-    this.#deflater = deflater
-    this.#threshold = threshold
+    this.#masks = masks
+    this.#deflater = deflate?.deflater
+    this.#threshold = deflate?.threshold ?? 0
     this.#owner = owner
   }
 
   send(data: string | Uint8Array, isBinary: boolean, fin: boolean, compress: boolean): void {
     const deflater = this.#deflater
+    if (deflater === undefined) {
+      this.#connection.send(data, isBinary, fin)
+      return
+    }
     const size = Buffer.byteLength(data)
     const isWhole = fin && !this.#connection.sendsFragments
     // How long a message in fragments becomes is not known when its first frame has to say whether it is compressed.
@@ -48,13 +77,35 @@ export class CompressingSender {
 
   sendPrepared(message: PreparedMessage): void {
     const deflater = this.#deflater
-    if (deflater.takesOver) this.send(message.payload, message.isBinary, true, message.compress)
-    else if (!message.compress || message.size < this.#threshold) this.#connection.sendFrame(message.frame)
+    if (this.#masks || deflater?.takesOver === true)
+      this.send(message.payload, message.isBinary, true, message.compress)
+    else if (deflater === undefined || !message.compress || message.size < this.#threshold)
+      this.#connection.sendFrame(message.frame)
     else {
       const frame = message.compressedFrame(deflater)
       if (frame instanceof Promise) this.#sendLater(frame, message.isBinary, true, message.size)
       else this.#connection.sendFrame(frame)
     }
+  }
+
+  /**
+   * RFC 6455 section 5.4: nothing comes between the fragments of a message, and whoever sends to many does not know of them.
+   * @returns whether the message waits for {@link takeHeld}.
+   */
+  holds(message: PreparedMessage, callback: SendCallback | undefined): boolean {
+    if (!this.#connection.sendsFragments) return false
+    this.#held ??= []
+    this.#held.push({ message, callback })
+    this.heldBytes += message.size
+    return true
+  }
+
+  /** What may be sent now, or never. */
+  takeHeld(): readonly HeldMessage[] {
+    const held = this.#held ?? NOTHING
+    this.#held = undefined
+    this.heldBytes = 0
+    return held
   }
 
   #sendLater(deflated: Promise<Buffer>, isBinary: boolean, fin: boolean, size: number): void {
