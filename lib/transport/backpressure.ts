@@ -16,8 +16,6 @@ export interface BackpressureSettings {
 /** The connection that a {@link Backpressure} looks after. */
 export interface Pressured {
   readonly bufferedAmount: number
-  /** Bytes of it that wait until this side has finished a message. */
-  readonly heldBytes: number
   readonly isOpen: boolean
   /** Somebody waits for the peer to read. */
   awaitsPeer: boolean
@@ -100,9 +98,7 @@ export class Backpressure {
     const share = BudgetShare.of(this.#share, budget, waiting)
     const exceeds = share?.hold(waiting) === true
     this.#share = share
-    // Whoever finishes the message waits for the peer only.
-    const sent = waiting - this.#pressured.heldBytes
-    if (sent <= highWaterMark && waiting <= maxBufferedAmount) return true
+    if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
     const isCut = afterControl || !this.drops
     if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))

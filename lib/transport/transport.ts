@@ -110,11 +110,7 @@ export class Transport
   /** Bytes that were sent and that the operating system has not taken. */
   get bufferedAmount(): number {
     if (this.#closed) return this.connection.bufferedAmount
-    return this.connection.bufferedAmount + this.writer.unsent + this.heldBytes
-  }
-
-  get heldBytes(): number {
-    return this.#sender?.heldBytes ?? 0
+    return this.connection.bufferedAmount + this.writer.unsent + (this.#sender?.heldBytes ?? 0)
   }
 
   get traffic(): Traffic {
