@@ -16,6 +16,8 @@ export interface BackpressureSettings {
 /** The connection that a {@link Backpressure} looks after. */
 export interface Pressured {
   readonly bufferedAmount: number
+  /** Bytes of it that wait for whoever sends a message in fragments, not for the peer. */
+  readonly heldBytes: number
   readonly isOpen: boolean
   /** Somebody waits for the peer to read. */
   awaitsPeer: boolean
@@ -99,9 +101,13 @@ export class Backpressure {
     const exceeds = share?.hold(waiting) === true
     this.#share = share
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
-    const isCut = afterControl || !this.drops
+    // Whoever sends the fragments would wait for himself.
+    const unread = waiting - this.#pressured.heldBytes
+    const hasRoom = unread <= highWaterMark && unread <= maxBufferedAmount
+    const isCut = !this.drops || (afterControl && !hasRoom)
     if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
+    else if (hasRoom) return true
     else this.#pressured.notifyWritten()
     return false
   }
