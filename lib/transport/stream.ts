@@ -31,6 +31,8 @@ export class WebSocketStream extends Duplex implements Consumer {
   /** Read ahead although nobody reads this side: pings are answered then, and a close is seen. */
   #wantsMore = true
   #closed = false
+  /** What the peer did wrong, if so. */
+  #failure: ProtocolError | undefined
   #finish: ((error?: Error | null) => void) | undefined
 
   constructor(source: Source, sink: Sink, options: DuplexOptions = {}) {
@@ -78,7 +80,9 @@ export class WebSocketStream extends Duplex implements Consumer {
   onEnd(failure?: ProtocolError): void {
     this.#closed = true
     if (failure !== undefined) {
-      this.destroy(failure)
+      this.#failure = failure
+      // What came before is given to whoever reads.
+      if (this.readableLength === 0 || this.readableFlowing === null) this.destroy(failure)
       return
     }
     this.push(null)
@@ -87,12 +91,24 @@ export class WebSocketStream extends Duplex implements Consumer {
     if (this.readableFlowing === null && this.listenerCount('unpipe') > 0) this.destroy()
   }
 
+  override read(size?: number): unknown {
+    const chunk: unknown = super.read(size)
+    // Not before the last has been given.
+    if (this.#failure !== undefined && this.readableLength === 0)
+      process.nextTick(() => this.destroy(this.#failure))
+    return chunk
+  }
+
   override _read(): void {
     this.#wantsMore = true
     this.#source.wanted()
   }
 
   override _write(chunk: SendData, _encoding: BufferEncoding, callback: SendCallback): void {
+    if (this.#failure !== undefined) {
+      callback(this.#failure)
+      return
+    }
     try {
       this.#sink.send(chunk, callback)
     } catch (error) {
