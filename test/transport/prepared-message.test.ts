@@ -202,7 +202,7 @@ t.test('what waits for the end of a message in fragments counts, and its callbac
 
 t.test('a connection that ends before the message in fragments does', async t => {
   for (const end of ['close', 'terminate'] as const) {
-    const { socket } = await connect(t)
+    const { socket } = await connect(t, { closeTimeout: 20 })
     const calls = new Calls()
     const closed = closing(socket)
     socket.on('close', () => calls.note('close')())
@@ -250,7 +250,7 @@ t.test('drop: what waits for the end of a message in fragments is no fault of a 
 t.test('what waits for the end of a message in fragments is given back to the budget of all', async t => {
   const budget = new BufferBudget(MIB)
   for (const end of ['send', 'close', 'terminate'] as const) {
-    const { socket } = await connect(t, { budget, highWaterMark: 1000 })
+    const { socket } = await connect(t, { budget, highWaterMark: 1000, closeTimeout: 20 })
     socket.send('a', { fin: false })
     socket.send(prepare('x'.repeat(100_000)))
     t.ok(budget.used > 100_000)
