@@ -43,6 +43,8 @@ export class Backpressure {
   readonly #settings: BackpressureSettings
   /** Made when it is needed, as most connections never hold much. */
   #share: BudgetShare | undefined
+  /** Somebody was told that there is no room. */
+  #isFull = false
   readonly #events: BackpressureEvents
   /** Messages that were dropped. */
   dropped = 0
@@ -100,6 +102,8 @@ export class Backpressure {
     const share = BudgetShare.of(this.#share, budget, waiting)
     const exceeds = share?.hold(waiting) === true
     this.#share = share
+    // It is given back as it is written.
+    if (share?.isHeld) this.#pressured.notifyWritten()
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
     // Whoever sends the fragments would wait for himself.
     const unread = waiting - this.#pressured.heldBytes
@@ -109,6 +113,7 @@ export class Backpressure {
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
     else if (hasRoom) return true
     else this.#pressured.notifyWritten()
+    this.#isFull = true
     return false
   }
 
@@ -126,7 +131,8 @@ export class Backpressure {
 
   /** Something was written. */
   onWritten(): void {
-    if (!this.hasRoom()) return
+    if (!this.hasRoom() || !this.#isFull) return
+    this.#isFull = false
     this.#pressured.awaitsPeer = false
     this.#waiters?.resolve()
     this.#events.onDrain()
