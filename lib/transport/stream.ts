@@ -1,7 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
-import { ProtocolError } from '../core/violation.js'
 import type { Consumer, Source } from './consumer.js'
 import { NotOpenError, toError } from './error.js'
 import type { SendData } from './payload.js'
@@ -23,7 +22,8 @@ export interface Sink {
 /**
  * A WebSocket as a Duplex. What is read are the payloads of the messages; what is written leaves as messages, strings
  * as text when `decodeStrings` is false and bytes as binary messages. Ending it closes the connection with 1000,
- * destroying it cuts the connection. A peer that breaks the protocol or sends too much is an error of the stream.
+ * destroying it cuts the connection. A peer that breaks the protocol, sends too much or does not read is an error of the
+ * stream.
  */
 export class WebSocketStream extends Duplex implements Consumer {
   readonly #source: Source
@@ -31,8 +31,8 @@ export class WebSocketStream extends Duplex implements Consumer {
   /** Read ahead although nobody reads this side: pings are answered then, and a close is seen. */
   #wantsMore = true
   #closed = false
-  /** What the peer did wrong, if so. */
-  #failure: ProtocolError | undefined
+  /** What the peer did wrong, or that it did not read. */
+  #failure: Error | undefined
   #finish: ((error?: Error | null) => void) | undefined
 
   constructor(source: Source, sink: Sink, options: DuplexOptions = {}) {
@@ -45,7 +45,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
     // did wrong is no error of the application.
     this.on('error', error => {
-      if (this.listenerCount('error') === 1 && !(error instanceof ProtocolError)) sink.reportError(error)
+      if (this.listenerCount('error') === 1 && error !== this.#failure) sink.reportError(error)
     })
   }
 
@@ -77,7 +77,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     }
   }
 
-  onEnd(failure?: ProtocolError): void {
+  onEnd(failure?: Error): void {
     this.#closed = true
     if (failure !== undefined) {
       this.#failure = failure

@@ -344,6 +344,15 @@ for (const way of ['iterator', 'pipe', 'events'] as const) {
   )
 }
 
+t.test('a peer that does not read: what was read does not end as if it were all', async t => {
+  const { socket, stream: bytes, errors } = await connect(t, { maxBufferedAmount: 1000 })
+  const piped = pipeline(socket.stream(), new PassThrough().resume())
+  bytes.cork()
+  socket.send('x'.repeat(2000))
+  await t.rejects(withDeadline(piped, 5000, 'the end'), { code: 'FST_UPGRADE_BUFFER_OVERFLOW' })
+  t.strictSame(errors, [])
+})
+
 t.test('a peer that breaks the protocol: what is written afterwards is its error, too', async t => {
   const { socket, peer, errors } = await connect(t)
   const stream = socket.stream()
