@@ -105,7 +105,7 @@ export class Backpressure {
     // It is given back as it is written.
     if (share?.isHeld) this.#pressured.notifyWritten()
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
-    // Whoever sends the fragments would wait for himself.
+    // Whoever sends the fragments would wait for ever.
     const unread = waiting - this.#pressured.heldBytes
     const hasRoom = unread <= highWaterMark && unread <= maxBufferedAmount
     const isCut = !this.drops || (afterControl && !hasRoom)
