@@ -25,7 +25,7 @@ export type PresenceMessage =
 /** Bytes of JSON that a member may have. */
 export const MAX_MEMBER_SIZE = 65_536
 
-/** Bytes of members in one message, about: engines take only so much at a time. */
+/** Bytes of the members in one message, unless it is one alone: engines take only so much at a time. */
 const MAX_STATE_SIZE = 65_536
 
 /** What tells of all members, in as many messages as it takes. */
@@ -33,9 +33,11 @@ export function statesOf(members: Iterable<PresenceMember>): PresenceMessage[] {
   const parts: PresenceMember[][] = []
   let free = 0
   for (const member of [...members].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    free -= Buffer.byteLength(JSON.stringify(member))
+    // With the comma.
+    const size = Buffer.byteLength(JSON.stringify(member)) + 1
+    free -= size
     if (free < 0) {
-      free = MAX_STATE_SIZE
+      free = MAX_STATE_SIZE - size
       parts.push([])
     }
     parts.at(-1)?.push(member)

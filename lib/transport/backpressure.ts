@@ -16,6 +16,8 @@ export interface BackpressureSettings {
 /** The connection that a {@link Backpressure} looks after. */
 export interface Pressured {
   readonly bufferedAmount: number
+  /** Bytes of it that wait for whoever sends a message in fragments, not for the peer. */
+  readonly heldBytes: number
   readonly isOpen: boolean
   /** Somebody waits for the peer to read. */
   awaitsPeer: boolean
@@ -41,6 +43,8 @@ export class Backpressure {
   readonly #settings: BackpressureSettings
   /** Made when it is needed, as most connections never hold much. */
   #share: BudgetShare | undefined
+  /** Somebody was told that there is no room. */
+  #isFull = false
   readonly #events: BackpressureEvents
   /** Messages that were dropped. */
   dropped = 0
@@ -98,11 +102,18 @@ export class Backpressure {
     const share = BudgetShare.of(this.#share, budget, waiting)
     const exceeds = share?.hold(waiting) === true
     this.#share = share
+    // It is given back as it is written.
+    if (share?.isHeld) this.#pressured.notifyWritten()
     if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
-    const isCut = afterControl || !this.drops
+    // Whoever sends the fragments would wait for ever.
+    const unread = waiting - this.#pressured.heldBytes
+    const hasRoom = unread <= highWaterMark && unread <= maxBufferedAmount
+    const isCut = !this.drops || (afterControl && !hasRoom)
     if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
+    else if (hasRoom) return true
     else this.#pressured.notifyWritten()
+    this.#isFull = true
     return false
   }
 
@@ -120,7 +131,8 @@ export class Backpressure {
 
   /** Something was written. */
   onWritten(): void {
-    if (!this.hasRoom()) return
+    if (!this.hasRoom() || !this.#isFull) return
+    this.#isFull = false
     this.#pressured.awaitsPeer = false
     this.#waiters?.resolve()
     this.#events.onDrain()

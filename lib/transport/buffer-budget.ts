@@ -52,6 +52,11 @@ export class BudgetShare {
     return this.#budget.limit
   }
 
+  /** Whether anything counts. */
+  get isHeld(): boolean {
+    return this.#held > 0
+  }
+
   /**
    * @param bytes what the holder holds now.
    * @returns whether it has grown past what all may hold.

@@ -1,14 +1,12 @@
-import type { ProtocolError } from '../core/violation.js'
-
 /** Takes messages one by one; reading waits while it wants none. */
 export interface Consumer {
   readonly wantsMore: boolean
   onMessage(data: Buffer, isBinary: boolean): void
   /**
    * The connection is closed.
-   * @param failure what the peer did wrong, if so: then what was read is not all.
+   * @param failure what the event `error` has told, if so: then what was read is not all.
    */
-  onEnd(failure?: ProtocolError): void
+  onEnd(failure?: Error): void
 }
 
 /** What a consumer reads from. */

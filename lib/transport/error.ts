@@ -32,7 +32,7 @@ export const NotOpenError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_NOT_OPEN
 export const BufferOverflowError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BUFFER_OVERFLOW' }, [number]> =
   createError(
     'FST_UPGRADE_BUFFER_OVERFLOW',
-    'More than %s bytes waited for a peer that does not read; raise maxBufferedAmount or await drained() when send() returns false.'
+    'More than %s bytes waited for a peer that does not read, or for the end of a message in fragments; raise maxBufferedAmount or await drained() when send() returns false.'
   )
 
 export const BudgetExceededError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BUDGET_EXCEEDED' }, [number]> =

@@ -1,4 +1,5 @@
 import type { Connection } from '../core/connection.js'
+import { sizeOfHeader } from '../core/frame-header.js'
 import type { Deflater } from './deflater.js'
 import type { PerMessageDeflate } from './per-message-deflate.js'
 import type { PreparedMessage } from './prepared-message.js'
@@ -36,7 +37,7 @@ export class MessageSender {
   #compresses = false
   /** Prepared messages that wait until the message that is sent in fragments is finished. */
   #held: HeldMessage[] | undefined
-  /** Bytes of them. */
+  /** Bytes of them, as if they were not compressed. */
   heldBytes = 0
 
   /** @param deflate undefined where nothing is compressed. */
@@ -96,7 +97,7 @@ export class MessageSender {
     if (!this.#connection.sendsFragments) return false
     this.#held ??= []
     this.#held.push({ message, callback })
-    this.heldBytes += message.size
+    this.heldBytes += sizeOfHeader(message.size, this.#masks) + message.size
     return true
   }
 

@@ -1,4 +1,3 @@
-import type { ProtocolError } from '../core/violation.js'
 import type { Consumer, Source } from './consumer.js'
 import { AlreadyReadError } from './error.js'
 
@@ -10,8 +9,8 @@ export interface Reads {
   listenerCount(event: 'message' | 'close' | 'ping' | 'pong'): number
   /** Tells `message` listeners. */
   tellMessage(data: Buffer, isBinary: boolean): void
-  /** What the peer did wrong, if so. */
-  readonly failure: ProtocolError | undefined
+  /** What the event `error` has told: what the peer did wrong, or that it did not read. */
+  readonly failure: Error | undefined
   /** Runs something in the async context of the connection. */
   run(work: () => void): void
 }

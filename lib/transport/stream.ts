@@ -1,7 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
-import { ProtocolError } from '../core/violation.js'
 import type { Consumer, Source } from './consumer.js'
 import { NotOpenError, toError } from './error.js'
 import type { SendData } from './payload.js'
@@ -23,7 +22,8 @@ export interface Sink {
 /**
  * A WebSocket as a Duplex. What is read are the payloads of the messages; what is written leaves as messages, strings
  * as text when `decodeStrings` is false and bytes as binary messages. Ending it closes the connection with 1000,
- * destroying it cuts the connection. A peer that breaks the protocol or sends too much is an error of the stream.
+ * destroying it cuts the connection. A peer that breaks the protocol, sends too much or does not read is an error of the
+ * stream.
  */
 export class WebSocketStream extends Duplex implements Consumer {
   readonly #source: Source
@@ -31,6 +31,8 @@ export class WebSocketStream extends Duplex implements Consumer {
   /** Read ahead although nobody reads this side: pings are answered then, and a close is seen. */
   #wantsMore = true
   #closed = false
+  /** What the peer did wrong, or that it did not read. */
+  #failure: Error | undefined
   #finish: ((error?: Error | null) => void) | undefined
 
   constructor(source: Source, sink: Sink, options: DuplexOptions = {}) {
@@ -43,7 +45,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
     // did wrong is no error of the application.
     this.on('error', error => {
-      if (this.listenerCount('error') === 1 && !(error instanceof ProtocolError)) sink.reportError(error)
+      if (this.listenerCount('error') === 1 && error !== this.#failure) sink.reportError(error)
     })
   }
 
@@ -75,10 +77,12 @@ export class WebSocketStream extends Duplex implements Consumer {
     }
   }
 
-  onEnd(failure?: ProtocolError): void {
+  onEnd(failure?: Error): void {
     this.#closed = true
     if (failure !== undefined) {
-      this.destroy(failure)
+      this.#failure = failure
+      // What came before is given to whoever reads.
+      if (this.readableLength === 0 || this.readableFlowing === null) this.destroy(failure)
       return
     }
     this.push(null)
@@ -87,12 +91,24 @@ export class WebSocketStream extends Duplex implements Consumer {
     if (this.readableFlowing === null && this.listenerCount('unpipe') > 0) this.destroy()
   }
 
+  override read(size?: number): unknown {
+    const chunk: unknown = super.read(size)
+    // Not before the last has been given.
+    if (this.#failure !== undefined && this.readableLength === 0)
+      process.nextTick(() => this.destroy(this.#failure))
+    return chunk
+  }
+
   override _read(): void {
     this.#wantsMore = true
     this.#source.wanted()
   }
 
   override _write(chunk: SendData, _encoding: BufferEncoding, callback: SendCallback): void {
+    if (this.#failure !== undefined) {
+      callback(this.#failure)
+      return
+    }
     try {
       this.#sink.send(chunk, callback)
     } catch (error) {

@@ -110,7 +110,11 @@ export class Transport
   /** Bytes that were sent and that the operating system has not taken. */
   get bufferedAmount(): number {
     if (this.#closed) return this.connection.bufferedAmount
-    return this.connection.bufferedAmount + this.writer.unsent + (this.#sender?.heldBytes ?? 0)
+    return this.connection.bufferedAmount + this.writer.unsent + this.heldBytes
+  }
+
+  get heldBytes(): number {
+    return this.#sender?.heldBytes ?? 0
   }
 
   get traffic(): Traffic {
@@ -388,7 +392,7 @@ export class Transport
     deadlinesAfter(this.#settings.closeTimeout).clear(this)
     this.#deflate?.close()
     this.#inflated = undefined
-    for (const { callback } of this.#sender?.takeHeld() ?? []) if (callback) this.writer.refuse(callback)
+    for (const { callback } of this.#sender?.takeHeld() ?? []) if (callback) this.writer.add(callback)
     this.writer.close()
     this.#events.onEnd()
   }

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
-import { ProtocolError } from '../core/violation.js'
+import type { ProtocolError } from '../core/violation.js'
 import { Backpressure, type BackpressureEvents } from './backpressure.js'
 import { isStream } from './byte-stream.js'
 import { DroppedError, NoClientError, NotOpenError } from './error.js'
@@ -219,7 +219,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /**
    * The connection as a stream with backpressure both ways. Strings written with `decodeStrings: false` leave as text,
    * everything else as binary messages; with `readableObjectMode` text is read as strings. Its end closes the
-   * connection with 1000, its destruction cuts it. A peer that breaks the protocol is an error of it: what was read is not all.
+   * connection with 1000, its destruction cuts it. What the event `error` tells is an error of it: what was read is not all.
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
@@ -296,6 +296,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** The view of a WebSocket that its transport and its reader have. */
   static readonly #Events = class implements TransportEvents, Reads, BackpressureEvents {
     readonly #socket: WebSocket
+    failure: Error | undefined
 
     constructor(socket: WebSocket) {
       this.#socket = socket
@@ -342,6 +343,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     onClose(): void {}
 
     onFail(error: ProtocolError): void {
+      this.failure ??= error
       this.#socket.#transport.reason ??= error
       this.#socket.#tellError(error)
     }
@@ -359,15 +361,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onOverflow(error: Error): void {
+      this.failure ??= error
       const socket = this.#socket
       // Before the close, and not while whoever sends to many is at work on the others.
       process.nextTick(() => socket.#transport.runInAsyncScope(socket.#tellError, socket, error))
       socket.#transport.terminate(error)
-    }
-
-    get failure(): ProtocolError | undefined {
-      const { reason } = this.#socket.#transport
-      return reason instanceof ProtocolError ? reason : undefined
     }
 
     /** Whether the listeners of `message` are still at work on as many as they may. */

@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap'
 import { MemoryBroker, MemoryHub } from '../../lib/pubsub/memory-broker.js'
 import type { Presence } from '../../lib/pubsub/presence.js'
+import { MAX_MEMBER_SIZE, statesOf } from '../../lib/pubsub/presence-message.js'
 import { PubSub } from '../../lib/pubsub/pubsub.js'
 import { ms, watchProcess, withDeadline } from '../helpers/app.js'
 
@@ -185,6 +186,21 @@ t.test('more members than an engine takes at a time', async t => {
   await new Promise(resolve => setTimeout(resolve, 2 * SETTINGS.timeout))
   t.strictSame(ids(presence), left)
   t.equal(lines.length, 500 + 101 + 1, 'nobody was thought gone in between')
+})
+
+t.test('a message that tells of members fits into 128 KiB, however they are', t => {
+  const sizes = [MAX_MEMBER_SIZE, ...Array.from({ length: 2000 }, () => 100), 60_000, MAX_MEMBER_SIZE, 65_000]
+  const members = sizes.map((size, i) => {
+    const member = { id: String(i).padStart(4, '0'), data: '' }
+    return { ...member, data: 'x'.repeat(size - JSON.stringify(member).length) }
+  })
+  const states = statesOf(members).map(state => JSON.stringify(state))
+  t.strictSame(
+    states.flatMap(state => JSON.parse(state).members),
+    members
+  )
+  for (const { length } of states) t.ok(length < 2 ** 17 - 1024, `${length} bytes`)
+  t.end()
 })
 
 t.test('a member has at most 64 KiB of JSON', async t => {

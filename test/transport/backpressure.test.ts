@@ -105,3 +105,17 @@ t.test('the budget of all: who grows beyond it is cut, or its messages are dropp
   }
   t.equal(budget.used, 0)
 })
+
+t.test('the budget of all: what was written is given back, also by who never had too much', async t => {
+  const budget = new BufferBudget(MIB)
+  const { socket, peer } = await connect(t, { budget, highWaterMark: MIB })
+  let drains = 0
+  socket.on('drain', () => drains++)
+  t.equal(socket.send(Buffer.alloc(MIB / 2)), true)
+  t.ok(budget.used >= MIB / 2)
+  await peer.next()
+  await roundTrip(t)
+  t.equal(socket.bufferedAmount, 0)
+  t.equal(budget.used, 0)
+  t.equal(drains, 0)
+})

@@ -1,8 +1,10 @@
 import t from 'tap'
+import { BufferBudget } from '../../lib/transport/buffer-budget.js'
 import { PerMessageDeflate } from '../../lib/transport/per-message-deflate.js'
 import { PreparedMessage, prepare } from '../../lib/transport/prepared-message.js'
 import { bytes, decode, describe, KEY } from '../core/wire.js'
-import { Calls, closing, connect, NOT_OPEN, texts, tick } from './harness.js'
+import { withDeadline } from '../helpers/timeout.js'
+import { Calls, closing, connect, MIB, NOT_OPEN, ping, texts, tick, told } from './harness.js'
 import { deflateOf, HeldRuns, noise, readMessages, show, Window, words } from './zlib-model.js'
 
 const maskingKey = (): number => Buffer.from(KEY).readUInt32BE()
@@ -184,11 +186,11 @@ t.test('what waits for the end of a message in fragments counts, and its callbac
   socket.send('a', { fin: false }, calls.note('a'))
   const { bufferedAmount } = socket
   socket.send(prepare('held'), calls.note('held'))
-  t.equal(socket.bufferedAmount, bufferedAmount + 4)
+  t.equal(socket.bufferedAmount, bufferedAmount + 6, 'with its header')
   t.equal(await peer.next(), 'text more a')
   await tick()
   t.strictSame(calls.lines, ['a'])
-  t.equal(socket.bufferedAmount, 4)
+  t.equal(socket.bufferedAmount, 6)
   t.equal(socket.traffic.messagesSent, 0)
   socket.send('b', calls.note('b'))
   t.strictSame([await peer.next(), await peer.next()], ['continuation b', 'text held'])
@@ -200,17 +202,67 @@ t.test('what waits for the end of a message in fragments counts, and its callbac
 
 t.test('a connection that ends before the message in fragments does', async t => {
   for (const end of ['close', 'terminate'] as const) {
-    const { socket } = await connect(t)
+    const { socket } = await connect(t, { closeTimeout: 20 })
     const calls = new Calls()
     const closed = closing(socket)
+    socket.on('close', () => calls.note('close')())
     socket.send('a', { fin: false })
     socket.send(prepare('held'), calls.note('held'))
     socket.send(prepare('held'))
     socket[end]()
     await closed
     await tick()
-    t.strictSame(calls.lines, [`held ${NOT_OPEN}`], end)
+    t.strictSame(calls.lines, [`held ${NOT_OPEN}`, 'close'], end)
     t.equal(socket.bufferedAmount, 0)
+  }
+})
+
+t.test('who sends in fragments does not wait for what waits for the end of them', async t => {
+  const { socket, peer } = await connect(t, { highWaterMark: 500 })
+  socket.send('a', { fin: false })
+  socket.send(prepare('x'.repeat(400)))
+  socket.send(prepare('x'.repeat(400)))
+  await withDeadline(socket.drained(), 5000, 'drained')
+  t.equal(socket.send('b', { fin: false }), true)
+  const drained = told(socket, 'drain')
+  t.equal(socket.send('c'.repeat(600), { fin: false }), false)
+  await drained
+  t.equal(socket.send('d'), false, 'now they wait for the peer')
+  await withDeadline(socket.drained(), 5000, 'drained')
+  await peer.until(() => peer.raw.length === 6, 'all')
+  t.equal(socket.bufferedAmount, 0)
+})
+
+t.test('drop: what waits for the end of a message in fragments is no fault of a peer that pings', async t => {
+  const settings = { backpressure: 'drop', maxBufferedAmount: 1000, highWaterMark: 500 } as const
+  const { socket, peer } = await connect(t, settings)
+  socket.readAlways()
+  socket.send('a', { fin: false })
+  socket.send(prepare('x'.repeat(990)))
+  t.equal(await peer.next(), 'text more a')
+  peer.send(ping('x'.repeat(100)))
+  t.match(await peer.next(), /^pong/)
+  t.equal(socket.send(prepare('x'.repeat(990))), false, 'no more than may wait')
+  socket.send('b')
+  t.strictSame([await peer.next(), await peer.next()], ['continuation b', `text ${'x'.repeat(990)}`])
+})
+
+t.test('what waits for the end of a message in fragments is given back to the budget of all', async t => {
+  const budget = new BufferBudget(MIB)
+  for (const end of ['send', 'close', 'terminate'] as const) {
+    const { socket } = await connect(t, { budget, highWaterMark: 1000, closeTimeout: 20 })
+    socket.send('a', { fin: false })
+    socket.send(prepare('x'.repeat(100_000)))
+    t.ok(budget.used > 100_000)
+    if (end === 'send') {
+      socket.send('b')
+      await withDeadline(socket.drained(), 5000, 'drained')
+    } else {
+      const closed = closing(socket)
+      socket[end]()
+      await closed
+    }
+    t.equal(budget.used, 0, end)
   }
 })
 
@@ -219,8 +271,14 @@ t.test('a message in fragments that is never finished holds no more than may wai
   const reason = new Promise<unknown>(resolve => socket.on('close', (_code, _text, why) => resolve(why)))
   socket.send('a', { fin: false })
   const message = prepare('x'.repeat(400))
-  t.strictSame([socket.send(message), socket.send(message), socket.send(message)], [true, false, false])
+  t.strictSame([socket.send(message), socket.send(message), socket.send(message)], [true, true, false])
   t.match(await reason, { code: 'FST_UPGRADE_BUFFER_OVERFLOW' })
+  const { socket: other } = await connect(t, { maxBufferedAmount: 1000 })
+  other.send('a', { fin: false })
+  const empty = prepare('')
+  let sent = 0
+  while (sent < 1000 && other.send(empty)) sent++
+  t.ok(sent < 500, 'empty ones count, too')
 })
 
 t.test(

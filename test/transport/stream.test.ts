@@ -306,6 +306,74 @@ for (const [name, bytes, code] of [
   })
 }
 
+for (const way of ['iterator', 'pipe', 'events'] as const) {
+  t.test(
+    `a peer that breaks the protocol: who reads slowly gets all that came before, by ${way}`,
+    async t => {
+      const { socket, peer } = await connect(t)
+      const stream = socket.stream({ readableObjectMode: true })
+      const got: string[] = []
+      const take = async (chunk: unknown): Promise<void> => {
+        got.push(String(chunk))
+        // The violation comes while there is more to be read.
+        await closed
+      }
+      const closed = closing(socket)
+      peer.send(text('a'), text('b'), text('c'), text('d', { rsv: 4 }))
+      const sink = new Writable({
+        highWaterMark: 1,
+        write: (chunk, _encoding, callback) => void take(chunk).then(() => callback())
+      })
+      const failed = {
+        iterator: async () => {
+          for await (const chunk of stream) await take(chunk)
+        },
+        pipe: () => pipeline(stream, sink),
+        events: async () => {
+          stream.on('data', async chunk => {
+            stream.pause()
+            await take(chunk)
+            stream.resume()
+          })
+          await once(stream, 'end')
+        }
+      }[way]()
+      await t.rejects(withDeadline(failed, 5000, 'failed'), { code: 'FST_UPGRADE_RESERVED_BITS' })
+      t.equal(got.join(''), 'abc')
+    }
+  )
+}
+
+t.test('a peer that does not read: what was read does not end as if it were all', async t => {
+  const { socket, stream: bytes, errors } = await connect(t, { maxBufferedAmount: 1000 })
+  const piped = pipeline(socket.stream(), new PassThrough().resume())
+  bytes.cork()
+  socket.send('x'.repeat(2000))
+  await t.rejects(withDeadline(piped, 5000, 'the end'), { code: 'FST_UPGRADE_BUFFER_OVERFLOW' })
+  t.strictSame(errors, [])
+})
+
+t.test('a peer that breaks the protocol: what is written afterwards is its error, too', async t => {
+  const { socket, peer, errors } = await connect(t)
+  const stream = socket.stream()
+  const closed = closing(socket)
+  stream.once('data', () => stream.pause())
+  peer.send(text('a'), text('b'), text('c', { rsv: 4 }))
+  await closed
+  const ended = told(stream, 'close')
+  t.match(await new Promise(resolve => stream.write('late', resolve)), { code: 'FST_UPGRADE_RESERVED_BITS' })
+  await ended
+  t.strictSame(errors, [])
+})
+
+t.test('a peer that breaks the protocol: a stream that nobody reads fails at once', async t => {
+  const { socket, peer } = await connect(t)
+  const stream = socket.stream()
+  peer.send(text('a'), text('d', { rsv: 4 }))
+  const [error] = await withDeadline(once(stream, 'error'), 5000, 'error')
+  t.match(error, { code: 'FST_UPGRADE_RESERVED_BITS' })
+})
+
 t.test(
   'a peer that breaks the protocol while nobody listens for errors is no error of the application',
   async t => {
