@@ -83,7 +83,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /**
    * Sends a message to every open connection. It is framed once, and compressed once for each set of compression
    * parameters.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, `FST_UPGRADE_INVALID_TEXT` when bytes
+   * that are to leave as text are not UTF-8.
    */
   broadcast(data: SendData | PreparedMessage, options?: PrepareOptions): void {
     const message = data instanceof PreparedMessage ? data : prepare(data, options)
@@ -96,7 +97,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * @returns resolves when the engine of the broker has the message, without one at once. It rejects with
    * `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message; nobody has to
    * wait for it, as the event `broker` tells it too.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
+   * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
    */
   publish(topic: string, data: SendData | PreparedMessage, options: PublishOptions = {}): Promise<void> {
     const message = data instanceof PreparedMessage ? data : prepare(data, options)

@@ -77,7 +77,8 @@ export class WebSocket extends TransportWebSocket {
 
   /**
    * Publishes to everyone in the topic but this connection: see `websocketServer.publish`.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
+   * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
    */
   publish(topic: string, data: SendData | PreparedMessage, options?: PrepareOptions): Promise<void> {
     return this.#server.publish(topic, data, { ...options, except: this })

@@ -72,6 +72,13 @@ export const InvalidDataError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INVA
     TypeError
   )
 
+export const InvalidTextError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INVALID_TEXT' }> = createError(
+  'FST_UPGRADE_INVALID_TEXT',
+  'Bytes that are not UTF-8 cannot be sent to many as text, as each peer would close its connection; send them with "binary".',
+  undefined,
+  TypeError
+)
+
 export const AlreadyReadError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_ALREADY_READ' }> = createError(
   'FST_UPGRADE_ALREADY_READ',
   'Another iterator or stream reads this WebSocket; end it before you begin a second.'

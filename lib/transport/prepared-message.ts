@@ -1,5 +1,7 @@
+import { isUtf8 } from 'node:buffer'
 import { messageFrame } from '../core/connection.js'
 import type { Deflater } from './deflater.js'
+import { InvalidTextError } from './error.js'
 import { type SendData, type SendOptions, toPayload } from './payload.js'
 
 /** What a deflater has made of a message. */
@@ -30,6 +32,9 @@ export class PreparedMessage {
     this.payload = typeof payload === 'string' ? payload : Buffer.from(payload)
     this.isBinary = options.binary ?? typeof payload !== 'string'
     this.compress = options.compress ?? true
+    // RFC 6455 section 8.1: each of the peers would fail its connection over bytes that one of them may have made up.
+    if (!this.isBinary && typeof this.payload !== 'string' && !isUtf8(this.payload))
+      throw new InvalidTextError()
   }
 
   /** Bytes of the payload. */
@@ -82,7 +87,8 @@ export type PrepareOptions = Pick<SendOptions, 'binary' | 'compress'>
 /**
  * Prepares a message to be sent to any number of sockets with `socket.send(message)`.
  * @param data copied, so it may be changed afterwards.
- * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, `FST_UPGRADE_INVALID_TEXT` when bytes that
+ * are to leave as text are not UTF-8.
  */
 export function prepare(data: SendData, options: PrepareOptions = {}): PreparedMessage {
   return new PreparedMessage(data, options)

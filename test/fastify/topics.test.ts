@@ -2,7 +2,17 @@ import t, { type Test } from 'tap'
 import { readPresence } from '../../lib/fastify/pubsub-options.js'
 import type { PublishOptions } from '../../lib/fastify/websocket-server.js'
 import upgrade, { MemoryBroker, MemoryHub, prepare, type WebSocket } from '../../lib/index.js'
-import { bareApp, type Client, codeOf, listen, makeApp, open, shake, watchProcess } from '../helpers/app.js'
+import {
+  bareApp,
+  type Client,
+  codeOf,
+  ERROR,
+  listen,
+  makeApp,
+  open,
+  shake,
+  watchProcess
+} from '../helpers/app.js'
 
 /** A server whose route `/` subscribes each connection to the topics that its query names. */
 async function serve(t: Test) {
@@ -432,4 +442,21 @@ t.test('the option presence is checked', async t => {
   ] as const) {
     t.strictSame(readPresence({ presence }), { interval, timeout })
   }
+})
+
+t.test('a client that sends bytes in place of text closes nobody but itself', async t => {
+  const { app, log } = await makeApp(t)
+  app.get('/', { websocket: { topics: () => ['room'] } }, socket => {
+    socket.on('message', data => void socket.publish('room', data, { binary: false }))
+  })
+  const port = await listen(app)
+  const [bad, good, other] = [await open(t, port, '/'), await open(t, port, '/'), await open(t, port, '/')]
+  bad.socket.send(Buffer.from([0xff]))
+  t.match(await bad.closed(), /^1011/)
+  t.match(
+    log.at(ERROR).map(({ err }) => err),
+    [{ code: 'FST_UPGRADE_INVALID_TEXT' }]
+  )
+  good.socket.send('still here')
+  t.equal(await other.next(), 'still here')
 })

@@ -36,6 +36,20 @@ t.test('text is text, all else is binary, unless it is said', t => {
   t.end()
 })
 
+t.test('bytes that are not UTF-8 are no text, for which each peer would close its connection', t => {
+  for (const data of [
+    Buffer.from([0xc3]),
+    new Uint8Array([0x61, 0xff]),
+    new DataView(new Uint8Array([0xed, 0xa0, 0x80]).buffer)
+  ]) {
+    t.throws(() => prepare(data, { binary: false }), { code: 'FST_UPGRADE_INVALID_TEXT' })
+    t.equal(prepare(data).isBinary, true)
+  }
+  t.equal(prepare(Buffer.from('é\0'), { binary: false }).isBinary, false)
+  t.equal(prepare('\ud800').frame.toString('hex'), '8103efbfbd', 'what a string cannot say becomes U+FFFD')
+  t.end()
+})
+
 t.test('the data may be changed afterwards', t => {
   for (const size of [10, 5000]) {
     const data = Buffer.alloc(size, 1)
