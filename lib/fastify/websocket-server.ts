@@ -87,7 +87,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * that are to leave as text are not UTF-8.
    */
   broadcast(data: SendData | PreparedMessage, options?: PrepareOptions): void {
-    const message = data instanceof PreparedMessage ? data : prepare(data, options)
+    const message = prepared(data, options)
     for (const client of this.clients) client.send(message)
   }
 
@@ -101,8 +101,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
    */
   publish(topic: string, data: SendData | PreparedMessage, options: PublishOptions = {}): Promise<void> {
-    const message = data instanceof PreparedMessage ? data : prepare(data, options)
-    return this.#pubsub.publish(topic, message, options.except)
+    return this.#pubsub.publish(topic, prepared(data, options), options.except)
   }
 
   /**
@@ -190,4 +189,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       }
     })
   }
+}
+
+function prepared(data: SendData | PreparedMessage, options?: PrepareOptions): PreparedMessage {
+  return data instanceof PreparedMessage ? data : prepare(data, options)
 }

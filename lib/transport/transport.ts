@@ -43,12 +43,12 @@ export class Transport
   #endExpected = false
   #ended = false
   #closed = false
-  messagesSent = 0
+  #messagesSent = 0
   /** Why this side has cut the connection, if so. */
   reason: Error | undefined
   /** Somebody awaits that the peer reads. */
   awaitsPeer = false
-  bytesReceived = 0
+  #bytesReceived = 0
   #isReading = false
   isSilent = false
   readonly #events: TransportEvents
@@ -120,14 +120,14 @@ export class Transport
   get traffic(): Traffic {
     return {
       messagesReceived: this.limits.messages,
-      messagesSent: this.messagesSent,
-      bytesReceived: this.bytesReceived,
+      messagesSent: this.#messagesSent,
+      bytesReceived: this.#bytesReceived,
       bytesSent: this.writer.bytes
     }
   }
 
   get messages(): number {
-    return this.limits.messages + this.messagesSent
+    return this.limits.messages + this.#messagesSent
   }
 
   /** Whether messages may be compressed. */
@@ -208,7 +208,7 @@ export class Transport
     if (!fin) this.#sender ??= this.#makeSender()
     if (this.#sender === undefined) this.connection.send(data, isBinary)
     else this.#sender.send(data, isBinary, fin, compress)
-    if (fin) this.messagesSent++
+    if (fin) this.#messagesSent++
     this.sent(callback)
     if (!fin || this.#sender === undefined) return
     for (const held of this.#sender.takeHeld()) this.sendPrepared(held.message, held.callback)
@@ -218,7 +218,7 @@ export class Transport
     if (this.#sender === undefined) this.connection.sendFrame(message.frame)
     else if (this.#sender.holds(message, callback)) return
     else this.#sender.sendPrepared(message)
-    this.messagesSent++
+    this.#messagesSent++
     this.sent(callback)
   }
 
@@ -317,7 +317,7 @@ export class Transport
 
   #onData(chunk: Buffer): void {
     this.isSilent = false
-    this.bytesReceived += chunk.length
+    this.#bytesReceived += chunk.length
     if (!this.limits.admitBytes(chunk.length)) return
     this.connection.receiveData(chunk)
     this.limits.watch(this.isReading)
