@@ -15,6 +15,7 @@ const USAGE = `npm run bench:scale [-- --seconds S --receivers N]
 
 const PROCESSES = [2, 4]
 const SIZE = 128
+const START_MS = 20_000
 /** Messages that a publisher has under way, for the rate; one at a time, with pauses, for the latency. */
 const WINDOW = 64
 const PAUSE = 10
@@ -38,9 +39,7 @@ async function measure(name, count) {
     (_, i) => new Child(`server ${i}`, [process.execPath, script], { env })
   )
   try {
-    const ports = await Promise.all(
-      servers.map(async server => Number(/^listening (\d+)$/.exec(await server.line(20_000))?.[1]))
-    )
+    const ports = await Promise.all(servers.map(server => server.port(START_MS)))
     const load = new Load(await Promise.all(ports.map(port => connect(port))))
     const rate = await load.run(WINDOW, 0)
     const quiet = await load.run(1, PAUSE)

@@ -10,6 +10,7 @@ import { makeBatch } from './load/batch.js'
 import { openConnections } from './load/open.js'
 import { makeRequest } from './load/opening.js'
 import { machine } from './report/results.js'
+import { median } from './report/summary.js'
 
 const USAGE = `npm run bench:topics [-- --rounds N --seconds S --others N]
 
@@ -41,7 +42,7 @@ async function measure(others) {
   /** @type {import('./load/connection.js').Connection[]} */
   const connections = []
   try {
-    const port = Number(/^listening (\d+)$/.exec(await server.line(START_MS))?.[1])
+    const port = await server.port(START_MS)
     /** @param {string} path */
     const target = path => ({
       port,
@@ -102,11 +103,10 @@ class Publisher {
 
 /** @param {number[]} rates */
 function summary(rates) {
-  const sorted = rates.toSorted((a, b) => a - b)
-  const [median, lowest, highest] = [sorted[sorted.length >> 1], sorted[0], sorted.at(-1)].map(rate =>
-    Math.round(rate ?? 0).toLocaleString('en')
+  const [middle, lowest, highest] = [median(rates), Math.min(...rates), Math.max(...rates)].map(rate =>
+    Math.round(rate).toLocaleString('en')
   )
-  return `${median} (${lowest} – ${highest})`
+  return `${middle} (${lowest} – ${highest})`
 }
 
 await main(async () => {

@@ -38,7 +38,7 @@ export async function runSoak(options, report) {
   })
   const clients = new Child('the clients', [process.execPath, script('client/main.js')])
   try {
-    const port = Number(/^listening (\d+)$/.exec(await server.line(START_MS))?.[1])
+    const port = await server.port(START_MS)
     const soak = new Soak(options, server, clients, report)
     return await soak.run(port, seconds)
   } catch (error) {

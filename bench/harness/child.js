@@ -55,6 +55,17 @@ export class Child {
   }
 
   /**
+   * The port that it says it listens on, in its next line.
+   * @param {number} ms how long to wait for it.
+   */
+  async port(ms) {
+    const line = await this.line(ms)
+    const port = Number(/^listening (\d+)$/.exec(line)?.[1])
+    if (!port) throw new Error(`${this.#name} printed «${line}» instead of its port`)
+    return port
+  }
+
+  /**
    * @template T
    * @param {object} question
    * @param {number} ms how long to wait for the answer.

@@ -33,9 +33,7 @@ export class Server {
     const env = { ...peer.env, DEFLATE: deflate ? '1' : '', NODE_ENV: 'production' }
     const server = new Server(new Child(peer.name, peer.command, { core, env }))
     try {
-      const line = await server.#child.line(START_MS)
-      server.port = Number(/^listening (\d+)$/.exec(line)?.[1])
-      if (!server.port) throw new Error(`${peer.name} printed «${line}» instead of its port`)
+      server.port = await server.#child.port(START_MS)
       return server
     } catch (error) {
       await server.stop()

@@ -6,8 +6,10 @@ const EVERY = 250
 /** The topic of all clients of the scope, in which each is a member, too. */
 const TOPIC = 'broadcast'
 
-/** So many other topics are there, which clients enter and leave with each message. */
-const ROOMS = 50
+/** The other topics, which clients enter and leave with each message. */
+const ROOMS = Array.from({ length: 50 }, (_, at) => `room ${at}`)
+
+const TOPICS = [TOPIC, ...ROOMS]
 
 /**
  * A scope with clients of its own, of which each gets every broadcast from its opening to its end.
@@ -49,7 +51,7 @@ export function addBroadcast(app, context, prepare) {
  * @param {number} count
  */
 function changeRoom(socket, request, count) {
-  const room = `room ${(numbersOf(request).id + count) % ROOMS}`
+  const room = ROOMS[(numbersOf(request).id + count) % ROOMS.length]
   if (socket.topics.has(room)) socket.unsubscribe(room)
   else void socket.subscribe(room, { presence: count })
 }
@@ -60,8 +62,7 @@ function changeRoom(socket, request, count) {
  * @param {{ joined: number, left: number }} seen
  */
 export async function watchRooms(server, seen) {
-  const watched = [TOPIC, ...Array.from({ length: ROOMS }, (_, at) => `room ${at}`)]
-  const presences = watched.map(topic => server.presence(topic))
+  const presences = TOPICS.map(topic => server.presence(topic))
   for (const presence of presences) {
     presence.on('join', () => seen.joined++)
     presence.on('leave', () => seen.left++)
@@ -74,7 +75,5 @@ export async function watchRooms(server, seen) {
  * @param {import('fastify-upgrade').WebSocketServer} server
  */
 export function subscriptionsOf(server) {
-  let sum = server.subscriberCount(TOPIC)
-  for (let at = 0; at < ROOMS; at++) sum += server.subscriberCount(`room ${at}`)
-  return sum
+  return TOPICS.reduce((sum, topic) => sum + server.subscriberCount(topic), 0)
 }
