@@ -3,6 +3,18 @@ import type { BrokerEvents } from '../../lib/pubsub/broker.js'
 import { brokerContract } from '../../lib/pubsub/broker-contract.js'
 import { MemoryBroker, MemoryHub } from '../../lib/pubsub/memory-broker.js'
 
+/** A broker that does something of its own with what it receives; `pass` is what it should do. */
+function receiving(
+  receive: (pass: MemoryBroker['receive'], channel: string, message: Uint8Array) => void
+): (hub: MemoryHub) => MemoryBroker {
+  return hub =>
+    new (class extends MemoryBroker {
+      override receive(channel: string, message: Uint8Array): void {
+        receive((...args) => super.receive(...args), channel, message)
+      }
+    })(hub)
+}
+
 /** Brokers that break the contract, each with a test of it that has to notice. */
 const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) => MemoryBroker]>> = {
   'loses its engine': [
@@ -27,32 +39,23 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
   ],
   'tells everything twice': [
     'carries any bytes to every subscriber of a channel, once',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel, message)
-          super.receive(channel, message)
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel, message)
+      pass(channel, message)
+    })
   ],
   'repeats what is large': [
     'carries any bytes to every subscriber of a channel, once',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel, message)
-          if (message.length > 1000) super.receive(channel, message)
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel, message)
+      if (message.length > 1000) pass(channel, message)
+    })
   ],
   'changes what is small': [
     'carries any bytes to every subscriber of a channel, once',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel, message.length > 4 ? message : Buffer.alloc(message.length))
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel, message.length > 4 ? message : Buffer.alloc(message.length))
+    })
   ],
   'is subscribed without being asked': [
     'carries any bytes to every subscriber of a channel, once',
@@ -66,31 +69,22 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
   ],
   'takes bytes for text': [
     'carries any bytes to every subscriber of a channel, once',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel, Buffer.from(Buffer.from(message).toString()))
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel, Buffer.from(Buffer.from(message).toString()))
+    })
   ],
   'cuts the names of channels': [
     'tells channels apart, whatever their names',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel.slice(0, 100), message)
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel.slice(0, 100), message)
+    })
   ],
   'repeats what comes in channels with long names': [
     'tells channels apart, whatever their names',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel, message)
-          if (channel.length > 1000) super.receive(channel, message)
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel, message)
+      if (channel.length > 1000) pass(channel, message)
+    })
   ],
   'swaps messages': [
     'keeps the order of a publisher, who waits for nothing',
@@ -126,12 +120,9 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
   ],
   'mixes up some of many channels': [
     'takes many channels at once',
-    hub =>
-      new (class extends MemoryBroker {
-        override receive(channel: string, message: Uint8Array): void {
-          super.receive(channel === 'm:299' ? 'm:0' : channel, message)
-        }
-      })(hub)
+    receiving((pass, channel, message) => {
+      pass(channel === 'm:299' ? 'm:0' : channel, message)
+    })
   ],
   'takes no end': [
     'tells nothing once it is closed, and leaves others alone',

@@ -23,22 +23,23 @@ interface Kind {
   readonly hasItAllTheSame: boolean
 }
 
+const REDIS = {
+  skip: redisSkip,
+  start: startRedis,
+  late: /Redis has not answered within/,
+  // The connections that it was sent on have ended.
+  hasItAllTheSame: false
+}
+
 const KINDS: Readonly<Record<string, Kind>> = {
   Redis: {
-    skip: redisSkip,
-    start: startRedis,
-    make: async (t, engine) => redisBroker(redisClient(t, engine), { timeout: TIMEOUT }),
-    late: /Redis has not answered within/,
-    // The connections that it was sent on have ended.
-    hasItAllTheSame: false
+    ...REDIS,
+    make: async (t, engine) => redisBroker(redisClient(t, engine), { timeout: TIMEOUT })
   },
   // Its client connects in another way.
   Valkey: {
-    skip: redisSkip,
-    start: startRedis,
-    make: async (t, engine) => redisBroker(valkeyClient(t, engine), { timeout: TIMEOUT }),
-    late: /Redis has not answered within/,
-    hasItAllTheSame: false
+    ...REDIS,
+    make: async (t, engine) => redisBroker(valkeyClient(t, engine), { timeout: TIMEOUT })
   },
   NATS: {
     skip: natsSkip,

@@ -72,17 +72,21 @@ t.test('a connection that the application closes', { skip: natsSkip }, async t =
   t.strictSame(accidents, [])
 })
 
+const USER = { user: 'app', pass: 'secret' }
+
+/** A line of the engine's configuration. */
+function permit(permissions: string): string {
+  return `authorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
+}
+
 t.test('what the engine refuses', { skip: natsSkip }, async t => {
   const accidents = watchProcess(t)
   const allowed = `fastify-upgrade.${Buffer.from('yes').toString('base64url')}`
   const file = join(t.testdir(), 'nats.conf')
   const permissions = `{ publish: ["${allowed}"], subscribe: ["${allowed}", "_INBOX.>"] }`
-  await writeFile(
-    file,
-    `max_payload: 1000\nauthorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
-  )
+  await writeFile(file, `max_payload: 1000\n${permit(permissions)}`)
   const engine = await startNats(t, ['-c', file])
-  const broker = natsBroker(await natsConnection(t, engine, { user: 'app', pass: 'secret' }))
+  const broker = natsBroker(await natsConnection(t, engine, USER))
   const told = record(t, broker)
   await broker.subscribe('yes')
   await t.rejects(broker.subscribe('no'), /Permissions Violation for Subscription/)
@@ -99,17 +103,12 @@ t.test('what the engine refuses', { skip: natsSkip }, async t => {
 t.test('a subscription that the engine ends is told, and tried again', { skip: natsSkip }, async t => {
   const accidents = watchProcess(t)
   const file = join(t.testdir(), 'nats.conf')
-  const allow = (subjects: string): Promise<void> => {
-    const permissions = `{ publish: [">"], subscribe: [${subjects}] }`
-    return writeFile(
-      file,
-      `authorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
-    )
-  }
+  const allow = (subjects: string): Promise<void> =>
+    writeFile(file, permit(`{ publish: [">"], subscribe: [${subjects}] }`))
   await allow('">"')
   const engine = await startNats(t, ['-c', file])
   const { app } = await makeApp(t, {
-    broker: natsBroker(await natsConnection(t, engine, { user: 'app', pass: 'secret' }))
+    broker: natsBroker(await natsConnection(t, engine, USER))
   })
   const events: string[] = []
   const ended = new Promise<void>(resolve => {
@@ -129,7 +128,7 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   await withDeadline(ended, 5000, 'end of the subscription')
   await allow('">"')
   engine.reload()
-  const other = natsBroker(await natsConnection(t, engine, { user: 'app', pass: 'secret' }))
+  const other = natsBroker(await natsConnection(t, engine, USER))
   const { app: second } = await makeApp(t, { broker: other })
   // It is asked for once a second.
   const repeat = setInterval(() => void second.websocketServer.publish('room', 'again'), ms(100))
