@@ -193,7 +193,8 @@ const isPass = line => /^\s*ok \d+/.test(line)
 const isDirective = line => /^\s*ok \d+ .*# (SKIP|TODO)/.test(line)
 const isFrame = line => /^\s*(# Subtest: .*|# time=.*|1\.\.\d+.*)?$/.test(line)
 
-// The tests scale their own deadlines; tap's deadline for a file has to stay above them.
+// The tests scale their own deadlines, by the load of the machine or by TEST_TIMEOUT_SCALE. tap's deadline for a file only
+// ends one that hangs, so it has to stay above them.
 function timeoutOption() {
   const seconds = /^timeout: (\d+)$/m.exec(readFileSync(join(root, '.taprc'), 'utf8'))
   const scale = Number(TEST_TIMEOUT_SCALE)
