@@ -1,5 +1,5 @@
 // A chat: rooms at ws://localhost:8002/rooms/<room>?name=<name>, in two subprotocols. Run it with `npm start`.
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyReply, type FastifyRequest, type FastifyServerOptions } from 'fastify'
@@ -18,8 +18,20 @@ type ChatEvent =
   | { type: 'join' | 'leave'; name: string; names: string[] }
   | { type: 'message'; name: string; text: string }
 
-// A room, as this process sees it: who is there in all processes, and how to tell its own clients something.
-type Room = { presence: Presence; clients: Map<WebSocket, (event: ChatEvent) => void> }
+// A name, and the person who has it. A person is the hash of a token that the client made up, or '' without one. Two
+// connections with one token, such as a reloaded page and its old connection, are one person.
+type Member = { name: string; person: string }
+
+// A client of this process. It has a name, and is sent events, once it is welcome.
+type Client = Member & { send: (event: ChatEvent) => void }
+
+// A room, as this process sees it: the members in all processes, and the clients of this one.
+type Room = { presence: Presence; clients: Map<WebSocket, Client> }
+
+// For how long the name of a person who left is kept for that person, in milliseconds. It outlives no restart: each page
+// then asks for the name that it had, and the first to ask gets it.
+const NAME_KEPT = 120_000
+const MAX_NAMES_KEPT = 10_000
 
 // Each version has a topic of its own in a room, as each is sent something else.
 const versions = ['chat.v1', 'chat.v2'] as const
@@ -33,8 +45,9 @@ const encode: Record<Version, (event: ChatEvent) => string> = {
 const page = new URL('examples/chat/index.html', import.meta.resolve('fastify-upgrade/package.json'))
 
 // Checked before the handshake is accepted; what does not fit gets 400.
+const MAX_NAME = 24
 const roomName = { type: 'string', pattern: '^[a-z0-9-]{1,32}$' }
-const userName = { type: 'string', pattern: '^[\\p{L}\\p{N}][\\p{L}\\p{M}\\p{N} _-]{0,23}$' }
+const userName = { type: 'string', maxLength: MAX_NAME, pattern: '^[\\p{L}\\p{N}][\\p{L}\\p{M}\\p{N} _-]*$' }
 const schema = {
   params: { type: 'object', properties: { room: roomName } },
   querystring: { type: 'object', properties: { name: userName }, required: ['name'] }
@@ -56,16 +69,62 @@ export async function buildChat(
 
   const rooms = new Map<string, Room>()
 
-  /** The room of that name, whose members are told who comes and goes. */
-  function openRoom(name: string): Room {
-    const presence = app.websocketServer.presence(`${name} members`)
-    const room: Room = { presence, clients: new Map() }
-    for (const type of ['join', 'leave'] as const) {
-      presence.on(type, ({ data }) => {
-        for (const tell of room.clients.values()) tell({ type, name: String(data), names: namesIn(room) })
-      })
+  // The names of people who left, by room and name; the oldest come first.
+  const kept = new Map<string, { person: string; until: number }>()
+
+  /** Keeps the name of a person who left. */
+  function keepName(title: string, { name, person }: Member) {
+    if (name === '' || person === '') return
+    const now = Date.now()
+    const key = `${title} ${name}`
+    kept.delete(key)
+    kept.set(key, { person, until: now + NAME_KEPT })
+    for (const [oldest, { until }] of kept) {
+      if (until > now && kept.size <= MAX_NAMES_KEPT) break
+      kept.delete(oldest)
     }
-    rooms.set(name, room)
+  }
+
+  /** The wanted name, or one with a number behind it where another person has that. */
+  function chooseName(title: string, room: Room, person: string, wanted: string): string {
+    const taken = new Set<string>()
+    // Clients of this process that are about to become members have their names already.
+    for (const other of [...membersOf(room), ...room.clients.values()]) {
+      if (!isSamePerson(other.person, person)) taken.add(other.name)
+    }
+    const isFree = (name: string) => {
+      const owner = kept.get(`${title} ${name}`)
+      const isKept = owner !== undefined && owner.until > Date.now() && !isSamePerson(owner.person, person)
+      return !isKept && !taken.has(name)
+    }
+    let name = wanted
+    for (let n = 2; !isFree(name); n++) name = withSuffix(wanted, ` ${n}`)
+    return name
+  }
+
+  /** The room of that name. Its clients are sent who comes and who goes. */
+  function openRoom(title: string): Room {
+    const presence = app.websocketServer.presence(`${title} members`)
+    const room: Room = { presence, clients: new Map() }
+    presence.on('join', ({ id, data }) => {
+      const { name, person } = toMember(data)
+      const isHere = membersOf(room).filter(member => member.name === name).length > 1
+      for (const [socket, client] of room.clients) {
+        const isClient = socket.presenceId === id
+        if (isClient || !isHere) client.send({ type: 'join', name, names: namesIn(room) })
+        // Two processes gave two people one name in the same moment. One of the two connects again, and gets another.
+        const isRival = !isClient && client.name === name && !isSamePerson(client.person, person)
+        if (isRival && socket.presenceId > id) socket.close(1013, 'another person has this name')
+      }
+    })
+    presence.on('leave', ({ data }) => {
+      const member = toMember(data)
+      keepName(title, member)
+      const names = namesIn(room)
+      if (names.includes(member.name)) return // The person has another connection.
+      for (const client of room.clients.values()) client.send({ type: 'leave', name: member.name, names })
+    })
+    rooms.set(title, room)
     return room
   }
 
@@ -73,27 +132,25 @@ export async function buildChat(
   async function enter(socket: WebSocket, request: RoomRequest, version: Version) {
     const title = request.params.room
     const room = rooms.get(title) ?? openRoom(title)
-    // Told nothing before it is welcome.
-    room.clients.set(socket, () => {})
+    const client: Client = { name: '', person: personOf(request), send: () => {} }
+    room.clients.set(socket, client)
     socket.on('close', () => {
+      keepName(title, client)
       room.clients.delete(socket)
       if (room.clients.size > 0) return
       rooms.delete(title)
       room.presence.close()
     })
-    // Those of other processes, too.
+    // Until the members in other processes are known, too.
     await room.presence.ready
-    const names = new Set(namesIn(room))
-    const wanted = request.query.name.trimEnd()
-    let name = wanted
-    for (let n = 2; names.has(name); n++) name = `${wanted} ${n}`
-
-    const tell = (event: ChatEvent) => socket.send(encode[version](event))
-    if (room.clients.has(socket)) room.clients.set(socket, tell)
-    tell({ type: 'welcome', name, returning: visitorOf(request) !== undefined })
+    const { person } = client
+    const name = chooseName(title, room, person, request.query.name.trimEnd())
+    client.name = name
+    client.send = event => socket.send(encode[version](event))
+    client.send({ type: 'welcome', name, returning: visitorOf(request) !== undefined })
     // It hears the others before they hear of it. While a broker is away it hears those of its own process.
     await socket.subscribe(`${title} ${version}`).catch(() => {})
-    void socket.subscribe(`${title} members`, { presence: name })
+    void socket.subscribe(`${title} members`, { presence: { name, person } })
     return (said: string) => {
       // One line each, so that nobody forges a line of chat.v1, and no escape codes for terminals.
       const text = said.replace(/[\s\p{Cc}]+/gu, ' ').trim()
@@ -159,8 +216,41 @@ function visitorOf(request: FastifyRequest): string | undefined {
   return /(?:^|; )visitor=([0-9a-f-]{36})(?:;|$)/.exec(request.headers.cookie ?? '')?.[1]
 }
 
-function namesIn({ presence }: Room): string[] {
-  return Array.from(presence.members.values(), ({ data }) => String(data))
+// A browser can add no header of ours to a handshake, but it can offer subprotocols: `chat.v2, token.<random text>`.
+// URLs are logged, these are not. Other processes and Redis see the hash only.
+function personOf({ headers }: FastifyRequest): string {
+  const offers = headers['sec-websocket-protocol'] ?? ''
+  const token = /(?:^|,)[ \t]*token\.([\w-]{22,64})[ \t]*(?:,|$)/.exec(offers)?.[1]
+  return token === undefined ? '' : createHash('sha256').update(token).digest('base64url')
+}
+
+function isSamePerson(a: string, b: string): boolean {
+  return a !== '' && a === b
+}
+
+function membersOf({ presence }: Room): Member[] {
+  return Array.from(presence.members.values(), ({ data }) => toMember(data))
+}
+
+// What another process says of a member came as JSON.
+function toMember(data: unknown): Member {
+  if (typeof data !== 'object' || data === null || !('name' in data && 'person' in data)) {
+    return { name: '', person: '' }
+  }
+  return { name: String(data.name), person: String(data.person) }
+}
+
+function namesIn(room: Room): string[] {
+  return [...new Set(membersOf(room).map(({ name }) => name))]
+}
+
+function withSuffix(name: string, suffix: string): string {
+  return (
+    Array.from(name)
+      .slice(0, MAX_NAME - suffix.length)
+      .join('')
+      .trimEnd() + suffix
+  )
 }
 
 // A name has neither `*` nor `:` in it, so how a line begins tells what it is.

@@ -1,10 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import type { Page } from 'playwright-core'
-import t, { type Test } from 'tap'
+import t from 'tap'
+import { buildChat } from '../../examples/chat/server.js'
 import {
+  type Client,
   connectRaw,
   handshake,
   headerOf,
@@ -15,24 +13,15 @@ import {
   shake,
   withDeadline
 } from '../helpers/app.js'
-import { browserSkip, launchBrowser } from '../helpers/browser.js'
+import { startChat } from './chat.js'
 
-const SERVER = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'chat', 'server.js')
+/** A client of chat.v1 with a token, which stands for a person. */
+const person = (letter: string) => ({ protocols: ['chat.v1', `token.${letter.repeat(32)}`] })
 
-interface Chat {
-  readonly port: number
-  readonly process: ChildProcess
-}
-
-/** The example as `npm start` runs it. */
-async function startChat(t: Test): Promise<Chat> {
-  const env = { ...process.env, PORT: '0', HOST: '127.0.0.1' }
-  const child = spawn(process.execPath, [SERVER], { env, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
-  const [line]: unknown[] = await withDeadline(once(createInterface(child.stdout), 'line'), 10_000, 'start')
-  const [, port] = /^Chat on http:\/\/127\.0\.0\.1:(\d+) /.exec(String(line)) ?? []
-  t.ok(port, String(line))
-  return { port: Number(port), process: child }
+/** Ends the connection of a client, and waits until its room has heard of it. */
+async function depart(client: Client, witness: Client, line: string): Promise<void> {
+  client.socket.terminate()
+  while ((await witness.next()) !== line);
 }
 
 const V1 = { protocols: ['chat.v1'] }
@@ -79,6 +68,86 @@ t.test('a hook sets a cookie on the 101, and knows who comes back', async t => {
   t.equal(String(again.headers['set-cookie']), cookie)
 })
 
+t.test('a name is kept for the token that had it', async t => {
+  const { port } = await startChat(t)
+  const witness = await open(t, port, '/rooms/lobby?name=Ada', V1)
+  const first = await open(t, port, '/rooms/lobby?name=Bob', person('a'))
+  t.equal(await first.next(), '* welcome, Bob')
+  const second = await open(t, port, '/rooms/lobby?name=Bob', person('b'))
+  t.equal(await second.next(), '* welcome, Bob 2')
+  t.equal(second.socket.protocol, 'chat.v1', 'the token is not sent back')
+  await depart(first, witness, '* Bob left, here: Ada, Bob 2')
+  await depart(second, witness, '* Bob 2 left, here: Ada')
+
+  const stranger = await open(t, port, '/rooms/lobby?name=Bob', V1)
+  t.equal(await stranger.next(), '* welcome, Bob 3', 'both names are kept')
+  const elsewhere = await open(t, port, '/rooms/kitchen?name=Bob', V1)
+  t.equal(await elsewhere.next(), '* welcome, Bob', 'in their room')
+  // In the other order, with the name that was wanted first, and with the one that was given.
+  for (const [letter, wanted, name] of [
+    ['b', 'Bob', 'Bob 2'],
+    ['a', 'Bob', 'Bob'],
+    ['c', 'Bob', 'Bob 4'],
+    ['d', 'Bob 2', 'Bob 2 2'],
+    ['e', 'B'.repeat(24), 'B'.repeat(24)],
+    ['f', 'B'.repeat(24), `${'B'.repeat(22)} 2`]
+  ] as const) {
+    const client = await open(t, port, `/rooms/lobby?name=${wanted}`, person(letter))
+    t.equal(await client.next(), `* welcome, ${name}`, `${letter} as ${wanted}`)
+  }
+})
+
+t.test('a name without a token is free once its client has left', async t => {
+  const { port } = await startChat(t)
+  const witness = await open(t, port, '/rooms/lobby?name=Ada', V1)
+  const first = await open(t, port, '/rooms/lobby?name=Bob', V1)
+  t.equal(await first.next(), '* welcome, Bob')
+  await depart(first, witness, '* Bob left, here: Ada')
+  for (const offers of [['chat.v1', 'token.short'], ['token.a', 'chat.v1'], ['chat.v1']]) {
+    const client = await open(t, port, '/rooms/lobby?name=Bob', { protocols: offers })
+    t.equal(await client.next(), '* welcome, Bob')
+    await depart(client, witness, '* Bob left, here: Ada')
+  }
+})
+
+t.test('two connections with one token are one person', async t => {
+  const { port } = await startChat(t)
+  const witness = await open(t, port, '/rooms/lobby?name=Ada', V1)
+  t.equal(await witness.next(), '* welcome, Ada')
+  t.equal(await witness.next(), '* Ada joined, here: Ada')
+  const old = await open(t, port, '/rooms/lobby?name=Bob', person('a'))
+  t.equal(await old.next(), '* welcome, Bob')
+  t.equal(await old.next(), '* Bob joined, here: Ada, Bob')
+  t.equal(await witness.next(), '* Bob joined, here: Ada, Bob')
+  const reloaded = await open(t, port, '/rooms/lobby?name=Bob', person('a'))
+  t.equal(await reloaded.next(), '* welcome, Bob')
+  t.equal(await reloaded.next(), '* Bob joined, here: Ada, Bob')
+  old.socket.terminate()
+  await once(old.socket, 'close')
+  reloaded.socket.send('I am still here')
+  t.equal(await witness.next(), 'Bob: I am still here', 'with no word of who came and left')
+  await depart(reloaded, witness, '* Bob left, here: Ada')
+})
+
+t.test('a name is not kept for ever', async t => {
+  const app = await buildChat()
+  t.teardown(() => app.close())
+  const welcome = async (subprotocols: string[]) => {
+    const client = await app.injectWS('/rooms/lobby?name=Bob', { subprotocols })
+    const [data]: unknown[] = await once(client, 'message')
+    client.close()
+    await once(client, 'close')
+    return String(data)
+  }
+  const { protocols } = person('a')
+  t.equal(await welcome(protocols), '* welcome, Bob')
+  t.equal(await welcome(['chat.v1']), '* welcome, Bob 2')
+  t.equal(await welcome(protocols), '* welcome, Bob')
+  const now = Date.now()
+  t.intercept(Date, 'now', { value: () => now + 150_000 })
+  t.equal(await welcome(['chat.v1']), '* welcome, Bob')
+})
+
 t.test('what the server does not take', async t => {
   const { port } = await startChat(t)
   const offer = { 'Sec-WebSocket-Protocol': 'chat.v2' }
@@ -86,6 +155,7 @@ t.test('what the server does not take', async t => {
     ['/rooms/lobby', offer, 400],
     ['/rooms/lobby?name=', offer, 400],
     ['/rooms/lobby?name=*', offer, 400],
+    [`/rooms/lobby?name=${'B'.repeat(25)}`, offer, 400],
     ['/rooms/No%20Room?name=Ada', offer, 400],
     ['/rooms/lobby?name=Ada', { 'Sec-WebSocket-Protocol': 'chat.v3' }, 400],
     ['/rooms/lobby?name=Ada', {}, 400],
@@ -136,43 +206,3 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     t.strictSame(await withDeadline(exited, 10_000, 'exit'), [0, null])
   })
 }
-
-t.test('two pages in Chromium', { skip: browserSkip }, async t => {
-  const { port } = await startChat(t)
-  const browser = await launchBrowser(t)
-  const problems: string[] = []
-  const enter = async (name: string, protocol: string): Promise<Page> => {
-    const page = await (await browser.newContext()).newPage()
-    page.on('pageerror', error => problems.push(error.message))
-    page.on('console', message => message.type() === 'error' && problems.push(message.text()))
-    await page.goto(`http://127.0.0.1:${port}/rooms/test-room`)
-    await page.getByLabel('Name').fill(name)
-    await page.getByLabel('Protocol').selectOption(protocol)
-    await page.getByRole('button', { name: 'Join' }).click()
-    await page.getByText(`connected, ${protocol}`).waitFor()
-    return page
-  }
-  const speak = async (page: Page, text: string): Promise<void> => {
-    await page.getByLabel('Message', { exact: true }).fill(text)
-    await page.getByRole('button', { name: 'Send' }).click()
-  }
-  const ada = await enter('Ada', 'chat.v2')
-  const bob = await enter('Bob', 'chat.v1')
-  await ada.getByText('Bob joined').waitFor()
-  await speak(ada, 'Hello <b>Bob</b>!')
-  await bob.getByText('Hello <b>Bob</b>!').waitFor()
-  await speak(bob, 'Grüß dich, Ada 🐎')
-  await ada.getByText('Grüß dich, Ada 🐎').waitFor()
-  for (const page of [ada, bob]) {
-    t.strictSame(await page.locator('#members li').allTextContents(), ['Ada', 'Bob'])
-    t.equal(await page.locator('#log b').count(), 2, 'what people write is no HTML')
-  }
-  const { SCREENSHOTS } = process.env
-  if (SCREENSHOTS) await ada.screenshot({ path: join(SCREENSHOTS, 'chat.png') })
-  await bob.getByRole('button', { name: 'Leave' }).click()
-  await ada.getByText('Bob left').waitFor()
-  await bob.getByText('Join a room').waitFor()
-  await bob.getByRole('button', { name: 'Join' }).click()
-  await bob.getByText('Welcome back, Bob').waitFor()
-  t.strictSame(problems, [])
-})

@@ -1,15 +1,16 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { open, withDeadline } from '../helpers/app.js'
 import { REDIS, redisSkip } from '../helpers/engine.js'
 
 const SERVER = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'scale', 'server.js')
 const PROTOCOLS = { protocols: ['chat.v1'] }
 
-t.test('a message crosses from one process to the other', { skip: redisSkip }, async t => {
+/** Starts the two processes; gives their ports. */
+async function startScale(t: Test): Promise<{ child: ChildProcess; first: number; second: number }> {
   const PATH = [dirname(REDIS.path), process.env.PATH].join(delimiter)
   const env = { ...process.env, PATH, PORT: '0', HOST: '127.0.0.1', REDIS_URL: '' }
   const child = spawn(process.execPath, [SERVER], { env, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -25,8 +26,13 @@ t.test('a message crosses from one process to the other', { skip: redisSkip }, a
     }
   }
   await withDeadline(start(), 20_000, 'start')
-  const [first = 0, second = 0] = ports
   t.equal(processes.size, 2)
+  const [first = 0, second = 0] = ports
+  return { child, first, second }
+}
+
+t.test('a message crosses from one process to the other', { skip: redisSkip }, async t => {
+  const { child, first, second } = await startScale(t)
   const ada = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
   t.equal(await ada.next(), '* welcome, Ada')
   t.equal(await ada.next(), '* Ada joined, here: Ada')
@@ -43,4 +49,51 @@ t.test('a message crosses from one process to the other', { skip: redisSkip }, a
   child.kill('SIGTERM')
   t.equal(await ada.closed(), '1001 the server is stopping')
   t.strictSame(await withDeadline(exited, 10_000, 'exit'), [0, null])
+})
+
+t.test(
+  'people who enter with one name at the same time get different names',
+  { skip: redisSkip },
+  async t => {
+    const { first, second } = await startScale(t)
+    const witness = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
+    /** Enters, as the page does: again under the name that it had, when it is sent away for now. */
+    const enter = async (port: number, letter: string, wanted = 'Bob'): Promise<void> => {
+      const protocols = ['chat.v1', `token.${letter.repeat(32)}`]
+      const client = await open(t, port, `/rooms/lobby?name=${encodeURIComponent(wanted)}`, { protocols })
+      const name = (await client.next()).replace('* welcome, ', '')
+      client.socket.once('close', code => {
+        if (code === 1013) void enter(port, letter, name)
+      })
+    }
+    await Promise.all([enter(first, 'a'), enter(first, 'b'), enter(second, 'c'), enter(second, 'd')])
+    const names = new Set(['Ada', 'Bob', 'Bob 2', 'Bob 3', 'Bob 4'])
+    const settled = async (): Promise<void> => {
+      for (;;) {
+        const here = new Set((await witness.next()).split('here: ').at(-1)?.split(', '))
+        if (here.size === names.size && [...names].every(name => here.has(name))) return
+      }
+    }
+    await t.resolves(withDeadline(settled(), 20_000, 'four different names'))
+  }
+)
+
+t.test('a token is known in the other process, too', { skip: redisSkip }, async t => {
+  const { first, second } = await startScale(t)
+  const witness = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
+  t.equal(await witness.next(), '* welcome, Ada')
+  t.equal(await witness.next(), '* Ada joined, here: Ada')
+  const own = { protocols: ['chat.v1', `token.${'a'.repeat(32)}`] }
+  const before = await open(t, first, '/rooms/lobby?name=Bob', own)
+  t.equal(await before.next(), '* welcome, Bob')
+  t.equal(await witness.next(), '* Bob joined, here: Ada, Bob')
+  const after = await open(t, second, '/rooms/lobby?name=Bob', own)
+  t.equal(await after.next(), '* welcome, Bob', 'while the connection to the other process is open')
+  after.socket.send('hello')
+  t.equal(await witness.next(), 'Bob: hello')
+  before.socket.terminate()
+  after.socket.terminate()
+  t.equal(await witness.next(), '* Bob left, here: Ada', 'once')
+  const stranger = await open(t, first, '/rooms/lobby?name=Bob', PROTOCOLS)
+  t.equal(await stranger.next(), '* welcome, Bob 2', 'its name is kept')
 })

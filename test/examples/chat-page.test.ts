@@ -1,0 +1,207 @@
+import { once } from 'node:events'
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { open, withDeadline } from '../helpers/app.js'
+import { browserSkip, launchBrowser } from '../helpers/browser.js'
+import { startChat } from './chat.js'
+
+interface Visitor {
+  readonly name: string
+  readonly room: string
+  readonly width?: number
+  /** What `Math.random` gives, on which the wait before a connection depends. */
+  readonly random?: number
+}
+
+/** A page that is in a room. */
+async function visit(t: Test, browser: Browser, port: number, visitor: Visitor): Promise<Page> {
+  const { name, room, width = 1280, random } = visitor
+  const context = await browser.newContext({ viewport: { width, height: 844 } })
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  page.on('pageerror', error => t.fail(error.message))
+  if (random !== undefined) await page.addInitScript(`Math.random = () => ${random}`)
+  await page.goto(`http://127.0.0.1:${port}/rooms/${room}`)
+  await page.getByLabel('Name').fill(name)
+  await page.getByRole('button', { name: 'Join' }).click()
+  await page.getByText('connected, chat.v2').waitFor()
+  return page
+}
+
+/** Writes a message as people do. */
+async function type(page: Page, text: string): Promise<void> {
+  await page.getByLabel('Message', { exact: true }).fill(text)
+  await page.keyboard.press('Enter')
+}
+
+const ownName = (page: Page) => page.locator('#members .own').textContent()
+const message = (page: Page, text: string) => page.locator('#log .message', { hasText: text })
+
+t.test('the page in Chromium', { skip: browserSkip }, async t => {
+  const browser = await launchBrowser(t)
+  const { port } = await startChat(t)
+  await t.test('two pages', async t => {
+    const problems: string[] = []
+    const enter = async (name: string, protocol: string): Promise<Page> => {
+      const page = await (await browser.newContext()).newPage()
+      page.on('pageerror', error => problems.push(error.message))
+      page.on('console', message => message.type() === 'error' && problems.push(message.text()))
+      await page.goto(`http://127.0.0.1:${port}/rooms/test-room`)
+      await page.getByLabel('Name').fill(name)
+      await page.getByLabel('Protocol').selectOption(protocol)
+      await page.getByRole('button', { name: 'Join' }).click()
+      await page.getByText(`connected, ${protocol}`).waitFor()
+      return page
+    }
+    const speak = async (page: Page, text: string): Promise<void> => {
+      await page.getByLabel('Message', { exact: true }).fill(text)
+      await page.getByRole('button', { name: 'Send' }).click()
+    }
+    const ada = await enter('Ada', 'chat.v2')
+    const bob = await enter('Bob', 'chat.v1')
+    await ada.getByText('Bob joined').waitFor()
+    await speak(ada, 'Hello <b>Bob</b>!')
+    await bob.getByText('Hello <b>Bob</b>!').waitFor()
+    await speak(bob, 'Grüß dich, Ada 🐎')
+    await ada.getByText('Grüß dich, Ada 🐎').waitFor()
+    for (const page of [ada, bob]) {
+      t.strictSame(await page.locator('#members li').allTextContents(), ['Ada', 'Bob'])
+      t.equal(await page.locator('#log b').count(), 2, 'what people write is no HTML')
+    }
+    for (const page of [ada, bob]) {
+      await page.locator('#log .unsent').waitFor({ state: 'detached' })
+      const times = page.locator('#log .message time[datetime]')
+      t.equal(await times.count(), await page.locator('#log .message').count(), 'each message has its time')
+      t.match((await times.allTextContents()).join(' '), /^\d\d:\d\d/)
+    }
+    const { SCREENSHOTS } = process.env
+    if (SCREENSHOTS) await ada.screenshot({ path: join(SCREENSHOTS, 'chat.png') })
+    await bob.getByRole('button', { name: 'Leave' }).click()
+    await ada.getByText('Bob left').waitFor()
+    await bob.getByText('Join a room').waitFor()
+    await bob.getByRole('button', { name: 'Join' }).click()
+    await bob.getByText('Welcome back, Bob').waitFor()
+    t.strictSame(problems, [])
+  })
+
+  await t.test('the server restarts: people keep their names and what they wrote', async t => {
+    const chat = await startChat(t)
+    const first = await visit(t, browser, chat.port, { name: 'Bob', room: 'restart', random: 1 })
+    const second = await visit(t, browser, chat.port, { name: 'Bob', room: 'restart', random: 0.1 })
+    await second.getByText('Bob is the name of another person').waitFor()
+    await first.getByText('Bob 2 joined').waitFor()
+    t.equal(await ownName(first), 'Bob')
+    t.equal(await ownName(second), 'Bob 2')
+
+    const exited = once(chat.process, 'exit')
+    chat.process.kill('SIGTERM')
+    await withDeadline(exited, 10_000, 'exit')
+    await first.locator('#offline').waitFor()
+    await type(first, 'written while the server was away')
+    const line = message(first, 'written while the server was away')
+    await line.getByText('waiting').waitFor()
+
+    await startChat(t, { port: chat.port })
+    // The second one asks first.
+    for (const page of [second, first]) await page.getByText('connected, chat.v2').waitFor()
+    await message(second, 'written while the server was away').waitFor()
+    await line.locator('time').waitFor()
+    await first.locator('#offline').waitFor({ state: 'hidden' })
+    t.equal(await line.count(), 1)
+    t.equal(await message(second, 'written while').count(), 1)
+    for (const page of [first, second]) {
+      await page.getByText('2 here').waitFor()
+      t.strictSame((await page.locator('#members li').allTextContents()).sort(), ['Bob', 'Bob 2'])
+    }
+    t.equal(await ownName(first), 'Bob')
+    t.equal(await ownName(second), 'Bob 2')
+  })
+
+  await t.test(
+    'a reload enters the room again under the same name, until one leaves',
+    { skip: browserSkip },
+    async t => {
+      await visit(t, browser, port, { name: 'Bob', room: 'reload' })
+      const page = await visit(t, browser, port, { name: 'Bob', room: 'reload' })
+      for (const again of [() => page.reload(), () => page.goto(`http://127.0.0.1:${port}/rooms/reload`)]) {
+        await again()
+        await page.getByText('connected, chat.v2').waitFor()
+        await page.getByText('2 here').waitFor()
+        t.equal(await page.locator('#join').isVisible(), false)
+        t.equal(await ownName(page), 'Bob 2')
+      }
+      // Another tab of the same browser is another person.
+      const tab = await page.context().newPage()
+      await tab.goto(`http://127.0.0.1:${port}/rooms/reload`)
+      await tab.getByText('3 here').waitFor()
+      t.equal(await ownName(tab), 'Bob 3')
+      await page.getByRole('button', { name: 'Leave' }).click()
+      await page.reload()
+      await page.getByText('Join a room').waitFor()
+      t.equal(await page.getByLabel('Name').inputValue(), 'Bob')
+    }
+  )
+
+  await t.test('a message that got lost says so, and a refusal is final', async t => {
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    let closing: number | undefined
+    let handshakes = 0
+    await page.routeWebSocket(/\/rooms\//, route => {
+      handshakes++
+      const server = route.connectToServer()
+      route.onMessage(data => {
+        if (closing === undefined) return server.send(data)
+        void route.close({ code: closing, reason: 'as the test wants' })
+        void server.close()
+        closing = undefined
+      })
+    })
+    await page.goto(`http://127.0.0.1:${port}/rooms/lost`)
+    await page.getByLabel('Name').fill('Ada')
+    await page.getByRole('button', { name: 'Join' }).click()
+    await page.locator('[data-state=open]').waitFor()
+    closing = 1012
+    await type(page, 'on its way')
+    await message(page, 'on its way').getByText('perhaps not delivered').waitFor()
+    await page.locator('[data-state=open]').waitFor()
+    t.equal(handshakes, 2)
+    await message(page, 'on its way').getByRole('button', { name: 'Send again' }).click()
+    await message(page, 'on its way').locator('time').waitFor()
+    t.equal(await message(page, 'on its way').count(), 1)
+    closing = 4401
+    await type(page, 'x')
+    await page.getByText('The server closed the connection: as the test wants').waitFor()
+    t.equal(await page.locator('#join').isVisible(), true)
+    t.equal(handshakes, 2)
+  })
+
+  await t.test('sixteen members on a phone: only whole rows', async t => {
+    for (let n = 2; n <= 16; n++)
+      await open(t, port, `/rooms/phone?name=Somebody%20${n}`, { protocols: ['chat.v1'] })
+    const page = await visit(t, browser, port, { name: 'Ada', room: 'phone', width: 390 })
+    await page.getByText('16 here').waitFor()
+    // In the page: how many rows of members a box cuts through, and whether the page is wider than the phone.
+    const fit = `(() => {
+    const box = document.querySelector('#who').getBoundingClientRect()
+    const shown = [...document.querySelectorAll('#members li')].filter(row => row.checkVisibility())
+      const rows = shown.map(row => row.getBoundingClientRect())
+    const bottom = Math.min(box.bottom, document.querySelector('#members').getBoundingClientRect().bottom)
+    return {
+      seen: rows.filter(row => row.top < bottom).length,
+      cut: rows.filter(row => row.top < bottom - 1 && row.bottom > bottom + 1).length,
+      wide: document.scrollingElement.scrollWidth > innerWidth
+    }
+  })()`
+    t.strictSame(await page.evaluate(fit), { seen: 0, cut: 0, wide: false }, 'closed')
+    await page.getByText('16 here').click()
+    t.strictSame(await page.evaluate(fit), { seen: 16, cut: 0, wide: false }, 'open')
+    for (let n = 17; n <= 20; n++)
+      await open(t, port, `/rooms/phone?name=Somebody%20${n}`, { protocols: ['chat.v1'] })
+    await page.getByText('20 here').waitFor()
+    t.strictSame(await page.evaluate(fit), { seen: 16, cut: 0, wide: false }, 'more than have room')
+    await page.setViewportSize({ width: 390, height: 500 })
+    t.strictSame(await page.evaluate(fit), { seen: 6, cut: 0, wide: false }, 'with a keyboard')
+  })
+})
