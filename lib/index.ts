@@ -16,7 +16,8 @@ export type {
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
-export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
+export type { RouteOptions } from '../types/route.js'
+export { plugin as default, plugin as fastifyUpgrade } from './fastify/plugin.js'
 export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
   type PublishOptions,

@@ -25,9 +25,10 @@ const steps = {
   build: () => run('npm', ['run', 'build']),
   'type check': () => run('tsc', ['-p', 'tsconfig.json']),
   programs: findPrograms,
+  'TypeScript versions': installCompilers,
   tap: runTap,
   publint: () => run('publint', ['--strict']),
-  attw: () => run('attw', ['--pack', '.', '--profile', 'esm-only'])
+  attw: () => run('attw', ['--pack', '.', '--profile', 'strict'])
 }
 
 class StepFailure extends Error {}
@@ -122,6 +123,19 @@ async function install({ name, debianPackage }) {
     console.log(`installing ${debianPackage}: ${error.message}`)
   }
   return findProgram(name)
+}
+
+// ---- TypeScript
+
+// A package of their own, as all of them would claim the name `tsc` in the one of the project.
+async function installCompilers() {
+  if (existsSync(join(root, 'test', 'typescript', 'node_modules'))) return
+  try {
+    await run('npm', ['ci', '--prefix', join('test', 'typescript'), '--no-audit', '--no-fund'])
+  } catch (error) {
+    if (isCI || !(error instanceof StepFailure)) throw error
+    console.log(`${error.message}: the tests with other versions of TypeScript are skipped`)
+  }
 }
 
 // ---- tap

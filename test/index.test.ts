@@ -15,21 +15,32 @@ t.test('the exports', async t => {
     'WebSocketServer',
     'default',
     'fastifyUpgrade',
-    'module.exports',
     'prepare'
   ])
   t.equal(all.default, all.fastifyUpgrade)
 })
 
-t.test('the package by its name, as built: import and require give the same plugin', async t => {
-  const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade')
-  t.type(imported.default, 'function')
-  t.match(Reflect.apply(imported.prepare as () => unknown, undefined, ['text']), { size: 4, isBinary: false })
-  const required: unknown = createRequire(import.meta.url)('fastify-upgrade')
-  t.equal(required, imported.default)
-})
+t.test(
+  'each entry of the package, as built: import and require give the same values by the same names',
+  async t => {
+    const { exports } = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8'))
+    const entries = Object.keys(exports).filter(name => name !== './package.json')
+    t.strictSame(entries, ['.', './ws', './testing', './broker-contract', './redis', './nats'])
+    const load = createRequire(import.meta.url)
+    for (const entry of entries) {
+      const name = `fastify-upgrade${entry.slice(1)}`
+      const imported: Readonly<Record<string, unknown>> = await import(name)
+      const required: Readonly<Record<string, unknown>> = load(name)
+      const names = Object.keys(imported)
+      t.ok(names.length > 0, name)
+      for (const one of names) t.equal(required[one], imported[one], `${name}: ${one}`)
+      if (imported.default) t.equal(required, imported.default, `${name}: the module itself`)
+      else t.strictSame(Object.keys(required), names, `${name}: no more names`)
+    }
+  }
+)
 
-t.test('fastify-upgrade/testing, as built: import and require', async t => {
+t.test('fastify-upgrade/testing, as built', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/testing')
   t.strictSame(Object.keys(imported).sort(), [
     'InjectInvalidResponseError',
@@ -37,10 +48,6 @@ t.test('fastify-upgrade/testing, as built: import and require', async t => {
     'WebSocket',
     'inject'
   ])
-  const required: Readonly<Record<string, unknown>> = createRequire(import.meta.url)(
-    'fastify-upgrade/testing'
-  )
-  t.equal(required.inject, imported.inject)
   t.strictSame(Object.keys(testing).sort(), Object.keys(imported).sort())
 })
 

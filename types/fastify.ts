@@ -15,10 +15,7 @@ import type { WebSocketServer } from '../lib/fastify/websocket-server.js'
 import type { InjectContext, InjectOptions } from '../lib/testing/inject.js'
 import type { WebSocket } from '../lib/transport/websocket.js'
 import type { WebSocketHandler } from './handler.js'
-import type { WebSocketRouteOptions } from './options.js'
-
-/** What makes the handler of a route a {@link WebSocketHandler}. */
-type WebSocketRoute = true | WebSocketRouteOptions
+import type { HandlerRouteOptions, OtherRouteOptions, WebSocketRoute } from './route.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -43,63 +40,35 @@ declare module 'fastify' {
       ContextConfig = ContextConfigDefault,
       const SchemaCompiler extends Schema = Schema
     >(
-      options: Omit<
-        RouteOptions<
-          RawServer,
-          RawRequest,
-          RawReply,
-          RouteGeneric,
-          ContextConfig,
-          SchemaCompiler,
-          TypeProvider,
-          Logger
-        >,
-        'handler' | 'websocket' | 'wsHandler'
-      > & {
-        readonly websocket: WebSocketRoute
-        // Beside a wsHandler, `handler` answers ordinary requests.
-        readonly wsHandler?: undefined
-        readonly handler: WebSocketHandler<
-          RawServer,
-          RawRequest,
-          RouteGeneric,
-          ContextConfig,
-          SchemaCompiler,
-          TypeProvider,
-          Logger
-        >
-      }
+      options: HandlerRouteOptions<
+        RawServer,
+        RawRequest,
+        RawReply,
+        RouteGeneric,
+        ContextConfig,
+        SchemaCompiler,
+        TypeProvider,
+        Logger
+      >
     ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
 
+    // The two other kinds, and routes of a table, of which only the union is known. One overload for all of it: of more than
+    // three, TypeScript reports the errors of the last only.
     route<
       RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
       ContextConfig = ContextConfigDefault,
       const SchemaCompiler extends Schema = Schema
     >(
-      options: Omit<
-        RouteOptions<
-          RawServer,
-          RawRequest,
-          RawReply,
-          RouteGeneric,
-          ContextConfig,
-          SchemaCompiler,
-          TypeProvider,
-          Logger
-        >,
-        'websocket' | 'wsHandler'
-      > & {
-        readonly websocket: WebSocketRoute
-        readonly wsHandler: WebSocketHandler<
-          RawServer,
-          RawRequest,
-          RouteGeneric,
-          ContextConfig,
-          SchemaCompiler,
-          TypeProvider,
-          Logger
-        >
-      }
+      options: OtherRouteOptions<
+        RawServer,
+        RawRequest,
+        RawReply,
+        RouteGeneric,
+        ContextConfig,
+        SchemaCompiler,
+        TypeProvider,
+        Logger
+      >
     ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
   }
 
@@ -146,7 +115,17 @@ declare module 'fastify' {
           InnerLogger
         >,
         'websocket'
-      > & { readonly websocket: WebSocketRoute },
+      > & {
+        readonly websocket: WebSocketRoute<
+          RawServer,
+          RawRequest,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          InnerLogger
+        >
+      },
       handler: WebSocketHandler<
         RawServer,
         RawRequest,
@@ -156,6 +135,47 @@ declare module 'fastify' {
         TypeProvider,
         InnerLogger
       >
+    ): FastifyInstance<RawServer, RawRequest, RawReply, InnerLogger, TypeProvider>
+
+    <
+      RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
+      ContextConfig = ContextConfigDefault,
+      const SchemaCompiler extends Schema = Schema,
+      InnerLogger extends Logger = Logger
+    >(
+      path: string,
+      options: Omit<
+        RouteShorthandOptions<
+          RawServer,
+          RawRequest,
+          RawReply,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          InnerLogger
+        >,
+        'websocket'
+      > & {
+        readonly websocket: WebSocketRoute<
+          RawServer,
+          RawRequest,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          InnerLogger
+        >
+        readonly handler: WebSocketHandler<
+          RawServer,
+          RawRequest,
+          RouteGeneric,
+          ContextConfig,
+          SchemaCompiler,
+          TypeProvider,
+          InnerLogger
+        >
+      }
     ): FastifyInstance<RawServer, RawRequest, RawReply, InnerLogger, TypeProvider>
   }
 

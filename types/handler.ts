@@ -42,10 +42,10 @@ export type WebSocketHandler<
 ) => unknown
 
 /** Told what a handler or a listener of a socket threw or rejected with. */
-export type WebSocketErrorHandler = (
+export type WebSocketErrorHandler<Request = FastifyRequest> = (
   this: FastifyInstance,
   error: Error,
   socket: WebSocket,
-  request: FastifyRequest,
+  request: Request,
   reply: FastifyReply
 ) => void

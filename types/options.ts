@@ -10,22 +10,30 @@ import type {
 import type { WebSocketErrorHandler } from './handler.js'
 
 /** Decides whether a page of `origin` may connect. */
-export type OriginCheck = (origin: string, request: FastifyRequest) => boolean | Promise<boolean>
+export type OriginCheck<Request = FastifyRequest> = (
+  origin: string,
+  request: Request
+) => boolean | Promise<boolean>
 
 /** An origin as browsers send it, `https://example.com`, or an expression that matches the whole of one. */
 export type OriginRule = string | RegExp
 
 /** Chooses one of the subprotocols that a client offers, in its order of preference, or none. */
-export type SubprotocolChoice = (
+export type SubprotocolChoice<Request = FastifyRequest> = (
   offers: readonly string[],
-  request: FastifyRequest
+  request: Request
 ) => string | undefined | Promise<string | undefined>
 
 /** Chooses the topics of a connection. */
-export type TopicChoice = (request: FastifyRequest) => readonly string[] | Promise<readonly string[]>
+export type TopicChoice<Request = FastifyRequest> = (
+  request: Request
+) => readonly string[] | Promise<readonly string[]>
 
-/** Options of a connection: for the plugin the defaults of every route, for a route its own. */
-export interface WebSocketOptions extends ConnectionOptions {
+/**
+ * Options of a connection: for the plugin the defaults of every route, for a route its own. `Request` is the type of the
+ * request that the callbacks get.
+ */
+export interface WebSocketOptions<Request = FastifyRequest> extends ConnectionOptions {
   /**
    * Which pages may connect. Browsers send an Origin and do not apply the same-origin policy to WebSockets, so without
    * a check any page could act with the cookies of your users. Requests without an Origin, which do not come from a
@@ -35,7 +43,13 @@ export interface WebSocketOptions extends ConnectionOptions {
    * - a function, which may be async.
    * - `'*'`: every page.
    */
-  readonly origin?: 'same-origin' | '*' | OriginRule | readonly OriginRule[] | OriginCheck | undefined
+  readonly origin?:
+    | 'same-origin'
+    | '*'
+    | OriginRule
+    | readonly OriginRule[]
+    | OriginCheck<Request>
+    | undefined
   /**
    * Connections and handshakes under way that there may be: given to the plugin, of all its routes together; given to a
    * route, of this route. One more gets 503 with `Retry-After`. Default: false.
@@ -46,20 +60,20 @@ export interface WebSocketOptions extends ConnectionOptions {
    */
   readonly maxConnectionsPerAddress?: number | false | undefined
   /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */
-  readonly errorHandler?: WebSocketErrorHandler | undefined
+  readonly errorHandler?: WebSocketErrorHandler<Request> | undefined
   /**
    * Chooses the subprotocol of a route that registers none. What it returns has to be one of the offers. Default: none
    * is chosen.
    */
-  readonly selectSubprotocol?: SubprotocolChoice | undefined
+  readonly selectSubprotocol?: SubprotocolChoice<Request> | undefined
 }
 
-/** `websocket` of a route. */
-export interface WebSocketRouteOptions extends WebSocketOptions {
+/** `websocket` of a route. `Request` is the type of the route's requests. */
+export interface WebSocketRouteOptions<Request = FastifyRequest> extends WebSocketOptions<Request> {
   /** The subprotocols that the route speaks. It gets the handshakes that offer one of them, and no others. */
   readonly subprotocol?: string | readonly string[] | undefined
   /** The topics that each connection is subscribed to before its handler runs. What it throws refuses the handshake. */
-  readonly topics?: TopicChoice | undefined
+  readonly topics?: TopicChoice<Request> | undefined
 }
 
 /** Options under the names of `ws`, for code written for it. */

@@ -44,6 +44,5 @@ export {
   type ServerOptions,
   WebSocketServer,
   ws as default,
-  ws as 'module.exports',
   ws as WebSocket
 }

@@ -121,7 +121,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @returns false when more than `highWaterMark` bytes wait, the message was dropped or the connection is not open.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
    */
-  send(message: PreparedMessage, callback?: SendCallback): boolean
+  send(data: SendData | PreparedMessage, callback?: SendCallback): boolean
+  // The first form alone would not be assignable to the type of `ws`.
   send(data: SendData, callback?: SendCallback): boolean
   send(data: SendData, options: SendOptions | undefined, callback?: SendCallback): boolean
   send(

@@ -13,7 +13,7 @@ import WebSocketDefault, {
   type WebSocket,
   WebSocketServer
 } from '../../lib/compat/index.js'
-import type { WebSocket as PluginWebSocket } from '../../lib/index.js'
+import { type WebSocket as PluginWebSocket, prepare } from '../../lib/index.js'
 
 // ---- the shapes of the module
 
@@ -71,3 +71,4 @@ server.on('wsClientError', (error, socket) => {
   expectTypeOf(socket).toEqualTypeOf<Duplex>()
 })
 for (const client of asWs.clients) client.close()
+for (const client of server.clients) client.send(client.isPaused ? 'text' : prepare('text'))

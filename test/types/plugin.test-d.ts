@@ -170,6 +170,14 @@ socket.send(new ArrayBuffer(1))
 expectTypeOf(socket.send(prepare('text'))).toEqualTypeOf<boolean>()
 socket.send(prepare('text'), error => expectTypeOf(error).toEqualTypeOf<Error | undefined>())
 socket.send('text', { compress: false })
+declare const eitherWay: 'text' | PreparedMessage
+expectTypeOf(socket.send(eitherWay)).toEqualTypeOf<boolean>()
+socket.send(eitherWay, () => {})
+socket.publish('topic', eitherWay)
+app.websocketServer.broadcast(eitherWay)
+app.websocketServer.publish('topic', eitherWay)
+declare const client: ClientWebSocket
+client.send(eitherWay)
 // @ts-expect-error how a prepared message is sent is settled
 socket.send(prepare('text'), { binary: true })
 socket.ping()

@@ -1,10 +1,18 @@
 // Checked by `tsc`, never run.
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { JsonSchemaToTsProvider } from '@fastify/type-provider-json-schema-to-ts'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { expectTypeOf } from 'expect-type'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import upgrade, { type WebSocket, type WebSocketHandler, type WebSocketServer } from '../../lib/index.js'
+import upgrade, {
+  type RouteOptions,
+  type TopicChoice,
+  type WebSocket,
+  type WebSocketHandler,
+  type WebSocketRouteOptions,
+  type WebSocketServer
+} from '../../lib/index.js'
 
 const app = Fastify()
 
@@ -159,6 +167,160 @@ app.route({
   handler: (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url)
 })
 
+// ---- the handler among the options of a shorthand
+
+app.get('/', {
+  websocket: true,
+  handler(socket, request) {
+    expectTypeOf(this).toExtend<FastifyInstance>()
+    expectTypeOf(socket).toEqualTypeOf<WebSocket>()
+    expectTypeOf(request).toExtend<FastifyRequest>()
+  }
+})
+app.get<Room>('/:room', {
+  websocket: { topics: ({ params }) => [params.room] },
+  handler(socket, request) {
+    expectTypeOf(socket).toEqualTypeOf<WebSocket>()
+    expectTypeOf(request.params.room).toEqualTypeOf<string>()
+  }
+})
+app.get('/', {
+  handler(request, reply) {
+    expectTypeOf(request).toExtend<FastifyRequest>()
+    reply.send('body')
+  }
+})
+app.get('/', {
+  websocket: false,
+  handler(request, reply) {
+    expectTypeOf(request).toExtend<FastifyRequest>()
+    reply.send('body')
+  }
+})
+// @ts-expect-error an ordinary handler beside websocket: true
+app.get('/', {
+  websocket: true,
+  handler: (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url)
+})
+app.get('/', {
+  websocket: true,
+  // @ts-expect-error a WebSocket handler gets no reply
+  handler: (_socket, request) => request.send('x')
+})
+// @ts-expect-error a WebSocket handler without websocket
+app.get('/', { handler: (socket: WebSocket) => socket.close() })
+// @ts-expect-error two handlers
+app.get('/', { websocket: true, handler: () => {} }, () => {})
+
+// ---- routes in tables
+
+const socketRoute: RouteOptions = {
+  method: 'GET',
+  url: '/',
+  websocket: true,
+  handler(socket, request) {
+    expectTypeOf(socket).toEqualTypeOf<WebSocket>()
+    expectTypeOf(request).toExtend<FastifyRequest>()
+  }
+}
+const subprotocolRoute: RouteOptions = {
+  method: 'GET',
+  url: '/',
+  websocket: { subprotocol: 'chat' },
+  handler: (socket: WebSocket, request: FastifyRequest) => socket.send(request.url)
+}
+const ordinaryRoute: RouteOptions = {
+  method: 'GET',
+  url: '/',
+  handler(request, reply) {
+    expectTypeOf(request).toExtend<FastifyRequest>()
+    reply.send('body')
+  }
+}
+const bothRoute: RouteOptions = {
+  method: 'GET',
+  url: '/',
+  websocket: true,
+  handler: async (request: FastifyRequest) => request.url,
+  wsHandler: socket => socket.close()
+}
+for (const route of [socketRoute, subprotocolRoute, ordinaryRoute, bothRoute]) app.route(route)
+declare const table: readonly RouteOptions[]
+for (const route of table) app.route(route)
+// @ts-expect-error an ordinary handler beside websocket: true
+const _wrongRoute: RouteOptions = {
+  method: 'GET',
+  url: '/',
+  websocket: true,
+  handler: (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url)
+}
+// @ts-expect-error a WebSocket handler without websocket
+const _otherWrongRoute: RouteOptions = {
+  method: 'GET',
+  url: '/',
+  handler: (socket: WebSocket) => socket.close()
+}
+// @ts-expect-error a WebSocket handler without websocket
+app.route({ method: 'GET', url: '/', handler: (socket: WebSocket) => socket.close() })
+
+// ---- callbacks in `websocket`
+
+app.get<Room>(
+  '/:room',
+  {
+    websocket: {
+      topics: ({ params, query }) => {
+        expectTypeOf(params.room).toEqualTypeOf<string>()
+        expectTypeOf(query.name).toEqualTypeOf<string | undefined>()
+        // @ts-expect-error there is no such parameter
+        params.other
+        return [params.room]
+      },
+      origin: (origin, { params }) => origin.endsWith(params.room),
+      selectSubprotocol: async (offers, { params }) => offers.find(offer => offer === params.room),
+      errorHandler(error, socket, request, reply) {
+        expectTypeOf(this).toEqualTypeOf<FastifyInstance>()
+        expectTypeOf(error).toEqualTypeOf<Error>()
+        expectTypeOf(socket).toEqualTypeOf<WebSocket>()
+        expectTypeOf(request.params.room).toEqualTypeOf<string>()
+        expectTypeOf(reply).toEqualTypeOf<FastifyReply>()
+      }
+    }
+  },
+  (_socket, request) => expectTypeOf(request.params.room).toEqualTypeOf<string>()
+)
+app.route<Room>({
+  method: 'GET',
+  url: '/:room',
+  websocket: { topics: ({ params }) => [params.room] },
+  handler: (_socket, { params }) => expectTypeOf(params.room).toEqualTypeOf<string>()
+})
+app.route<Room>({
+  method: 'GET',
+  url: '/:room',
+  websocket: { topics: ({ params }) => [params.room] },
+  handler: async ({ params }) => params.room,
+  wsHandler: (_socket, { params }) => expectTypeOf(params.room).toEqualTypeOf<string>()
+})
+// The annotation of a callback types the whole route, as that of a handler does.
+app.get(
+  '/:room',
+  { websocket: { topics: ({ params }: FastifyRequest<Room>) => [params.room] } },
+  (_socket, { params }) => expectTypeOf(params.room).toEqualTypeOf<string>()
+)
+// Without a type, params are unknown, as in Fastify.
+// @ts-expect-error
+app.get('/:room', { websocket: { topics: ({ params }) => [params.room] } }, () => {})
+const anyTopics: TopicChoice = request => [request.url]
+const anyOptions: WebSocketRouteOptions = {
+  topics: anyTopics,
+  errorHandler: (_error, socket) => socket.close()
+}
+app.get('/', { websocket: anyOptions }, () => {})
+app.get<Room>('/:room', { websocket: anyOptions }, () => {})
+const roomTopics: TopicChoice<FastifyRequest<Room>> = ({ params }) => [params.room]
+app.get<Room>('/:room', { websocket: { topics: roomTopics } }, () => {})
+
 // ---- handlers that are declared apart
 
 const handler: WebSocketHandler = (socket, request) => {
@@ -213,3 +375,63 @@ typed.get('/:room', { websocket: true, schema }, (_socket, request) => {
   // @ts-expect-error the schema says number
   request.query.limit.toUpperCase()
 })
+typed.get('/:room', { websocket: { topics: anyTopics }, schema }, () => {})
+typed.get(
+  '/:room',
+  {
+    websocket: {
+      topics: ({ params }) => [params.room],
+      origin: (_origin, { query }) => query.limit > 0,
+      selectSubprotocol: (offers, { params }) => offers.find(offer => offer === params.room),
+      errorHandler: (_error, socket, { query }) => socket.close(query.limit)
+    },
+    schema
+  },
+  (_socket, request) => expectTypeOf(request.params).toEqualTypeOf<{ room: string }>()
+)
+typed.get('/:room', {
+  schema,
+  websocket: { topics: ({ params }) => [params.room] },
+  handler: (_socket, request) => expectTypeOf(request.query.limit).toEqualTypeOf<number>()
+})
+typed.route({
+  method: 'GET',
+  url: '/:room',
+  schema,
+  websocket: { topics: ({ query }) => [query.limit.toFixed()] },
+  handler: (_socket, request) => expectTypeOf(request.params).toEqualTypeOf<{ room: string }>()
+})
+typed.get(
+  '/:room',
+  {
+    schema,
+    websocket: {
+      topics: ({ params }) => {
+        // @ts-expect-error the schema knows no such parameter
+        params.other
+        return []
+      }
+    }
+  },
+  () => {}
+)
+
+// ---- json-schema-to-ts
+
+const json = Fastify().withTypeProvider<JsonSchemaToTsProvider>()
+await json.register(upgrade)
+json.get(
+  '/:room',
+  {
+    schema: {
+      params: {
+        type: 'object',
+        properties: { room: { type: 'string' } },
+        required: ['room'],
+        additionalProperties: false
+      }
+    },
+    websocket: { topics: ({ params }) => [params.room] }
+  },
+  (_socket, request) => expectTypeOf(request.params).toEqualTypeOf<{ room: string }>()
+)

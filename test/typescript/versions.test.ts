@@ -1,0 +1,160 @@
+// Compiles applications with each version of TypeScript that Fastify 5 supports, against the built declarations.
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import ts from 'typescript'
+import { ms } from '../helpers/timeout.js'
+
+const run = promisify(execFile)
+const root = join(import.meta.dirname, '..', '..')
+const { devDependencies } = JSON.parse(readFileSync(join(import.meta.dirname, 'package.json'), 'utf8'))
+const versions = [...Object.keys(devDependencies), 'typescript']
+
+const IMPORTS = `
+  import { once } from 'node:events'
+  import Fastify from 'fastify'
+  import upgrade, {
+    type FastifyUpgradeOptions,
+    MemoryBroker,
+    MemoryHub,
+    prepare,
+    WebSocket,
+    type WebSocketHandler
+  } from 'fastify-upgrade'
+  import * as all from 'fastify-upgrade'
+  import { brokerContract } from 'fastify-upgrade/broker-contract'
+  import { natsBroker } from 'fastify-upgrade/nats'
+  import { redisBroker, type RedisClient } from 'fastify-upgrade/redis'
+  import { inject } from 'fastify-upgrade/testing'
+  import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
+
+  const options = (): FastifyUpgradeOptions => ({ broker: new MemoryBroker(new MemoryHub()) })
+  const handler: WebSocketHandler = (socket, request) => socket.send(prepare(request.url))
+  const plugins = [upgrade, all.default]
+  const state: 1 = WebSocket.OPEN
+  export type Data = RawData
+  export const brokers = (redis: RedisClient) => [natsBroker, redisBroker(redis), brokerContract]
+`
+
+const REQUIRES = `
+  import { once } from 'node:events'
+  import Fastify = require('fastify')
+  import upgrade = require('fastify-upgrade')
+  import { brokerContract } from 'fastify-upgrade/broker-contract'
+  import nats = require('fastify-upgrade/nats')
+  import redis = require('fastify-upgrade/redis')
+  import testing = require('fastify-upgrade/testing')
+  import ws = require('fastify-upgrade/ws')
+
+  const { WebSocketServer } = ws
+  const { inject } = testing
+  const options = (): upgrade.FastifyUpgradeOptions => ({
+    broker: new upgrade.MemoryBroker(new upgrade.MemoryHub())
+  })
+  const handler: upgrade.WebSocketHandler = (socket, request) => socket.send(upgrade.prepare(request.url))
+  const plugins = [upgrade, upgrade.default, upgrade.fastifyUpgrade]
+  const state: 1 = upgrade.WebSocket.OPEN
+  export const use = (socket: upgrade.WebSocket, other: ws, client: testing.WebSocket, data: ws.RawData) =>
+    [socket.protocol, other.protocol, client.protocol, data]
+  export const brokers = (client: redis.RedisClient) => [nats.natsBroker, redis.redisBroker(client), brokerContract]
+`
+
+const USE = `
+  async function main(): Promise<void> {
+    for (const plugin of plugins) {
+      const app = Fastify()
+      await app.register(plugin, options())
+      // @ts-expect-error there is no such option
+      void (() => app.register(plugin, { maxPayloads: 1 }))
+      app.get('/', { websocket: true }, handler)
+      app.get<{ Params: { room: string } }>(
+        '/rooms/:room',
+        { websocket: { topics: () => ['all'] } },
+        (socket, request) => {
+          const room: string = request.params.room
+          socket.subscribe(room)
+          socket.on('message', data => socket.send(data.subarray(1)))
+          // @ts-expect-error there is no such parameter
+          request.params.other
+        }
+      )
+      // @ts-expect-error a WebSocket handler gets no reply
+      void (() => app.get('/', { websocket: true }, (_socket, request) => request.send('x')))
+      const client = await app.injectWS('/')
+      const [text] = await once(client, 'message')
+      const room = await inject(app, '/rooms/a')
+      room.send('text')
+      const [reply] = await once(room, 'message')
+      void app.websocketServer.publish('a', prepared())
+      const [published] = await once(room, 'message')
+      console.log(String(text), String(reply), String(published), client.readyState === state)
+      await app.close()
+    }
+  }
+  class Own extends ws {
+    readonly label = 'own'
+  }
+  const server = new WebSocketServer({ noServer: true, WebSocket: Own })
+  server.on('connection', socket => socket.on('message', data => socket.send(data)))
+  const other: ws.Server = new ws.Server({ noServer: true })
+  other.on('connection', socket => ws.createWebSocketStream(socket).resume())
+  void main()
+`
+
+const esm = `${IMPORTS}\nconst prepared = () => prepare('all')\n${USE}`
+const equals = `${REQUIRES}\nconst prepared = () => upgrade.prepare('all')\n${USE}`
+
+function applications(t: Test): string {
+  const link = (name: string, target = join(root, 'node_modules', name)) => t.fixture('symlink', target)
+  return t.testdir({
+    'package.json': '{}',
+    'esm.mts': esm,
+    'cjs.cts': esm,
+    'cjs.ts': esm,
+    'equals.cts': equals,
+    'equals.ts': equals,
+    node_modules: {
+      fastify: link('fastify'),
+      '@types': link('@types'),
+      'fastify-upgrade': link('fastify-upgrade', root)
+    }
+  })
+}
+
+t.setTimeout(ms(1_200_000))
+
+for (const name of versions) {
+  const folder = name === 'typescript' ? root : import.meta.dirname
+  const path = join(folder, 'node_modules', name)
+  const skip = existsSync(path) ? false : 'run: npm ci --prefix test/typescript'
+  t.test(`applications compile with ${name}`, { skip }, async t => {
+    const { stdout } = await run(process.execPath, [join(import.meta.dirname, 'compile.js'), path], {
+      cwd: applications(t)
+    })
+    t.equal(stdout, '')
+  })
+}
+
+t.test('applications run: as ES modules, and as CommonJS with and without esModuleInterop', async t => {
+  const cwd = applications(t)
+  const emit = (source: string, file: string, module: ts.ModuleKind, esModuleInterop: boolean): void => {
+    const compilerOptions = { module, esModuleInterop, target: ts.ScriptTarget.ES2022 }
+    writeFileSync(join(cwd, file), ts.transpileModule(source, { compilerOptions }).outputText)
+  }
+  emit(esm, 'esm.mjs', ts.ModuleKind.ESNext, true)
+  emit(esm, 'interop.cjs', ts.ModuleKind.CommonJS, true)
+  emit(esm, 'plain.cjs', ts.ModuleKind.CommonJS, false)
+  emit(equals, 'equals.cjs', ts.ModuleKind.CommonJS, true)
+  for (const [file, plugins] of [
+    ['esm.mjs', 2],
+    ['interop.cjs', 2],
+    ['plain.cjs', 2],
+    ['equals.cjs', 3]
+  ] as const) {
+    const { stdout, stderr } = await run(process.execPath, [file], { cwd })
+    t.equal(stdout, '/ ext all true\n'.repeat(plugins), file)
+    t.equal(stderr, '', file)
+  }
+})
