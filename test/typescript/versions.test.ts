@@ -71,10 +71,10 @@ const USE = `
       app.get('/', { websocket: true }, handler)
       app.get<{ Params: { room: string } }>(
         '/rooms/:room',
-        { websocket: { topics: () => ['all'] } },
+        { websocket: { topics: ({ params }) => [params.room] } },
         (socket, request) => {
           const room: string = request.params.room
-          socket.subscribe(room)
+          if (room !== 'a') socket.close()
           socket.on('message', data => socket.send(data.subarray(1)))
           // @ts-expect-error there is no such parameter
           request.params.other
