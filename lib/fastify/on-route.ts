@@ -5,6 +5,7 @@ import { ConnectionCount, readConnectionLimits } from '../handshake/connection-c
 import { chooseDeflate } from '../handshake/deflate-choice.js'
 import { toError } from '../transport/error.js'
 import { openConnection } from './connection.js'
+import type { DeclaredRoutes } from './declared-routes.js'
 import { InvalidRouteError } from './error.js'
 import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
 import { readTopics } from './pubsub-options.js'
@@ -23,6 +24,7 @@ export interface Scope {
   /** The connections of all routes. */
   readonly count: ConnectionCount
   readonly listener: UpgradeListener
+  readonly declared: DeclaredRoutes
 }
 
 /** What an `onRoute` hook gets, of whichever kind the route is. */
@@ -36,6 +38,7 @@ type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {
 export function addWebSocketRoutes(app: FastifyInstance, scope: Scope): void {
   app.addHook('onRoute', function (options: RegisteredRoute) {
     const { websocket = false, wsHandler } = options
+    scope.declared.take(options)
     if (!isWebSocketOption(websocket)) {
       throw new InvalidRouteError(
         options.url,

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
 import { MAX_INT32 } from '../transport/connection-settings.js'
+import { DeclaredRoutes } from './declared-routes.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
@@ -22,11 +23,12 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
+  const root = rootOf(app)
   app.decorate('websocketServer', server)
   app.decorate('injectWS', async (...args) => {
     // Production loads nothing of what tests need.
     const { inject } = await import('../testing/inject.js')
-    return inject(rootOf(app), ...args)
+    return inject(root, ...args)
   })
   app.decorateRequest('ws', {
     getter() {
@@ -34,16 +36,17 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     }
   })
   // Hooks at the root see the requests that find no route, too.
+  const declared = DeclaredRoutes.of(root)
+  declared.checkWhenReady()
   const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first => {
-    const root = rootOf(app)
-    addHandshakeChecks(root, defaults.handshakeTimeout, request => first.hasRoute(request))
+    addHandshakeChecks(root, defaults.handshakeTimeout, declared, request => first.hasRoute(request))
     // Added so late, this runs before all else that `app.close()` does; `preClose` hooks that came first may take a while.
     root.addHook('onReady', async () => {
       root.addHook('onClose', async () => first.refuse())
     })
   })
   const count = new ConnectionCount(readConnectionLimits(options))
-  addWebSocketRoutes(app, { defaults, server, count, listener })
+  addWebSocketRoutes(app, { defaults, server, count, listener, declared })
   listener.onClose(new Shutdown(app, server, settings, options.preClose))
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))
