@@ -37,13 +37,22 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   for (const topic of topics) void socket.subscribe(topic)
   try {
     route.server.emit('connection', socket, request.raw)
-    const result = Reflect.apply(route.handler, app, [socket, request])
-    if (isThenable(result)) result.then(() => owner.settle(socket), owner.fail.bind(owner, socket))
-    else owner.settle(socket)
+  } catch (error) {
+    owner.onError(socket, error)
+    owner.settle(socket)
+    return
+  }
+  try {
+    const result: unknown = Reflect.apply(route.handler, app, [socket, request])
+    if (isThenable(result)) result.then(owner.finish.bind(owner, socket), owner.fail.bind(owner, socket))
+    else owner.finish(socket, result)
   } catch (error) {
     owner.fail(socket, error)
   }
 }
+
+/** The routes whose handlers have returned a value. */
+const warned = new WeakSet<WebSocketRoute>()
 
 /**
  * What a connection keeps of its route and its handshake. The request and the reply take more memory than the connection
@@ -88,8 +97,22 @@ class Owner implements WebSocketOwner<WebSocket> {
     reply.raw.once('newListener', keep)
   }
 
+  /** The handler has returned, or what it returned has resolved. */
+  finish(socket: WebSocket, value: unknown): void {
+    // A short arrow function returns what `socket.send` or `socket.on` returns.
+    const isOfSocket = typeof value === 'boolean' || value === socket
+    if (value !== undefined && !isOfSocket && !warned.has(this.#route)) {
+      warned.add(this.#route)
+      this.#log.warn(
+        `the WebSocket handler of GET ${this.#route.url} returned a value of type ${typeof value}, which is not sent; call socket.send()`
+      )
+    }
+    this.settle(socket)
+  }
+
+  /** The handler has thrown, or what it returned has rejected. */
   fail(socket: WebSocket, error: unknown): void {
-    this.onError(socket, error)
+    this.#onError(socket, error, `the WebSocket handler of GET ${this.#route.url} failed`)
     this.settle(socket)
   }
 
@@ -106,8 +129,12 @@ class Owner implements WebSocketOwner<WebSocket> {
     this.#log.debug({ err: error }, 'the WebSocket failed')
   }
 
-  /** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
   onError(socket: WebSocket, thrown: unknown): void {
+    this.#onError(socket, thrown, `a listener or callback of the WebSocket at GET ${this.#route.url} failed`)
+  }
+
+  /** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
+  #onError(socket: WebSocket, thrown: unknown, message: string): void {
     // With another socket's error this connection may well be open.
     if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
       this.#log.debug({ err: thrown }, 'the peer went away while a handler was at work')
@@ -116,7 +143,7 @@ class Owner implements WebSocketOwner<WebSocket> {
     const { errorHandler } = this.#route.settings
     const reply = this.#reply
     if (errorHandler === undefined || reply === undefined) {
-      this.#closeWithError(socket, toError(thrown))
+      this.#closeWithError(socket, toError(thrown), message)
       return
     }
     const onFailure = (failure: unknown): void => {
@@ -132,9 +159,9 @@ class Owner implements WebSocketOwner<WebSocket> {
     }
   }
 
-  #closeWithError(socket: WebSocket, error: Error): void {
+  #closeWithError(socket: WebSocket, error: Error, message: string): void {
     // What comes after the first, while the connection closes, could fill the log at the will of the peer.
-    this.#log[this.#failed ? 'debug' : 'error']({ err: error }, error.message)
+    this.#log[this.#failed ? 'debug' : 'error']({ err: error }, message)
     this.#failed = true
     socket.close(INTERNAL_ERROR)
   }

@@ -53,14 +53,8 @@ export const UpgradeRequiredError = createError(
 export const UnsupportedSubprotocolError = createError<
   `${typeof prefix}UNSUPPORTED_SUBPROTOCOL`,
   400,
-  [string]
->(
-  `${prefix}UNSUPPORTED_SUBPROTOCOL`,
-  'None of the offered subprotocols is spoken here; this path speaks %s.',
-  400,
-  Error,
-  false
-)
+  [string, string]
+>(`${prefix}UNSUPPORTED_SUBPROTOCOL`, '%s; this path speaks %s.', 400, Error, false)
 export const ForbiddenOriginError = createError(
   `${prefix}FORBIDDEN_ORIGIN`,
   'Pages of this origin may not connect.',

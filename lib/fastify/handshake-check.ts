@@ -60,7 +60,11 @@ function checkUpgrade(
   if (refusal !== undefined) return refuse(reply, refusal)
   if (route === undefined) return undefined
   if (offers.unsupportedBy !== undefined) {
-    return new UnsupportedSubprotocolError(offers.unsupportedBy.join(', '))
+    const reason =
+      handshake.protocols.length === 0
+        ? 'The client has to offer a subprotocol'
+        : 'None of the offered subprotocols is spoken here'
+    return new UnsupportedSubprotocolError(reason, offers.unsupportedBy.join(', '))
   }
   if (route.server.isClosing) {
     reply.headers(COME_BACK)

@@ -7,6 +7,8 @@ import type { WebSocketServer } from './websocket-server.js'
 
 /** What the plugin knows of a WebSocket route. */
 export interface WebSocketRoute {
+  /** Its path with the names of parameters, for messages. */
+  readonly url: string
   readonly settings: Settings
   readonly server: WebSocketServer
   /** What may limit how many connections the route has. */
