@@ -5,6 +5,7 @@ export type {
   WebSocketHandler
 } from '../types/handler.js'
 export type {
+  CloseLogLevel,
   FastifyUpgradeOptions,
   OriginCheck,
   OriginRule,

@@ -21,6 +21,9 @@ export type SubprotocolChoice = (
   request: FastifyRequest
 ) => string | undefined | Promise<string | undefined>
 
+/** The levels of Fastify's logger. */
+export type CloseLogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
+
 /** Chooses the topics of a connection. */
 export type TopicChoice = (request: FastifyRequest) => readonly string[] | Promise<readonly string[]>
 
@@ -47,6 +50,11 @@ export interface WebSocketOptions extends ConnectionOptions {
   readonly maxConnectionsPerAddress?: number | false | undefined
   /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */
   readonly errorHandler?: WebSocketErrorHandler | undefined
+  /**
+   * The level of the log line `WebSocket closed`, or false for no such line. Default: `'info'`; false where the application
+   * sets `disableRequestLogging`.
+   */
+  readonly closeLogLevel?: CloseLogLevel | false | undefined
   /**
    * Chooses the subprotocol of a route that registers none. What it returns has to be one of the offers. Default: none
    * is chosen.

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { CloseLogLevel } from '../../types/options.js'
 import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError, toError } from '../transport/error.js'
 import type { Deflate } from '../transport/per-message-deflate.js'
@@ -19,14 +20,16 @@ export interface Opened {
   readonly reply: FastifyReply
   /** What it is subscribed to from the start. */
   readonly topics: readonly string[]
+  /** Milliseconds from the request to the 101. */
+  readonly handshakeTime: number
   /** Gives back the place of the connection. */
   readonly release: () => void
 }
 
 /** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', deflate, request, reply, topics, release } = opened
-  const owner = new Owner(app, route, request, reply, release)
+  const { stream, protocol = '', deflate, request, topics } = opened
+  const owner = new Owner(app, route, opened)
   const socket = new WebSocket(
     stream,
     { role: 'server', protocol, settings: route.settings, deflate, owner },
@@ -36,6 +39,7 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   // Nobody waits for the broker: it tells by events what goes wrong.
   for (const topic of topics) void socket.subscribe(topic)
   try {
+    owner.readLogLevel(request)
     route.server.emit('connection', socket, request.raw)
   } catch (error) {
     owner.onError(socket, error)
@@ -65,6 +69,8 @@ class Owner implements WebSocketOwner<WebSocket> {
   readonly #release: () => void
   /** Whole milliseconds, which take no memory of their own. */
   readonly #openedAt = Math.round(performance.now())
+  readonly #handshakeTime: number
+  #closeLogLevel: CloseLogLevel | false = false
   #reply: FastifyReply | undefined
   /** The connection was closed for an error of the application. */
   #failed = false
@@ -72,15 +78,20 @@ class Owner implements WebSocketOwner<WebSocket> {
   constructor(
     app: FastifyInstance,
     route: WebSocketRoute,
-    request: FastifyRequest,
-    reply: FastifyReply,
-    release: () => void
+    { request, reply, handshakeTime, release }: Opened
   ) {
     this.#app = app
     this.#route = route
     this.#log = request.log
+    this.#handshakeTime = Math.round(handshakeTime)
     this.#reply = reply
     this.#release = release
+  }
+
+  /** A function of the application may decide; the request is there only now. */
+  readLogLevel(request: FastifyRequest): void {
+    const { settings, isLogDisabled } = this.#route
+    this.#closeLogLevel = settings.closeLogLevel ?? (isLogDisabled(request) ? false : 'info')
   }
 
   /** The handler has done its work. */
@@ -119,10 +130,15 @@ class Owner implements WebSocketOwner<WebSocket> {
   onClose(socket: WebSocket, code: number, reason: Error | undefined): void {
     this.#release()
     this.#route.server.remove(socket)
+    if (this.#closeLogLevel !== false) this.#logClose(this.#closeLogLevel, socket, code, reason)
+    if (this.#reply !== undefined) endRequest(this.#reply)
+  }
+
+  #logClose(level: CloseLogLevel, socket: WebSocket, code: number, reason: Error | undefined): void {
     const duration = Math.round(performance.now() - this.#openedAt)
     const cause = reason !== undefined && 'code' in reason ? { reason: reason.code } : {}
-    this.#log.info({ code, duration, ...socket.traffic, ...cause }, 'WebSocket closed')
-    if (this.#reply !== undefined) endRequest(this.#reply)
+    const fields = { code, duration, handshakeTime: this.#handshakeTime, ...socket.traffic, ...cause }
+    this.#log[level](fields, 'WebSocket closed')
   }
 
   onPeerError(error: Error): void {

@@ -10,6 +10,7 @@ import type { DeclaredRoutes } from './declared-routes.js'
 import { InvalidRouteError } from './error.js'
 import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
 import { readTopics } from './pubsub-options.js'
+import type { IsLogDisabled } from './request-logging.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
 import { chooseSubprotocol } from './subprotocol-choice.js'
@@ -26,6 +27,7 @@ export interface Scope {
   readonly count: ConnectionCount
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
+  readonly isLogDisabled: IsLogDisabled
 }
 
 /** What an `onRoute` hook gets, of whichever kind the route is. */
@@ -57,7 +59,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, count, listener }: Scope
+  { defaults, server, count, listener, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -72,7 +74,7 @@ function addWebSocketRoute(
     subprotocols: readSubprotocols(own) ?? (true as const)
   }))
   const counts = [count, new ConnectionCount(limits)].filter(({ isLimited }) => isLimited)
-  const route: WebSocketRoute = { url: options.url, settings, server, counts, handler, topics }
+  const route: WebSocketRoute = { url: options.url, settings, server, counts, handler, topics, isLogDisabled }
   // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
@@ -159,6 +161,7 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
             request,
             reply,
             topics,
+            handshakeTime: upgrade.elapsedTime,
             release: upgrade.keepPlaces()
           })
       })

@@ -9,6 +9,7 @@ import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readShutdown } from './options.js'
 import { readBroker, readPresence } from './pubsub-options.js'
+import { readRequestLogging } from './request-logging.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -46,7 +47,14 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     })
   })
   const count = new ConnectionCount(readConnectionLimits(options))
-  addWebSocketRoutes(app, { defaults, server, count, listener, declared })
+  addWebSocketRoutes(app, {
+    defaults,
+    server,
+    count,
+    listener,
+    declared,
+    isLogDisabled: readRequestLogging(root)
+  })
   listener.onClose(new Shutdown(app, server, settings, options.preClose))
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))
