@@ -20,6 +20,7 @@ export type {
 export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
 export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
+  type BroadcastOptions,
   type PublishOptions,
   WebSocketServer,
   type WebSocketServerEvents

@@ -117,7 +117,8 @@ export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
   /**
-   * Carries what is published to a topic to the other processes of the application, each of which has a broker of its own.
+   * Carries what is published to a topic, and broadcasts, to the other processes of the application, each of which has a
+   * broker of its own.
    * It is closed with the application. Default: none, for one process alone.
    */
   readonly broker?: Broker | undefined
