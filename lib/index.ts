@@ -5,6 +5,7 @@ export type {
   WebSocketHandler
 } from '../types/handler.js'
 export type {
+  CloseLogLevel,
   FastifyUpgradeOptions,
   OriginCheck,
   OriginRule,
@@ -20,6 +21,7 @@ export type { RouteOptions } from '../types/route.js'
 export { plugin as default, plugin as fastifyUpgrade } from './fastify/plugin.js'
 export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
+  type BroadcastOptions,
   type PublishOptions,
   WebSocketServer,
   type WebSocketServerEvents

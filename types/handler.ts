@@ -17,7 +17,7 @@ import type { WebSocket } from '../lib/fastify/websocket.js'
 
 /**
  * Handles a connection. `this` is the Fastify instance on which the route was registered. What it throws, or rejects
- * with, goes to the `errorHandler` option.
+ * with, goes to the `errorHandler` option. A value that it returns is not sent to the peer.
  */
 export type WebSocketHandler<
   RawServer extends RawServerBase = RawServerDefault,

@@ -24,6 +24,9 @@ export type SubprotocolChoice<Request = FastifyRequest> = (
   request: Request
 ) => string | undefined | Promise<string | undefined>
 
+/** The levels of Fastify's logger. */
+export type CloseLogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
+
 /** Chooses the topics of a connection. */
 export type TopicChoice<Request = FastifyRequest> = (
   request: Request
@@ -61,6 +64,11 @@ export interface WebSocketOptions<Request = FastifyRequest> extends ConnectionOp
   readonly maxConnectionsPerAddress?: number | false | undefined
   /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */
   readonly errorHandler?: WebSocketErrorHandler<Request> | undefined
+  /**
+   * The level of the log line `WebSocket closed`, or false for no such line. Default: `'info'`; false where the application
+   * sets `disableRequestLogging`.
+   */
+  readonly closeLogLevel?: CloseLogLevel | false | undefined
   /**
    * Chooses the subprotocol of a route that registers none. What it returns has to be one of the offers. Default: none
    * is chosen.
@@ -123,7 +131,8 @@ export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
   readonly options?: ServerOptions | undefined
   readonly shutdown?: ShutdownOptions | undefined
   /**
-   * Carries what is published to a topic to the other processes of the application, each of which has a broker of its own.
+   * Carries what is published to a topic, and broadcasts, to the other processes of the application, each of which has a
+   * broker of its own.
    * It is closed with the application. Default: none, for one process alone.
    */
   readonly broker?: Broker | undefined

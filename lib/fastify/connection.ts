@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { CloseLogLevel } from '../../types/options.js'
 import { INTERNAL_ERROR } from '../core/close-code.js'
 import { NotOpenError, toError } from '../transport/error.js'
 import type { Deflate } from '../transport/per-message-deflate.js'
@@ -19,14 +20,16 @@ export interface Opened {
   readonly reply: FastifyReply
   /** What it is subscribed to from the start. */
   readonly topics: readonly string[]
+  /** Milliseconds from the request to the 101. */
+  readonly handshakeTime: number
   /** Gives back the place of the connection. */
   readonly release: () => void
 }
 
 /** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', deflate, request, reply, topics, release } = opened
-  const owner = new Owner(app, route, request, reply, release)
+  const { stream, protocol = '', deflate, request, topics } = opened
+  const owner = new Owner(app, route, opened)
   const socket = new WebSocket(
     stream,
     { role: 'server', protocol, settings: route.settings, deflate, owner },
@@ -36,14 +39,24 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   // Nobody waits for the broker: it tells by events what goes wrong.
   for (const topic of topics) void socket.subscribe(topic)
   try {
+    owner.readLogLevel(request)
     route.server.emit('connection', socket, request.raw)
-    const result = Reflect.apply(route.handler, app, [socket, request])
-    if (isThenable(result)) result.then(() => owner.settle(socket), owner.fail.bind(owner, socket))
-    else owner.settle(socket)
+  } catch (error) {
+    owner.onError(socket, error)
+    owner.settle(socket)
+    return
+  }
+  try {
+    const result: unknown = Reflect.apply(route.handler, app, [socket, request])
+    if (isThenable(result)) result.then(owner.finish.bind(owner, socket), owner.fail.bind(owner, socket))
+    else owner.finish(socket, result)
   } catch (error) {
     owner.fail(socket, error)
   }
 }
+
+/** The routes whose handlers have returned a value. */
+const warned = new WeakSet<WebSocketRoute>()
 
 /**
  * What a connection keeps of its route and its handshake. The request and the reply take more memory than the connection
@@ -56,6 +69,8 @@ class Owner implements WebSocketOwner<WebSocket> {
   readonly #release: () => void
   /** Whole milliseconds, which take no memory of their own. */
   readonly #openedAt = Math.round(performance.now())
+  readonly #handshakeTime: number
+  #closeLogLevel: CloseLogLevel | false = false
   #reply: FastifyReply | undefined
   /** The connection was closed for an error of the application. */
   #failed = false
@@ -63,15 +78,20 @@ class Owner implements WebSocketOwner<WebSocket> {
   constructor(
     app: FastifyInstance,
     route: WebSocketRoute,
-    request: FastifyRequest,
-    reply: FastifyReply,
-    release: () => void
+    { request, reply, handshakeTime, release }: Opened
   ) {
     this.#app = app
     this.#route = route
     this.#log = request.log
+    this.#handshakeTime = Math.round(handshakeTime)
     this.#reply = reply
     this.#release = release
+  }
+
+  /** A function of the application may decide; the request is there only now. */
+  readLogLevel(request: FastifyRequest): void {
+    const { settings, isLogDisabled } = this.#route
+    this.#closeLogLevel = settings.closeLogLevel ?? (isLogDisabled(request) ? false : 'info')
   }
 
   /** The handler has done its work. */
@@ -88,26 +108,49 @@ class Owner implements WebSocketOwner<WebSocket> {
     reply.raw.once('newListener', keep)
   }
 
+  /** The handler has returned, or what it returned has resolved. */
+  finish(socket: WebSocket, value: unknown): void {
+    // A short arrow function returns what `socket.send` or `socket.on` returns.
+    const isOfSocket = typeof value === 'boolean' || value === socket
+    if (value !== undefined && !isOfSocket && !warned.has(this.#route)) {
+      warned.add(this.#route)
+      this.#log.warn(
+        `the WebSocket handler of GET ${this.#route.url} returned a value of type ${typeof value}, which is not sent; call socket.send()`
+      )
+    }
+    this.settle(socket)
+  }
+
+  /** The handler has thrown, or what it returned has rejected. */
   fail(socket: WebSocket, error: unknown): void {
-    this.onError(socket, error)
+    this.#onError(socket, error, `the WebSocket handler of GET ${this.#route.url} failed`)
     this.settle(socket)
   }
 
   onClose(socket: WebSocket, code: number, reason: Error | undefined): void {
     this.#release()
     this.#route.server.remove(socket)
+    if (this.#closeLogLevel !== false) this.#logClose(this.#closeLogLevel, socket, code, reason)
+    if (this.#reply !== undefined) endRequest(this.#reply)
+  }
+
+  #logClose(level: CloseLogLevel, socket: WebSocket, code: number, reason: Error | undefined): void {
     const duration = Math.round(performance.now() - this.#openedAt)
     const cause = reason !== undefined && 'code' in reason ? { reason: reason.code } : {}
-    this.#log.info({ code, duration, ...socket.traffic, ...cause }, 'WebSocket closed')
-    if (this.#reply !== undefined) endRequest(this.#reply)
+    const fields = { code, duration, handshakeTime: this.#handshakeTime, ...socket.traffic, ...cause }
+    this.#log[level](fields, 'WebSocket closed')
   }
 
   onPeerError(error: Error): void {
     this.#log.debug({ err: error }, 'the WebSocket failed')
   }
 
-  /** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
   onError(socket: WebSocket, thrown: unknown): void {
+    this.#onError(socket, thrown, `a listener or callback of the WebSocket at GET ${this.#route.url} failed`)
+  }
+
+  /** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
+  #onError(socket: WebSocket, thrown: unknown, message: string): void {
     // With another socket's error this connection may well be open.
     if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
       this.#log.debug({ err: thrown }, 'the peer went away while a handler was at work')
@@ -116,7 +159,7 @@ class Owner implements WebSocketOwner<WebSocket> {
     const { errorHandler } = this.#route.settings
     const reply = this.#reply
     if (errorHandler === undefined || reply === undefined) {
-      this.#closeWithError(socket, toError(thrown))
+      this.#closeWithError(socket, toError(thrown), message)
       return
     }
     const onFailure = (failure: unknown): void => {
@@ -132,9 +175,9 @@ class Owner implements WebSocketOwner<WebSocket> {
     }
   }
 
-  #closeWithError(socket: WebSocket, error: Error): void {
+  #closeWithError(socket: WebSocket, error: Error, message: string): void {
     // What comes after the first, while the connection closes, could fill the log at the will of the peer.
-    this.#log[this.#failed ? 'debug' : 'error']({ err: error }, error.message)
+    this.#log[this.#failed ? 'debug' : 'error']({ err: error }, message)
     this.#failed = true
     socket.close(INTERNAL_ERROR)
   }

@@ -14,6 +14,14 @@ export const InvalidRouteError = createError<`${typeof prefix}INVALID_ROUTE`, [s
   undefined,
   TypeError
 )
+export const RouteBeforePluginError = createError<`${typeof prefix}ROUTE_BEFORE_PLUGIN`, [string]>(
+  `${prefix}ROUTE_BEFORE_PLUGIN`,
+  'The WebSocket route GET %s was declared before fastify-upgrade was registered; write "await app.register(upgrade)" before the route, or declare the route in a plugin that is registered after fastify-upgrade.'
+)
+export const RouteOutOfScopeError = createError<`${typeof prefix}ROUTE_OUT_OF_SCOPE`, [string]>(
+  `${prefix}ROUTE_OUT_OF_SCOPE`,
+  'The WebSocket route GET %s was declared outside the scope in which fastify-upgrade is registered; register fastify-upgrade in the scope of the route or around it, or wrap the plugin that registers it with fastify-plugin.'
+)
 export const DuplicatedSubprotocolError = createError<
   `${typeof prefix}DUPLICATED_SUBPROTOCOL`,
   [string, string]
@@ -45,14 +53,8 @@ export const UpgradeRequiredError = createError(
 export const UnsupportedSubprotocolError = createError<
   `${typeof prefix}UNSUPPORTED_SUBPROTOCOL`,
   400,
-  [string]
->(
-  `${prefix}UNSUPPORTED_SUBPROTOCOL`,
-  'None of the offered subprotocols is spoken here; this path speaks %s.',
-  400,
-  Error,
-  false
-)
+  [string, string]
+>(`${prefix}UNSUPPORTED_SUBPROTOCOL`, '%s; this path speaks %s.', 400, Error, false)
 export const ForbiddenOriginError = createError(
   `${prefix}FORBIDDEN_ORIGIN`,
   'Pages of this origin may not connect.',

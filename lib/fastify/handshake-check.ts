@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../handshake/error.js'
 import { toError } from '../transport/error.js'
+import type { DeclaredRoutes } from './declared-routes.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'
 import { routeOf, type WebSocketRoute } from './route.js'
@@ -12,13 +13,19 @@ import { verifyClient } from './verify-client.js'
 type HasRoute = (request: FastifyRequest['raw']) => boolean
 
 /** Adds the hooks that check each handshake before the hooks of the application run. */
-export function addHandshakeChecks(root: FastifyInstance, defaultTimeout: number, hasRoute: HasRoute): void {
+export function addHandshakeChecks(
+  root: FastifyInstance,
+  defaultTimeout: number,
+  declared: DeclaredRoutes,
+  hasRoute: HasRoute
+): void {
   root.addHook('onRequest', (request, reply, done) => {
     const upgrade = Upgrade.of(request.raw)
     if (upgrade === undefined) {
       done(request.is404 ? ordinaryRequestError(request, reply, hasRoute) : undefined)
       return
     }
+    if (request.is404) declared.report(request.raw.url ?? '', request.log)
     // Fastify takes what is no error for success.
     const fail = (thrown: unknown): void => done(toError(thrown))
     let checked: Checked
@@ -53,7 +60,11 @@ function checkUpgrade(
   if (refusal !== undefined) return refuse(reply, refusal)
   if (route === undefined) return undefined
   if (offers.unsupportedBy !== undefined) {
-    return new UnsupportedSubprotocolError(offers.unsupportedBy.join(', '))
+    const reason =
+      handshake.protocols.length === 0
+        ? 'The client has to offer a subprotocol'
+        : 'None of the offered subprotocols is spoken here'
+    return new UnsupportedSubprotocolError(reason, offers.unsupportedBy.join(', '))
   }
   if (route.server.isClosing) {
     reply.headers(COME_BACK)

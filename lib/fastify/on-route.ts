@@ -4,10 +4,13 @@ import type { WebSocketRouteOptions } from '../../types/options.js'
 import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
 import { chooseDeflate } from '../handshake/deflate-choice.js'
 import { toError } from '../transport/error.js'
+import { nearestName } from '../transport/option-check.js'
 import { openConnection } from './connection.js'
+import type { DeclaredRoutes } from './declared-routes.js'
 import { InvalidRouteError } from './error.js'
 import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
 import { readTopics } from './pubsub-options.js'
+import type { IsLogDisabled } from './request-logging.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
 import { chooseSubprotocol } from './subprotocol-choice.js'
@@ -23,6 +26,8 @@ export interface Scope {
   /** The connections of all routes. */
   readonly count: ConnectionCount
   readonly listener: UpgradeListener
+  readonly declared: DeclaredRoutes
+  readonly isLogDisabled: IsLogDisabled
 }
 
 /** What an `onRoute` hook gets, of whichever kind the route is. */
@@ -36,6 +41,8 @@ type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {
 export function addWebSocketRoutes(app: FastifyInstance, scope: Scope): void {
   app.addHook('onRoute', function (options: RegisteredRoute) {
     const { websocket = false, wsHandler } = options
+    scope.declared.take(options)
+    warnOfMisspeltNames(this, options)
     if (!isWebSocketOption(websocket)) {
       throw new InvalidRouteError(
         options.url,
@@ -52,7 +59,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, count, listener }: Scope
+  { defaults, server, count, listener, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -60,12 +67,14 @@ function addWebSocketRoute(
   const handler: unknown = options.handler
   if (!isHandler(handler)) throw new InvalidRouteError(options.url, 'has a handler that is no function')
   const own = websocket === true ? {} : websocket
-  const settings = readRouteOptions(own, defaults)
-  const counts = [count, new ConnectionCount(readConnectionLimits(own, 'websocket.'))].filter(
-    ({ isLimited }) => isLimited
-  )
-  const route: WebSocketRoute = { settings, server, counts, handler, topics: readTopics(own) }
-  const subprotocols = readSubprotocols(own) ?? true
+  const { settings, limits, topics, subprotocols } = namingRoute(options.url, () => ({
+    settings: readRouteOptions(own, defaults),
+    limits: readConnectionLimits(own, 'websocket.'),
+    topics: readTopics(own),
+    subprotocols: readSubprotocols(own) ?? (true as const)
+  }))
+  const counts = [count, new ConnectionCount(limits)].filter(({ isLimited }) => isLimited)
+  const route: WebSocketRoute = { url: options.url, settings, server, counts, handler, topics, isLogDisabled }
   // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
@@ -73,6 +82,31 @@ function addWebSocketRoute(
   options.schema = Object.assign({ hide: true }, options.schema)
   options.config = Object.assign({}, options.config, { [kRoute]: route })
   options.handler = handshakeHandler(route)
+}
+
+/** Reads the options of a route. The error for a wrong one names the route, as an application may have many of them. */
+function namingRoute<Read>(url: string, read: () => Read): Read {
+  try {
+    return read()
+  } catch (thrown) {
+    const error = toError(thrown)
+    error.message = `GET ${url}: ${error.message}`
+    // The stack begins with the message.
+    Error.captureStackTrace(error, namingRoute)
+    throw error
+  }
+}
+
+/** Warns of names that are probably meant to be `websocket` or `wsHandler`, as Fastify ignores names that it does not know. */
+function warnOfMisspeltNames(app: FastifyInstance, options: RegisteredRoute): void {
+  if (options.method === 'HEAD') return
+  for (const name of Object.keys(options)) {
+    const meant = nearestName(name, ['handler', 'websocket', 'wsHandler'])
+    if (meant === undefined || meant === 'handler' || meant === name) continue
+    app.log.warn(
+      `the route ${options.url} has the option "${name}", which has no effect; did you mean "${meant}"?`
+    )
+  }
 }
 
 /** Adds a second route at the same URL for `wsHandler`; the first keeps its handler for ordinary requests. */
@@ -127,6 +161,7 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
             request,
             reply,
             topics,
+            handshakeTime: upgrade.elapsedTime,
             release: upgrade.keepPlaces()
           })
       })

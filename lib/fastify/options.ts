@@ -32,6 +32,7 @@ const WEBSOCKET_OPTIONS = [
   ...CONNECTION_LIMITS,
   'origin',
   'errorHandler',
+  'closeLogLevel',
   'selectSubprotocol'
 ]
 export const PLUGIN_OPTIONS: readonly string[] = [
@@ -45,6 +46,8 @@ export const PLUGIN_OPTIONS: readonly string[] = [
 ]
 export const ROUTE_OPTIONS: readonly string[] = [...WEBSOCKET_OPTIONS, 'subprotocol', 'topics']
 
+const LOG_LEVELS: readonly unknown[] = [false, 'fatal', 'error', 'warn', 'info', 'debug', 'trace']
+
 /** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
 const SERVER_OPTIONS = ['maxPayload', 'closeTimeout', 'perMessageDeflate', 'handleProtocols', 'verifyClient']
 const SERVER_CONSTANTS: Readonly<Record<string, unknown>> = {
@@ -56,7 +59,7 @@ const SERVER_CONSTANTS: Readonly<Record<string, unknown>> = {
 /** The options of a connection with every default filled in. */
 export interface Settings
   extends ConnectionSettings,
-    Pick<WebSocketOptions, 'errorHandler' | 'selectSubprotocol'> {
+    Pick<WebSocketOptions, 'errorHandler' | 'closeLogLevel' | 'selectSubprotocol'> {
   readonly origin: OriginOption
 }
 
@@ -103,13 +106,20 @@ function readSettings(
   prefix: string,
   defaults: Settings | undefined
 ): Settings {
-  const { errorHandler, selectSubprotocol } = options
+  const { errorHandler, closeLogLevel, selectSubprotocol } = options
   checkFunction(errorHandler, `${prefix}errorHandler`)
   checkFunction(selectSubprotocol, `${prefix}selectSubprotocol`)
+  if (closeLogLevel !== undefined && !LOG_LEVELS.includes(closeLogLevel))
+    throw invalidOption(
+      `${prefix}closeLogLevel`,
+      `one of ${LOG_LEVELS.slice(1).join(', ')}, or false`,
+      closeLogLevel
+    )
   return {
     ...readConnectionSettings(options, prefix, defaults),
     origin: readOrigin(options.origin, `${prefix}origin`) ?? defaults?.origin ?? 'same-origin',
     errorHandler: errorHandler ?? defaults?.errorHandler,
+    closeLogLevel: closeLogLevel ?? defaults?.closeLogLevel,
     selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol
   }
 }

@@ -3,11 +3,13 @@ import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
 import { MAX_INT32 } from '../transport/connection-settings.js'
+import { DeclaredRoutes } from './declared-routes.js'
 import { AlreadyRegisteredError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readShutdown } from './options.js'
 import { readBroker, readPresence } from './pubsub-options.js'
+import { readRequestLogging } from './request-logging.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -22,11 +24,12 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
+  const root = rootOf(app)
   app.decorate('websocketServer', server)
   app.decorate('injectWS', async (...args) => {
     // Production loads nothing of what tests need.
     const { inject } = await import('../testing/inject.js')
-    return inject(rootOf(app), ...args)
+    return inject(root, ...args)
   })
   app.decorateRequest('ws', {
     getter() {
@@ -34,16 +37,24 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     }
   })
   // Hooks at the root see the requests that find no route, too.
+  const declared = DeclaredRoutes.of(root)
+  declared.checkWhenReady()
   const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first => {
-    const root = rootOf(app)
-    addHandshakeChecks(root, defaults.handshakeTimeout, request => first.hasRoute(request))
+    addHandshakeChecks(root, defaults.handshakeTimeout, declared, request => first.hasRoute(request))
     // Added so late, this runs before all else that `app.close()` does; `preClose` hooks that came first may take a while.
     root.addHook('onReady', async () => {
       root.addHook('onClose', async () => first.refuse())
     })
   })
   const count = new ConnectionCount(readConnectionLimits(options))
-  addWebSocketRoutes(app, { defaults, server, count, listener })
+  addWebSocketRoutes(app, {
+    defaults,
+    server,
+    count,
+    listener,
+    declared,
+    isLogDisabled: readRequestLogging(root)
+  })
   listener.onClose(new Shutdown(app, server, settings, options.preClose))
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))

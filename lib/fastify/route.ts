@@ -3,10 +3,13 @@ import type { WebSocketHandler } from '../../types/handler.js'
 import type { TopicChoice } from '../../types/options.js'
 import type { ConnectionCount } from '../handshake/connection-count.js'
 import type { Settings } from './options.js'
+import type { IsLogDisabled } from './request-logging.js'
 import type { WebSocketServer } from './websocket-server.js'
 
 /** What the plugin knows of a WebSocket route. */
 export interface WebSocketRoute {
+  /** Its path with the names of parameters, for messages. */
+  readonly url: string
   readonly settings: Settings
   readonly server: WebSocketServer
   /** What may limit how many connections the route has. */
@@ -14,6 +17,7 @@ export interface WebSocketRoute {
   /** What its connections are subscribed to from the start. */
   readonly topics: TopicChoice | undefined
   readonly handler: WebSocketHandler
+  readonly isLogDisabled: IsLogDisabled
 }
 
 /** Where the `config` of a route keeps its {@link WebSocketRoute}. */

@@ -45,6 +45,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
   /** What the router looks for. */
   offers: Offers
   readonly #onEnd: (upgrade: Upgrade) => void
+  readonly #startedAt = performance.now()
   #timeout: number
   #reply: FastifyReply | undefined
   #hasBegun = false
@@ -76,6 +77,11 @@ export class Upgrade extends OpeningHandshake<Socket> {
   /** The upgrade that a request asks for. */
   static of(request: UpgradingRequest): Upgrade | undefined {
     return request[kUpgrade]
+  }
+
+  /** Milliseconds since the request came. */
+  get elapsedTime(): number {
+    return performance.now() - this.#startedAt
   }
 
   get isAnswered(): boolean {

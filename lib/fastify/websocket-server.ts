@@ -27,6 +27,12 @@ export interface PubSubSettings {
   readonly presence: PresenceSettings
 }
 
+/** Options of {@link WebSocketServer.broadcast}. */
+export interface BroadcastOptions extends PrepareOptions {
+  /** Whether only connections of this process get the message, also when there is a broker. Default: false. */
+  readonly local?: boolean | undefined
+}
+
 /** Options of {@link WebSocketServer.publish}. */
 export interface PublishOptions extends PrepareOptions {
   /** Who does not get the message. */
@@ -81,14 +87,17 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /**
-   * Sends a message to every open connection. It is framed once, and compressed once for each set of compression
+   * Sends a message to every open connection: to those of this process at once, and with a broker to those of the other
+   * processes, with the guarantees of {@link publish}. It is framed once, and compressed once for each set of compression
    * parameters.
+   * @returns resolves when the engine of the broker has the message, and at once without a broker or with `local`. It
+   * rejects with `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message. The
+   * event `broker` reports it as well, so the promise need not be awaited.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, `FST_UPGRADE_INVALID_TEXT` when bytes
    * that are to leave as text are not UTF-8.
    */
-  broadcast(data: SendData | PreparedMessage, options?: PrepareOptions): void {
-    const message = prepared(data, options)
-    for (const client of this.clients) client.send(message)
+  broadcast(data: SendData | PreparedMessage, options: BroadcastOptions = {}): Promise<void> {
+    return this.#pubsub.broadcast(prepared(data, options), options.local === true)
   }
 
   /**
@@ -146,6 +155,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** @internal */
   openBroker(): void {
     this.#pubsub.open()
+    this.#pubsub.receiveBroadcasts(this.clients)
   }
 
   /** @internal */

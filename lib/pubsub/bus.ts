@@ -16,7 +16,7 @@ const MAX_PENDING = 16 * 2 ** 20
 /** Bytes that each message counts besides its own: clients take one to three KiB to remember one that is not answered. */
 const MESSAGE_COST = 1024
 
-/** What becomes of the exchange with other processes. */
+/** What becomes of the exchange with other processes. `topic` is an empty string where it is about broadcasts. */
 export type BrokerEvent =
   /** The engine can be reached, for the first time or again. */
   | { readonly type: 'up' }
@@ -29,8 +29,8 @@ export type BrokerEvent =
   /** Something came from the engine that is no message of this application, and was dropped. */
   | { readonly type: 'invalid'; readonly topic: string }
 
-/** What is exchanged about a topic: each has a channel of its own. */
-export type ChannelKind = 'message' | 'presence'
+/** What is exchanged about a topic, each in a channel of its own. Broadcasts have one channel, for the empty topic. */
+export type ChannelKind = 'message' | 'presence' | 'broadcast'
 
 export interface BusEvents {
   /** Another process published something. */
@@ -146,7 +146,8 @@ export class Bus implements BrokerEvents {
   }
 }
 
-const PREFIX: Readonly<Record<ChannelKind, string>> = { message: 'm:', presence: 'p:' }
+/** They keep the names of topics, which may be any strings, apart from other channels. */
+const PREFIX: Readonly<Record<ChannelKind, string>> = { message: 'm:', presence: 'p:', broadcast: 'b:' }
 
 function channelOf(kind: ChannelKind, topic: string): string {
   return PREFIX[kind] + topic
@@ -154,8 +155,9 @@ function channelOf(kind: ChannelKind, topic: string): string {
 
 function parseChannel(channel: string): { readonly kind: ChannelKind | undefined; readonly topic: string } {
   const topic = channel.slice(2)
-  if (channel.startsWith(PREFIX.message)) return { kind: 'message', topic }
-  return { kind: channel.startsWith(PREFIX.presence) ? 'presence' : undefined, topic }
+  for (const kind of ['message', 'presence', 'broadcast'] as const)
+    if (channel.startsWith(PREFIX[kind])) return { kind, topic }
+  return { kind: undefined, topic }
 }
 
 function reasonOf(error: unknown): string {

@@ -32,6 +32,8 @@ export interface PubSubOptions<Message> {
 /** Delivers messages to the subscribers of a topic: those of this process at once, those of others through a broker. */
 export class PubSub<Message extends Publication, Member extends Subscriber<Message>> implements BusEvents {
   readonly #topics = new Topics<Member>()
+  /** The receivers of broadcasts. */
+  #everyone: ReadonlySet<Member> = new Set()
   readonly #prepare: PubSubOptions<Message>['prepare']
   readonly #bus: Bus | undefined
   readonly #presences: Presences
@@ -91,6 +93,21 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
     return handled(this.#bus?.publish('message', topic, message.payload, message))
   }
 
+  /** Delivers broadcasts, of this process and of others, to the members that this set has at the time. Called once. */
+  receiveBroadcasts(everyone: ReadonlySet<Member>): void {
+    this.#everyone = everyone
+    void handled(this.#bus?.subscribe('broadcast', ''))
+  }
+
+  /**
+   * Resolves when the engine of the broker has the message.
+   * @param isLocal whether other processes do not get it.
+   */
+  broadcast(message: Message, isLocal: boolean): Promise<void> {
+    this.#deliver(this.#everyone, message)
+    return handled(isLocal ? undefined : this.#bus?.publish('broadcast', '', message.payload, message))
+  }
+
   /**
    * Has everyone who watches the topic see a member.
    * @throws {TypeError} when `data` cannot become JSON.
@@ -140,7 +157,7 @@ export class PubSub<Message extends Publication, Member extends Subscriber<Messa
       this.#presences.onEnvelope(topic, envelope)
       return
     }
-    const members = this.#topics.membersOf(topic)
+    const members = kind === 'broadcast' ? this.#everyone : this.#topics.membersOf(topic)
     if (members.size > 0) this.#deliver(members, this.#prepare(payload, { binary: isBinary, compress }))
   }
 }

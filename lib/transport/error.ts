@@ -3,8 +3,13 @@ import createError, { type FastifyError, type FastifyErrorConstructor } from '@f
 
 export const UnknownOptionError: FastifyErrorConstructor<
   { code: 'FST_UPGRADE_UNKNOWN_OPTION' },
-  [string, string]
-> = createError('FST_UPGRADE_UNKNOWN_OPTION', 'There is no option "%s"; there are %s.', undefined, TypeError)
+  [string, string, string]
+> = createError(
+  'FST_UPGRADE_UNKNOWN_OPTION',
+  'There is no option "%s".%s The options are %s.',
+  undefined,
+  TypeError
+)
 
 export const InvalidOptionError: FastifyErrorConstructor<
   { code: 'FST_UPGRADE_INVALID_OPTION' },
@@ -64,13 +69,15 @@ export const PingTooLongError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_PING
     RangeError
   )
 
-export const InvalidDataError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INVALID_DATA' }, [string]> =
-  createError(
-    'FST_UPGRADE_INVALID_DATA',
-    'A value of type %s cannot be sent; pass a string, an ArrayBuffer or a view of one.',
-    undefined,
-    TypeError
-  )
+export const InvalidDataError: FastifyErrorConstructor<
+  { code: 'FST_UPGRADE_INVALID_DATA' },
+  [string, string]
+> = createError(
+  'FST_UPGRADE_INVALID_DATA',
+  'A value of type %s cannot be sent; pass %s.',
+  undefined,
+  TypeError
+)
 
 export const InvalidTextError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INVALID_TEXT' }> = createError(
   'FST_UPGRADE_INVALID_TEXT',
@@ -90,5 +97,7 @@ export function invalidOption(name: string, expected: string, value: unknown): F
 
 /** What was thrown, as an error. */
 export function toError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(`${inspect(thrown)} was thrown, which is no error.`)
+  return thrown instanceof Error
+    ? thrown
+    : new Error(`A value that is not an error was thrown: ${inspect(thrown)}`)
 }

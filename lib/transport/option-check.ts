@@ -36,8 +36,38 @@ export function checkFunction(value: unknown, name: string): void {
 
 export function checkNames(options: object, known: readonly string[], prefix: string): void {
   for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new UnknownOptionError(prefix + name, known.join(', '))
+    if (known.includes(name)) continue
+    const nearest = nearestName(name, known)
+    const hint = nearest === undefined ? '' : ` Did you mean "${prefix}${nearest}"?`
+    throw new UnknownOptionError(prefix + name, hint, known.join(', '))
   }
+}
+
+/** The name that was probably meant by a misspelt one; undefined when none is similar. */
+export function nearestName(name: string, known: readonly string[]): string | undefined {
+  let nearest: string | undefined
+  let limit = Math.max(2, Math.floor(name.length / 3))
+  for (const candidate of known) {
+    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase())
+    if (distance > limit) continue
+    nearest = candidate
+    // The next one has to be closer.
+    limit = distance - 1
+  }
+  return nearest
+}
+
+/** How many letters have to be inserted, removed or replaced: the Levenshtein distance. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index)
+  for (const [i, letter] of [...from].entries()) {
+    const next = [i + 1]
+    for (let j = 0; j < to.length; j++) {
+      next.push(Math.min(row[j] + (letter === to[j] ? 0 : 1), row[j + 1] + 1, next[j] + 1))
+    }
+    row = next
+  }
+  return row[to.length]
 }
 
 /** Options of `ws` that say only what is so anyway. */

@@ -2,6 +2,7 @@ import { isAnyArrayBuffer } from 'node:util/types'
 import { MAX_CONTROL_PAYLOAD } from '../core/close-code.js'
 import { InvalidDataError, PingTooLongError } from './error.js'
 import type { SendCallback } from './send-callbacks.js'
+import { isThenable } from './thenable.js'
 
 /** What can be sent as a message: text, a number as its text, or bytes. */
 export type SendData = string | number | ArrayBufferView | ArrayBufferLike
@@ -26,7 +27,17 @@ export function toPayload(data: SendData): string | Uint8Array {
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   if (isAnyArrayBuffer(data)) return new Uint8Array(data)
   if (typeof data === 'number') return String(data)
-  throw new InvalidDataError(data === null ? 'null' : typeof data)
+  throw invalidData(data)
+}
+
+function invalidData(data: unknown): Error {
+  const bytes = 'a string, an ArrayBuffer or a view of one'
+  if (typeof data !== 'object' || data === null) {
+    return new InvalidDataError(data === null ? 'null' : typeof data, bytes)
+  }
+  if (data instanceof Blob) return new InvalidDataError('Blob', 'await blob.arrayBuffer()')
+  if (isThenable(data)) return new InvalidDataError('Promise', 'the value that it resolves to, with await')
+  return new InvalidDataError('object', `JSON.stringify(value), or ${bytes}`)
 }
 
 /** What `ping` and `pong` are called with: the callback may come first. */

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import t from 'tap'
-import { WebSocket } from '../../lib/index.js'
+import { WebSocket, type WebSocketHandler } from '../../lib/index.js'
 import { bytes, frame } from '../core/wire.js'
 import {
   close,
@@ -15,6 +15,7 @@ import {
   open,
   Signal,
   text,
+  WARN,
   watchProcess
 } from '../helpers/app.js'
 
@@ -262,4 +263,51 @@ t.test('a handler that only waits for the end is told of it', async t => {
   await ended.wait('end of the handler')
   t.equal(codes[0], 4000)
   t.equal(await client.closed(), '4000 bye')
+})
+
+t.test('a handler that returns a value logs a warning, once a route', async t => {
+  const returned = (type: string): string =>
+    `the WebSocket handler of GET /x/:y returned a value of type ${type}, which is not sent; call socket.send()`
+  const values: readonly (readonly [value: unknown, type: string])[] = [
+    ['text', 'string'],
+    [{ hello: 'world' }, 'object'],
+    [null, 'object'],
+    [0, 'number'],
+    [Buffer.from('bytes'), 'object'],
+    [Promise.resolve('text'), 'string']
+  ]
+  for (const [value, type] of values) {
+    const { app, log } = await makeApp(t)
+    app.get('/x/:y', { websocket: true }, () => value)
+    const port = await listen(app)
+    for (const path of ['/x/1', '/x/2']) {
+      const client = await open(t, port, path)
+      client.socket.close(1000)
+      t.equal(await client.closed(), '1000', 'the connection works')
+    }
+    t.strictSame(
+      log.at(WARN).map(({ msg }) => msg),
+      [returned(type)]
+    )
+  }
+})
+
+t.test('a handler that returns nothing, or what the socket returned, logs no warning', async t => {
+  const { app, log } = await makeApp(t)
+  const handlers: Readonly<Record<string, WebSocketHandler>> = {
+    '/nothing': () => {},
+    '/promise': async () => {},
+    '/send': socket => socket.send('x'),
+    '/on': socket => socket.on('message', () => {}),
+    '/async-send': async socket => socket.send('x'),
+    '/subscribe': socket => socket.subscribe('x')
+  }
+  for (const [url, handler] of Object.entries(handlers)) app.get(url, { websocket: true }, handler)
+  const port = await listen(app)
+  for (const url of Object.keys(handlers)) {
+    const client = await open(t, port, url)
+    client.socket.close(1000)
+    t.equal(await client.closed(), '1000')
+  }
+  t.strictSame(log.at(WARN), [])
 })

@@ -21,6 +21,10 @@ import {
 
 const SECRET = 'the password is 1234'
 
+/** The log lines of routes at `/`. */
+const HANDLER_FAILED = 'the WebSocket handler of GET / failed'
+const LISTENER_FAILED = 'a listener or callback of the WebSocket at GET / failed'
+
 function fail(): never {
   throw new Error(SECRET)
 }
@@ -91,7 +95,13 @@ for (const [what, handler] of Object.entries(FAILURES)) {
     await log.until('request completed')
     const [line, ...others] = log.at(ERROR)
     t.strictSame(others, [])
-    t.match(line, { msg: SECRET, err: { message: SECRET, stack: /errors.test.ts/ }, reqId: 'req-1' })
+    const failed =
+      what.startsWith('the handler') || what === 'the loop throws' || what === 'a thenable rejects'
+    t.match(line, {
+      msg: failed ? HANDLER_FAILED : LISTENER_FAILED,
+      err: { message: SECRET, stack: /errors.test.ts/ },
+      reqId: 'req-1'
+    })
     t.equal(await (await open(t, port, '/next')).next(), 'still serving')
     t.strictSame(uncaught, [])
   })
@@ -133,7 +143,7 @@ t.test('a close listener that throws is logged, too', async t => {
   })
   const port = await listen(app)
   t.equal(await (await open(t, port, '/')).closed(), '1000')
-  await log.until(SECRET)
+  await log.until(LISTENER_FAILED)
   await app.close()
   t.equal(log.at(ERROR).length, 1)
   t.equal(app.websocketServer.clients.size, 0)
@@ -152,7 +162,7 @@ t.test(
     const client = await open(t, port, '/')
     t.equal(await client.closed(), '1011')
     t.strictSame(client.messages, [])
-    t.equal(log.with(SECRET).length, 1)
+    t.equal(log.with(LISTENER_FAILED).length, 1)
     t.equal(await (await open(t, port, '/')).next(), 'handled')
     t.strictSame(uncaught, [])
   }
@@ -277,7 +287,16 @@ for (const thrown of [undefined, null, 'text', 7, { code: 1 }, Object.create(nul
       t.equal(await client.closed(), '1011', path)
     }
     t.equal(log.at(ERROR).length, 3)
-    for (const line of log.at(ERROR)) t.match(line.msg, 'was thrown, which is no error')
+    t.strictSame(
+      log.at(ERROR).map(({ msg }) => msg),
+      [
+        'the WebSocket handler of GET /sync failed',
+        'the WebSocket handler of GET /async failed',
+        'a listener or callback of the WebSocket at GET /listener failed'
+      ]
+    )
+    for (const { err } of log.at(ERROR))
+      t.match(err, { message: /^A value that is not an error was thrown: / })
     t.equal(await (await open(t, port, '/custom')).closed(), '4000')
     t.strictSame(told, [true])
     t.strictSame(uncaught, [])
@@ -301,7 +320,7 @@ t.test(
     await app.close()
     // Emitting stops at the first listener that throws.
     t.strictSame(
-      log.with(SECRET).map(({ level }) => level),
+      [log.with(LISTENER_FAILED), log.with(HANDLER_FAILED)].flat().map(({ level }) => level),
       [ERROR, DEBUG]
     )
   }
@@ -393,8 +412,11 @@ t.test('what async listeners of websocketServer and async callbacks reject with'
   t.equal(await (await open(t, port, '/')).closed(), '1011')
   t.equal(await (await open(t, port, '/callback')).closed(), '1011')
   t.strictSame(
-    log.at(ERROR).map(({ msg }) => msg),
-    ['of connection', 'of callback']
+    log.at(ERROR).map(({ msg, err }) => [msg, Object(err).message]),
+    [
+      [LISTENER_FAILED, 'of connection'],
+      ['a listener or callback of the WebSocket at GET /callback failed', 'of callback']
+    ]
   )
   app.websocketServer.once('close', () => {
     throw new Error('of close')

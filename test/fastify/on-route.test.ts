@@ -1,6 +1,6 @@
 import t from 'tap'
 import upgrade, { type WebSocket } from '../../lib/index.js'
-import { bareApp, listen, open, request } from '../helpers/app.js'
+import { bareApp, listen, makeApp, open, request, WARN } from '../helpers/app.js'
 
 // @fastify/rate-limit and @fastify/otel add to the lists of a route in place.
 t.test(
@@ -42,3 +42,41 @@ t.test(
     }
   }
 )
+
+t.test('a route with a misspelt name of an option logs a warning with the name that was meant', async t => {
+  const { app, log } = await makeApp(t)
+  const declare = (url: string, options: object): void => {
+    Reflect.apply(app.route, app, [{ method: 'GET', url, handler: () => {}, ...options }])
+  }
+  for (const [name, meant] of [
+    ['websockets', 'websocket'],
+    ['webSocket', 'websocket'],
+    ['Websocket', 'websocket'],
+    ['web_socket', 'websocket'],
+    ['webscoket', 'websocket'],
+    ['wshandler', 'wsHandler'],
+    ['wsHandlers', 'wsHandler'],
+    ['wsHandle', 'wsHandler']
+  ] as const) {
+    log.lines.length = 0
+    declare(`/${name}`, { [name]: true })
+    t.strictSame(
+      log.at(WARN).map(({ msg }) => msg),
+      [`the route /${name} has the option "${name}", which has no effect; did you mean "${meant}"?`]
+    )
+  }
+  log.lines.length = 0
+  app.get('/websocket', { websocket: true }, () => {})
+  app.route({ method: 'GET', url: '/both', handler: () => {}, wsHandler: () => {} })
+  // Names of other plugins.
+  declare('/others', {
+    handlers: [],
+    socket: 1,
+    webhook: 1,
+    config: {},
+    errorHandler: () => {},
+    ws: true,
+    sse: true
+  })
+  t.strictSame(log.at(WARN), [])
+})

@@ -152,6 +152,49 @@ for (const [name, values] of Object.entries(WRONG_OF_PLUGIN)) {
   })
 }
 
+t.test('an unknown option of a route names the route, and the option that was probably meant', async t => {
+  const { app } = await makeApp(t)
+  const message = (websocket: object): string => {
+    try {
+      Reflect.apply(app.get, app, ['/rooms/:room', { websocket }, () => {}])
+    } catch (error) {
+      t.match(
+        String(Object(error).stack).split('\n', 1)[0],
+        Object(error).message,
+        'the stack begins with it'
+      )
+      return Object(error).message
+    }
+    return 'nothing was thrown'
+  }
+  for (const [options, start] of [
+    [
+      { maxPayLoad: 1 },
+      'There is no option "websocket.maxPayLoad". Did you mean "websocket.maxPayload"? The options are '
+    ],
+    [
+      { subprotocols: 'a' },
+      'There is no option "websocket.subprotocols". Did you mean "websocket.subprotocol"? '
+    ],
+    [
+      { heartbeat: { intervall: 1 } },
+      'There is no option "websocket.heartbeat.intervall". Did you mean "websocket.heartbeat.interval"? '
+    ],
+    [{ idletimout: 1 }, 'There is no option "websocket.idletimout". Did you mean "websocket.idleTimeout"? '],
+    [{ nothing: 1 }, 'There is no option "websocket.nothing". The options are '],
+    [{ maxPayload: 'x' }, 'The option "websocket.maxPayload" must be '],
+    [{ maxConnections: -1 }, 'The option "websocket.maxConnections" must be '],
+    [{ topics: [] }, 'The option "websocket.topics" must be '],
+    [{ subprotocol: '' }, 'The option "websocket.subprotocol" must be ']
+  ] as const) {
+    t.equal(message(options).slice(0, `GET /rooms/:room: ${start}`.length), `GET /rooms/:room: ${start}`)
+  }
+  t.throws(() => readPluginOptions(asOptions({ maxPayload: 1, hartbeat: false })), {
+    code: 'FST_UPGRADE_UNKNOWN_OPTION',
+    message: /^There is no option "hartbeat"\. Did you mean "heartbeat"\? The options are maxPayload, /
+  })
+})
+
 t.test('names that do not exist', async t => {
   const { app } = await makeApp(t)
   const unknown = (name: string): { code: string; message: RegExp } => ({

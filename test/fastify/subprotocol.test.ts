@@ -239,6 +239,26 @@ t.test('handleProtocols is read at each handshake', async t => {
   t.equal(headerOf(await shake(t, port, '/', offer), 'sec-websocket-protocol'), undefined)
 })
 
+t.test('the refusal tells a client that offered none from one that offered others', async t => {
+  const { app } = await makeApp(t)
+  app.get('/', { websocket: { subprotocol: ['v1', 'v2'] } }, () => {})
+  app.get('/here', { websocket: { subprotocol: 'v1' }, constraints: { host: 'here.test' } }, () => {})
+  app.get('/here', { websocket: { subprotocol: 'v2' }, constraints: { host: 'there.test' } }, () => {})
+  const port = await listen(app)
+  const refusal = async (path: string, fields: Readonly<Record<string, string>>): Promise<unknown> => {
+    const { status, body } = await shake(t, port, path, fields)
+    return [status, JSON.parse(body).message]
+  }
+  const none = 'The client has to offer a subprotocol'
+  const others = 'None of the offered subprotocols is spoken here'
+  const offer = { 'Sec-WebSocket-Protocol': 'v3' }
+  t.strictSame(await refusal('/', {}), [400, `${none}; this path speaks v1, v2.`])
+  t.strictSame(await refusal('/', offer), [400, `${others}; this path speaks v1, v2.`])
+  const elsewhere = { Host: 'here.test', 'Sec-WebSocket-Protocol': 'v2' }
+  t.match(await refusal('/here', elsewhere), [400, new RegExp(`^${others}`)])
+  t.match(await refusal('/here', { Host: 'here.test' }), [400, new RegExp(`^${none}`)])
+})
+
 t.test('a subprotocol is registered once at a path', async t => {
   const { app } = await makeApp(t)
   app.get('/a/:x', { websocket: { subprotocol: ['v1', 'v2'] } }, () => {})

@@ -1,7 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import autoload from '@fastify/autoload'
 import t from 'tap'
-import { codeOf, listen, makeApp, open, shake } from '../helpers/app.js'
+import upgrade from '../../lib/index.js'
+import { bareApp, codeOf, listen, makeApp, open, shake } from '../helpers/app.js'
 
 t.test('@fastify/autoload: WebSocket routes from a folder, behind the hooks beside them', async t => {
   const { app } = await makeApp(t)
@@ -26,4 +27,30 @@ t.test('@fastify/autoload: WebSocket routes from a folder, behind the hooks besi
     t.strictSame([refused.status, codeOf(refused)], [401, 'NO_KEY'])
   }
   t.equal((await shake(t, port, '/api/nowhere', headers)).status, 404)
+})
+
+t.test('@fastify/autoload: foreign options do not reach the plugin that a folder registers', async t => {
+  const { app } = bareApp(t)
+  // What fastify-cli makes of `-- --foo=1`.
+  const options = { foo: 1 }
+  for (const folder of ['plugins', 'routes']) {
+    await app.register(autoload, {
+      dir: fileURLToPath(new URL(`fixtures/${folder}`, import.meta.url)),
+      routeParams: true,
+      options: { ...options },
+      forceESM: true
+    })
+  }
+  const port = await listen(app)
+  const echo = await open(t, port, '/echo')
+  echo.socket.send('hello')
+  t.equal(await echo.next(), 'hello')
+  echo.socket.send('x'.repeat(65_537))
+  t.match(await echo.closed(), /^1009/, 'its own options hold')
+
+  const { app: direct } = bareApp(t)
+  // Its types refuse them, too.
+  await t.rejects(async () => Reflect.apply(direct.register, direct, [upgrade, { ...options }]), {
+    code: 'FST_UPGRADE_UNKNOWN_OPTION'
+  })
 })

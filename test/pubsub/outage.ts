@@ -47,6 +47,8 @@ export async function checkOutage(
   }
   await first.server.publish('room', 'before')
   for (const { client } of servers) t.equal(await client.next(), 'before')
+  await second.server.broadcast('broadcast before')
+  for (const { client } of servers) t.equal(await client.next(), 'broadcast before')
 
   await engine.kill()
   await Promise.all(servers.map(({ until }) => until('down', 1)))
@@ -55,18 +57,28 @@ export async function checkOutage(
       code: 'FST_UPGRADE_BROKER_PUBLISH'
     })
   }
-  t.strictSame(await take(first.client, 2), ['lost 1', 'lost 2'], 'local delivery goes on')
+  await t.rejects(withDeadline(first.server.broadcast('lost broadcast'), 1000, 'rejection'), {
+    code: 'FST_UPGRADE_BROKER_PUBLISH'
+  })
+  await first.server.broadcast('local', { local: true })
+  t.strictSame(
+    await take(first.client, 4),
+    ['lost 1', 'lost 2', 'lost broadcast', 'local'],
+    'local delivery goes on'
+  )
 
   await engine.start()
   await Promise.all(servers.map(({ until }) => until('up', 2)))
   for (const n of [1, 2, 3]) await first.server.publish('room', `after ${n}`)
   for (const { client } of servers) t.strictSame(await take(client, 3), ['after 1', 'after 2', 'after 3'])
+  await first.server.broadcast('broadcast after')
+  for (const { client } of servers) t.equal(await client.next(), 'broadcast after')
   await second.server.publish('room', 'last')
   for (const { client } of servers) t.equal(await client.next(), 'last', 'nothing is there twice')
 
-  t.strictSame(first.events, ['up', 'down', 'lost', 'lost', 'up'])
+  t.strictSame(first.events, ['up', 'down', 'lost', 'lost', 'lost', 'up'])
   t.strictSame(second.events, ['up', 'down', 'up'])
-  t.equal(first.server.lost, 2)
+  t.equal(first.server.lost, 3)
   t.equal(second.server.lost, 0)
   t.strictSame(accidents, [])
 }

@@ -62,7 +62,9 @@ t.test('anything else is refused by the name of its type', async t => {
     [Symbol('x'), 'symbol'],
     [{ length: 3 }, 'object'],
     [[1, 2, 3], 'object'],
-    [() => 'x', 'function']
+    [() => 'x', 'function'],
+    [new Blob(['x']), 'Blob'],
+    [Promise.resolve('x'), 'Promise']
   ]
   for (const [value, type] of values) {
     t.throws(
@@ -71,6 +73,19 @@ t.test('anything else is refused by the name of its type', async t => {
       type
     )
     t.ok(thrown(() => Reflect.apply(toPayload, undefined, [value])) instanceof TypeError, type)
+  }
+})
+
+t.test('the refusal of an object says what to pass', async t => {
+  for (const [value, hint] of [
+    [{ type: 'say' }, /pass JSON\.stringify\(value\)/],
+    [[1], /pass JSON\.stringify\(value\)/],
+    [new Map(), /pass JSON\.stringify\(value\)/],
+    [new Blob(['x']), /pass await blob\.arrayBuffer\(\)/],
+    [Promise.resolve('x'), /with await/],
+    [null, /pass a string, an ArrayBuffer or a view of one\.$/]
+  ] as const) {
+    t.throws(() => Reflect.apply(toPayload, undefined, [value]), { message: hint })
   }
 })
 

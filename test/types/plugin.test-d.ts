@@ -136,7 +136,8 @@ new all.PreparedMessage('text', {})
 // @ts-expect-error its frames are nobody's business
 type _Frame = PreparedMessage['deflater']
 
-expectTypeOf(app.websocketServer.broadcast('text')).toEqualTypeOf<void>()
+expectTypeOf(app.websocketServer.broadcast('text')).toEqualTypeOf<Promise<void>>()
+app.websocketServer.broadcast('text', { local: true })
 app.websocketServer.broadcast(new Uint8Array(1), { binary: true, compress: false })
 app.websocketServer.broadcast(prepare('text'))
 // @ts-expect-error nothing is no message

@@ -1,0 +1,114 @@
+import { subscribe } from 'node:diagnostics_channel'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import { hasMethods } from '../pubsub/methods.js'
+import { RouteBeforePluginError, RouteOutOfScopeError } from './error.js'
+import { WebSocketServer } from './websocket-server.js'
+
+/** A route that asks for WebSocket and that no scope with the plugin has taken. */
+interface Declaration {
+  readonly url: string
+  /** The instance on which the route was declared. */
+  readonly scope: FastifyInstance
+}
+
+/** The options of a route that matter here. */
+interface RouteOptions {
+  readonly method: unknown
+  readonly url: string
+  readonly websocket?: unknown
+  readonly wsHandler?: unknown
+}
+
+/** Paths that are reported at most, as clients choose them. */
+const MAX_REPORTS = 10
+
+/** By the root of each application. */
+const watched = new WeakMap<FastifyInstance, DeclaredRoutes>()
+
+/**
+ * The routes of an application that are declared with `websocket` or `wsHandler`. An `onRoute` hook does not run for routes
+ * that were declared before it was added, so the hook is added when the application is created.
+ */
+export class DeclaredRoutes {
+  readonly #root: FastifyInstance
+  /** Whether routes may have been declared before the hook was there. */
+  readonly #isIncomplete: boolean
+  readonly #declarations = new Map<RouteOptions, Declaration>()
+  readonly #reported = new Set<string>()
+  #isChecked = false
+
+  private constructor(root: FastifyInstance) {
+    this.#root = root
+    this.#isIncomplete = root.printRoutes().includes('GET')
+    const declarations = this.#declarations
+    root.addHook('onRoute', function (options: RouteOptions) {
+      if (options.method !== 'HEAD' && asksForWebSocket(options))
+        declarations.set(options, { url: options.url, scope: this })
+    })
+  }
+
+  /** Those of the application with this root. */
+  static of(root: FastifyInstance): DeclaredRoutes {
+    let routes = watched.get(root)
+    if (routes === undefined) {
+      routes = new DeclaredRoutes(root)
+      watched.set(root, routes)
+    }
+    return routes
+  }
+
+  /** A scope with the plugin has taken the route. */
+  take(options: RouteOptions): void {
+    this.#declarations.delete(options)
+  }
+
+  /** Makes the start of the application fail if a route has not been taken by then. */
+  checkWhenReady(): void {
+    if (this.#isChecked) return
+    this.#isChecked = true
+    this.#root.addHook('onReady', async () => {
+      for (const [options, declaration] of this.#declarations) check(options, declaration)
+    })
+  }
+
+  /**
+   * A handshake has found no WebSocket route. If an ordinary route is at its path, that may be one which was declared before
+   * this module was loaded: Fastify does not show its options.
+   */
+  report(url: string, log: FastifyBaseLogger): void {
+    if (!this.#isIncomplete || this.#reported.size >= MAX_REPORTS) return
+    const [path] = url.split('?', 1)
+    if (this.#reported.has(path) || this.#root.findRoute({ method: 'GET', url: path }) === null) return
+    this.#reported.add(path)
+    log.error(
+      { err: new RouteBeforePluginError(path) },
+      'a WebSocket handshake has found an ordinary route; if it is meant to be a WebSocket route, see the error'
+    )
+  }
+}
+
+/** @throws if the plugin is in the scope of the route and came too late, or is not in this scope. */
+function check(options: RouteOptions, { url, scope }: Declaration): void {
+  // A hook of the application may have changed the options since.
+  if (!asksForWebSocket(options)) return
+  const server: unknown = Reflect.get(scope, 'websocketServer')
+  if (server === undefined) throw new RouteOutOfScopeError(url)
+  // In a scope with another plugin for WebSocket the route belongs to that.
+  if (server instanceof WebSocketServer) throw new RouteBeforePluginError(url)
+}
+
+function asksForWebSocket({ websocket, wsHandler }: RouteOptions): boolean {
+  return (
+    websocket === true || (typeof websocket === 'object' && websocket !== null) || wsHandler !== undefined
+  )
+}
+
+function isInstance(value: unknown): value is FastifyInstance {
+  return hasMethods(value, ['addHook', 'printRoutes'])
+}
+
+// Fastify publishes each application that is created, before any route can be declared.
+subscribe('fastify.initialization', message => {
+  const app: unknown = Reflect.get(Object(message), 'fastify')
+  if (isInstance(app)) DeclaredRoutes.of(app)
+})

@@ -1,0 +1,21 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { hasMethods } from '../pubsub/methods.js'
+
+/** Whether an application wants no log lines about a request. */
+export type IsLogDisabled = (request: FastifyRequest) => boolean
+
+/** What `disableRequestLogging` of an application says, or its `logController`. */
+export function readRequestLogging(root: FastifyInstance): IsLogDisabled {
+  // Fastify has no public name for the controller, and earlier versions of Fastify 5 have no controller.
+  const key = Object.getOwnPropertySymbols(root).find(
+    ({ description }) => description === 'fastify.logController'
+  )
+  const controller: unknown = key && Reflect.get(root, key)
+  if (hasMethods(controller, ['isLogDisabled'])) {
+    const isLogDisabled = Reflect.get(Object(controller), 'isLogDisabled')
+    return request => Boolean(Reflect.apply(isLogDisabled, controller, [request]))
+  }
+  const { disableRequestLogging = false } = root.initialConfig
+  return request =>
+    typeof disableRequestLogging === 'function' ? disableRequestLogging(request) : disableRequestLogging
+}
