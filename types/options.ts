@@ -42,7 +42,8 @@ export interface WebSocketOptions extends ConnectionOptions {
    */
   readonly maxConnections?: number | false | undefined
   /**
-   * The same for each remote address, after `request.ip`; IPv6 addresses count by their first 64 bits. Default: false.
+   * The same for each remote address, after `request.ip`; IPv6 addresses count by their first 64 bits. Connections
+   * without an IP address, such as those over a Unix socket, are not counted; the first logs a warning. Default: false.
    */
   readonly maxConnectionsPerAddress?: number | false | undefined
   /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */

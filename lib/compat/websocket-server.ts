@@ -20,6 +20,7 @@ import {
   FAILED,
   INVALID_UPGRADE,
   NOT_HANDLED,
+  NoAddressError,
   NoServerError,
   NotRunningError
 } from './error.js'
@@ -188,8 +189,10 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   #takePlace(upgrade: Upgrade): boolean {
-    const { remoteAddress = '' } = upgrade.request.socket
-    return !this.#count.isLimited || upgrade.takePlaces([this.#count], remoteAddress)
+    if (!this.#count.isLimited) return true
+    const { remoteAddress } = upgrade.request.socket
+    if (this.#count.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
+    return upgrade.takePlaces([this.#count], remoteAddress)
   }
 
   #accept(upgrade: Upgrade, { key, protocols, extensions }: Handshake, callback: UpgradeCallback): void {

@@ -1,6 +1,9 @@
 import { once } from 'node:events'
-import { IncomingMessage } from 'node:http'
-import { Socket } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, IncomingMessage } from 'node:http'
+import { connect, Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type Duplex, duplexPair } from 'node:stream'
 import t, { type Test } from 'tap'
 import { type ServerOptions, WebSocket, WebSocketServer } from '../../lib/compat/index.js'
@@ -12,14 +15,16 @@ import {
   KEY,
   ms,
   open,
+  RawClient,
   type RawResponse,
   Signal,
   shake,
   text,
   tick,
-  watchProcess
+  watchProcess,
+  withDeadline
 } from '../helpers/app.js'
-import { echo, portOf, serving, start, upgrading } from './servers.js'
+import { echo, endAfter, portOf, serving, start, upgrading } from './servers.js'
 
 // How handshakes are answered, where that is stricter than in `ws`.
 
@@ -391,6 +396,30 @@ t.test('maxConnections: one more gets 503, and who leaves makes room', async t =
     if (client !== undefined) await once(client, 'close')
     t.equal((await shake(t, port, '/')).status, 101)
   }
+})
+
+t.test('maxConnectionsPerAddress does not count what has no address, and warns of that once', async t => {
+  const folder = await mkdtemp(join(tmpdir(), 'compat-'))
+  const path = join(folder, 'app.sock')
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const http = createServer().listen(path)
+  await once(http, 'listening')
+  t.teardown(() => http.close())
+  const server = new WebSocketServer({ server: http, maxConnectionsPerAddress: 1, maxConnections: 3 })
+  endAfter(t, server)
+  const warnings: Error[] = []
+  const onWarning = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', onWarning)
+  t.teardown(() => process.off('warning', onWarning))
+  for (const status of [101, 101, 101, 503]) {
+    const client = new RawClient(t, connect({ path, allowHalfOpen: true }))
+    await withDeadline(once(client.socket, 'connect'), 5_000, 'connect')
+    client.write(handshake('/'))
+    t.equal((await client.response()).status, status)
+  }
+  await tick()
+  t.match(warnings, [{ code: 'FST_UPGRADE_NO_ADDRESS' }])
+  t.equal(warnings.length, 1)
 })
 
 t.test('an answer that comes after the client has left takes no place', async t => {

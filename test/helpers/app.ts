@@ -16,6 +16,7 @@ export type LogLine = Readonly<Record<string, unknown>> & { readonly level: numb
 /** Pino's levels. */
 export const DEBUG = 20
 export const INFO = 30
+export const WARN = 40
 export const ERROR = 50
 
 /** What an application logs. */
