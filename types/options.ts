@@ -12,7 +12,7 @@ import type { WebSocketErrorHandler } from './handler.js'
 /** Decides whether a page of `origin` may connect. */
 export type OriginCheck = (origin: string, request: FastifyRequest) => boolean | Promise<boolean>
 
-/** An origin as browsers send it, `https://example.com`, or an expression that matches the whole of one. */
+/** An origin as clients send it, `https://example.com` or `file://`, or an expression that matches the whole of one. */
 export type OriginRule = string | RegExp
 
 /** Chooses one of the subprotocols that a client offers, in its order of preference, or none. */
