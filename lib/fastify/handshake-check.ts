@@ -65,7 +65,8 @@ function checkUpgrade(
     return new TooManyConnectionsError()
   }
   const checked = checkOrigin(route, handshake, request)
-  if (route.server.options.verifyClient === undefined) return checked
+  // It may have been assigned `null`, as `ws` has for none.
+  if (!route.server.options.verifyClient) return checked
   return checkClient(checked, route, handshake, request, reply)
 }
 
