@@ -16,7 +16,12 @@ export type {
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
-export { plugin as default, plugin as fastifyUpgrade, plugin as 'module.exports' } from './fastify/plugin.js'
+export {
+  plugin as default,
+  plugin as fastifyUpgrade,
+  plugin as fastifyWebsocket,
+  plugin as 'module.exports'
+} from './fastify/plugin.js'
 export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
   type PublishOptions,
