@@ -18,7 +18,11 @@ export type {
   WebSocketRouteOptions
 } from '../types/options.js'
 export type { RouteOptions } from '../types/route.js'
-export { plugin as default, plugin as fastifyUpgrade } from './fastify/plugin.js'
+export {
+  plugin as default,
+  plugin as fastifyUpgrade,
+  plugin as fastifyWebsocket
+} from './fastify/plugin.js'
 export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
   type BroadcastOptions,

@@ -15,9 +15,11 @@ t.test('the exports', async t => {
     'WebSocketServer',
     'default',
     'fastifyUpgrade',
+    'fastifyWebsocket',
     'prepare'
   ])
   t.equal(all.default, all.fastifyUpgrade)
+  t.equal(all.default, all.fastifyWebsocket, 'the name of @fastify/websocket')
 })
 
 t.test(
@@ -83,7 +85,7 @@ t.test('an application in TypeScript that knows nothing but the package', async 
     'tsconfig.json': JSON.stringify({ compilerOptions, files: ['app.ts'] }),
     'app.ts': `
       import Fastify from 'fastify'
-      import upgrade, { type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
+      import upgrade, { fastifyWebsocket, type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
       import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
       import { natsBroker } from 'fastify-upgrade/nats'
       import { redisBroker, type RedisClient } from 'fastify-upgrade/redis'
@@ -92,6 +94,7 @@ t.test('an application in TypeScript that knows nothing but the package', async 
 
       const app = Fastify()
       await app.register(upgrade, { maxPayload: 10 })
+      await Fastify().register(fastifyWebsocket, { options: { maxPayload: 10 } })
       app.get('/', { websocket: true }, (socket, request) => {
         const asWs: WebSocket = socket
         asWs.on('message', data => socket.send(String(data) + request.ws))

@@ -15,7 +15,7 @@ export type OriginCheck<Request = FastifyRequest> = (
   request: Request
 ) => boolean | Promise<boolean>
 
-/** An origin as browsers send it, `https://example.com`, or an expression that matches the whole of one. */
+/** An origin as clients send it, `https://example.com` or `file://`, or an expression that matches the whole of one. */
 export type OriginRule = string | RegExp
 
 /** Chooses one of the subprotocols that a client offers, in its order of preference, or none. */
@@ -59,7 +59,8 @@ export interface WebSocketOptions<Request = FastifyRequest> extends ConnectionOp
    */
   readonly maxConnections?: number | false | undefined
   /**
-   * The same for each remote address, after `request.ip`; IPv6 addresses count by their first 64 bits. Default: false.
+   * The same for each remote address, after `request.ip`; IPv6 addresses count by their first 64 bits. Connections
+   * without an IP address, such as those over a Unix socket, are not counted; the first logs a warning. Default: false.
    */
   readonly maxConnectionsPerAddress?: number | false | undefined
   /** Told what handlers and listeners throw. Default: logs the error and closes with 1011. */

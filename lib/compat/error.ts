@@ -1,11 +1,18 @@
 import createError, { type FastifyErrorConstructor } from '@fastify/error'
 import type { Refusal } from '../core/request.js'
+import { NO_ADDRESS } from '../handshake/connection-count.js'
 
 type ErrorClass<Code extends string> = FastifyErrorConstructor<{ code: `FST_UPGRADE_${Code}` }>
 
 export const AlreadyHandledError: ErrorClass<'ALREADY_HANDLED'> = createError(
   'FST_UPGRADE_ALREADY_HANDLED',
   'handleUpgrade was called before with the same socket; let one listener of "upgrade" call it, once a request.'
+)
+
+/** A warning of the process. */
+export const NoAddressError: ErrorClass<'NO_ADDRESS'> = createError(
+  'FST_UPGRADE_NO_ADDRESS',
+  `${NO_ADDRESS}; limit them in the proxy in front, or in verifyClient.`
 )
 
 export const NoServerError: ErrorClass<'NO_SERVER'> = createError(

@@ -45,7 +45,7 @@ export class HttpServer {
     this.#onError = error => taker.onError(error)
     this.#server.on('upgrade', this.#onUpgrade)
     this.#server.on('listening', this.#onListening).on('error', this.#onError)
-    if (this.isOwn) this.#server.listen({ port, host, backlog }, callback)
+    if (this.isOwn) this.#server.listen({ ...placeOf(port), host, backlog }, callback)
   }
 
   address(): AddressInfo | string | null {
@@ -73,6 +73,12 @@ export class HttpServer {
     } else if (asksForWebSocket(request)) this.#taker.take(request, socket, head)
     else serveOrdinarily(this.#server, request, socket, head)
   }
+}
+
+/** As in `server.listen(port)`, text that is no number is the path of a Unix socket. */
+function placeOf(port: number | string | undefined): { port?: number | undefined; path?: string } {
+  if (typeof port !== 'string') return { port }
+  return Number.isNaN(Number(port)) ? { path: port } : { port: Number(port) }
 }
 
 /** What is no handshake: RFC 9110 section 15.5.22. */

@@ -1,16 +1,14 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { ConnectionLimitOptions } from '../handshake/connection-count.js'
+import { toCloseTimeout, toMaxPayload, withoutNull } from '../handshake/options-of-ws.js'
 import type { HandleProtocols } from '../handshake/protocol-choice.js'
 import type { VerifyClient } from '../handshake/verify-client.js'
 import type { BudgetOptions, ConnectionOptions } from '../transport/connection-options.js'
-import {
-  type ConnectionSettings,
-  MAX_INT32,
-  readConnectionSettings
-} from '../transport/connection-settings.js'
+import { type ConnectionSettings, readConnectionSettings } from '../transport/connection-settings.js'
 import { invalidOption } from '../transport/error.js'
 import { checkConstants, checkFunction } from '../transport/option-check.js'
 import type { WebSocket } from '../transport/websocket.js'
+import { toDeflate } from './deflate.js'
 
 /**
  * The options of `ws`, and those of a connection. One of `port`, `server` and `noServer` has to be there, and only one.
@@ -28,7 +26,7 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   readonly backlog?: number | undefined
   /** The only path that is taken, without the query. Default: every path. */
   path?: string | undefined
-  /** Bytes that a message of the peer may have; 0: 2147483647. Default: 104857600, as in `ws`. */
+  /** Bytes that a message of the peer may have; 0 and more than that: 2147483647. Default: 104857600, as in `ws`. */
   readonly maxPayload?: number | undefined
   /** Default: false, as in `ws`, whose users send pings of their own. */
   readonly heartbeat?: ConnectionOptions['heartbeat']
@@ -54,7 +52,7 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   readonly maxPendingAutoPongs?: number | undefined
 }
 
-const CONSTANTS: Readonly<Record<string, unknown>> = {
+const CONSTANTS: Readonly<Record<string, boolean>> = {
   autoPong: true,
   allowSynchronousEvents: true,
   skipUTF8Validation: false
@@ -62,15 +60,25 @@ const CONSTANTS: Readonly<Record<string, unknown>> = {
 
 const MAX_PAYLOAD = 100 * 2 ** 20
 
-/** Those that were given: `ws` has null for none. */
+/** Like `ws` these go by whether their value stands for true. */
+const FLAGS: readonly string[] = ['noServer', 'clientTracking']
+
+/** Like `ws` these are not set when their value stands for false. */
+const OPTIONAL: readonly string[] = ['server', 'path', 'handleProtocols', 'verifyClient']
+
+/** The options that were given, with the values that `ws` takes made those that are expected here. */
 export function readOptions(given: ServerOptions): ServerOptions {
   const options: ServerOptions = Object.fromEntries(
-    Object.entries(given).filter(([, value]) => value !== undefined && value !== null)
+    Object.entries(withoutNull(given))
+      .filter(([name, value]) => Boolean(value) || !OPTIONAL.includes(name))
+      .map(([name, value]) => [name, FLAGS.includes(name) ? Boolean(value) : value])
   )
   checkConstants(options, CONSTANTS, '')
   for (const name of ['verifyClient', 'handleProtocols', 'WebSocket'] as const)
     checkFunction(options[name], name)
   const { port, server, noServer } = options
+  if (server !== undefined && typeof server.on !== 'function')
+    throw invalidOption('server', 'an HTTP server, such as "app.server" of Fastify', server)
   const ways = [port !== undefined, server !== undefined, noServer === true].filter(Boolean)
   if (ways.length !== 1) {
     throw invalidOption('noServer', 'true, or else one of "port" and "server" set', noServer)
@@ -80,9 +88,15 @@ export function readOptions(given: ServerOptions): ServerOptions {
 
 /** The settings of connections, with the defaults of `ws` where code that was written for it relies on them. */
 export function readSettings(options: ServerOptions): ConnectionSettings {
-  const { maxPayload = MAX_PAYLOAD, heartbeat = false } = options
+  const { maxPayload = MAX_PAYLOAD, closeTimeout, perMessageDeflate, heartbeat = false } = options
   return readConnectionSettings(
-    { ...options, maxPayload: maxPayload === 0 ? MAX_INT32 : maxPayload, heartbeat },
+    {
+      ...options,
+      maxPayload: toMaxPayload(maxPayload),
+      closeTimeout: toCloseTimeout(closeTimeout),
+      perMessageDeflate: toDeflate(perMessageDeflate),
+      heartbeat
+    },
     ''
   )
 }

@@ -27,7 +27,7 @@ export class Upgrade extends OpeningHandshake {
       this.abort()
       return
     }
-    afterResponses(this.socket, () => {
+    afterResponses(this.request, this.socket, () => {
       callback()
       this.startDeadline(timeout)
     })

@@ -20,6 +20,7 @@ import {
   FAILED,
   INVALID_UPGRADE,
   NOT_HANDLED,
+  NoAddressError,
   NoServerError,
   NotRunningError
 } from './error.js'
@@ -118,7 +119,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** Whether a request is for this server: by its path, where there is the option `path`. Made to be overridden. */
   shouldHandle(request: IncomingMessage): boolean {
     const { path } = this.options
-    return path === undefined || path === '' || path === pathOf(request)
+    return !path || path === pathOf(request)
   }
 
   /**
@@ -144,7 +145,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     const complete = (refusal?: Refusal): void => this.#complete(upgrade, checked, callback, refusal)
     try {
       if (!this.shouldHandle(request)) upgrade.refuse(NOT_HANDLED)
-      else if (this.options.verifyClient === undefined) complete()
+      else if (!this.options.verifyClient) complete()
       else {
         const info = {
           origin: checked.origin ?? '',
@@ -188,8 +189,10 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   #takePlace(upgrade: Upgrade): boolean {
-    const { remoteAddress = '' } = upgrade.request.socket
-    return !this.#count.isLimited || upgrade.takePlaces([this.#count], remoteAddress)
+    if (!this.#count.isLimited) return true
+    const { remoteAddress } = upgrade.request.socket
+    if (this.#count.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
+    return upgrade.takePlaces([this.#count], remoteAddress)
   }
 
   #accept(upgrade: Upgrade, { key, protocols, extensions }: Handshake, callback: UpgradeCallback): void {
@@ -198,7 +201,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     const { perMessageDeflate, handshakeTimeout } = this.#settings
     const [first] = protocols
     const protocol =
-      handleProtocols === undefined || first === undefined
+      !handleProtocols || first === undefined
         ? first
         : askHandleProtocols(handleProtocols, protocols, request)
     const { deflate, response } = chooseDeflate(extensions, perMessageDeflate)

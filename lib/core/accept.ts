@@ -9,15 +9,16 @@ export function acceptValue(key: string): string {
 }
 
 /**
- * Whether a key is the canonical base64 of 16 bytes (RFC 6455 section 4.1): 22 characters and `==`, and the four bits
- * that the last character has to spare are zero.
+ * Whether a key is the base64 of 16 bytes (RFC 6455 section 4.2.1): 22 characters and `==`. The last character has four
+ * bits to spare. Clients set them at will, as in the key "AQIDBAUGBwgJCgsMDQ4PEC==" of section 4.1, and a decoder may
+ * ignore them (RFC 4648 section 3.5).
  */
 export function isKey(key: string): boolean {
   if (key.length !== 24 || !key.endsWith('==')) return false
   for (let i = 0; i < 22; i++) {
     if (!isBase64Char(key.charCodeAt(i))) return false
   }
-  return 'AQgw'.includes(key.charAt(21))
+  return true
 }
 
 function isBase64Char(code: number): boolean {

@@ -77,7 +77,8 @@ export function checkResponse(
   | { readonly failure: string } {
   const { statusCode, headers } = response
   if (statusCode !== 101) return { failure: `The server answered ${statusCode} instead of 101.` }
-  if (!hasToken(headers.upgrade, 'websocket'))
+  // Not a list as in the request: the server names the one protocol that follows.
+  if (headers.upgrade?.toLowerCase() !== 'websocket')
     return { failure: 'The response does not upgrade to websocket.' }
   if (!hasToken(headers.connection, 'upgrade')) return { failure: 'The response lacks Connection: Upgrade.' }
   if (headers['sec-websocket-accept'] !== acceptValue(handshake.key)) {

@@ -1,6 +1,6 @@
 import { isKey } from './accept.js'
 import { type ExtensionOffer, parseExtensions } from './extension.js'
-import { hasToken, parseTokenList } from './token.js'
+import { hasToken, parseTokenList, parseUpgrade } from './token.js'
 
 /** The head of an HTTP request, as `node:http` gives it. */
 export interface RequestHead {
@@ -40,15 +40,28 @@ interface Fields {
   'sec-websocket-version': string[]
   'sec-websocket-protocol': string[]
   'sec-websocket-extensions': string[]
+  'content-length': string[]
+  'transfer-encoding': string[]
 }
 
 /**
- * Whether a request asks for WebSocket at all: HTTP/1.1 with `websocket` among the tokens of `Upgrade`. A server may
- * ignore any other `Upgrade` (RFC 9110 section 7.8), and must ignore it in HTTP/1.0.
+ * Whether a request asks for WebSocket at all: HTTP/1.1 with `websocket` among the protocols of `Upgrade`. A server may
+ * ignore any other `Upgrade` (RFC 9110 section 7.8), and must ignore it in HTTP/1.0. `websocket/13` is another protocol:
+ * RFC 6455 sections 4.2.1 and 11.2 know no version there, as `Sec-WebSocket-Version` has it.
  */
 export function asksForWebSocket(request: RequestHead): boolean {
   const isHttp11 = request.httpVersionMajor === 1 && request.httpVersionMinor >= 1
-  return isHttp11 && hasToken(request.headers.upgrade, 'websocket')
+  return isHttp11 && offersWebSocket(request.headers.upgrade)
+}
+
+function offersWebSocket(upgrade = ''): boolean {
+  return upgrade.toLowerCase() === 'websocket' || parseUpgrade(upgrade)?.includes('websocket') === true
+}
+
+/** Whether h2c is all that a request asks for (RFC 7540 section 3.2), which no listener of `upgrade` speaks. */
+export function asksForH2cOnly({ headers }: RequestHead): boolean {
+  const protocols = parseUpgrade(headers.upgrade ?? '') ?? []
+  return protocols.length > 0 && protocols.every(protocol => protocol === 'h2c')
 }
 
 /** Checks an opening handshake as RFC 6455 section 4.2.1 asks, before anything is known about its route. */
@@ -67,7 +80,17 @@ export function checkRequest(request: RequestHead): Handshake | Refusal {
   if (!hasToken(fields.connection.join(), 'upgrade')) {
     return badRequest('INVALID_CONNECTION', 'The Connection header lacks the token "Upgrade".')
   }
-  return checkVersion(fields) ?? checkKey(fields) ?? readOffers(fields)
+  return checkBody(fields) ?? checkVersion(fields) ?? checkKey(fields) ?? readOffers(fields)
+}
+
+/**
+ * RFC 9110 section 7.8: the protocol changes once the request has been received, its body included. A handshake has no
+ * use for a body, and whether Node reads it as one or takes it for the first frames depends on its version.
+ */
+function checkBody(fields: Fields): Refusal | undefined {
+  const isEmpty = fields['content-length'].every(length => length.replaceAll('0', '') === '')
+  if (isEmpty && fields['transfer-encoding'].length === 0) return undefined
+  return badRequest('UNEXPECTED_BODY', 'A WebSocket handshake has no body.')
 }
 
 function checkVersion(fields: Fields): Refusal | undefined {
@@ -95,7 +118,8 @@ function readOffers(fields: Fields): Handshake | Refusal {
   if (protocols === undefined) {
     return badRequest('INVALID_SUBPROTOCOL', 'Sec-WebSocket-Protocol is not a list of different tokens.')
   }
-  const extensions = readExtensions(fields['sec-websocket-extensions'])
+  // 9.1 asks for one or more, but some proxies leave an empty field behind: it offers nothing.
+  const extensions = parseExtensions(fields['sec-websocket-extensions'].join())
   if (extensions === undefined) {
     return badRequest('INVALID_EXTENSIONS', 'Sec-WebSocket-Extensions does not follow its grammar.')
   }
@@ -112,13 +136,6 @@ function readProtocols(values: readonly string[]): string[] | undefined {
   return new Set(protocols).size === protocols.length ? protocols : undefined
 }
 
-/** 9.1: one or more. */
-function readExtensions(values: readonly string[]): ExtensionOffer[] | undefined {
-  if (values.length === 0) return []
-  const extensions = parseExtensions(values.join())
-  return extensions?.length === 0 ? undefined : extensions
-}
-
 function fieldsOf(rawHeaders: readonly string[]): Fields {
   const fields: Fields = {
     host: [],
@@ -127,7 +144,9 @@ function fieldsOf(rawHeaders: readonly string[]): Fields {
     'sec-websocket-key': [],
     'sec-websocket-version': [],
     'sec-websocket-protocol': [],
-    'sec-websocket-extensions': []
+    'sec-websocket-extensions': [],
+    'content-length': [],
+    'transfer-encoding': []
   }
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i].toLowerCase()
@@ -145,6 +164,8 @@ function isField(name: string): name is keyof Fields {
     case 'sec-websocket-version':
     case 'sec-websocket-protocol':
     case 'sec-websocket-extensions':
+    case 'content-length':
+    case 'transfer-encoding':
       return true
     default:
       return false

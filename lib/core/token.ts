@@ -46,6 +46,35 @@ export function parseTokenList(text: string): string[] | undefined {
   return tokens
 }
 
+/**
+ * Reads `Upgrade`, a list of protocol names that may each have a version behind a slash (RFC 9110 section 7.8).
+ * @returns the protocols in lower case, each with its version; undefined when the list is malformed.
+ */
+export function parseUpgrade(text: string): string[] | undefined {
+  const protocols: string[] = []
+  for (const element of text.split(',')) {
+    const protocol = trimWhitespace(element)
+    if (protocol === '') continue
+    const slash = protocol.indexOf('/')
+    const isProtocol =
+      slash === -1
+        ? isToken(protocol)
+        : isToken(protocol.slice(0, slash)) && isToken(protocol.slice(slash + 1))
+    if (!isProtocol) return undefined
+    protocols.push(protocol.toLowerCase())
+  }
+  return protocols
+}
+
+/** A regular expression would look for the end from each space. */
+function trimWhitespace(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isWhitespace(text.charCodeAt(start))) start++
+  while (end > start && isWhitespace(text.charCodeAt(end - 1))) end--
+  return text.slice(start, end)
+}
+
 /** Whether a list of tokens contains one, in any case. A malformed list contains nothing. */
 export function hasToken(text: string | undefined, token: string): boolean {
   if (text === undefined) return false

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
+import { NO_ADDRESS } from '../handshake/connection-count.js'
 import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../handshake/error.js'
 import { toError } from '../transport/error.js'
 import type { DeclaredRoutes } from './declared-routes.js'
@@ -70,13 +71,27 @@ function checkUpgrade(
     reply.headers(COME_BACK)
     return new ShuttingDownError()
   }
-  if (route.counts.length > 0 && !upgrade.takePlaces(route.counts, request.ip)) {
+  if (route.counts.length > 0 && !takePlaces(upgrade, route, request)) {
     reply.headers(COME_BACK)
     return new TooManyConnectionsError()
   }
   const checked = checkOrigin(route, handshake, request)
-  if (route.server.options.verifyClient === undefined) return checked
+  // It may have been assigned `null`, as `ws` has for none.
+  if (!route.server.options.verifyClient) return checked
   return checkClient(checked, route, handshake, request, reply)
+}
+
+function takePlaces(upgrade: Upgrade, { counts }: WebSocketRoute, request: FastifyRequest): boolean {
+  // Over a Unix socket it is undefined, whatever Fastify's type says.
+  const ip: string | undefined = request.ip
+  for (const count of counts) {
+    if (count.missesAddress(ip))
+      request.log.warn(
+        { ip },
+        `${NO_ADDRESS}; set "trustProxy" so that request.ip is the address of the client`
+      )
+  }
+  return upgrade.takePlaces(counts, ip)
 }
 
 function checkOrigin({ settings }: WebSocketRoute, { origin }: Handshake, request: FastifyRequest): Checked {

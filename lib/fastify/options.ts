@@ -2,6 +2,7 @@ import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } f
 import { closeBody, GOING_AWAY } from '../core/close-code.js'
 import { isToken } from '../core/token.js'
 import { CONNECTION_LIMITS } from '../handshake/connection-count.js'
+import { toCloseTimeout, toMaxPayload, withoutNull } from '../handshake/options-of-ws.js'
 import type { BudgetOptions } from '../transport/connection-options.js'
 import {
   CONNECTION_OPTIONS,
@@ -50,7 +51,7 @@ const LOG_LEVELS: readonly unknown[] = [false, 'fatal', 'error', 'warn', 'info',
 
 /** Under the names of `ws`: what is honoured, and what says only what is so anyway. */
 const SERVER_OPTIONS = ['maxPayload', 'closeTimeout', 'perMessageDeflate', 'handleProtocols', 'verifyClient']
-const SERVER_CONSTANTS: Readonly<Record<string, unknown>> = {
+const SERVER_CONSTANTS: Readonly<Record<string, boolean>> = {
   clientTracking: true,
   autoPong: true,
   skipUTF8Validation: false
@@ -125,16 +126,17 @@ function readSettings(
 }
 
 /** The part of `ws`'s options that the plugin has under the same names. The other two are read at each handshake. */
-function readServerOptions(options: FastifyUpgradeOptions['options'] = {}): WebSocketOptions {
-  if (typeof options !== 'object' || options === null) throw invalidOption('options', 'an object', options)
+function readServerOptions(given: FastifyUpgradeOptions['options'] = {}): WebSocketOptions {
+  if (typeof given !== 'object' || given === null) throw invalidOption('options', 'an object', given)
+  const options = withoutNull(given)
   checkConstants(options, SERVER_CONSTANTS, 'options.')
   checkNames(options, [...SERVER_OPTIONS, ...Object.keys(SERVER_CONSTANTS)], 'options.')
   checkFunction(options.handleProtocols, 'options.handleProtocols')
   checkFunction(options.verifyClient, 'options.verifyClient')
   const { maxPayload, closeTimeout, perMessageDeflate } = options
   return withoutUndefined({
-    maxPayload: maxPayload === 0 ? MAX_INT32 : maxPayload,
-    closeTimeout,
+    maxPayload: toMaxPayload(maxPayload),
+    closeTimeout: toCloseTimeout(closeTimeout),
     perMessageDeflate
   })
 }

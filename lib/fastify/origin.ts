@@ -12,11 +12,7 @@ export function readOrigin(option: WebSocketOptions['origin'], name: string): Or
   }
   const rules: readonly unknown[] = Array.isArray(option) ? option : [option]
   if (rules.length > 0 && rules.every(isRule)) return rules.map(anchored)
-  throw invalidOption(
-    name,
-    "'same-origin', '*', an origin such as 'https://example.com', a RegExp, a list of these, or a function",
-    option
-  )
+  throw invalidOption(name, expectation(rules.find(rule => !isRule(rule))), option)
 }
 
 /** Whether a page of `origin` may connect. */
@@ -36,8 +32,9 @@ export function isAllowed(
  */
 function isSameOrigin(origin: string, request: FastifyRequest): boolean {
   const page = parse(origin)
-  const own = page && parse(`${page.protocol}//${request.host}`)
-  return own !== undefined && own.host === page?.host
+  // A page of file:// has no host, and a URL of that scheme drops the name `localhost`.
+  if (page === undefined || page.host === '') return false
+  return parse(`${page.protocol}//${request.host}`)?.host === page.host
 }
 
 function parse(url: string): URL | undefined {
@@ -50,13 +47,33 @@ function anchored(rule: OriginRule): OriginRule {
   return new RegExp(`^(?:${rule.source})$`, rule.flags.replace(/[gy]/g, ''))
 }
 
-/** A rule that no Origin header can equal is a mistake: browsers send the scheme, lower case and no path. */
+/** A scheme and perhaps a host and a port, without a path: `file://`, `https://example.com`, `app://My-App`. */
+const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#\s*]*$/i
+
+/**
+ * Whether a rule can equal an Origin. Those of schemes such as https are what a URL makes of them: lower case, ASCII, no
+ * default port. URL knows no origin of other schemes, and what clients send of them differs: `file://` without a host,
+ * `safari-web-extension://` with an id in upper case.
+ */
 function isRule(rule: unknown): rule is OriginRule {
-  if (rule instanceof RegExp) return true
-  return typeof rule === 'string' && (rule === 'null' || parse(rule)?.origin === rule || isOpaque(rule))
+  if (rule instanceof RegExp || rule === 'null') return true
+  if (typeof rule !== 'string' || !ORIGIN.test(rule)) return false
+  const url = parse(rule)
+  return url !== undefined && (url.origin === rule || url.origin === 'null')
 }
 
-/** Schemes that URL knows no origin of, such as `chrome-extension://id` and `capacitor://localhost`. */
-function isOpaque(rule: string): boolean {
-  return /^[a-z][a-z\d+.-]*:\/\/[^/?#\s]+$/.test(rule) && parse(rule)?.origin === 'null'
+/** What should stand in place of a value that is no rule. */
+function expectation(wrong: unknown): string {
+  if (typeof wrong === 'string' && wrong.includes('*'))
+    return `a RegExp or a function where '${wrong}' stands for several origins`
+  const origin = typeof wrong === 'string' ? originIn(wrong) : undefined
+  if (origin !== undefined) return `an origin as clients send it, '${origin}' in place of '${wrong}'`
+  return "'same-origin', '*', an origin such as 'https://example.com', a RegExp, a list of these, or a function"
+}
+
+/** The origin that is meant by a URL, or by a host and a port. */
+function originIn(text: string): string | undefined {
+  const url = parse(text.includes('://') ? text : `https://${text}`)
+  if (url === undefined) return undefined
+  return url.origin === 'null' ? `${url.protocol}//${url.host}` : url.origin
 }

@@ -21,6 +21,6 @@ export function chooseSubprotocol(
     if (typeof choice !== 'object') return checkChoice(choice, offers)
     return Promise.resolve(choice).then(name => checkChoice(name, offers))
   }
-  if (handleProtocols !== undefined) return askHandleProtocols(handleProtocols, offers, request.raw)
+  if (handleProtocols) return askHandleProtocols(handleProtocols, offers, request.raw)
   return undefined
 }

@@ -1,8 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
-import { asksForWebSocket } from '../core/request.js'
-import { hasToken } from '../core/token.js'
+import { asksForH2cOnly, asksForWebSocket } from '../core/request.js'
 import { COME_BACK, ShuttingDownError } from '../handshake/error.js'
 import { LeftUpgrades } from '../handshake/left-upgrades.js'
 import { afterResponses, serveOrdinarily } from '../handshake/ordinary-request.js'
@@ -136,7 +135,7 @@ export class UpgradeListener {
     if (!asksForWebSocket(request)) {
       // Another listener may speak what is asked for. Nobody speaks h2c on a server of HTTP/1, and in HTTP/1.0 there is
       // no upgrade (RFC 9110 section 7.8).
-      const isNobodys = request.httpVersionMinor === 0 || hasToken(request.headers.upgrade, 'h2c')
+      const isNobodys = request.httpVersionMinor === 0 || asksForH2cOnly(request)
       if (this.#isAlone || isNobodys) {
         serveOrdinarily(this.#server, request, socket, head)
         return TAKEN
@@ -150,7 +149,7 @@ export class UpgradeListener {
     this.#pending.add(upgrade)
     if (this.#isOverdue) this.#cutSoon(upgrade)
     let waits = true
-    afterResponses(socket, () => {
+    afterResponses(request, socket, () => {
       waits = false
       this.#begin(upgrade)
     })

@@ -9,7 +9,7 @@ export async function verifyClient(
   request: FastifyRequest,
   origin = ''
 ): Promise<Refusal | undefined> {
-  if (verifyClient === undefined) return undefined
+  if (!verifyClient) return undefined
   const info = { origin, secure: request.protocol === 'https', req: request.raw }
   return new Promise((resolve, reject) => askVerifyClient(verifyClient, info, resolve, reject))
 }

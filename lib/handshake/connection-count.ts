@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net'
+import { isIP, isIPv6 } from 'node:net'
 import { MAX_INT32 } from '../transport/connection-settings.js'
 import { readLimit } from '../transport/option-check.js'
 
@@ -29,11 +29,19 @@ export function readConnectionLimits(options: ConnectionLimitOptions, prefix = '
 /** Gives back the place of a connection; called once. */
 export type Release = () => void
 
+/** Why `maxConnectionsPerAddress` does not limit a connection. */
+export const NO_ADDRESS =
+  'maxConnectionsPerAddress does not count connections without an IP address, such as those over a Unix socket'
+
+/** For connections that are not limited by their address. */
+const releaseNothing: Release = () => {}
+
 /** Counts connections, handshakes under way included, against their limits. */
 export class ConnectionCount {
   readonly #limits: ConnectionLimits
   readonly #byAddress = new Map<string, { connections: number }>()
   #total = 0
+  #hasMissed = false
 
   constructor(limits: ConnectionLimits) {
     this.#limits = limits
@@ -43,21 +51,47 @@ export class ConnectionCount {
     return this.#limits.total !== false || this.#limits.perAddress !== false
   }
 
-  /** @returns undefined when there is no place for one more. */
-  take(address: string): Release | undefined {
+  /**
+   * @param address the remote address. One that is no IP address is not counted: all clients behind a Unix socket would
+   * share one limit.
+   * @returns undefined when there is no place for one more.
+   */
+  take(address: string | undefined): Release | undefined {
     const { total, perAddress } = this.#limits
-    const key = perAddress === false ? '' : groupOf(address)
-    const here = this.#byAddress.get(key) ?? { connections: 0 }
     if (total !== false && this.#total >= total) return undefined
-    if (perAddress !== false && here.connections >= perAddress) return undefined
+    const release =
+      perAddress === false || !isAddress(address)
+        ? releaseNothing
+        : this.#takeAt(groupOf(address), perAddress)
+    if (release === undefined) return undefined
     this.#total++
-    here.connections++
-    this.#byAddress.set(key, here)
     return () => {
       this.#total--
-      if (--here.connections === 0) this.#byAddress.delete(key)
+      release()
     }
   }
+
+  /** Whether a connection is the first that should be limited by its address and has none. */
+  missesAddress(address: string | undefined): boolean {
+    if (this.#hasMissed || this.#limits.perAddress === false || isAddress(address)) return false
+    this.#hasMissed = true
+    return true
+  }
+
+  #takeAt(group: string, limit: number): Release | undefined {
+    const here = this.#byAddress.get(group) ?? { connections: 0 }
+    if (here.connections >= limit) return undefined
+    here.connections++
+    this.#byAddress.set(group, here)
+    return () => {
+      if (--here.connections === 0) this.#byAddress.delete(group)
+    }
+  }
+}
+
+/** Proxies may also forward other text, such as `unknown`, or `unix:` for a Unix socket in front of nginx. */
+function isAddress(address: string | undefined): address is string {
+  return address !== undefined && isIP(address) !== 0
 }
 
 /** A provider gives each customer a network of 64 bits: all its addresses are one client. */

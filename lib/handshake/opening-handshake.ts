@@ -70,7 +70,7 @@ export abstract class OpeningHandshake<Stream extends Duplex = Duplex> implement
   }
 
   /** @returns whether there was one more place, by each of the counts. */
-  takePlaces(counts: readonly ConnectionCount[], address: string): boolean {
+  takePlaces(counts: readonly ConnectionCount[], address: string | undefined): boolean {
     const places: Release[] = []
     this.#places = places
     for (const count of counts) {

@@ -29,7 +29,7 @@ export function serveOrdinarily(
     socket.end(TOO_MANY_FIELDS, () => socket.destroy())
     return
   }
-  afterResponses(socket, () => {
+  afterResponses(request, socket, () => {
     socket.off('error', onError)
     if (rest.length > 0) socket.unshift(rest)
     socket.unshift(Buffer.from(headWithoutUpgrade(request), 'latin1'))
@@ -37,11 +37,16 @@ export function serveOrdinarily(
   })
 }
 
-/** Calls back once the responses to earlier requests on the same socket are sent, if it is still open then. */
-export function afterResponses(socket: Duplex, callback: () => void): void {
-  const earlier: unknown = Reflect.get(socket, '_httpMessage')
-  if (earlier instanceof ServerResponse) earlier.once('close', () => afterResponses(socket, callback))
-  else if (socket.writable) callback()
+/**
+ * Calls back once the responses to earlier requests on the same connection are sent, if it is still open then.
+ * @param socket the socket that came with the upgrade. While the body of the request is incomplete, Node 26 makes that a
+ * stream around the socket of the connection, which is the one that has the responses.
+ */
+export function afterResponses(request: IncomingMessage, socket: Duplex, callback: () => void): void {
+  const earlier: unknown = Reflect.get(request.socket, '_httpMessage')
+  if (earlier instanceof ServerResponse) {
+    earlier.once('close', () => afterResponses(request, socket, callback))
+  } else if (socket.writable) callback()
 }
 
 /**

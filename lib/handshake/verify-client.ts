@@ -28,15 +28,16 @@ export function askVerifyClient(
   fail: (error: unknown) => void
 ): void {
   let isSettled = false
-  const answer: Parameters<VerifyClient>[1] = (verified, status = 401, message, headers = {}) => {
+  const answer: Parameters<VerifyClient>[1] = (verified, status, message, headers) => {
     if (isSettled) return
     isSettled = true
-    settle(verified ? undefined : refusal(status, message, headers))
+    // `ws` has null, 0 and the empty text for none.
+    settle(verified ? undefined : refusal(status || 401, message || undefined, headers ?? {}))
   }
   const verified = verifyClient(info, answer)
   const isPromise = isThenable(verified)
   if (isPromise) verified.then(undefined, fail)
-  if (verifyClient.length < 2) answer(Boolean(verified) && !isPromise)
+  if (verifyClient.length !== 2) answer(Boolean(verified) && !isPromise)
 }
 
 function refusal(

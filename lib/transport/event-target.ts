@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { BINARY_TYPES, type BinaryType } from './payload.js'
 
 export interface WebSocketEvent<Target> {
   readonly type: string
@@ -109,6 +110,19 @@ export type AnyEventHandler = ((event: object) => void) | null
 /** An emitter with the events of `ws` that can also be used like a browser's WebSocket. */
 export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> extends EventEmitter<Events> {
   #listeners: EventListeners | undefined
+
+  #binaryType: BinaryType = 'nodebuffer'
+
+  /**
+   * What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. Any other
+   * value is ignored, as in a browser and in `ws`.
+   */
+  get binaryType(): BinaryType {
+    return this.#binaryType
+  }
+  set binaryType(type: BinaryType) {
+    if (BINARY_TYPES.includes(type)) this.#binaryType = type
+  }
 
   get #eventListeners(): EventListeners {
     this.#listeners ??= new EventListeners(this)

@@ -70,14 +70,14 @@ function editDistance(from: string, to: string): number {
   return row[to.length]
 }
 
-/** Options of `ws` that say only what is so anyway. */
+/** Options of `ws` that say only what is so anyway. Like `ws` it goes by what stands for true. */
 export function checkConstants(
   options: object,
-  constants: Readonly<Record<string, unknown>>,
+  constants: Readonly<Record<string, boolean>>,
   prefix: string
 ): void {
   for (const [name, value] of Object.entries(options)) {
-    if (name in constants && value !== undefined && value !== constants[name]) {
+    if (name in constants && value !== undefined && Boolean(value) !== constants[name]) {
       throw invalidOption(prefix + name, String(constants[name]), value)
     }
   }

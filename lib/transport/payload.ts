@@ -66,8 +66,12 @@ export function toControl([data, mask, last]: ControlArguments): Control {
   return { payload, callback }
 }
 
+export type BinaryType = 'nodebuffer' | 'arraybuffer' | 'fragments'
+
+export const BINARY_TYPES: readonly BinaryType[] = ['nodebuffer', 'arraybuffer', 'fragments']
+
 /** A binary message as a `binaryType` other than the default wants it. */
-export function toBinaryType(data: Buffer, type: 'nodebuffer' | 'arraybuffer' | 'fragments'): unknown {
+export function toBinaryType(data: Buffer, type: BinaryType): unknown {
   if (type === 'arraybuffer') return toArrayBuffer(data)
   return type === 'fragments' ? [data] : data
 }

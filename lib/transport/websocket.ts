@@ -19,6 +19,7 @@ import {
 } from './payload.js'
 import { PreparedMessage } from './prepared-message.js'
 import { Reader, type Reads } from './reader.js'
+import { CLOSED, CLOSING, type CONNECTING, defineReadyStates, OPEN } from './ready-state.js'
 import type { SendCallback } from './send-callbacks.js'
 import { WebSocketStream } from './stream.js'
 import { Transport } from './transport.js'
@@ -31,11 +32,6 @@ import type {
   WebSocketSettings
 } from './websocket-options.js'
 
-const CONNECTING = 0
-const OPEN = 1
-const CLOSING = 2
-const CLOSED = 3
-
 /**
  * One end of a WebSocket connection. It has the methods, properties and events of `ws`, it is an async iterable of its
  * messages, and it can be a stream.
@@ -44,10 +40,10 @@ const CLOSED = 3
  * listener of `close`, `ping` or `pong` it is read up to the first message.
  */
 export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements AsyncIterable<Message> {
-  static readonly CONNECTING = CONNECTING
-  static readonly OPEN = OPEN
-  static readonly CLOSING = CLOSING
-  static readonly CLOSED = CLOSED
+  declare static readonly CONNECTING: typeof CONNECTING
+  declare static readonly OPEN: typeof OPEN
+  declare static readonly CLOSING: typeof CLOSING
+  declare static readonly CLOSED: typeof CLOSED
   declare readonly CONNECTING: typeof CONNECTING
   declare readonly OPEN: typeof OPEN
   declare readonly CLOSING: typeof CLOSING
@@ -55,8 +51,6 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** The subprotocol in use; empty for none. */
   readonly protocol: string
-  /** What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. */
-  binaryType: 'nodebuffer' | 'arraybuffer' | 'fragments' = 'nodebuffer'
 
   readonly #owner: WebSocketOwner<WebSocket>
   readonly #transport: Transport
@@ -385,7 +379,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   static {
-    Object.assign(WebSocket.prototype, { CONNECTING, OPEN, CLOSING, CLOSED })
+    defineReadyStates(WebSocket)
     tellListenerChanges<WebSocket>(WebSocket.prototype, socket => {
       socket.#messageListeners?.change()
       // Who listens decides whether to read.

@@ -571,6 +571,34 @@ both('members of a class that users set and read', async (t, implementation) => 
   await once(socket, 'close')
 })
 
+both('binaryType takes what it knows, and ignores the rest', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  const [, [socket]] = await connect(t, server, port)
+  for (const type of ['arraybuffer', 'fragments', 'nodebuffer', 'arraybuffer']) {
+    socket.binaryType = type
+    t.equal(socket.binaryType, type)
+  }
+  for (const type of ['', 'Blob', 'buffer', null, undefined, 7, {}]) {
+    socket.binaryType = type
+    t.equal(socket.binaryType, 'arraybuffer', String(type))
+  }
+})
+
+both('the constants of the class and of its sockets are read-only', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  const [, [socket]] = await connect(t, server, port)
+  const { WebSocket } = implementation
+  class Derived extends Object(WebSocket) {}
+  for (const [value, name] of ['CONNECTING', 'OPEN', 'CLOSING', 'CLOSED'].entries()) {
+    for (const target of [WebSocket, Object.getPrototypeOf(socket), socket, Derived]) {
+      t.equal(Reflect.set(target, name, 7), false, name)
+      t.equal(Reflect.get(target, name), value, name)
+      t.ok(name in target)
+    }
+    t.ok(Object.keys(WebSocket).includes(name))
+  }
+})
+
 both('a broadcast over clients', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   const clients = [new Client(t, port, '/'), new Client(t, port, '/')]

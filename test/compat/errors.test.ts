@@ -1,8 +1,11 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type WebSocket, WebSocketServer } from '../../lib/compat/index.js'
+import { bytes, frame, header } from '../core/wire.js'
 import { connectRaw, handshake, open, Signal, tick, watchProcess } from '../helpers/app.js'
-import { portOf, upgrading } from './servers.js'
+import { IMPLEMENTATIONS, listening, portOf, upgrading } from './servers.js'
 
 // What the application throws reaches `error` of the server, or is a warning; never the process.
 
@@ -166,4 +169,64 @@ t.test('a peer that breaks the protocol where nobody listens for error', async t
   await client.response()
   t.equal((await client.frame()).opcode, 8)
   t.strictSame(uncaught, [])
+})
+
+/** What a client sends, and the codes of the error that `ws` and this package emit for it. */
+const CODES: readonly (readonly [sent: Buffer, theirs: string | undefined, ours: string])[] = [
+  [frame(1, 'a', { key: null }), 'EXPECTED_MASK', 'UNMASKED_FRAME'],
+  [frame(1, 'a', { rsv: 4 }), 'UNEXPECTED_RSV_1', 'RESERVED_BITS'],
+  [frame(1, 'a', { rsv: 3 }), 'UNEXPECTED_RSV_2_3', 'RESERVED_BITS'],
+  [frame(3, 'a'), 'INVALID_OPCODE', 'INVALID_OPCODE'],
+  [frame(0, 'a'), 'INVALID_OPCODE', 'UNEXPECTED_CONTINUATION'],
+  [bytes(frame(1, 'a', { fin: false }), frame(1, 'a')), 'INVALID_OPCODE', 'INTERLEAVED_MESSAGE'],
+  [frame(9, 'a', { fin: false }), 'EXPECTED_FIN', 'FRAGMENTED_CONTROL'],
+  [frame(9, 'a'.repeat(126)), 'INVALID_CONTROL_PAYLOAD_LENGTH', 'LONG_CONTROL'],
+  [frame(8, 'a'), 'INVALID_CONTROL_PAYLOAD_LENGTH', 'INVALID_CLOSE_BODY'],
+  [frame(8, bytes([3, 237])), 'INVALID_CLOSE_CODE', 'INVALID_CLOSE_CODE'],
+  [frame(8, bytes([3, 232, 0xff])), 'INVALID_UTF8', 'INVALID_CLOSE_REASON'],
+  [frame(1, bytes([0xff])), 'INVALID_UTF8', 'INVALID_UTF8'],
+  [frame(1, 'a'.repeat(101)), 'UNSUPPORTED_MESSAGE_LENGTH', 'MESSAGE_TOO_BIG'],
+  [header(2, 2n ** 63n), 'UNSUPPORTED_DATA_PAYLOAD_LENGTH', 'INVALID_LENGTH'],
+  [header(2, 2n ** 60n), 'UNSUPPORTED_DATA_PAYLOAD_LENGTH', 'MESSAGE_TOO_BIG'],
+  [frame(1, bytes([0xff, 0xff, 0xff]), { rsv: 4 }), 'Z_DATA_ERROR', 'INVALID_DEFLATE'],
+  [frame(1, 'a', { form: 16 }), undefined, 'NON_MINIMAL_LENGTH']
+]
+
+t.test('docs/compatibility.md has the code that each error of ws has here', async t => {
+  const page = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'compatibility.md'), 'utf8')
+  for (const [sent, theirs, ours] of CODES) {
+    const code = theirs === undefined || theirs.startsWith('Z_') ? theirs : `WS_ERR_${theirs}`
+    const expected = { ws: code, ours: `FST_UPGRADE_${ours}` }
+    for (const implementation of IMPLEMENTATIONS) {
+      const perMessageDeflate = theirs === 'Z_DATA_ERROR'
+      const { server, port } = await listening(t, implementation, { maxPayload: 100, perMessageDeflate })
+      const failed = new Signal<unknown>()
+      server.on('connection', socket => {
+        socket.on('message', () => failed.fire(undefined))
+        socket.on('error', error => failed.fire(Reflect.get(error, 'code')))
+      })
+      const client = await connectRaw(t, port)
+      const fields = perMessageDeflate ? { 'Sec-WebSocket-Extensions': 'permessage-deflate' } : {}
+      client.write(handshake('/', fields), sent)
+      t.equal(await failed.wait('error'), Reflect.get(expected, implementation.name), `${code} ${ours}`)
+    }
+    const row = page.split('\n').filter(line => line.startsWith('|') && line.includes(`\`${expected.ours}\``))
+    const names = row.some(line => line.includes(code === undefined ? '| none' : `\`${code}\``))
+    t.ok(names, `${code} ${ours}`)
+  }
+})
+
+t.test('a send after the close leaves bufferedAmount as it is; with ws it grows', async t => {
+  for (const implementation of IMPLEMENTATIONS) {
+    const { server, port } = await listening(t, implementation)
+    const connection = once(server, 'connection')
+    const client = await open(t, port, '/')
+    const [socket] = await connection
+    client.socket.close(1000)
+    await once(socket, 'close')
+    const failed = new Signal<unknown>()
+    socket.send('late', (error: unknown) => failed.fire(error))
+    t.type(await failed.wait('callback'), Error)
+    t.equal(socket.bufferedAmount, implementation.name === 'ws' ? 4 : 0, implementation.name)
+  }
 })

@@ -1,6 +1,9 @@
 import { once } from 'node:events'
-import { IncomingMessage } from 'node:http'
-import { Socket } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, IncomingMessage } from 'node:http'
+import { connect, Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type Duplex, duplexPair } from 'node:stream'
 import t, { type Test } from 'tap'
 import { type ServerOptions, WebSocket, WebSocketServer } from '../../lib/compat/index.js'
@@ -12,14 +15,16 @@ import {
   KEY,
   ms,
   open,
+  RawClient,
   type RawResponse,
   Signal,
   shake,
   text,
   tick,
-  watchProcess
+  watchProcess,
+  withDeadline
 } from '../helpers/app.js'
-import { echo, portOf, serving, start, upgrading } from './servers.js'
+import { echo, endAfter, portOf, serving, start, upgrading } from './servers.js'
 
 // How handshakes are answered, where that is stricter than in `ws`.
 
@@ -44,7 +49,14 @@ t.test('what gets 101 from ws and should not', async t => {
   const cases: readonly (readonly [what: string, status: number, head: string])[] = [
     ['version 8', 426, handshake('/', { 'Sec-WebSocket-Version': '8' })],
     ['version 013', 426, handshake('/', { 'Sec-WebSocket-Version': '013' })],
-    ['a key that is not canonical', 400, handshake('/', { 'Sec-WebSocket-Key': `${KEY.slice(0, 21)}R==` })],
+    ['a key with a space', 400, handshake('/', { 'Sec-WebSocket-Key': `${KEY.slice(0, 21)} ==` })],
+    ['a body', 400, `${handshake('/', { 'Content-Length': '11' })}${text('hello')}`],
+    [
+      'a body in chunks',
+      400,
+      `${handshake('/', { 'Transfer-Encoding': 'chunked' })}5\r\nhello\r\n0\r\n\r\n${text('frame')}`
+    ],
+    ['a body that does not come', 400, handshake('/', { 'Content-Length': '11' })],
     ['no Host', 400, handshake('/', { Host: undefined })],
     ['an absolute target', 400, handshake('http://localhost/')],
     ['extensions that follow no grammar', 400, handshake('/', { 'Sec-WebSocket-Extensions': 'a;;b' })]
@@ -60,6 +72,65 @@ t.test('what gets 101 from ws and should not', async t => {
   t.equal(headerOf(response, 'upgrade'), 'websocket')
   const post = await refused(t, port, handshake('/').replace('GET', 'PUT'))
   t.equal(headerOf(post, 'allow'), 'GET')
+})
+
+t.test('what gets 400 from ws and should not', async t => {
+  const { server, port } = await start(t, { perMessageDeflate: true })
+  echo(server)
+  const cases: readonly (readonly [what: string, fields: Record<string, string>])[] = [
+    ['a list of protocols', { Upgrade: 'foo/1, WebSocket' }],
+    ['an empty list of extensions', { 'Sec-WebSocket-Extensions': '' }]
+  ]
+  for (const [what, fields] of cases) {
+    const client = await connectRaw(t, port)
+    client.write(handshake('/', fields), text('hello'))
+    const response = await client.response()
+    t.equal(response.status, 101, what)
+    t.notOk(response.headers.has('sec-websocket-extensions'), what)
+    t.equal(String((await client.frame()).payload), 'hello')
+  }
+})
+
+t.test('a key with spare bits, and an empty body, as in ws', async t => {
+  const { port } = await start(t)
+  const key = await shake(t, port, '/', { 'Sec-WebSocket-Key': 'AQIDBAUGBwgJCgsMDQ4PEC==' })
+  t.equal(headerOf(key, 'sec-websocket-accept'), 'OfS0wDaT5NoxF2gqm7Zj2YtetzM=')
+  t.equal((await shake(t, port, '/', { 'Content-Length': '0' })).status, 101)
+})
+
+t.test('RFC 9110 section 7.8: the body of a handshake is neither frames nor a request', async t => {
+  const uncaught = watchProcess(t)
+  const server = new WebSocketServer({ noServer: true })
+  const { http, port } = await upgrading(t, (request, socket, head) => {
+    server.handleUpgrade(request, socket, head, () => t.fail('no connection'))
+  })
+  let requests = 0
+  http.removeAllListeners('request')
+  http.on('request', (_request, response) => {
+    requests++
+    setImmediate(() => response.end('page'))
+  })
+  const [fields, chunked] = [{ 'Content-Length': '11' }, { 'Transfer-Encoding': 'chunked' }]
+  const get = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  const cases: readonly (readonly [head: string, first: Uint8Array, rest: string])[] = [
+    [handshake('/', fields), text('hello'), get],
+    [handshake('/', fields), text('hello').subarray(0, 5), `rest..${get}`],
+    [handshake('/', chunked), Buffer.from('5\r\nhello\r\n'), `0\r\n\r\n${get}`]
+  ]
+  for (const [head, first, rest] of cases) {
+    const client = await connectRaw(t, port)
+    client.write(get, head, first)
+    t.equal((await client.head()).status, 200)
+    await client.until(() => client.data.includes('400 Bad Request'), 'refusal')
+    t.ok(client.data.indexOf('page') < client.data.indexOf('400 Bad Request'))
+    client.write(rest)
+    await client.end()
+    client.socket.end()
+    await client.gone()
+    t.notOk(client.data.includes('HTTP/1.1 200'))
+  }
+  t.equal(requests, cases.length, 'those before the handshakes')
+  t.strictSame(uncaught, [])
 })
 
 t.test('a refusal has a body, a length and an end', async t => {
@@ -325,6 +396,30 @@ t.test('maxConnections: one more gets 503, and who leaves makes room', async t =
     if (client !== undefined) await once(client, 'close')
     t.equal((await shake(t, port, '/')).status, 101)
   }
+})
+
+t.test('maxConnectionsPerAddress does not count what has no address, and warns of that once', async t => {
+  const folder = await mkdtemp(join(tmpdir(), 'compat-'))
+  const path = join(folder, 'app.sock')
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const http = createServer().listen(path)
+  await once(http, 'listening')
+  t.teardown(() => http.close())
+  const server = new WebSocketServer({ server: http, maxConnectionsPerAddress: 1, maxConnections: 3 })
+  endAfter(t, server)
+  const warnings: Error[] = []
+  const onWarning = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', onWarning)
+  t.teardown(() => process.off('warning', onWarning))
+  for (const status of [101, 101, 101, 503]) {
+    const client = new RawClient(t, connect({ path, allowHalfOpen: true }))
+    await withDeadline(once(client.socket, 'connect'), 5_000, 'connect')
+    client.write(handshake('/'))
+    t.equal((await client.response()).status, status)
+  }
+  await tick()
+  t.match(warnings, [{ code: 'FST_UPGRADE_NO_ADDRESS' }])
+  t.equal(warnings.length, 1)
 })
 
 t.test('an answer that comes after the client has left takes no place', async t => {

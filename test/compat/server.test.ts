@@ -1,11 +1,16 @@
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer as createTlsServer } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { inspect } from 'node:util'
 import t from 'tap'
 import { createWebSocketStream, type ServerOptions, WebSocketServer } from '../../lib/compat/index.js'
 import {
   type Client,
   connectRaw,
   handshake,
+  headerOf,
   ms,
   open,
   Signal,
@@ -15,7 +20,7 @@ import {
   withDeadline
 } from '../helpers/app.js'
 import { CERTIFICATE, KEY } from '../transport/certificate.js'
-import { echo, emptied, endAfter, portOf, serving, start } from './servers.js'
+import { echo, emptied, endAfter, IMPLEMENTATIONS, listening, portOf, serving, start } from './servers.js'
 
 // What a server of `fastify-upgrade/ws` has and does that one of `ws` does not.
 
@@ -31,7 +36,18 @@ t.test('options that say what cannot be are refused by name', async t => {
     ['WebSocket', { WebSocket: {} }],
     ['maxPayload', { maxPayload: -1 }],
     ['maxConnections', { maxConnections: 0 }],
-    ['perMessageDeflate.level', { perMessageDeflate: { level: 3 } }]
+    ['maxPayload', { maxPayload: 'much' }],
+    ['maxPayload', { maxPayload: '' }],
+    ['maxPayload', { maxPayload: NaN }],
+    ['closeTimeout', { closeTimeout: -1 }],
+    ['server', { noServer: false, server: {} }],
+    ['perMessageDeflate.level', { perMessageDeflate: { level: 3 } }],
+    ['perMessageDeflate.serverMaxWindowBits', { perMessageDeflate: { serverMaxWindowBits: 99 } }],
+    ['perMessageDeflate.zlibDeflateOptions', { perMessageDeflate: { zlibDeflateOptions: 7 } }],
+    [
+      'perMessageDeflate.zlibDeflateOptions.dictionary',
+      { perMessageDeflate: { zlibDeflateOptions: { dictionary: Buffer.from('a') } } }
+    ]
   ]
   for (const [name, options] of wrong) {
     t.throws(() => new WebSocketServer(untyped({ noServer: true, ...options })), {
@@ -59,6 +75,140 @@ t.test('options that are taken without effect, unknown ones, and null for none',
   t.equal(server.options.noServer, true)
   t.equal(server.options.clientTracking, true)
   t.equal(server.options.verifyClient, undefined)
+})
+
+/** Options that both take, of a server that listens on a port, or is given another way to listen. */
+const TAKEN: Readonly<Record<string, readonly object[]>> = {
+  maxPayload: [0, 1e10, Infinity, 2 ** 31, '1048576', 1000.5, null, undefined].map(maxPayload => ({
+    maxPayload
+  })),
+  closeTimeout: [0, 1e10, Infinity, '30000', 10.5, null, undefined].map(closeTimeout => ({ closeTimeout })),
+  backlog: [0, '10', 1e10, Infinity, -1, null, undefined].map(backlog => ({ backlog })),
+  host: ['', 'localhost', '127.0.0.1', null, undefined].map(host => ({ host })),
+  port: ['0', 0].map(port => ({ port })),
+  path: ['', false, null, undefined, '/'].map(path => ({ path })),
+  verifyClient: [null, false, 0, undefined].map(verifyClient => ({ verifyClient })),
+  handleProtocols: [null, false, 0, undefined].map(handleProtocols => ({ handleProtocols })),
+  clientTracking: [true, false, 1, 0, ''].map(clientTracking => ({ clientTracking })),
+  'noServer and server': [null, false, 0, ''].flatMap(value => [{ noServer: value }, { server: value }]),
+  constants: [
+    { autoPong: 1, allowSynchronousEvents: 'yes', skipUTF8Validation: 0 },
+    { autoPong: true, allowSynchronousEvents: true, skipUTF8Validation: null }
+  ],
+  limits: [null, 0, Infinity, '1'].map(value => ({
+    maxFragments: value,
+    maxBufferedChunks: value,
+    maxPendingAutoPongs: value
+  })),
+  perMessageDeflate: [
+    ...[true, false, null, undefined, 0, 1, '', 'yes', {}],
+    ...[0, 1, null, undefined, 'yes'].map(value => ({
+      serverNoContextTakeover: value,
+      clientNoContextTakeover: value
+    })),
+    ...[8, 9, 15, false, true, null, undefined].map(value => ({ serverMaxWindowBits: value })),
+    ...[8, 9, 15, false, true, null, undefined].map(value => ({ clientMaxWindowBits: value })),
+    ...[0, 1e10, Infinity, '10', 1.5].map(threshold => ({ threshold })),
+    ...[10, null, Infinity, 'x'].map(concurrencyLimit => ({ concurrencyLimit })),
+    ...[-1, 0, 9].map(level => ({
+      zlibDeflateOptions: { level, memLevel: 7, strategy: 2, chunkSize: 1024 }
+    })),
+    { zlibDeflateOptions: { windowBits: 10, flush: 2, finishFlush: 4, info: false, maxOutputLength: 1e6 } },
+    { zlibDeflateOptions: null, zlibInflateOptions: { chunkSize: 10 * 1024 } },
+    { zlibDeflateOptions: undefined, zlibInflateOptions: null }
+  ].map(perMessageDeflate => ({ perMessageDeflate }))
+}
+
+for (const [name, list] of Object.entries(TAKEN)) {
+  for (const implementation of IMPLEMENTATIONS) {
+    t.test(`values of ${name} that ws takes: ${implementation.name}`, async t => {
+      for (const options of list) {
+        const { server, port } = await listening(t, implementation, options)
+        echo(server)
+        const client = await open(t, port, '/', { protocols: ['a'] })
+        const sent = 'a'.repeat(500)
+        client.socket.send(sent)
+        t.equal(await client.next(), sent, inspect(options))
+        client.socket.close(1000)
+        t.equal(await client.closed(), '1000')
+      }
+    })
+  }
+}
+
+t.test('the values that ws takes have the effect that they have there', async t => {
+  for (const implementation of IMPLEMENTATIONS) {
+    const start = (options: object) => listening(t, implementation, options)
+    const { server: small, port } = await start({ maxPayload: '10' })
+    echo(small)
+    const client = await open(t, port, '/')
+    client.socket.send('more than ten bytes')
+    t.match(await client.closed(), /^1009/, implementation.name)
+
+    t.equal((await start({ clientTracking: 0 })).server.clients, undefined)
+    t.ok((await start({ clientTracking: 1 })).server.clients)
+
+    const folder = await mkdtemp(join(tmpdir(), 'port-'))
+    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    const path = join(folder, 'a.sock')
+    const server = new implementation.WebSocketServer(Object.assign({ port: 0 }, { port: path }))
+    endAfter(t, server)
+    await once(server, 'listening')
+    t.equal(server.address(), path)
+
+    const off = await start({ perMessageDeflate: 0 })
+    t.equal((await open(t, off.port, '/')).socket.extensions, '')
+    const on = await start({ perMessageDeflate: 1 })
+    t.equal((await open(t, on.port, '/')).socket.extensions, 'permessage-deflate')
+  }
+})
+
+t.test('a window of 8 bits is one of 9, as in zlib', async t => {
+  const { port } = await start(t, { perMessageDeflate: { serverMaxWindowBits: 8, clientMaxWindowBits: 8 } })
+  const offer = 'permessage-deflate; client_max_window_bits'
+  const response = await shake(t, port, '/', { 'Sec-WebSocket-Extensions': offer })
+  t.match(
+    headerOf(response, 'sec-websocket-extensions'),
+    /server_max_window_bits=9.*client_max_window_bits=9/
+  )
+})
+
+t.test('options that are assigned later may be null', async t => {
+  const { server, port } = await start(t, {
+    path: '/a',
+    verifyClient: () => false,
+    handleProtocols: () => false
+  })
+  t.equal((await shake(t, port, '/')).status, 404)
+  Object.assign(server.options, { path: null, verifyClient: null, handleProtocols: null })
+  const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'a' })
+  t.equal(response.status, 101)
+  t.equal(headerOf(response, 'sec-websocket-protocol'), 'a')
+})
+
+t.test('verifyClient answers as in ws', async t => {
+  for (const [verifyClient, status] of [
+    [
+      (
+        _info: unknown,
+        done: (verified: boolean, code?: unknown, message?: unknown, headers?: unknown) => void
+      ) => done(false, null, null, null),
+      401
+    ],
+    [
+      (_info: unknown, done: (verified: boolean, code?: unknown, message?: unknown) => void) =>
+        done(false, 0, ''),
+      401
+    ],
+    [(_info: unknown, _one: unknown, _two: unknown) => true, 101],
+    [(_info: unknown, _one: unknown, _two: unknown) => false, 401],
+    [(...args: unknown[]) => args.length > 0, 101]
+  ] as const) {
+    for (const implementation of IMPLEMENTATIONS) {
+      const { port } = await listening(t, implementation, Object.assign({}, { verifyClient }))
+      t.equal((await shake(t, port, '/')).status, status, `${implementation.name}: ${verifyClient}`)
+    }
+  }
 })
 
 t.test('address and close of a server without a server', async t => {

@@ -31,7 +31,7 @@ export function portOf(server: { address(): unknown }): number {
 export async function listening(
   t: Test,
   { WebSocketServer }: Pick<Implementation, 'WebSocketServer'>,
-  options: ServerOptions = {}
+  options: object = {}
 ): Promise<{ server: ws.WebSocketServer; port: number }> {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', ...options })
   endAfter(t, server)

@@ -32,9 +32,18 @@ t.test('RFC 6455 section 4.1: the base64 of any 16 bytes is a key', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 4.1: the spare bits of the last character are zero', t => {
+t.test('RFC 4648 section 3.5: the spare bits of the last character do not matter', t => {
   const taken = [...ALPHABET].filter(last => isKey(`AAAAAAAAAAAAAAAAAAAAA${last}==`))
-  t.strictSame(taken, ['A', 'Q', 'g', 'w'])
+  t.strictSame(taken, [...ALPHABET])
+  t.ok(isKey('AQIDBAUGBwgJCgsMDQ4PEC=='), 'the example of RFC 6455 section 4.1')
+  t.end()
+})
+
+t.test('RFC 6455 section 4.2.2: the accept value is made of the key as it was sent', t => {
+  const [loose, canonical] = ['AQIDBAUGBwgJCgsMDQ4PEC==', 'AQIDBAUGBwgJCgsMDQ4PEA==']
+  t.strictSame(Buffer.from(loose, 'base64'), Buffer.from(canonical, 'base64'))
+  t.equal(acceptValue(loose), 'OfS0wDaT5NoxF2gqm7Zj2YtetzM=')
+  t.not(acceptValue(canonical), acceptValue(loose))
   t.end()
 })
 

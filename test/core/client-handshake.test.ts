@@ -118,6 +118,8 @@ for (const [what, statusCode, headers, failure] of [
   ['another status', 200, {}, 'The server answered 200 instead of 101.'],
   ['no Upgrade', 101, { upgrade: undefined }, 'The response does not upgrade to websocket.'],
   ['another Upgrade', 101, { upgrade: 'h2c' }, 'The response does not upgrade to websocket.'],
+  ['a list of protocols', 101, { upgrade: 'h2c, websocket' }, 'The response does not upgrade to websocket.'],
+  ['a version', 101, { upgrade: 'websocket/13' }, 'The response does not upgrade to websocket.'],
   ['no Connection', 101, { connection: undefined }, 'The response lacks Connection: Upgrade.'],
   ['another Connection', 101, { connection: 'close' }, 'The response lacks Connection: Upgrade.'],
   ['no accept value', 101, { 'sec-websocket-accept': undefined }, 'The accept value does not match the key.'],

@@ -1,5 +1,12 @@
 import t from 'tap'
-import { hasToken, isToken, isTokenChar, isWhitespace, parseTokenList } from '../../lib/core/token.js'
+import {
+  hasToken,
+  isToken,
+  isTokenChar,
+  isWhitespace,
+  parseTokenList,
+  parseUpgrade
+} from '../../lib/core/token.js'
 
 /** RFC 9110 section 5.6.2, written out. */
 const TCHAR = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -76,8 +83,23 @@ t.test('RFC 6455 section 4.2.1: a token is found in any case', t => {
   t.end()
 })
 
+t.test('RFC 9110 section 7.8: a list of protocols with versions', t => {
+  t.strictSame(parseUpgrade(''), [])
+  t.strictSame(parseUpgrade(' ,\t,'), [])
+  t.strictSame(parseUpgrade('HTTP/2.0, SHTTP/1.3 ,WebSocket'), ['http/2.0', 'shttp/1.3', 'websocket'])
+  for (const text of ['a b', 'a/', '/a', 'a/b/c', 'a / b', '"a"', 'a;b', 'ä', 'a,\u0130', 'a\n']) {
+    t.equal(parseUpgrade(text), undefined, text)
+  }
+  t.end()
+})
+
 t.test('a long hostile list is read in one pass', t => {
   const size = 65_536
+  t.strictSame(parseUpgrade(' '.repeat(size)), [])
+  t.strictSame(parseUpgrade(','.repeat(size)), [])
+  t.equal(parseUpgrade('a/b,'.repeat(size / 4))?.length, size / 4)
+  t.equal(parseUpgrade(`a${' '.repeat(size)}b`), undefined)
+  t.equal(parseUpgrade('/'.repeat(size)), undefined)
   t.strictSame(parseTokenList(' '.repeat(size)), [])
   t.strictSame(parseTokenList(','.repeat(size)), [])
   t.strictSame(parseTokenList(', '.repeat(size / 2)), [])

@@ -1,3 +1,9 @@
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import t from 'tap'
 import {
@@ -7,9 +13,11 @@ import {
   headerOf,
   listen,
   makeApp,
-  type RawClient,
+  RawClient,
   Signal,
-  shake
+  shake,
+  WARN,
+  withDeadline
 } from '../helpers/app.js'
 
 const FULL = 'FST_UPGRADE_TOO_MANY_CONNECTIONS'
@@ -80,6 +88,59 @@ t.test('maxConnectionsPerAddress counts by request.ip, IPv6 by its first 64 bits
     await connected(t, port, '/', from(other))
   }
 })
+
+/** Has an application listen on a Unix socket, and tells what a handshake there gets. */
+async function listenOnPath(t: Test, app: FastifyInstance) {
+  const folder = await mkdtemp(join(tmpdir(), 'limits-'))
+  const path = join(folder, 'app.sock')
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  await app.listen({ path })
+  return async (url: string, fields = {}): Promise<number> => {
+    const client = new RawClient(t, connect({ path, allowHalfOpen: true }))
+    await withDeadline(once(client.socket, 'connect'), 5_000, 'connect')
+    client.write(handshake(url, fields))
+    return (await client.response()).status
+  }
+}
+
+const NO_ADDRESS = /^maxConnectionsPerAddress does not count connections without an IP address/
+
+t.test('maxConnectionsPerAddress does not count what has no address, and logs that once a limit', async t => {
+  const { app, log } = await makeApp(t, { maxConnectionsPerAddress: 1, maxConnections: 7 })
+  app.get('/', { websocket: true }, () => {})
+  app.get('/own', { websocket: { maxConnectionsPerAddress: 1, maxConnections: 2 } }, () => {})
+  app.get('/total', { websocket: { maxConnections: 1 } }, () => {})
+  const shakeAt = await listenOnPath(t, app)
+  for (let i = 0; i < 3; i++) t.equal(await shakeAt('/'), 101)
+  t.match(log.at(WARN), [{ msg: NO_ADDRESS }])
+  t.match(log.at(WARN)[0]?.msg, /set "trustProxy"/)
+  for (const status of [101, 101, 503]) t.equal(await shakeAt('/own'), status)
+  for (const status of [101, 503]) t.equal(await shakeAt('/total'), status, 'the limits of all count')
+  t.equal(await shakeAt('/'), 101)
+  t.equal(await shakeAt('/'), 503)
+  t.match(log.at(WARN), [{ msg: NO_ADDRESS }, { msg: NO_ADDRESS }])
+  t.equal(log.at(WARN).length, 2, 'of the plugin and of the route')
+})
+
+for (const [trustProxy, counts] of [
+  [(address: string | undefined) => address === undefined, true],
+  [true, true],
+  ['127.0.0.1', false],
+  [false, false]
+] as const) {
+  t.test(`behind a proxy on a Unix socket, trustProxy: ${String(trustProxy)}`, async t => {
+    const { app, log } = await makeApp(t, { maxConnectionsPerAddress: 1 }, { trustProxy })
+    app.get('/', { websocket: true }, () => {})
+    const shakeAt = await listenOnPath(t, app)
+    const from = (address: string) => shakeAt('/', { 'X-Forwarded-For': address })
+    t.equal(await from('192.0.2.1'), 101)
+    t.equal(await from('192.0.2.1'), counts ? 503 : 101)
+    t.equal(await from('192.0.2.2'), 101)
+    t.equal(log.at(WARN).length, counts ? 0 : 1)
+    for (const address of ['unix:', 'unknown', 'unknown', '']) t.equal(await from(address), 101, address)
+    t.equal(log.at(WARN).length, 1)
+  })
+}
 
 t.test('a handshake takes its place while its hooks run, and gives it back however it ends', async t => {
   const { app } = await makeApp(t, { maxConnections: 1 })

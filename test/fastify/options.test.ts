@@ -318,6 +318,17 @@ t.test('the names of ws: those with one meaning only, and 0 for no limit', async
     }
   })
   t.match(readPluginOptions(given), { maxPayload: 2 ** 31 - 1, closeTimeout: 7 })
+  for (const [value, maxPayload, closeTimeout] of [
+    [Infinity, 2 ** 31 - 1, 2 ** 31 - 1],
+    [1e10, 2 ** 31 - 1, 2 ** 31 - 1],
+    ['1024', 1024, 1024],
+    [10.5, 10, 10],
+    [0, 2 ** 31 - 1, 1],
+    [null, 2 ** 20, 5000]
+  ]) {
+    const options = asOptions({ options: { maxPayload: value, closeTimeout: value } })
+    t.match(readPluginOptions(options), { maxPayload, closeTimeout }, String(value))
+  }
   t.equal(
     readPluginOptions({ maxPayload: 5, options: { maxPayload: 9 } }).maxPayload,
     5,
@@ -330,6 +341,9 @@ t.test('the names of ws: those with one meaning only, and 0 for no limit', async
     { handleProtocols: 7 },
     { verifyClient: 7 },
     { maxPayload: -1 },
+    { maxPayload: NaN },
+    { maxPayload: 'much' },
+    { closeTimeout: '' },
     { perMessageDeflate: 7 },
     { perMessageDeflate: { serverMaxWindowBits: 8 } }
   ]) {
@@ -445,6 +459,15 @@ t.test('defaults, and what a route takes over from the plugin', async t => {
     spread: 0
   })
   t.equal(readShutdown({ shutdown: { timeout: 30_000, spread: 29_999 } }).spread, 29_999)
+})
+
+t.test('verifyClient and handleProtocols may be assigned null', async t => {
+  const { app } = await makeApp(t, { options: { verifyClient: () => false, handleProtocols: () => 'b' } })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  t.equal((await shake(t, port, '/')).status, 401)
+  Object.assign(app.websocketServer.options, { verifyClient: null, handleProtocols: null })
+  t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'a' })).status, 101)
 })
 
 t.test('verifyClient lets in and refuses as in ws', async t => {

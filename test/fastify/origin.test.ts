@@ -30,7 +30,11 @@ const SAME_ORIGIN: readonly [origin: string | undefined, host: string, status: n
   ['null', 'example.com', 403],
   ['', 'example.com', 403],
   ['not an origin', 'example.com', 403],
-  ['http://example.com', 'exa mple', 403]
+  ['http://example.com', 'exa mple', 403],
+  ['file://', 'example.com', 403],
+  ['file://', 'localhost', 403],
+  ['file:///', 'localhost', 403],
+  ['app://', 'localhost', 403]
 ]
 for (const [origin, host, status] of SAME_ORIGIN) {
   t.test(`same-origin: a page of ${origin} at ${host} gets ${status}`, async t => {
@@ -62,6 +66,18 @@ const RULES: readonly [rule: Origin, origin: string, status: number][] = [
   [/https:\/\/a\.test|https:\/\/a\.test:8443/, 'https://a.test:8443', 101],
   [/https:\/\/a|https:\/\/b/, 'https://b.test', 403],
   [['null'], 'null', 101],
+  ['file://', 'file://', 101],
+  [['https://a.test', 'file://'], 'file://', 101],
+  ['file://', 'file:///', 403],
+  ['file://', 'null', 403],
+  ['app://My-App', 'app://My-App', 101],
+  ['app://My-App', 'app://my-app', 403],
+  ['App://-', 'App://-', 101],
+  ['safari-web-extension://4E2C0F6A', 'safari-web-extension://4E2C0F6A', 101],
+  ['ws://device.test:8080', 'ws://device.test:8080', 101],
+  ['http://xn--mnchen-3ya.test', 'http://xn--mnchen-3ya.test', 101],
+  ['http://[::1]:3000', 'http://[::1]:3000', 101],
+  [/arduino|esp32:\d+/, 'esp32:80', 101],
   ['capacitor://localhost', 'capacitor://localhost', 101],
   [(origin: string) => origin.endsWith('.test'), 'https://a.test', 101],
   [(origin: string) => origin.endsWith('.test'), 'https://a.com', 403],
@@ -72,6 +88,34 @@ const RULES: readonly [rule: Origin, origin: string, status: number][] = [
 for (const [rule, origin, status] of RULES) {
   t.test(`${String(rule)} and a page of ${origin}: ${status}`, async t => {
     t.equal(await statusOf(t, rule, origin), status)
+  })
+}
+
+const NO_RULES: readonly [rule: unknown, message: string][] = [
+  ['https://a.test/', "an origin as clients send it, 'https://a.test' in place of 'https://a.test/'"],
+  ['HTTPS://A.test', "'https://a.test' in place of 'HTTPS://A.test'"],
+  ['https://a.test:443', "'https://a.test' in place of 'https://a.test:443'"],
+  ['https://u@a.test', "'https://a.test' in place of 'https://u@a.test'"],
+  ['https://münchen.test', "'https://xn--mnchen-3ya.test' in place of 'https://münchen.test'"],
+  [['https://b.test', 'a.test'], "'https://a.test' in place of 'a.test'"],
+  ['localhost:3000', "'https://localhost:3000' in place of 'localhost:3000'"],
+  ['file:///index.html', "'file://' in place of 'file:///index.html'"],
+  ['capacitor://localhost/', "'capacitor://localhost' in place of 'capacitor://localhost/'"],
+  ['https://*.a.test', "a RegExp or a function where 'https://*.a.test' stands for several origins"],
+  [['*'], "a RegExp or a function where '*' stands for several origins"],
+  ['https://', "'same-origin', '*', an origin such as"],
+  ['not an origin', "'same-origin', '*', an origin such as"],
+  ['', "'same-origin', '*', an origin such as"],
+  [[], "'same-origin', '*', an origin such as"],
+  [42, "'same-origin', '*', an origin such as"],
+  [null, "'same-origin', '*', an origin such as"]
+]
+for (const [origin, message] of NO_RULES) {
+  t.test(`no Origin can equal ${JSON.stringify(origin)}, and the error says what to write`, async t => {
+    const options: FastifyUpgradeOptions = {}
+    Object.assign(options, { origin })
+    const error = await t.rejects(makeApp(t, options), { code: 'FST_UPGRADE_INVALID_OPTION' })
+    t.ok(error instanceof Error && error.message.includes(message), String(error))
   })
 }
 

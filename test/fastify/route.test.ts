@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { networkInterfaces } from 'node:os'
 import Fastify, { type FastifyPluginAsync } from 'fastify'
 import t from 'tap'
-import type { WebSocket } from '../../lib/index.js'
+import type { WebSocket, WebSocketHandler } from '../../lib/index.js'
 import upgrade from '../../lib/index.js'
 import {
   bareApp,
@@ -142,6 +142,47 @@ t.test('websocket: false leaves the route as it is', async t => {
   const port = await listen(app)
   t.equal((await request(t, port, 'GET', '/')).body, 'false')
   t.equal((await shake(t, port, '/')).status, 404, 'an ordinary route takes no handshakes')
+})
+
+t.test(
+  'a WebSocket route with a wildcard or a parameter has the paths of ordinary routes below it',
+  async t => {
+    const { app } = await makeApp(t)
+    const seen: string[] = []
+    const tells =
+      (name: string): WebSocketHandler =>
+      (socket, { routeOptions, params }) =>
+        socket.send(JSON.stringify({ name, url: routeOptions.url, params }))
+    app.get('/http', { onRequest: async () => void seen.push('http') }, async () => 'page')
+    app.get('/rooms/http', async () => 'room')
+    app.get('/ws', { websocket: true }, tells('static'))
+    app.get('/rooms/:room', { websocket: true }, tells('parameter'))
+    app.get('/*', { websocket: true, onRequest: async () => void seen.push('wildcard') }, tells('wildcard'))
+    const port = await listen(app)
+    const ask = async (path: string): Promise<unknown> => JSON.parse(await answer(t, port, path))
+    t.strictSame(await ask('/http'), { name: 'wildcard', url: '/*', params: { '*': 'http' } })
+    t.strictSame(await ask('/rooms/http'), {
+      name: 'parameter',
+      url: '/rooms/:room',
+      params: { room: 'http' }
+    })
+    t.strictSame(await ask('/rooms/a/b'), { name: 'wildcard', url: '/*', params: { '*': 'rooms/a/b' } })
+    t.strictSame(await ask('/ws'), { name: 'static', url: '/ws', params: {} })
+    t.strictSame(seen, ['wildcard', 'wildcard'], 'the hooks are those of the route that is found')
+    t.equal((await request(t, port, 'GET', '/http')).body, 'page')
+    t.equal((await request(t, port, 'GET', '/rooms/http')).body, 'room')
+    t.equal((await request(t, port, 'GET', '/elsewhere')).status, 426)
+  }
+)
+
+t.test('an ordinary route with a wildcard has the paths of WebSocket routes below it', async t => {
+  const { app } = await makeApp(t)
+  app.get('/ws', { websocket: true }, says('websocket'))
+  app.get('/*', async ({ routeOptions }) => routeOptions.url)
+  const port = await listen(app)
+  t.equal(await answer(t, port, '/ws'), 'websocket')
+  t.equal((await request(t, port, 'GET', '/ws')).body, '/*', 'not 426')
+  t.equal((await shake(t, port, '/http')).status, 404)
 })
 
 t.test('an HTTP route at the same path, declared before or after, with hooks of its own', async t => {

@@ -192,6 +192,11 @@ export const REQUEST: fc.Arbitrary<Request> = fc
       field('Sec-WebSocket-Key', key, 1),
       field('Sec-WebSocket-Protocol', list(token), 0),
       field('Sec-WebSocket-Extensions', EXTENSIONS, 0),
+      field('Content-Length', mostly('0', fc.constantFrom('1', '00', '5'), 3), 0),
+      field('Transfer-Encoding', fc.constantFrom('chunked', 'identity'), 0).map(lines =>
+        // Rarely, as each is a refusal.
+        lines.length > 1 ? lines : []
+      ),
       field('Origin', fc.constantFrom('http://a', 'null', ''), 0)
     ),
     junk: fc.array(

@@ -16,8 +16,8 @@ const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'deploying.md')
 
 /** What differs from the configuration in the documentation. */
 export interface NginxOptions {
-  /** Ports of the applications behind it. */
-  readonly backends: readonly number[]
+  /** Ports of the applications behind it, or paths of their Unix sockets. */
+  readonly backends: readonly (number | string)[]
   readonly tls?: boolean
   /** Names of lines that are left out, such as `proxy_set_header Upgrade`. */
   readonly without?: readonly string[]
@@ -43,7 +43,9 @@ async function configuration(folder: string, port: number, options: NginxOptions
   let text = replaceOnce(block, 'listen 443 ssl;', `listen 127.0.0.1:${port}${tls ? ' ssl' : ''};`)
   text = replaceOnce(text, pem, `${join(folder, 'certificate.pem')};`)
   text = replaceOnce(text, key, `${join(folder, 'key.pem')};`)
-  const [first, ...others] = backends.map(backend => `server 127.0.0.1:${backend};`)
+  const [first, ...others] = backends.map(
+    backend => `server ${typeof backend === 'string' ? 'unix:' : '127.0.0.1:'}${backend};`
+  )
   text = replaceOnce(text, 'server 127.0.0.1:3000;', first ?? '')
   text = replaceOnce(text, 'server 127.0.0.1:3001;', others.join(' '))
   text = replaceOnce(text, 'proxy_http_version 1.1;', `proxy_http_version ${httpVersion};`)

@@ -95,6 +95,35 @@ const DIFFERENCES: readonly Difference[] = [
     ours: [426, ['websocket']]
   },
   {
+    difference: 'HEAD on a WebSocket route, and a handshake with HEAD',
+    add: addEcho,
+    look: async ({ t, port }) => {
+      const { status } = await request(t, port, 'HEAD', '/')
+      const client = await connectRaw(t, port)
+      client.write(handshake('/').replace('GET', 'HEAD'))
+      return [status, (await client.head()).status]
+    },
+    theirs: [404, 404],
+    ours: [426, 405]
+  },
+  {
+    difference: 'an upgrade on an ordinary route below a WebSocket route with a wildcard',
+    add: (app, seen) => {
+      app.get('/http', async () => 'page')
+      app.get('/*', { websocket: true }, (socket, request) => {
+        seen.push(request.routeOptions.url)
+        socket.close(1000)
+      })
+    },
+    look: async ({ t, port, seen }) => {
+      const client = await open(t, port, '/http')
+      await client.closed()
+      return seen
+    },
+    theirs: [],
+    ours: ['/*']
+  },
+  {
     difference: 'a subprotocol that nobody registered',
     add: addEcho,
     look: async ({ t, port }) =>

@@ -14,6 +14,16 @@ const OPTIONS: readonly (readonly [options: object, theirs: boolean, ours: boole
   [{ options: {} }, true, true],
   [{ options: { maxPayload: 1 } }, true, true],
   [{ options: { maxPayload: 0 } }, true, true],
+  ...[Infinity, 1e10, '1024', 10.5, null, undefined].flatMap(
+    value =>
+      [
+        [{ options: { maxPayload: value } }, true, true],
+        [{ options: { closeTimeout: value } }, true, true]
+      ] as const
+  ),
+  [{ options: { closeTimeout: 0 } }, true, true],
+  [{ options: { perMessageDeflate: null, verifyClient: null, handleProtocols: null } }, true, true],
+  [{ options: { clientTracking: 1, autoPong: 1, skipUTF8Validation: 0 } }, true, true],
   [{ options: { maxPayload: -1 } }, true, false],
   [{ options: { closeTimeout: 1 } }, true, true],
   [{ options: { handleProtocols: () => false } }, true, true],

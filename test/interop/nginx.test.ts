@@ -1,8 +1,12 @@
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { FastifyUpgradeOptions } from '../../lib/index.js'
 import {
+  Client,
   codeOf,
   connectRaw,
   handshake,
@@ -12,6 +16,7 @@ import {
   request,
   Signal,
   shake,
+  WARN,
   withDeadline
 } from '../helpers/app.js'
 import { addRoutes, checkRoutes } from '../helpers/neighbour.js'
@@ -102,6 +107,34 @@ for (const secure of [false, true]) {
     })
   })
 }
+
+t.test('over a Unix socket the client is known as it is, and counted by its address', { skip }, async t => {
+  const { app, log } = await makeApp(
+    t,
+    { maxConnectionsPerAddress: 1 },
+    { trustProxy: (address: string | undefined) => address === undefined }
+  )
+  addEvents(app, new Signal())
+  const folder = await mkdtemp(join(tmpdir(), 'behind-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const path = join(folder, 'app.sock')
+  await app.listen({ path })
+  const port = await startNginx(t, { backends: [path] })
+  const origin = 'http://app.example.com'
+  for (const localAddress of ['127.0.0.2', '127.0.0.3']) {
+    const headers = { host: 'app.example.com', 'x-forwarded-for': '192.0.2.1' }
+    const client = await open(t, port, '/events', { headers, localAddress, origin })
+    t.strictSame(JSON.parse(await client.next()), {
+      ip: localAddress,
+      host: 'app.example.com',
+      protocol: 'http'
+    })
+    const again = new Client(t, port, '/events', { headers, localAddress, origin })
+    const [, response] = await withDeadline(once(again.socket, 'unexpected-response'), 10_000, 'refusal')
+    t.equal(response.statusCode, 503)
+  }
+  t.equal(log.at(WARN).length, 0)
+})
 
 t.test('ordinary requests, refusals and other routes', { skip }, async t => {
   const { port } = await startBehind(t)

@@ -1,0 +1,46 @@
+import { toNumber, withoutNull } from '../handshake/options-of-ws.js'
+import type { ConnectionOptions, PerMessageDeflateOptions } from '../transport/connection-options.js'
+
+type ZlibOptions = NonNullable<PerMessageDeflateOptions['zlibDeflateOptions']>
+
+/** Of zlib: what `ws` sets itself, and what does not matter where each message is flushed. */
+const WITHOUT_EFFECT: readonly string[] = ['windowBits', 'flush', 'finishFlush', 'info', 'maxOutputLength']
+
+/** `perMessageDeflate` with the values that `ws` takes made those that are expected here. */
+export function toDeflate(
+  option: ConnectionOptions['perMessageDeflate']
+): ConnectionOptions['perMessageDeflate'] {
+  if (typeof option !== 'object' || option === null) return Boolean(option)
+  const options = withoutNull(option)
+  const { serverNoContextTakeover, clientNoContextTakeover, serverMaxWindowBits, clientMaxWindowBits } =
+    options
+  const { threshold, zlibDeflateOptions } = options
+  return {
+    ...options,
+    serverNoContextTakeover: toBoolean(serverNoContextTakeover),
+    clientNoContextTakeover: toBoolean(clientNoContextTakeover),
+    serverMaxWindowBits: toWindowBits(serverMaxWindowBits),
+    clientMaxWindowBits: toWindowBits(clientMaxWindowBits),
+    threshold: toNumber(threshold, Number.MAX_SAFE_INTEGER),
+    zlibDeflateOptions:
+      typeof zlibDeflateOptions === 'object' ? toZlib(zlibDeflateOptions) : zlibDeflateOptions
+  }
+}
+
+function toBoolean(value: boolean | undefined): boolean | undefined {
+  return value === undefined ? undefined : Boolean(value)
+}
+
+/** A boolean says nothing of the size. zlib has no raw window of 8 bits, and Node takes 9 for it. */
+function toWindowBits(value: number | undefined): number | undefined {
+  if (typeof value === 'boolean') return undefined
+  const bits = toNumber(value, Number.MAX_SAFE_INTEGER)
+  return bits === 8 ? 9 : bits
+}
+
+/** -1 stands for the level that zlib itself has as its default, 6. */
+function toZlib(zlib: ZlibOptions): ZlibOptions {
+  const given = Object.entries(withoutNull(zlib)).filter(([name]) => !WITHOUT_EFFECT.includes(name))
+  const options: ZlibOptions = Object.fromEntries(given)
+  return options.level === -1 ? { ...options, level: 6 } : options
+}
