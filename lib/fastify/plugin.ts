@@ -19,6 +19,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
   const pubsub = { broker: readBroker(options), presence: readPresence(options) }
+  const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
@@ -26,7 +27,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   app.decorate('injectWS', async (...args) => {
     // Production loads nothing of what tests need.
     const { inject } = await import('../testing/inject.js')
-    return inject(rootOf(app), ...args)
+    return inject(root, ...args)
   })
   app.decorateRequest('ws', {
     getter() {
@@ -34,11 +35,11 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     }
   })
   // Hooks at the root see the requests that find no route, too.
-  const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first => {
-    const root = rootOf(app)
+  const listener = UpgradeListener.of(root, defaults.handshakeTimeout, first => {
     addHandshakeChecks(root, defaults.handshakeTimeout, request => first.hasRoute(request))
     // Added so late, this runs before all else that `app.close()` does; `preClose` hooks that came first may take a while.
     root.addHook('onReady', async () => {
+      first.onReady()
       root.addHook('onClose', async () => first.refuse())
     })
   })
@@ -51,6 +52,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   app.addHook('onClose', async () => {
     await listener.close()
     await server.closeBroker()
+    // By now the server has closed, unless the application did not open it.
+    listener.leave()
   })
   // Last, as nobody closes it when the registration fails.
   server.openBroker()

@@ -14,6 +14,7 @@ import {
 import { OpeningHandshake } from '../handshake/opening-handshake.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
+import type { Dispatch } from './upgrade-server.js'
 
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
 
@@ -42,12 +43,13 @@ export class Upgrade extends OpeningHandshake<Socket> {
   readonly refusal: Refusal | undefined
   /** What the client asked for; nothing, when it is refused. */
   readonly handshake: Handshake
+  /** How the handshake came here. */
+  readonly dispatch: Dispatch
   /** What the router looks for. */
   offers: Offers
   readonly #onEnd: (upgrade: Upgrade) => void
   #timeout: number
   #reply: FastifyReply | undefined
-  #hasBegun = false
   /** Its time was up once; what comes then has to be sent in the time of a refusal. */
   #isLate = false
 
@@ -55,14 +57,11 @@ export class Upgrade extends OpeningHandshake<Socket> {
    * @param timeout milliseconds until the handshake is refused with 503.
    * @param onEnd told when the handshake is over, whichever way.
    */
-  constructor(
-    request: UpgradingRequest,
-    socket: Socket,
-    head: Buffer,
-    timeout: number,
-    onEnd: (upgrade: Upgrade) => void
-  ) {
+  constructor(dispatch: Dispatch, timeout: number, onEnd: (upgrade: Upgrade) => void) {
+    const { socket, head } = dispatch
+    const request: UpgradingRequest = dispatch.request
     super(request, socket, head)
+    this.dispatch = dispatch
     this.response = new UpgradeResponse(request)
     const checked = checkRequest(request)
     this.refusal = 'status' in checked ? checked : undefined
@@ -95,12 +94,6 @@ export class Upgrade extends OpeningHandshake<Socket> {
   /** Connects the response with the socket. */
   begin(): void {
     this.response.assignSocket(this.socket)
-    this.#hasBegun = true
-  }
-
-  /** Whether it has had its turn and is answered here. */
-  get hasBegun(): boolean {
-    return this.#hasBegun
   }
 
   /** Its turn has come, and it waits for hooks. */
@@ -112,7 +105,6 @@ export class Upgrade extends OpeningHandshake<Socket> {
   release(): void {
     this.leave()
     this.response.detachSocket(this.socket)
-    this.#hasBegun = false
     this.request[kUpgrade] = undefined
   }
 
