@@ -165,7 +165,8 @@ export class UpgradeListener {
 
   /** @returns false when the path has no WebSocket route here and somebody else may have it. */
   #route(upgrade: Upgrade): boolean {
-    const { request, response } = upgrade
+    const { request } = upgrade
+    const { raw: response } = upgrade.response
     const { url } = request
     // Fastify itself answers 503 while it closes.
     if (this.#isClosing)

@@ -423,7 +423,7 @@ t.test(
     const hold = new Signal()
     const { app } = await makeApp(t, { preClose: () => hold.promise, shutdown: { timeout: ms(60_000) } })
     app.server.on('upgrade', ({ url }: IncomingMessage, socket: Duplex) => {
-      if (url === '/other') socket.end('HTTP/1.1 101 Other\r\n\r\n')
+      if (url === '/other') socket.end('HTTP/1.1 101 Other\r\n\r\n', () => socket.destroy())
     })
     const port = await listen(app)
     const [other, nowhere] = [await connectRaw(t, port), await connectRaw(t, port)]
