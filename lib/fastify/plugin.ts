@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
 import { MAX_INT32 } from '../transport/connection-settings.js'
-import { AlreadyRegisteredError } from './error.js'
+import { AlreadyRegisteredError, DecoratorTakenError, Http2Error } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readShutdown } from './options.js'
@@ -15,7 +15,8 @@ import { WebSocketServer } from './websocket-server.js'
 
 // Async, so that what it throws is an error of `register`.
 const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options) => {
-  if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
+  if (app.hasDecorator('websocketServer')) throw decoratorError(app)
+  if (!takesHttp1(app)) throw new Http2Error()
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
   const pubsub = { broker: readBroker(options), presence: readPresence(options) }
@@ -64,6 +65,24 @@ export const plugin: FastifyPluginAsync<FastifyUpgradeOptions> = fp(register, {
   fastify: '5.x',
   name: 'fastify-upgrade'
 })
+
+/** Says what has decorated `websocketServer`. */
+function decoratorError(app: FastifyInstance): Error {
+  if (app.websocketServer instanceof WebSocketServer) return new AlreadyRegisteredError()
+  return new DecoratorTakenError(
+    app.hasPlugin('@fastify/websocket')
+      ? '@fastify/websocket'
+      : 'another plugin, or another copy of fastify-upgrade'
+  )
+}
+
+/**
+ * Whether HTTP/1.1 can come, which WebSockets need. A server of HTTP/2 takes it over TLS with `allowHTTP1`, and has the
+ * properties of one of HTTP/1 then.
+ */
+function takesHttp1({ server }: FastifyInstance): boolean {
+  return !('updateSettings' in server) || 'headersTimeout' in server
+}
 
 /** Fastify makes a scope by deriving an object from the scope that it is in. */
 function rootOf(app: FastifyInstance): FastifyInstance {
