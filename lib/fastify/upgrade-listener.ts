@@ -7,7 +7,7 @@ import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
 import { Upgrade } from './upgrade.js'
-import { type Dispatch, UpgradeServer } from './upgrade-server.js'
+import { type Application, type Dispatch, UpgradeServer } from './upgrade-server.js'
 
 /** Milliseconds between two looks at a server that is about to close. */
 const WATCH = 100
@@ -22,7 +22,7 @@ const NOT_OURS = Symbol('not ours')
 const listeners = new WeakMap<FastifyInstance, UpgradeListener>()
 
 /** Takes the handshakes of an application, whichever scopes the plugin is registered in. */
-export class UpgradeListener {
+export class UpgradeListener implements Application {
   readonly routes: RouteRegistry = new RouteRegistry()
   /** Milliseconds that a handshake has until its route is known. */
   readonly timeout: number

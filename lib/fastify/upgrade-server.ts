@@ -5,7 +5,22 @@ import { LeftUpgrades } from '../handshake/left-upgrades.js'
 import { isIgnored, serveOrdinarily } from '../handshake/ordinary-request.js'
 import { controlUpgrades, TAKEN } from '../handshake/upgrade-events.js'
 import { claimUpgrades, isTaken, takeUpgrade } from '../handshake/upgrade-owner.js'
-import type { UpgradeListener } from './upgrade-listener.js'
+
+/** An application on an HTTP server. */
+export interface Application {
+  /** Milliseconds that a handshake has until its route is known. */
+  readonly timeout: number
+  /** All plugins and routes are there. */
+  readonly isReady: boolean
+  readonly isClosing: boolean
+  /** Whether the path of a request has a WebSocket route. */
+  hasRoute(request: IncomingMessage): boolean
+  /**
+   * Answers a handshake when its turn comes.
+   * @returns whether it is answered, here or by an application behind this one; undefined while it waits for its turn.
+   */
+  answer(dispatch: Dispatch): boolean | undefined
+}
 
 const servers = new WeakMap<Server, UpgradeServer>()
 
@@ -15,7 +30,7 @@ const servers = new WeakMap<Server, UpgradeServer>()
  */
 export class UpgradeServer {
   readonly #server: Server
-  readonly #listeners = new Set<UpgradeListener>()
+  readonly #applications = new Set<Application>()
   readonly #left = new LeftUpgrades()
   readonly #releases: readonly (() => void)[]
 
@@ -30,16 +45,16 @@ export class UpgradeServer {
   }
 
   /** The upgrades of the application's server. */
-  static add(server: Server, listener: UpgradeListener): UpgradeServer {
+  static add(server: Server, application: Application): UpgradeServer {
     const upgrades = servers.get(server) ?? new UpgradeServer(server)
     servers.set(server, upgrades)
-    upgrades.#listeners.add(listener)
+    upgrades.#applications.add(application)
     return upgrades
   }
 
   /** The application is closed. The last one leaves the server as it was. */
-  remove(listener: UpgradeListener): void {
-    if (!this.#listeners.delete(listener) || this.#listeners.size > 0) return
+  remove(application: Application): void {
+    if (!this.#applications.delete(application) || this.#applications.size > 0) return
     servers.delete(this.#server)
     for (const release of this.#releases) release()
   }
@@ -56,18 +71,18 @@ export class UpgradeServer {
 
   /** Leaves an upgrade to the other listeners of the server. */
   leave(socket: Socket): void {
-    const timeouts = Array.from(this.#listeners, ({ timeout }) => timeout)
+    const timeouts = Array.from(this.#applications, ({ timeout }) => timeout)
     this.#left.add(socket, Math.max(...timeouts))
     // The listeners behind this one see it first.
     if (this.#isClosing) setImmediate(() => this.#left.end())
   }
 
   get #isClosing(): boolean {
-    return [...this.#listeners].every(({ isClosing }) => isClosing)
+    return [...this.#applications].every(({ isClosing }) => isClosing)
   }
 
   #hasRoute(request: IncomingMessage): boolean {
-    return [...this.#listeners].some(listener => listener.hasRoute(request))
+    return [...this.#applications].some(application => application.hasRoute(request))
   }
 
   /** @returns {@link TAKEN} for what is answered here. */
@@ -93,8 +108,8 @@ export class UpgradeServer {
    * The applications in the order in which they are asked. One that has not started yet may lack routes, so it is asked
    * only where no other has started. One that closes answers 503 for the paths that no other has.
    */
-  #candidates(): readonly UpgradeListener[] {
-    const all = [...this.#listeners]
+  #candidates(): readonly Application[] {
+    const all = [...this.#applications]
     if (all.length === 1) return all
     const ready = all.filter(({ isReady }) => isReady)
     const started = ready.length > 0 ? ready : all
@@ -112,7 +127,7 @@ export class Dispatch {
   readonly socket: Socket
   readonly head: Buffer
   readonly #server: UpgradeServer
-  readonly #candidates: readonly UpgradeListener[]
+  readonly #candidates: readonly Application[]
   #asked = 0
 
   constructor(
@@ -120,7 +135,7 @@ export class Dispatch {
     socket: Socket,
     head: Buffer,
     server: UpgradeServer,
-    candidates: readonly UpgradeListener[]
+    candidates: readonly Application[]
   ) {
     this.request = request
     this.socket = socket
