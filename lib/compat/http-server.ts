@@ -2,9 +2,13 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net'
 import { asksForWebSocket } from '../core/request.js'
 import { LeftUpgrades } from '../handshake/left-upgrades.js'
-import { serveOrdinarily } from '../handshake/ordinary-request.js'
+import { isIgnored, serveOrdinarily } from '../handshake/ordinary-request.js'
+import { controlUpgrades, TAKEN } from '../handshake/upgrade-events.js'
 import { isClaimed } from '../handshake/upgrade-owner.js'
 import type { ServerOptions } from './options.js'
+
+/** Milliseconds between two looks at a server that may be about to close. */
+const WATCH = 100
 
 /** Whoever takes the upgrades of an HTTP server. */
 export interface UpgradeTaker {
@@ -28,6 +32,7 @@ export class HttpServer {
   readonly #left = new LeftUpgrades()
   readonly #onListening: () => void
   readonly #onError: (error: Error) => void
+  readonly #release: () => void
 
   /** @param timeout milliseconds that a handshake has. */
   constructor(
@@ -44,6 +49,7 @@ export class HttpServer {
     this.#onListening = () => taker.onListening()
     this.#onError = error => taker.onError(error)
     this.#server.on('upgrade', this.#onUpgrade)
+    this.#release = controlUpgrades(this.#server)
     this.#server.on('listening', this.#onListening).on('error', this.#onError)
     if (this.isOwn) this.#server.listen({ ...placeOf(port), host, backlog }, callback)
   }
@@ -56,6 +62,20 @@ export class HttpServer {
   leave(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     this.#server.off('listening', this.#onListening).off('error', this.#onError)
+    this.#release()
+    if (this.#left.size > 0) this.#watch()
+  }
+
+  /**
+   * The server waits for unclaimed upgrades when it closes, and so would the application. As long as it does not close, the
+   * other listeners may still take them. The timer holds the process: a socket that nobody reads does not.
+   */
+  #watch(): void {
+    const timer = setInterval(() => {
+      if (this.#server.listening && this.#left.size > 0) return
+      clearInterval(timer)
+      this.#left.end()
+    }, WATCH)
   }
 
   /** @param callback called when the last connection has ended. */
@@ -63,15 +83,18 @@ export class HttpServer {
     this.#server.close(callback)
   }
 
-  readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): void => {
+  readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): unknown => {
     const isAlone = this.#server.listenerCount('upgrade') === 1
-    if (
-      !isAlone &&
-      !(asksForWebSocket(request) && this.#taker.takes(request, isClaimed(this.#server, request)))
-    ) {
+    if (!asksForWebSocket(request)) {
+      if (isAlone || isIgnored(request)) {
+        serveOrdinarily(this.#server, request, socket, head)
+        return TAKEN
+      }
       this.#left.add(socket, this.#leftFor)
-    } else if (asksForWebSocket(request)) this.#taker.take(request, socket, head)
-    else serveOrdinarily(this.#server, request, socket, head)
+    } else if (isAlone || this.#taker.takes(request, isClaimed(this.#server, request))) {
+      this.#taker.take(request, socket, head)
+    } else this.#left.add(socket, this.#leftFor)
+    return undefined
   }
 }
 

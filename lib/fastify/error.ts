@@ -8,6 +8,14 @@ export const AlreadyRegisteredError = createError(
   `${prefix}ALREADY_REGISTERED`,
   'fastify-upgrade is registered in this scope already; register it once, in a scope that holds all WebSocket routes.'
 )
+export const DecoratorTakenError = createError<`${typeof prefix}DECORATOR_TAKEN`, [string]>(
+  `${prefix}DECORATOR_TAKEN`,
+  'The decorator "websocketServer" was added by %s already; remove that plugin, as fastify-upgrade takes its place.'
+)
+export const Http2Error = createError(
+  `${prefix}HTTP2`,
+  'WebSockets over HTTP/2 are not supported yet, and this server takes no HTTP/1.1; make it with "https: { allowHTTP1: true }", or without "http2".'
+)
 export const InvalidRouteError = createError<`${typeof prefix}INVALID_ROUTE`, [string, string]>(
   `${prefix}INVALID_ROUTE`,
   'The WebSocket route %s %s.',

@@ -4,7 +4,7 @@ import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { ConnectionCount, readConnectionLimits } from '../handshake/connection-count.js'
 import { MAX_INT32 } from '../transport/connection-settings.js'
 import { DeclaredRoutes } from './declared-routes.js'
-import { AlreadyRegisteredError } from './error.js'
+import { AlreadyRegisteredError, DecoratorTakenError, Http2Error } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readShutdown } from './options.js'
@@ -17,14 +17,15 @@ import { WebSocketServer } from './websocket-server.js'
 
 // Async, so that what it throws is an error of `register`.
 const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options) => {
-  if (app.hasDecorator('websocketServer')) throw new AlreadyRegisteredError()
+  if (app.hasDecorator('websocketServer')) throw decoratorError(app)
+  if (!takesHttp1(app)) throw new Http2Error()
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
   const pubsub = { broker: readBroker(options), presence: readPresence(options) }
+  const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
   })
-  const root = rootOf(app)
   app.decorate('websocketServer', server)
   app.decorate('injectWS', async (...args) => {
     // Production loads nothing of what tests need.
@@ -39,10 +40,11 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   // Hooks at the root see the requests that find no route, too.
   const declared = DeclaredRoutes.of(root)
   declared.checkWhenReady()
-  const listener = UpgradeListener.of(app, defaults.handshakeTimeout, first => {
+  const listener = UpgradeListener.of(root, defaults.handshakeTimeout, first => {
     addHandshakeChecks(root, defaults.handshakeTimeout, declared, request => first.hasRoute(request))
     // Added so late, this runs before all else that `app.close()` does; `preClose` hooks that came first may take a while.
     root.addHook('onReady', async () => {
+      first.onReady()
       root.addHook('onClose', async () => first.refuse())
     })
   })
@@ -62,6 +64,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   app.addHook('onClose', async () => {
     await listener.close()
     await server.closeBroker()
+    // By now the server has closed, unless the application did not open it.
+    listener.leave()
   })
   // Last, as nobody closes it when the registration fails.
   server.openBroker()
@@ -72,6 +76,24 @@ export const plugin: FastifyPluginAsync<FastifyUpgradeOptions> = fp(register, {
   fastify: '5.x',
   name: 'fastify-upgrade'
 })
+
+/** Says what has decorated `websocketServer`. */
+function decoratorError(app: FastifyInstance): Error {
+  if (app.websocketServer instanceof WebSocketServer) return new AlreadyRegisteredError()
+  return new DecoratorTakenError(
+    app.hasPlugin('@fastify/websocket')
+      ? '@fastify/websocket'
+      : 'another plugin, or another copy of fastify-upgrade'
+  )
+}
+
+/**
+ * Whether HTTP/1.1 can come, which WebSockets need. A server of HTTP/2 takes it over TLS with `allowHTTP1`, and has the
+ * properties of one of HTTP/1 then.
+ */
+function takesHttp1({ server }: FastifyInstance): boolean {
+  return !('updateSettings' in server) || 'headersTimeout' in server
+}
 
 /** Fastify makes a scope by deriving an object from the scope that it is in. */
 function rootOf(app: FastifyInstance): FastifyInstance {

@@ -1,16 +1,13 @@
-import type { IncomingMessage, Server } from 'node:http'
-import type { Socket } from 'node:net'
+import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { asksForH2cOnly, asksForWebSocket } from '../core/request.js'
 import { COME_BACK, ShuttingDownError } from '../handshake/error.js'
-import { LeftUpgrades } from '../handshake/left-upgrades.js'
-import { afterResponses, serveOrdinarily } from '../handshake/ordinary-request.js'
-import { claimUpgrades, isTaken, takeUpgrade } from '../handshake/upgrade-owner.js'
+import { afterResponses } from '../handshake/ordinary-request.js'
 import { deadlinesAfter } from '../transport/deadline.js'
 import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
 import { Upgrade } from './upgrade.js'
+import { type Application, type Dispatch, UpgradeServer } from './upgrade-server.js'
 
 /** Milliseconds between two looks at a server that is about to close. */
 const WATCH = 100
@@ -18,24 +15,23 @@ const WATCH = 100
 /** Milliseconds that a client has which comes when the time of a shutdown is up. */
 const LAST_LINGER = 100
 
-/** Thrown out of the router to leave a handshake to another listener. */
+/** Thrown out of the router to leave a handshake to another application or listener. */
 const NOT_OURS = Symbol('not ours')
 
-/** Returned by a listener to keep an upgrade from those behind it. */
-const TAKEN = Symbol('taken')
+/** By the root of the application. */
+const listeners = new WeakMap<FastifyInstance, UpgradeListener>()
 
-const listeners = new WeakMap<Server, UpgradeListener>()
-
-/** The one listener of a server's `upgrade` event, whichever scopes the plugin is registered in. */
-export class UpgradeListener {
+/** Takes the handshakes of an application, whichever scopes the plugin is registered in. */
+export class UpgradeListener implements Application {
   readonly routes: RouteRegistry = new RouteRegistry()
+  /** Milliseconds that a handshake has until its route is known. */
+  readonly timeout: number
   readonly #app: FastifyInstance
-  readonly #server: Server
-  readonly #timeout: number
+  readonly #server: UpgradeServer
   /** The handshakes that have not ended, those that wait for their turn included. */
   readonly #pending = new Set<Upgrade>()
-  readonly #left = new LeftUpgrades()
   readonly #shutdowns: Shutdown[] = []
+  #isReady = false
   #isClosing = false
   /** The time of all scopes is up. */
   #isOverdue = false
@@ -44,32 +40,48 @@ export class UpgradeListener {
 
   private constructor(app: FastifyInstance, timeout: number) {
     this.#app = app
-    this.#server = app.server
-    this.#timeout = timeout
+    this.timeout = timeout
+    // Fastify's types know only strategies that store handlers; the router stores masks of them, as find-my-way says.
+    const strategy: unknown = constraintStrategy<IncomingMessage>(request => this.#query(request))
+    app.addConstraintStrategy(strategy as Parameters<FastifyInstance['addConstraintStrategy']>[0])
+    this.#server = UpgradeServer.add(app.server, this)
   }
 
   /**
-   * The listener of the application's server; `onFirst` is called when it is new.
+   * The listener of an application; `onFirst` is called when it is new.
+   * @param root the application.
    * @param timeout milliseconds that a handshake has until its route is known.
    */
   static of(
-    app: FastifyInstance,
+    root: FastifyInstance,
     timeout: number,
     onFirst: (listener: UpgradeListener) => void
   ): UpgradeListener {
-    let listener = listeners.get(app.server)
+    let listener = listeners.get(root)
     if (listener === undefined) {
-      listener = new UpgradeListener(app, timeout)
-      listeners.set(app.server, listener)
-      listener.#listen()
+      listener = new UpgradeListener(root, timeout)
+      listeners.set(root, listener)
       onFirst(listener)
     }
     return listener
   }
 
-  /** Has a scope closed with the server. */
+  /** Has a scope closed with the application. */
   onClose(shutdown: Shutdown): void {
     this.#shutdowns.push(shutdown)
+  }
+
+  /** All plugins and routes of the application are there. */
+  onReady(): void {
+    this.#isReady = true
+  }
+
+  get isReady(): boolean {
+    return this.#isReady
+  }
+
+  get isClosing(): boolean {
+    return this.#isClosing
   }
 
   /** Refuses the handshakes under way and those to come with 503. */
@@ -78,9 +90,10 @@ export class UpgradeListener {
     this.#isClosing = true
     for (const shutdown of this.#shutdowns) shutdown.refuse()
     for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), COME_BACK)
+    this.#server.onClosing()
     // A `preClose` hook that fails keeps all that follow from running, and the server would wait for connections for ever.
     this.#watch = setInterval(() => {
-      if (!this.#server.listening) void this.close()
+      if (!this.#app.server.listening) void this.close()
     }, WATCH).unref()
   }
 
@@ -88,6 +101,11 @@ export class UpgradeListener {
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
+  }
+
+  /** The application is closed. Others may go on with its server. */
+  leave(): void {
+    this.#server.remove(this)
   }
 
   async #close(): Promise<void> {
@@ -101,63 +119,23 @@ export class UpgradeListener {
   #cut(): void {
     this.#isOverdue = true
     for (const upgrade of this.#pending) upgrade.abort()
-    this.#left.end()
-  }
-
-  #listen(): void {
-    // Fastify's types know only strategies that store handlers; the router stores masks of them, as find-my-way says.
-    const strategy: unknown = constraintStrategy<IncomingMessage>(request => this.#query(request))
-    this.#app.addConstraintStrategy(strategy as Parameters<FastifyInstance['addConstraintStrategy']>[0])
-    this.#server.on('upgrade', this.#onUpgrade)
-    this.#keepFromOthers()
-    claimUpgrades(this.#server, request => this.hasRoute(request))
-    if ('shouldUpgradeCallback' in this.#server) this.#server.shouldUpgradeCallback = asksForWebSocket
   }
 
   /**
-   * Some listeners take every upgrade that they see. What is answered here they must not see: it would be answered twice,
-   * or what they throw would end the process.
+   * Answers a handshake when its turn comes.
+   * @returns whether it is answered here, or by an application behind this one; undefined while it waits for its turn.
    */
-  #keepFromOthers(): void {
-    const server = this.#server
-    const { emit } = server
-    const emitUntilTaken = (event: string | symbol, ...args: unknown[]): boolean => {
-      if (event !== 'upgrade') return Reflect.apply(emit, server, [event, ...args])
-      const listeners = server.rawListeners(event)
-      for (const listener of listeners) if (Reflect.apply(listener, server, args) === TAKEN) break
-      return listeners.length > 0
-    }
-    Object.assign(server, { emit: emitUntilTaken })
-  }
-
-  /** @returns {@link TAKEN} for what is answered here. */
-  readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): unknown => {
-    if (!asksForWebSocket(request)) {
-      // Another listener may speak what is asked for. Nobody speaks h2c on a server of HTTP/1, and in HTTP/1.0 there is
-      // no upgrade (RFC 9110 section 7.8).
-      const isNobodys = request.httpVersionMinor === 0 || asksForH2cOnly(request)
-      if (this.#isAlone || isNobodys) {
-        serveOrdinarily(this.#server, request, socket, head)
-        return TAKEN
-      }
-      this.#leave(socket)
-      return undefined
-    }
-    // A listener before this one has ended or answered it.
-    if (socket.destroyed || isTaken(socket)) return undefined
-    const upgrade = new Upgrade(request, socket, head, this.#timeout, this.#onEnd)
+  answer(dispatch: Dispatch): boolean | undefined {
+    const upgrade = new Upgrade(dispatch, this.timeout, this.#onEnd)
     this.#pending.add(upgrade)
     if (this.#isOverdue) this.#cutSoon(upgrade)
-    let waits = true
-    afterResponses(request, socket, () => {
-      waits = false
-      this.#begin(upgrade)
+    let isAnswered: boolean | undefined
+    afterResponses(dispatch.request, dispatch.socket, () => {
+      isAnswered = this.#begin(upgrade)
     })
     // What is over within this tick needs nobody to look after it.
     upgrade.watch()
-    if (this.#isAlone || !(waits ? this.hasRoute(request) : upgrade.hasBegun)) return undefined
-    takeUpgrade(socket)
-    return TAKEN
+    return isAnswered
   }
 
   /** Time to read a refusal, and no more. */
@@ -169,23 +147,26 @@ export class UpgradeListener {
     })
   }
 
-  #begin(upgrade: Upgrade): void {
+  #begin(upgrade: Upgrade): boolean | undefined {
     try {
       upgrade.begin()
-      this.#dispatch(upgrade)
+      if (!this.#route(upgrade)) return upgrade.dispatch.next()
       upgrade.wait()
     } catch (error) {
       this.#app.log.error({ err: error }, 'a WebSocket handshake failed')
       upgrade.abort()
     }
+    return true
   }
 
   readonly #onEnd = (upgrade: Upgrade): void => {
     this.#pending.delete(upgrade)
   }
 
-  #dispatch(upgrade: Upgrade): void {
-    const { request, response } = upgrade
+  /** @returns false when the path has no WebSocket route here and somebody else may have it. */
+  #route(upgrade: Upgrade): boolean {
+    const { request } = upgrade
+    const { raw: response } = upgrade.response
     const { url } = request
     // Fastify itself answers 503 while it closes.
     if (this.#isClosing)
@@ -196,16 +177,9 @@ export class UpgradeListener {
       if (error !== NOT_OURS) throw error
       if (url !== undefined) request.url = url
       upgrade.release()
-      this.#leave(upgrade.socket)
+      return false
     }
-  }
-
-  #leave(socket: Socket): void {
-    this.#left.add(socket, this.#timeout)
-  }
-
-  get #isAlone(): boolean {
-    return this.#server.listenerCount('upgrade') === 1
+    return true
   }
 
   /** Whether the path of a request has a WebSocket route. */
@@ -217,7 +191,7 @@ export class UpgradeListener {
   #query(request: IncomingMessage): Offers | undefined {
     const upgrade = Upgrade.of(request)
     if (upgrade === undefined) return undefined
-    if (!this.#isAlone && !this.hasRoute(request)) throw NOT_OURS
+    if (upgrade.dispatch.canPass && !this.hasRoute(request)) throw NOT_OURS
     if (this.routes.hasOtherConstraints) upgrade.offers = offersBeside(this.#app, request, upgrade.offers)
     return upgrade.offers
   }

@@ -1,27 +1,35 @@
-import {
-  type IncomingMessage,
-  type OutgoingHttpHeader,
-  ServerResponse,
-  validateHeaderName,
-  validateHeaderValue
-} from 'node:http'
+import { type IncomingMessage, ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Headers } from '../core/header-field.js'
 
 /**
  * The response to a handshake. A refusal is an ordinary response. A 101 is not written here, as what follows it is the
  * WebSocket's: `accept` says who writes it.
+ *
+ * Express gives each response another prototype. So what this changes of Node's response belongs to the object itself, and
+ * what the upgrade needs of it is here.
  */
-export class UpgradeResponse extends ServerResponse {
+export class UpgradeResponse {
+  /** The response that Fastify and the application have. */
+  readonly raw: ServerResponse
   #accept: ((headers: Headers) => void) | undefined
   #headers: Headers | undefined
-  #switched = false
   #dropsInvalid = false
 
   constructor(request: IncomingMessage) {
-    super(request)
+    const raw = new ServerResponse(request)
     // A refused client has nothing more to say on this connection.
-    this.shouldKeepAlive = false
+    raw.shouldKeepAlive = false
+    const { writeHead, end } = raw
+    raw.writeHead = (statusCode: number, ...rest: readonly unknown[]) => {
+      this.#writeHead(writeHead, statusCode, rest)
+      return raw
+    }
+    raw.end = (...rest: readonly unknown[]) => {
+      this.#end(end, rest)
+      return raw
+    }
+    this.raw = raw
   }
 
   /** A 101 calls `onAccept` with the headers of the reply from now on, until `refuse` is called. */
@@ -46,48 +54,45 @@ export class UpgradeResponse extends ServerResponse {
 
   /** The 101 is written: this response counts as sent and leaves the socket. */
   switch(socket: Socket): void {
-    this.#switched = true
-    this.detachSocket(socket)
+    // Fastify reads them to know what was sent.
+    Object.defineProperties(this.raw, SENT)
+    this.raw.detachSocket(socket)
   }
 
   /** A second answer, for example that of a hook which the deadline overtook, is dropped. */
-  override writeHead(statusCode: number, headers?: Record<string, OutgoingHttpHeader>): this
-  override writeHead(statusCode: number, message: string, headers?: Record<string, OutgoingHttpHeader>): this
-  override writeHead(statusCode: number, ...rest: never[]): this {
-    if (this.headersSent) return this
-    const headers: Record<string, OutgoingHttpHeader> | undefined = rest.at(-1)
+  #writeHead(writeHead: ServerResponse['writeHead'], statusCode: number, rest: readonly unknown[]): void {
+    const { raw } = this
+    if (raw.headersSent) return
+    const last = rest.at(-1)
+    const headers = typeof last === 'object' && last !== null ? last : {}
     if (this.#accept !== undefined && statusCode === 101) {
-      this.#headers = Object.assign(this.getHeaders(), headers)
-      return this
+      this.#headers = Object.assign(raw.getHeaders(), headers)
+      return
     }
-    if (!this.#dropsInvalid || headers === undefined) return super.writeHead(statusCode, ...rest)
-    return super.writeHead(statusCode, validHeaders(headers))
+    const sent = this.#dropsInvalid ? [validHeaders(headers)] : rest
+    Reflect.apply(writeHead, raw, [statusCode, ...sent])
   }
 
-  override end(...rest: never[]): this {
-    if (this.writableEnded) return this
-    if (this.#accept === undefined || this.#headers === undefined) return super.end(...rest)
+  #end(end: ServerResponse['end'], rest: readonly unknown[]): void {
+    const { raw } = this
+    if (raw.writableEnded) return
+    if (this.#accept === undefined || this.#headers === undefined) {
+      Reflect.apply(end, raw, rest)
+      return
+    }
     const accept = this.#accept
     const headers = this.#headers
     this.refuse()
     accept(headers)
-    return this
-  }
-
-  static {
-    // Node declares both as properties, so TypeScript takes no accessor. Fastify reads them to know what was sent.
-    for (const name of ['headersSent', 'writableEnded'] as const) {
-      Object.defineProperty(UpgradeResponse.prototype, name, {
-        configurable: true,
-        get(this: UpgradeResponse): boolean {
-          return this.#switched || Reflect.get(ServerResponse.prototype, name, this) === true
-        }
-      })
-    }
   }
 }
 
-function validHeaders(headers: Record<string, OutgoingHttpHeader>): Record<string, OutgoingHttpHeader> {
+const SENT: PropertyDescriptorMap = {
+  headersSent: { configurable: true, value: true },
+  writableEnded: { configurable: true, value: true }
+}
+
+function validHeaders(headers: object): object {
   return Object.fromEntries(Object.entries(headers).filter(isValid))
 }
 

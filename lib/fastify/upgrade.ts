@@ -14,6 +14,7 @@ import {
 import { OpeningHandshake } from '../handshake/opening-handshake.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
+import type { Dispatch } from './upgrade-server.js'
 
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
 
@@ -42,13 +43,14 @@ export class Upgrade extends OpeningHandshake<Socket> {
   readonly refusal: Refusal | undefined
   /** What the client asked for; nothing, when it is refused. */
   readonly handshake: Handshake
+  /** How the handshake came here. */
+  readonly dispatch: Dispatch
   /** What the router looks for. */
   offers: Offers
   readonly #onEnd: (upgrade: Upgrade) => void
   readonly #startedAt = performance.now()
   #timeout: number
   #reply: FastifyReply | undefined
-  #hasBegun = false
   /** Its time was up once; what comes then has to be sent in the time of a refusal. */
   #isLate = false
 
@@ -56,14 +58,11 @@ export class Upgrade extends OpeningHandshake<Socket> {
    * @param timeout milliseconds until the handshake is refused with 503.
    * @param onEnd told when the handshake is over, whichever way.
    */
-  constructor(
-    request: UpgradingRequest,
-    socket: Socket,
-    head: Buffer,
-    timeout: number,
-    onEnd: (upgrade: Upgrade) => void
-  ) {
+  constructor(dispatch: Dispatch, timeout: number, onEnd: (upgrade: Upgrade) => void) {
+    const { socket, head } = dispatch
+    const request: UpgradingRequest = dispatch.request
     super(request, socket, head)
+    this.dispatch = dispatch
     this.response = new UpgradeResponse(request)
     const checked = checkRequest(request)
     this.refusal = 'status' in checked ? checked : undefined
@@ -85,28 +84,22 @@ export class Upgrade extends OpeningHandshake<Socket> {
   }
 
   get isAnswered(): boolean {
-    return this.response.headersSent
+    return this.response.raw.headersSent
   }
 
   override watch(): void {
     super.watch()
-    if (!this.isOver) this.response.on('finish', this.#onRefused)
+    if (!this.isOver) this.response.raw.on('finish', this.#onRefused)
   }
 
   protected override listeners(): Readonly<Record<string, () => void>> {
     // The response waits for it.
-    return { ...super.listeners(), drain: () => this.response.emit('drain') }
+    return { ...super.listeners(), drain: () => this.response.raw.emit('drain') }
   }
 
   /** Connects the response with the socket. */
   begin(): void {
-    this.response.assignSocket(this.socket)
-    this.#hasBegun = true
-  }
-
-  /** Whether it has had its turn and is answered here. */
-  get hasBegun(): boolean {
-    return this.#hasBegun
+    this.response.raw.assignSocket(this.socket)
   }
 
   /** Its turn has come, and it waits for hooks. */
@@ -117,8 +110,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
   /** Leaves the socket to somebody else, as if nothing had happened. */
   release(): void {
     this.leave()
-    this.response.detachSocket(this.socket)
-    this.#hasBegun = false
+    this.response.raw.detachSocket(this.socket)
     this.request[kUpgrade] = undefined
   }
 
@@ -150,14 +142,14 @@ export class Upgrade extends OpeningHandshake<Socket> {
   /** Answers with an error, unless the hooks have not begun, or an answer is under way already. */
   refuse(error: Error, headers: Readonly<Record<string, string>> = {}): void {
     const reply = this.#reply
-    if (reply === undefined || reply.sent || this.response.headersSent) return
+    if (reply === undefined || reply.sent || this.response.raw.headersSent) return
     this.takeBack()
     reply.headers(headers).send(error)
   }
 
   /** The 101 that waits for the hooks of the reply will not be sent; an error takes its place. */
   takeBack(): void {
-    if (!this.response.isAccepting && this.response.statusCode !== 101) return
+    if (!this.response.isAccepting && this.response.raw.statusCode !== 101) return
     this.response.refuse()
     // With 200 Fastify takes the status of the error.
     this.#reply?.code(200)
@@ -165,7 +157,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
 
   onDeadline(): void {
     const reply = this.#reply
-    const isAnswered = reply === undefined || this.response.headersSent
+    const isAnswered = reply === undefined || this.response.raw.headersSent
     // What was hijacked belongs to the application, with all that comes of it.
     if (!isAnswered && reply.sent) return
     if (isAnswered || this.#isLate) {
@@ -203,11 +195,11 @@ export class Upgrade extends OpeningHandshake<Socket> {
   protected override onClose(): void {
     super.onClose()
     // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
-    if (!this.response.headersSent) this.request.destroy()
+    if (!this.response.raw.headersSent) this.request.destroy()
   }
 
   protected onOver(): void {
-    this.response.off('finish', this.#onRefused)
+    this.response.raw.off('finish', this.#onRefused)
     this.#onEnd(this)
   }
 }

@@ -13,6 +13,10 @@ const NOT_FOUND = refusalResponse({ status: 404, message: 'Not Found', headers: 
 export class LeftUpgrades {
   readonly #left = new Set<LeftUpgrade>()
 
+  get size(): number {
+    return this.#left.size
+  }
+
   /** @param timeout milliseconds that the other listeners have to take the socket. */
   add(socket: Socket, timeout: number): void {
     // Node has taken its own away.

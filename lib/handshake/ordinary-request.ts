@@ -1,8 +1,10 @@
 import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
+import { asksForH2cOnly } from '../core/request.js'
 import { parseTokenList } from '../core/token.js'
 import { refusalResponse } from './refusal.js'
+import { takeBody } from './request-body.js'
 
 /** Fields that make the request one for an upgrade, RFC 9110 section 7.8 and RFC 7540 section 3.2.1. */
 const UPGRADE_FIELDS = new Set(['upgrade', 'http2-settings'])
@@ -11,6 +13,14 @@ const UPGRADE_FIELDS = new Set(['upgrade', 'http2-settings'])
 const DEFAULT_MAX_HEADERS = 1000
 
 const TOO_MANY_FIELDS = refusalResponse({ status: 431, message: 'Too many header fields.', headers: {} })
+
+/**
+ * Whether an upgrade to another protocol than WebSocket is ignored, whichever listeners there are: no listener speaks h2c on
+ * a server of HTTP/1, and in HTTP/1.0 there is no upgrade (RFC 9110 section 7.8).
+ */
+export function isIgnored(request: IncomingMessage): boolean {
+  return request.httpVersionMinor === 0 || asksForH2cOnly(request)
+}
 
 /**
  * Serves a request whose upgrade is ignored as the ordinary request that it is, RFC 9110 section 7.8. Its socket has left
@@ -29,11 +39,43 @@ export function serveOrdinarily(
     socket.end(TOO_MANY_FIELDS, () => socket.destroy())
     return
   }
+  if (!request.complete) {
+    serveUnfinished(server, request)
+    return
+  }
   afterResponses(request, socket, () => {
     socket.off('error', onError)
     if (rest.length > 0) socket.unshift(rest)
+    const body = takeBody(request)
+    if (body.length > 0) socket.unshift(body)
     socket.unshift(Buffer.from(headWithoutUpgrade(request), 'latin1'))
     server.emit(socket instanceof TLSSocket ? 'secureConnection' : 'connection', socket)
+  })
+}
+
+/**
+ * Node 26 reads the body of a request that asks for an upgrade, and emits the event before the body is complete. The parser
+ * has the socket until then, so the request itself is served. The connection ends after the response: what the parser
+ * leaves behind the body cannot be handed back.
+ */
+function serveUnfinished(server: Server, request: IncomingMessage): void {
+  const { socket } = request
+  removeUpgrade(request)
+  const response = new ServerResponse(request)
+  response.shouldKeepAlive = false
+  afterResponses(request, socket, () => {
+    response.assignSocket(socket)
+    response.once('finish', () => {
+      response.detachSocket(socket)
+      socket.destroySoon()
+    })
+    // Node takes its own listeners away once the body is complete.
+    socket.on('error', () => {})
+    socket.on('drain', () => response.emit('drain'))
+    socket.once('timeout', () => socket.destroy())
+    socket.once('close', () => request.destroy())
+    if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue()
+    server.emit('request', request, response)
   })
 }
 
@@ -58,16 +100,40 @@ function isCutShort({ maxHeadersCount }: Server, { rawHeaders }: IncomingMessage
   return limit > 0 && rawHeaders.length >= 2 * limit
 }
 
-function headWithoutUpgrade({ method, url, httpVersion, rawHeaders }: IncomingMessage): string {
+function headWithoutUpgrade(request: IncomingMessage): string {
+  const { method, url, httpVersion } = request
+  const fields = fieldsWithoutUpgrade(request)
   let head = `${method} ${url} HTTP/${httpVersion}\r\n`
+  for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`
+  return `${head}\r\n`
+}
+
+function removeUpgrade(request: IncomingMessage): void {
+  const { headers, headersDistinct } = request
+  request.rawHeaders = fieldsWithoutUpgrade(request)
+  const connections = request.rawHeaders.filter(
+    (_value, i, fields) => i % 2 === 1 && fields[i - 1].toLowerCase() === 'connection'
+  )
+  const removed = connections.length > 0 ? [...UPGRADE_FIELDS] : [...UPGRADE_FIELDS, 'connection']
+  Object.assign(headers, { connection: connections.join(', ') })
+  Object.assign(headersDistinct, { connection: connections })
+  for (const name of removed) {
+    delete headers[name]
+    delete headersDistinct[name]
+  }
+}
+
+/** Names and values in turn. */
+function fieldsWithoutUpgrade({ rawHeaders }: IncomingMessage): string[] {
+  const fields: string[] = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]
     const field = name.toLowerCase()
     if (UPGRADE_FIELDS.has(field)) continue
     const value = field === 'connection' ? connectionWithoutUpgrade(rawHeaders[i + 1]) : rawHeaders[i + 1]
-    if (field !== 'connection' || value !== '') head += `${name}: ${value}\r\n`
+    if (field !== 'connection' || value !== '') fields.push(name, value)
   }
-  return `${head}\r\n`
+  return fields
 }
 
 function connectionWithoutUpgrade(value: string): string {

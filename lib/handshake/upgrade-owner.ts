@@ -6,9 +6,13 @@ const claims = new WeakMap<Server, (request: IncomingMessage) => boolean>()
 
 const taken = new WeakSet<Duplex>()
 
-/** Has listeners of a server's `upgrade` event that take every path leave out those that have somebody of their own. */
-export function claimUpgrades(server: Server, isClaimed: (request: IncomingMessage) => boolean): void {
+/**
+ * Has listeners of a server's `upgrade` event that take every path leave out those that have somebody of their own.
+ * @returns ends it.
+ */
+export function claimUpgrades(server: Server, isClaimed: (request: IncomingMessage) => boolean): () => void {
   claims.set(server, isClaimed)
+  return () => void claims.delete(server)
 }
 
 /** Whether the path of a handshake has somebody of its own. */

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import type { IncomingMessage, Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { inspect } from 'node:util'
 import t from 'tap'
 import { createWebSocketStream, type ServerOptions, WebSocketServer } from '../../lib/compat/index.js'
@@ -23,6 +25,9 @@ import { CERTIFICATE, KEY } from '../transport/certificate.js'
 import { echo, emptied, endAfter, IMPLEMENTATIONS, listening, portOf, serving, start } from './servers.js'
 
 // What a server of `fastify-upgrade/ws` has and does that one of `ws` does not.
+
+/** Longer than any test waits. */
+const NEVER = 1_000_000
 
 const untyped = (options: object): ServerOptions => Object.assign({}, options)
 
@@ -395,6 +400,65 @@ t.test('an Upgrade that is not for WebSocket is an ordinary request, where nobod
   const ordinary = await connectRaw(t, own.port)
   ordinary.write(handshake('/', { Upgrade: 'h2c' }))
   t.equal((await ordinary.response()).status, 426)
+})
+
+t.test('h2c is an ordinary request whoever listens, and is served once', async t => {
+  const http = await serving(t)
+  for (const path of ['/a', '/b']) endAfter(t, new WebSocketServer({ server: http, path }))
+  const client = await connectRaw(t, portOf(http))
+  client.write(handshake('/', { Upgrade: 'h2c' }), 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+  await client.end()
+  t.equal(String(client.data).match(/HTTP\/1.1 200/g)?.length, 2)
+})
+
+t.test('the application decides with shouldUpgradeCallback, until the last server is closed', async t => {
+  const http: Server & { shouldUpgradeCallback?: unknown } = await serving(t)
+  const { emit } = http
+  const shouldUpgradeCallback = ({ url }: IncomingMessage): boolean => url !== '/page'
+  http.shouldUpgradeCallback = shouldUpgradeCallback
+  const servers = ['/page', '/b'].map(path => new WebSocketServer({ server: http, path }))
+  for (const server of servers) endAfter(t, server)
+  const client = await connectRaw(t, portOf(http))
+  client.write(handshake('/page'), 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+  await client.end()
+  t.equal(String(client.data).match(/HTTP\/1.1 200/g)?.length, 2, 'what is pipelined behind it is served')
+  t.equal((await shake(t, portOf(http), '/b')).status, 101)
+  for (const server of servers) server.close()
+  t.equal(http.shouldUpgradeCallback, shouldUpgradeCallback)
+  t.equal(http.emit, emit)
+})
+
+t.test('an upgrade that nobody takes keeps no HTTP server from closing', async t => {
+  for (const order of ['before', 'after']) {
+    const http = await serving(t)
+    const seen = new Signal()
+    const server = new WebSocketServer({ server: http, path: '/ws', handshakeTimeout: NEVER })
+    http.on('upgrade', () => seen.fire())
+    const client = await connectRaw(t, portOf(http))
+    client.write(handshake('/nowhere'))
+    await seen.wait('upgrade')
+    const closed = once(http, 'close')
+    if (order === 'before') http.close()
+    server.close()
+    if (order === 'after') http.close()
+    await withDeadline(closed, 10_000, 'close of the HTTP server')
+    t.equal((await client.response()).status, 404, order)
+  }
+})
+
+t.test('closing leaves it to the other listeners as long as the HTTP server is open', async t => {
+  const http = await serving(t)
+  const seen = new Signal<Duplex>()
+  const server = new WebSocketServer({ server: http, path: '/ws' })
+  http.on('upgrade', (_request, socket) => seen.fire(socket))
+  const client = await connectRaw(t, portOf(http))
+  client.write(handshake('/late'))
+  const socket = await seen.wait('upgrade')
+  server.close()
+  await new Promise(resolve => setTimeout(resolve, ms(300)))
+  socket.end('HTTP/1.1 101 Late\r\n\r\n')
+  t.equal((await client.response()).head, 'HTTP/1.1 101 Late')
+  client.socket.end()
 })
 
 t.test('with another listener such an Upgrade is left to it', async t => {

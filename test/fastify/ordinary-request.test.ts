@@ -1,4 +1,5 @@
-import type { IncomingMessage } from 'node:http'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
@@ -7,6 +8,7 @@ import {
   bareApp,
   connectRaw,
   handshake,
+  headerOf,
   listen,
   makeApp,
   open,
@@ -237,16 +239,112 @@ t.test('an upgrade to something else is left to another listener, h2c is not', a
   await checkH2c(t, await connectRaw(t, port))
 })
 
-t.test('where Node asks whether to upgrade, it hears no for all but websocket', async t => {
-  const { app } = bareApp(t)
-  const server: { shouldUpgradeCallback?: (request: object) => boolean } = Object.assign(app.server, {
-    shouldUpgradeCallback: () => true
-  })
+/** A server whose application decides by itself what upgrades, in one of the ways that Node has. */
+async function deciding(t: Test, shouldUpgradeCallback: unknown, way: string): Promise<FastifyInstance> {
+  const { app } = bareApp(
+    t,
+    way === 'option'
+      ? { serverFactory: handler => Object.assign(createServer(handler), { shouldUpgradeCallback }) }
+      : {}
+  )
+  if (way === 'property') Object.assign(app.server, { shouldUpgradeCallback })
   await app.register(upgrade)
-  const ask = (value: string): boolean | undefined =>
-    server.shouldUpgradeCallback?.({ httpVersionMajor: 1, httpVersionMinor: 1, headers: { upgrade: value } })
-  t.equal(ask('websocket'), true)
-  t.equal(ask('h2c'), false)
+  addRoutes(app)
+  return app
+}
+
+for (const way of ['option', 'property']) {
+  t.test(`the application decides with shouldUpgradeCallback, ${way}, what may upgrade`, async t => {
+    const seen: unknown[] = []
+    const app = await deciding(
+      t,
+      function (this: unknown, { url, headers }: IncomingMessage) {
+        seen.push(this === app.server)
+        return url !== '/plain' || headers.upgrade !== 'foo'
+      },
+      way
+    )
+    const others: unknown[] = []
+    app.server.prependListener('upgrade', ({ url }: IncomingMessage, socket: Duplex) => {
+      others.push(url)
+      if (url === '/foo') socket.end('HTTP/1.1 101 Foo\r\n\r\n')
+    })
+    const port = await listen(app)
+    const client = await connectRaw(t, port)
+    const foo = 'Connection: Upgrade\r\nUpgrade: foo\r\n'
+    client.write(`GET /plain HTTP/1.1\r\nHost: x\r\n${foo}\r\nGET /plain HTTP/1.1\r\nHost: x\r\n\r\n`)
+    t.match(JSON.parse((await client.response()).body), { upgrade: null, connection: null })
+    t.equal((await client.response()).status, 200, 'what is pipelined behind it is served')
+    t.strictSame(others, [], 'no listener sees what the application refuses')
+    client.write(`GET /foo HTTP/1.1\r\nHost: x\r\n${foo}\r\n`)
+    t.equal((await client.response()).head, 'HTTP/1.1 101 Foo')
+    t.equal((await shake(t, port, '/ws')).status, 101)
+    t.strictSame(others, ['/foo', '/ws'])
+    t.strictSame(seen, [true, true, true])
+  })
+}
+
+t.test('a handshake that the application lets not upgrade is an ordinary request', async t => {
+  const app = await deciding(t, () => false, 'property')
+  const response = await shake(t, await listen(app), '/ws')
+  t.equal(response.status, 426)
+  t.equal(headerOf(response, 'upgrade'), 'websocket')
+})
+
+t.test('a shouldUpgradeCallback that throws cuts the connection, not the process', async t => {
+  const uncaught = watchProcess(t)
+  const app = await deciding(
+    t,
+    () => {
+      throw new Error('broken')
+    },
+    'property'
+  )
+  const warned = once(process, 'warning')
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/ws'))
+  await client.gone()
+  t.match(await warned, [{ message: 'broken' }])
+  t.strictSame(uncaught, [])
+})
+
+t.test('a body that comes after the head of an ignored upgrade', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const port = await listen(app)
+  for (const [framing, body] of [
+    ['Content-Length: 7', ['{"a"', ':1}']],
+    ['Transfer-Encoding: chunked', ['3\r\n{"a\r\n', '4\r\n":1}\r\n', '0\r\n\r\n']]
+  ] as const) {
+    const client = await connectRaw(t, port)
+    client.write(
+      `POST /plain HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n${H2C}${framing}\r\n\r\n`
+    )
+    t.equal((await client.head()).status, 100)
+    for (const part of body) {
+      client.write(part)
+      await tick()
+    }
+    t.strictSame(JSON.parse((await client.response()).body), {
+      ws: false,
+      upgrade: null,
+      connection: null,
+      settings: null,
+      name: null,
+      body: { a: 1 }
+    })
+  }
+})
+
+t.test('an empty body in chunks', async t => {
+  const { app } = await makeApp(t)
+  addRoutes(app)
+  const client = await connectRaw(t, await listen(app))
+  const fields = `Content-Type: text/plain\r\n${H2C}Transfer-Encoding: chunked\r\n`
+  client.write(`POST /plain HTTP/1.1\r\nHost: x\r\n${fields}\r\n0\r\n\r\n`)
+  t.equal(JSON.parse((await client.response()).body).body, '')
+  client.write('GET /plain HTTP/1.1\r\nHost: x\r\n\r\n')
+  t.equal((await client.response()).status, 200)
 })
 
 t.test('an exception on the way into Fastify cuts the connection and is logged', async t => {

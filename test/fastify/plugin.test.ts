@@ -1,8 +1,24 @@
 import { once } from 'node:events'
-import Fastify from 'fastify'
+import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2'
+import { createRequire } from 'node:module'
+import { text } from 'node:stream/consumers'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
 import t from 'tap'
 import upgrade, { WebSocket, WebSocketServer } from '../../lib/index.js'
-import { bareApp, headerOf, listen, makeApp, open, request, shake, withDeadline } from '../helpers/app.js'
+import { portOf } from '../compat/servers.js'
+import {
+  bareApp,
+  connectRaw,
+  headerOf,
+  listen,
+  makeApp,
+  open,
+  request,
+  shake,
+  withDeadline
+} from '../helpers/app.js'
+import { CERTIFICATE, KEY } from '../transport/certificate.js'
 
 t.test('registered twice in one scope: a clear error', async t => {
   const { app } = await makeApp(t)
@@ -18,6 +34,74 @@ t.test('registered in a scope inside: the same error', async t => {
     await scope.register(upgrade, { maxPayload: 10 })
   })
   await t.rejects(async () => app.ready(), { code: 'FST_UPGRADE_ALREADY_REGISTERED' })
+})
+
+/** What another plugin adds is none of ours. */
+function decorate(app: FastifyInstance): void {
+  Reflect.apply(app.decorate, app, ['websocketServer', null])
+}
+
+t.test('where something else has decorated websocketServer, the error names it', async t => {
+  const { app } = bareApp(t)
+  await app.register(fp(async scope => decorate(scope), { name: '@fastify/websocket' }))
+  await t.rejects(async () => app.register(upgrade), {
+    code: 'FST_UPGRADE_DECORATOR_TAKEN',
+    message: /was added by @fastify\/websocket already; remove that plugin/
+  })
+  const other = bareApp(t).app
+  decorate(other)
+  await t.rejects(async () => other.register(upgrade), {
+    code: 'FST_UPGRADE_DECORATOR_TAKEN',
+    message: /was added by another plugin/
+  })
+})
+
+t.test('@fastify/websocket itself', async t => {
+  const { app } = bareApp(t)
+  const fastifyWebSocket: FastifyPluginAsync = createRequire(import.meta.url)('@fastify/websocket')
+  await app.register(fastifyWebSocket)
+  await t.rejects(async () => app.register(upgrade), { message: /by @fastify\/websocket already/ })
+})
+
+t.test('a server of HTTP/2 alone: a clear error', async t => {
+  const https = { key: KEY, cert: CERTIFICATE }
+  for (const register of [
+    async () => Fastify({ http2: true }).register(upgrade),
+    async () => Fastify({ http2: true, https }).register(upgrade),
+    async () =>
+      Fastify({ http2: true, serverFactory: handler => createHttp2Server(handler) }).register(upgrade)
+  ]) {
+    await t.rejects(async () => void (await register()), {
+      code: 'FST_UPGRADE_HTTP2',
+      message: /allowHTTP1: true/
+    })
+  }
+})
+
+t.test('a server of HTTP/2 that takes HTTP/1.1 too', async t => {
+  const app = Fastify({ http2: true, https: { allowHTTP1: true, key: KEY, cert: CERTIFICATE } })
+  t.teardown(() => app.close())
+  await app.register(upgrade)
+  app.get('/ws', { websocket: true }, socket => {
+    socket.on('message', data => socket.send(String(data)))
+  })
+  app.get('/page', async ({ raw }) => [raw.httpVersion, raw.headers.upgrade ?? null])
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const port = portOf(app.server)
+  const client = await open(t, port, '/ws', { secure: true })
+  client.socket.send('over HTTP/1.1')
+  t.equal(await client.next(), 'over HTTP/1.1')
+
+  const ignored = await connectRaw(t, port, { tls: {} })
+  ignored.write('GET /page HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n')
+  t.equal((await ignored.response()).body, '["1.1",null]')
+
+  const session = connectHttp2(`https://127.0.0.1:${port}`, { rejectUnauthorized: false })
+  t.teardown(() => session.destroy())
+  t.equal(await text(session.request({ ':path': '/page' })), '["2.0",null]')
+  session.close()
+  await withDeadline(app.close(), 10_000, 'app.close()')
+  t.equal(await client.closed(), '1001')
 })
 
 t.test('registered in siblings, each with its own options, clients and routes', async t => {

@@ -1,4 +1,6 @@
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
@@ -13,6 +15,7 @@ import {
   headerOf,
   listen,
   makeApp,
+  ms,
   open,
   type RawClient,
   Signal,
@@ -20,6 +23,7 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { run } from '../helpers/program.js'
 
 /** Longer than any test waits. */
 const NEVER = 1_000_000
@@ -371,3 +375,64 @@ t.test('messages that the server sends on the way out arrive before the Close', 
   t.equal(await client.next(), 'goodbye')
   t.equal(await client.closed(), '1001')
 })
+
+t.test(
+  'an upgrade that nobody takes neither keeps the application from closing nor ends the process first',
+  async t => {
+    for (const leaves of [true, false]) {
+      for (const head of ['Upgrade: websocket', 'Upgrade: foo']) {
+        const ended = await run(t, process.execPath, [
+          '--input-type=module',
+          '--eval',
+          `
+        import { once } from 'node:events'
+        import { connect } from 'node:net'
+        import Fastify from 'fastify'
+        import upgrade from 'fastify-upgrade'
+        const app = Fastify()
+        await app.register(upgrade)
+        app.get('/ws', { websocket: true }, () => {})
+        app.addHook('onClose', async () => console.log('onClose'))
+        app.server.on('upgrade', () => {})
+        await app.listen({ port: 0, host: '127.0.0.1' })
+        const upgraded = once(app.server, 'upgrade')
+        const client = connect(app.server.address().port, '127.0.0.1')
+        client.write('GET /stray HTTP/1.1\\r\\nHost: x\\r\\nConnection: Upgrade\\r\\n${head}\\r\\n\\r\\n')
+        let data = ''
+        const closed = once(client.on('data', chunk => { data += chunk }), 'close')
+        await upgraded
+        if (${leaves}) client.destroy()
+        const start = performance.now()
+        await app.close()
+        console.log('closed')
+        await closed
+        console.log(data.slice(9, 12))
+        if (performance.now() - start > ${ms(2_000)}) console.log('late')
+        `
+        ])
+        const expected = `onClose\nclosed\n${leaves ? '' : '404'}\n`
+        t.strictSame(ended, { code: 0, stdout: expected, stderr: '' }, `${leaves} ${head}`)
+      }
+    }
+  }
+)
+
+t.test(
+  'an upgrade that comes while the application closes is left to the other listeners, and then ends',
+  async t => {
+    const hold = new Signal()
+    const { app } = await makeApp(t, { preClose: () => hold.promise, shutdown: { timeout: ms(60_000) } })
+    app.server.on('upgrade', ({ url }: IncomingMessage, socket: Duplex) => {
+      if (url === '/other') socket.end('HTTP/1.1 101 Other\r\n\r\n', () => socket.destroy())
+    })
+    const port = await listen(app)
+    const [other, nowhere] = [await connectRaw(t, port), await connectRaw(t, port)]
+    const closed = app.close()
+    other.write(handshake('/other'))
+    nowhere.write(handshake('/nowhere'))
+    t.equal((await other.response()).head, 'HTTP/1.1 101 Other')
+    t.equal((await nowhere.response()).status, 404)
+    hold.fire()
+    await withDeadline(closed, 10_000, 'app.close()')
+  }
+)
