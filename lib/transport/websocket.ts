@@ -349,6 +349,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onWritten(): void {
+      const transport = this.#socket.#transport
+      if (transport.connection.holdsPong) transport.sent()
       this.#socket.#backpressure.onWritten()
     }
 

@@ -263,3 +263,28 @@ t.test('a handler that only waits for the end is told of it', async t => {
   t.equal(codes[0], 4000)
   t.equal(await client.closed(), '4000 bye')
 })
+
+t.test('a ping that came before the handler closes or throws is answered before the Close frame', async t => {
+  const { app } = await makeApp(t)
+  app.get('/close', { websocket: true }, socket => {
+    socket.on('message', () => socket.close(1000))
+  })
+  app.get('/throw', { websocket: true }, socket => {
+    socket.on('message', () => {
+      throw new Error('mine')
+    })
+  })
+  const port = await listen(app)
+  for (const [path, code] of [
+    ['/close', 1000],
+    ['/throw', 1011]
+  ] as const) {
+    const client = await connectRaw(t, port)
+    client.write(handshake(path), frame(9, 'p'), text('a'))
+    await client.response()
+    const pong = await client.frame()
+    t.strictSame([pong.opcode, String(pong.payload)], [10, 'p'], path)
+    const { opcode, payload } = await client.frame()
+    t.strictSame([opcode, payload.readUInt16BE()], [8, code], path)
+  }
+})
