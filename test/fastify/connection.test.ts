@@ -214,6 +214,23 @@ t.test('heartbeat and closeTimeout of the options reach the connection', async t
   )
 })
 
+t.test('maxBufferedAmount: false for the plugin or for a route is no limit', async t => {
+  for (const [plugin, route] of [
+    [false, undefined],
+    [1000, false],
+    [false, 1000]
+  ] as const) {
+    const { app } = await makeApp(t, { maxBufferedAmount: plugin })
+    app.get('/', { websocket: { maxBufferedAmount: route } }, socket => {
+      for (let i = 0; i < 10; i++) socket.send('x'.repeat(100_000))
+      socket.close(1000)
+    })
+    const client = await open(t, await listen(app), '/')
+    t.equal(await client.closed(), route === 1000 ? '1006' : '1000')
+    t.equal(client.messages.length, route === 1000 ? 0 : 10)
+  }
+})
+
 t.test('maxBufferedAmount cuts who does not read', async t => {
   const { app, log } = await makeApp(t, { maxBufferedAmount: 1000, highWaterMark: 100 })
   app.get('/', { websocket: true }, socket => {
