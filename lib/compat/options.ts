@@ -48,7 +48,7 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   readonly maxBufferedChunks?: number | undefined
   /** Of `ws`, without effect: 4096, and one for each 16 bytes of `maxPayload`. */
   readonly maxFragments?: number | undefined
-  /** Of `ws`, without effect: one pong answers all pings that wait. */
+  /** Of `ws`, without effect: while 64 pongs are pending, only the last ping is answered; `ws` cuts the connection. */
   readonly maxPendingAutoPongs?: number | undefined
 }
 

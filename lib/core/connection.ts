@@ -9,6 +9,9 @@ import { INVALID_UTF8, ProtocolError, type Violation } from './violation.js'
 /** Shared, as most connections have none. */
 const NO_REASON = Buffer.alloc(0)
 
+/** Pongs that may be pending; beyond that only the most recent ping is answered, RFC 6455 section 5.5.3. */
+export const MAX_PENDING_PONGS = 64
+
 export type Role = 'client' | 'server'
 
 export interface ConnectionOptions {
@@ -48,8 +51,10 @@ export class Connection implements FrameHandler {
   #failed = false
   /** The application sends a message in fragments and has not finished it. */
   #sendsFragments = false
-  /** The latest ping that is not answered yet. */
-  #ping: Buffer | undefined
+  /** Pongs that were put into the output since all earlier output was last known to be written. */
+  #pendingPongs = 0
+  /** The most recent ping that came while {@link MAX_PENDING_PONGS} pongs were pending. */
+  #unansweredPing: Buffer | undefined
   readonly #events: ConnectionEvents
   readonly #onCompressed: ConnectionOptions['onCompressed']
   readonly #parser: FrameParser
@@ -95,7 +100,6 @@ export class Connection implements FrameHandler {
   /** Takes bytes of the peer. The chunk is overwritten: it must belong to the caller alone. */
   receiveData(chunk: Buffer): void {
     this.#parser.push(chunk)
-    this.#answerPing()
   }
 
   /** While paused no event is told and nothing is parsed. */
@@ -105,7 +109,6 @@ export class Connection implements FrameHandler {
 
   resume(): void {
     this.#parser.resume()
-    this.#answerPing()
   }
 
   get isPaused(): boolean {
@@ -127,8 +130,25 @@ export class Connection implements FrameHandler {
     return this.#parser.heldBytes
   }
 
-  /** What is to be sent, in order, as few buffers as possible. */
-  dataToSend(): Buffer[] {
+  /** Whether there is anything to send, now or once all earlier output is written. */
+  get hasOutput(): boolean {
+    return this.#writer.size > 0 || this.#unansweredPing !== undefined
+  }
+
+  /** Whether a ping is answered only once all earlier output is written. */
+  get holdsPong(): boolean {
+    return this.#unansweredPing !== undefined
+  }
+
+  /**
+   * What is to be sent, in order, as few buffers as possible.
+   * @param isWritten whether the operating system has taken all that this method returned before.
+   */
+  dataToSend(isWritten = true): Buffer[] {
+    if (this.#pendingPongs > 0 && isWritten && this.#writer.gaps === 0) {
+      this.#answerHeldPing()
+      this.#pendingPongs = 0
+    }
     return this.#writer.take()
   }
 
@@ -194,6 +214,7 @@ export class Connection implements FrameHandler {
   close(code?: number, reason?: string | Uint8Array): void {
     const body = closeBody(code, reason)
     if (this.#closeSent) return
+    this.#answerHeldPing()
     this.#closeSent = true
     this.#writer.write(FIN | CLOSE, body)
   }
@@ -211,7 +232,8 @@ export class Connection implements FrameHandler {
 
   onControl(opcode: number, payload: Buffer): void {
     if (opcode === PING) {
-      this.#ping = payload
+      // Before the listeners, which may close the connection.
+      this.#answerPing(payload)
       this.#events.onPing(payload)
     } else if (opcode === PONG) this.#events.onPong(payload)
     else this.#receiveClose(payload)
@@ -224,7 +246,6 @@ export class Connection implements FrameHandler {
   /** RFC 6455 section 7.1.7: say why, if that is still possible, and listen no longer. */
   fail(violation: Violation): void {
     this.#parser.stop()
-    this.#ping = undefined
     this.close(violation.closeCode, violation.reason)
     this.#failed = true
     this.#events.onFail(new ProtocolError(violation))
@@ -237,7 +258,6 @@ export class Connection implements FrameHandler {
       this.fail(body)
       return
     }
-    this.#answerPing()
     this.#parser.stop()
     this.#closeReceived = true
     this.#closeCode = body.code
@@ -246,11 +266,25 @@ export class Connection implements FrameHandler {
     this.#events.onClose(body.code, body.reason)
   }
 
-  /** RFC 6455 section 5.5.2: of several pings in a row the answer to the last is enough. */
-  #answerPing(): void {
-    if (this.#ping === undefined) return
-    if (!this.#closeSent) this.pong(this.#ping)
-    this.#ping = undefined
+  /**
+   * RFC 6455 section 5.5.2: every ping is answered, at its place among the frames that are sent. Section 5.5.3: a peer that
+   * pings without reading must not fill the output with pongs.
+   */
+  #answerPing(payload: Buffer): void {
+    if (this.#closeSent) return
+    if (this.#pendingPongs === MAX_PENDING_PONGS) {
+      // A copy, so that it does not keep the whole chunk in memory.
+      this.#unansweredPing = Buffer.from(payload)
+      return
+    }
+    this.#pendingPongs++
+    this.pong(payload)
+  }
+
+  #answerHeldPing(): void {
+    if (this.#unansweredPing === undefined) return
+    this.pong(this.#unansweredPing)
+    this.#unansweredPing = undefined
   }
 }
 

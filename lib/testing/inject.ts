@@ -65,7 +65,7 @@ const SETTINGS: WebSocketSettings = {
   closeTimeout: 5_000,
   heartbeat: false,
   highWaterMark: 65_536,
-  maxBufferedAmount: Number.MAX_SAFE_INTEGER,
+  maxBufferedAmount: false,
   keepsMessages: true
 }
 

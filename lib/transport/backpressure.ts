@@ -1,12 +1,21 @@
+import { sizeOfHeader } from '../core/frame-header.js'
 import { BudgetShare, type BufferBudget } from './buffer-budget.js'
 import { BudgetExceededError, BufferOverflowError, NotOpenError } from './error.js'
+import { PreparedMessage } from './prepared-message.js'
+import type { SendCallback } from './send-callbacks.js'
 import { Waiters } from './waiters.js'
+
+/** Bytes in UTF-8 that a UTF-16 code unit may take. */
+const BYTES_A_UNIT = 3
 
 export interface BackpressureSettings {
   /** Bytes waiting to be sent above which `send` returns false. */
   readonly highWaterMark: number
-  /** Bytes waiting to be sent above which the connection is cut, or messages are dropped. */
-  readonly maxBufferedAmount: number
+  /**
+   * Bytes waiting to be sent above which the connection is cut, or messages are dropped. A message that is sent while
+   * there is room does not count, however large it is. `false`: no limit.
+   */
+  readonly maxBufferedAmount: number | false
   /** What happens then. Default: `close`. */
   readonly backpressure?: 'close' | 'drop'
   /** Shared with the other connections. */
@@ -34,6 +43,12 @@ export interface BackpressureEvents {
   onOverflow(error: Error): void
 }
 
+type Sendable = PreparedMessage | string | Uint8Array
+
+function sizeOf(message: Sendable): number {
+  return message instanceof PreparedMessage ? message.size : Buffer.byteLength(message)
+}
+
 /** What happens when a connection sends faster than its peer reads. */
 export class Backpressure {
   // What each message asks stands first: with many connections its cost is what has to come from memory.
@@ -41,6 +56,16 @@ export class Backpressure {
   readonly drops: boolean
   readonly #pressured: Pressured
   readonly #settings: BackpressureSettings
+  readonly #limit: number
+  /**
+   * While no more bytes wait, the peer is not behind, and a message of any size is accepted. As `send` returns true then,
+   * a caller that awaits `drained()` never reaches the limit.
+   */
+  readonly #room: number
+  /** The length of a string or of bytes from which on it may pass the limit although there is room. */
+  readonly #largeFrom: number
+  /** Bytes of messages that do not count, as they were sent while there was room; until they are written. */
+  #exempt = 0
   /** Made when it is needed, as most connections never hold much. */
   #share: BudgetShare | undefined
   /** Somebody was told that there is no room. */
@@ -58,15 +83,21 @@ export class Backpressure {
     this.#pressured = pressured
     this.#events = events
     this.#settings = settings
+    const { highWaterMark, maxBufferedAmount } = settings
+    this.#limit = maxBufferedAmount === false ? Number.POSITIVE_INFINITY : maxBufferedAmount
+    this.#room = highWaterMark < this.#limit ? highWaterMark : 0
+    this.#largeFrom = (this.#limit - this.#room - sizeOfHeader(this.#limit, false)) / BYTES_A_UNIT
     this.drops = settings.backpressure === 'drop'
   }
 
   /**
    * Whether a message, or a fragment of one, may be sent; else it was dropped. Not asked unless `drops`.
-   * @param size bytes.
-   * @param isContinuation whether fragments of the same message were sent before.
+   * @param isContinuation whether a message was begun in fragments and is not finished.
    */
-  admits(size: number, fin: boolean, isContinuation: boolean): boolean {
+  admits(message: Sendable, fin: boolean, isContinuation: boolean): boolean {
+    const size = sizeOf(message)
+    // It is none of those that are sent in fragments.
+    if (message instanceof PreparedMessage) return this.#admitsWhole(size)
     if (this.#dropsFragments) {
       this.#dropsFragments = !fin
       return false
@@ -78,18 +109,36 @@ export class Backpressure {
     return false
   }
 
-  /** The same of a message that is none of those sent in fragments. */
-  admitsWhole(size: number): boolean {
+  #admitsWhole(size: number): boolean {
     if (this.#fits(size)) return true
     this.#drop()
     return false
   }
 
   #fits(size: number): boolean {
-    const { maxBufferedAmount, budget, highWaterMark } = this.#settings
+    const { budget, highWaterMark } = this.#settings
     const waiting = this.#pressured.bufferedAmount
-    if (waiting + size > maxBufferedAmount) return false
+    if (waiting > this.#room && waiting - this.#exempt + size > this.#limit) return false
     return waiting <= highWaterMark || budget?.isExceeded !== true
+  }
+
+  /**
+   * Called before a message, or a fragment of one, is sent. Where it would pass the limit although there is room, it does
+   * not count until it is written: the limit is for a peer that falls behind.
+   * @param length of the string or of the bytes.
+   * @returns the callback to send it with.
+   */
+  exempt(message: Sendable, length: number, callback: SendCallback | undefined): SendCallback | undefined {
+    if (length < this.#largeFrom) return callback
+    const waiting = this.#pressured.bufferedAmount
+    const payload = sizeOf(message)
+    const size = sizeOfHeader(payload, false) + payload
+    if (waiting > this.#room || waiting + size <= this.#limit) return callback
+    this.#exempt += size
+    return error => {
+      this.#exempt -= size
+      return callback?.(error)
+    }
   }
 
   /**
@@ -97,19 +146,20 @@ export class Backpressure {
    * @param afterControl whether a control frame was sent, which is not dropped.
    */
   hasRoom(afterControl = false): boolean {
-    const { highWaterMark, maxBufferedAmount, budget } = this.#settings
+    const { highWaterMark, budget } = this.#settings
+    const limit = this.#limit
     const waiting = this.#pressured.bufferedAmount
     const share = BudgetShare.of(this.#share, budget, waiting)
     const exceeds = share?.hold(waiting) === true
     this.#share = share
     // It is given back as it is written.
     if (share?.isHeld) this.#pressured.notifyWritten()
-    if (waiting <= highWaterMark && waiting <= maxBufferedAmount) return true
+    if (waiting <= highWaterMark && waiting <= limit) return true
     // Whoever sends the fragments would wait for ever.
     const unread = waiting - this.#pressured.heldBytes
-    const hasRoom = unread <= highWaterMark && unread <= maxBufferedAmount
+    const hasRoom = unread <= highWaterMark && unread <= limit
     const isCut = !this.drops || (afterControl && !hasRoom)
-    if (waiting > maxBufferedAmount && isCut) this.#overflow(new BufferOverflowError(maxBufferedAmount))
+    if (waiting - this.#exempt > limit && isCut) this.#overflow(new BufferOverflowError(limit))
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
     else if (hasRoom) return true
     else this.#pressured.notifyWritten()

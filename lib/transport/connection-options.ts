@@ -69,8 +69,12 @@ export interface ConnectionOptions {
   readonly closeTimeout?: number | undefined
   /** Bytes waiting to be sent above which `send` returns false. Default: 65536. */
   readonly highWaterMark?: number | undefined
-  /** Bytes waiting to be sent above which `backpressure` applies. Default: 16777216. */
-  readonly maxBufferedAmount?: number | undefined
+  /**
+   * Bytes waiting to be sent above which `backpressure` applies. It is for a peer that falls behind: a message of any size
+   * is accepted while no more than `highWaterMark` bytes are pending, and does not count; the limit applies to what is sent
+   * after it. So a connection holds this many bytes and one message at most. `false`: no limit. Default: 16777216.
+   */
+  readonly maxBufferedAmount?: number | false | undefined
   /**
    * What happens when more than `maxBufferedAmount` bytes would wait for a peer: `'close'` (default) cuts the connection,
    * with an error on its `error` and `close` events; `'drop'` does not send the message, counts it in `socket.dropped`,

@@ -27,14 +27,14 @@ const NUMBERS = {
   maxPayload: { default: 2 ** 20, max: MAX_INT32 },
   handshakeTimeout: { default: 10_000, max: MAX_INT32 },
   closeTimeout: { default: 5_000, max: MAX_INT32 },
-  highWaterMark: { default: 2 ** 16, max: Number.MAX_SAFE_INTEGER },
-  maxBufferedAmount: { default: 2 ** 24, max: Number.MAX_SAFE_INTEGER }
+  highWaterMark: { default: 2 ** 16, max: Number.MAX_SAFE_INTEGER }
 } satisfies Record<string, Range>
 
 type NumberOption = keyof typeof NUMBERS
 
 /** Numbers that `false` turns off. */
 const LIMITS = {
+  maxBufferedAmount: 2 ** 24,
   messageTimeout: 60_000,
   idleTimeout: false,
   maxLifetime: false,
@@ -69,14 +69,14 @@ export function readConnectionSettings(
     const range = NUMBERS[name]
     return readNumber(options[name], prefix + name, { ...range, default: defaults?.[name] ?? range.default })
   }
-  const limit = (name: LimitOption): number | false =>
-    readLimit(options[name], prefix + name, MAX_INT32, defaults?.[name] ?? LIMITS[name])
+  const limit = (name: LimitOption, max = MAX_INT32): number | false =>
+    readLimit(options[name], prefix + name, max, defaults?.[name] ?? LIMITS[name])
   return {
     maxPayload: number('maxPayload'),
     handshakeTimeout: number('handshakeTimeout'),
     closeTimeout: number('closeTimeout'),
     highWaterMark: number('highWaterMark'),
-    maxBufferedAmount: number('maxBufferedAmount'),
+    maxBufferedAmount: limit('maxBufferedAmount', Number.MAX_SAFE_INTEGER),
     messageTimeout: limit('messageTimeout'),
     idleTimeout: limit('idleTimeout'),
     maxLifetime: limit('maxLifetime'),

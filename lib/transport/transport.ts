@@ -308,9 +308,10 @@ export class Transport
   /** Writes what waits. */
   flush(): void {
     this.#scheduled = false
-    const buffers = this.connection.dataToSend()
+    const buffers = this.connection.dataToSend(this.writer.unsent === 0)
     if (this.#ended || this.#stream.destroyed) return
     if (buffers.length > 0) this.writer.write(buffers, this.connection.gaps)
+    if (this.connection.holdsPong) this.writer.notifyWritten()
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
     if ((this.#endExpected || this.connection.closeExpected) && this.connection.gaps === 0) this.#end()
   }
@@ -323,7 +324,7 @@ export class Transport
     this.limits.watch(this.isReading)
     if (this.connection.isPaused && !this.#ended) this.#stream.pause()
     // The answers of the protocol itself: pongs and Close frames.
-    if (this.connection.bufferedAmount > 0) this.sent()
+    if (this.connection.hasOutput) this.sent()
     if (this.connection.isOpen) return
     this.sent()
     this.#awaitEnd()

@@ -136,15 +136,18 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     const message = data instanceof PreparedMessage ? data : toPayload(data)
     const transport = this.#transport
     if (!transport.isOpen) return this.#refuse(callback)
+    const backpressure = this.#backpressure
     const fin = options?.fin ?? true
-    if (this.#backpressure.drops && !this.#admits(message, fin))
+    if (backpressure.drops && !backpressure.admits(message, fin, transport.connection.sendsFragments))
       return this.#refuse(callback, new DroppedError())
-    if (message instanceof PreparedMessage) transport.sendPrepared(message, callback)
+    if (message instanceof PreparedMessage)
+      transport.sendPrepared(message, backpressure.exempt(message, message.size, callback))
     else {
       const isBinary = options?.binary ?? typeof message !== 'string'
-      transport.send(message, isBinary, fin, options?.compress ?? true, callback)
+      const done = backpressure.exempt(message, message.length, callback)
+      transport.send(message, isBinary, fin, options?.compress ?? true, done)
     }
-    return this.#backpressure.hasRoom()
+    return backpressure.hasRoom()
   }
 
   /**
@@ -258,12 +261,6 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     return false
   }
 
-  #admits(message: PreparedMessage | string | Uint8Array, fin: boolean): boolean {
-    if (message instanceof PreparedMessage) return this.#backpressure.admitsWhole(message.size)
-    const { sendsFragments } = this.#transport.connection
-    return this.#backpressure.admits(Buffer.byteLength(message), fin, sendsFragments)
-  }
-
   /** Emits; what a listener throws goes to the application's error handler, never to the process. */
   #tell(event: keyof WebSocketEvents, ...args: unknown[]): void {
     try {
@@ -344,6 +341,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onWritten(): void {
+      const transport = this.#socket.#transport
+      if (transport.connection.holdsPong) transport.sent()
       this.#socket.#backpressure.onWritten()
     }
 

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { finished } from 'node:stream'
 import t, { type Test } from 'tap'
+import { bytes, frame } from '../core/wire.js'
 import {
   Client,
   connectRaw,
@@ -51,6 +52,28 @@ both('text, bytes, pings and a close with code and reason', async (t, implementa
   t.strictSame((await closed).slice(0, 2), [3000, Buffer.from('bye')])
   t.equal(await client.closed(), '3000 bye')
   t.equal(serverSide.readyState, 3)
+})
+
+both('every ping is answered at its place among the frames that are sent', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  server.on('connection', socket => {
+    socket.on('message', data => {
+      if (String(data) === 'close') socket.close(1000)
+      else socket.send(String(data))
+    })
+  })
+  const client = await connectRaw(t, port)
+  const pings = Array.from({ length: 10 }, (_, i) => frame(9, `${i}`))
+  const inside = [frame(1, 'a', { fin: false }), frame(9, 'inside'), frame(0, 'b')]
+  client.write(handshake('/'), bytes(...pings, ...inside, frame(9, 'last'), text('close')))
+  await client.response()
+  const frames: string[] = []
+  while (frames.length < 14) {
+    const { opcode, payload } = await client.frame()
+    frames.push(`${opcode} ${opcode === 8 ? payload.readUInt16BE() : payload}`)
+  }
+  const pongs = Array.from({ length: 10 }, (_, i) => `10 ${i}`)
+  t.strictSame(frames, [...pongs, '10 inside', '1 ab', '10 last', '8 1000'])
 })
 
 async function connect(t: Test, server: { once: unknown } & NodeJS.EventEmitter, port: number, path = '/') {

@@ -216,6 +216,18 @@ t.test('verifyClient answers as in ws', async t => {
   }
 })
 
+t.test('maxBufferedAmount: false is no limit', async t => {
+  for (const maxBufferedAmount of [false, 1000] as const) {
+    const { server, port } = await start(t, { maxBufferedAmount })
+    server.on('connection', socket => {
+      for (let i = 0; i < 10; i++) socket.send('x'.repeat(100_000))
+      socket.close(1000)
+    })
+    const client = await open(t, port, '/')
+    t.equal(await client.closed(), maxBufferedAmount === false ? '1000' : '1006')
+  }
+})
+
 t.test('address and close of a server without a server', async t => {
   const server = new WebSocketServer({ noServer: true })
   t.throws(() => server.address(), { code: 'FST_UPGRADE_NO_SERVER' })

@@ -207,6 +207,7 @@ for (const role of ROLES) {
     const bad = peer.frame(1, 'b')
     refuse(t, role, bytes(wire, bad), {
       events: ['ping '],
+      sent: [ownFrame(role, 'pong', '')],
       violation: ['INTERLEAVED_MESSAGE', 1002, 'message inside a fragmented message'],
       at: wire.length + 1
     })

@@ -1,6 +1,7 @@
 import t from 'tap'
+import type { Connection } from '../../lib/core/connection.js'
 import { closeFrame, type Failure, ownFrame, Peer, ROLES, refuse, replay, Subject } from './harness.js'
-import { bytes } from './wire.js'
+import { bytes, decode, describe } from './wire.js'
 
 const FRAGMENTED: Failure['violation'] = ['FRAGMENTED_CONTROL', 1002, 'fragmented control frame']
 const LONG: Failure['violation'] = ['LONG_CONTROL', 1002, 'control frame over 125 bytes']
@@ -57,11 +58,51 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers the last of several pings of one read`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers each of several pings of one read, in order`, t => {
     const pings = ['a', 'b', 'c'].map(data => peer.frame(9, data))
     const wire = bytes(pings[0], peer.frame(1, 'between'), pings[1], pings[2], peer.frame(10, 'd'))
     const events = ['ping 61', 'text between', 'ping 62', 'ping 63', 'pong 64']
-    replay(t, role, wire, { events, sent: [pong('c')] })
+    replay(t, role, wire, { events, sent: [pong('a'), pong('b'), pong('c')] })
+    t.end()
+  })
+
+  t.test(
+    `RFC 6455 section 5.5.2: a ${role} answers a ping at its place among the frames that it sends`,
+    t => {
+      const echo = (event: string, connection: Connection): void => {
+        if (event.startsWith('text ')) connection.send(event.slice(5), false)
+      }
+      const wire = bytes(
+        peer.frame(9, '1'),
+        peer.frame(1, 'a', { fin: false }),
+        peer.frame(9, '2'),
+        peer.frame(0, 'b'),
+        peer.frame(9, '3'),
+        peer.frame(1, 'c')
+      )
+      const events = ['ping 31', 'ping 32', 'text ab', 'ping 33', 'text c']
+      const sent = [
+        pong('1'),
+        pong('2'),
+        ownFrame(role, 'text', 'ab'),
+        pong('3'),
+        ownFrame(role, 'text', 'c')
+      ]
+      replay(t, role, wire, { events, sent }, { after: echo })
+      t.end()
+    }
+  )
+
+  t.test(`RFC 6455 section 5.4: a ${role} answers a ping between the fragments that it sends`, t => {
+    const subject = new Subject(role)
+    subject.connection.send('a', false, false)
+    subject.receive(peer.frame(9, 'p'))
+    subject.connection.send('b', false)
+    t.strictSame(subject.flush().sent, [
+      ownFrame(role, 'text more', 'a'),
+      pong('p'),
+      ownFrame(role, 'continuation', 'b')
+    ])
     t.end()
   })
 
@@ -71,12 +112,79 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a flood of pings costs a ${role} one pong a read`, t => {
-    const flood = bytes(...Array.from({ length: 10_000 }, () => peer.frame(9, 'x'.repeat(125))))
+  t.test(`RFC 6455 section 5.5.3: a flood of pings costs a ${role} 64 pongs and the last one a read`, t => {
+    const flood = bytes(...Array.from({ length: 10_000 }, (_, i) => peer.frame(9, `${i}`.padEnd(125))))
     const subject = new Subject(role)
     subject.connection.receiveData(flood)
     t.equal(subject.events.length, 10_000)
-    t.equal(subject.connection.bufferedAmount, (role === 'client' ? 6 : 2) + 125)
+    t.equal(subject.connection.bufferedAmount, 64 * ((role === 'client' ? 6 : 2) + 125))
+    const answered = [...Array.from({ length: 64 }, (_, i) => i), 9_999]
+    const pongs = answered.map(i => pong(`${i}`.padEnd(125)))
+    t.strictSame(subject.flush().sent, pongs)
+    t.notOk(subject.connection.hasOutput)
+    t.end()
+  })
+
+  t.test(`RFC 6455 section 5.5.3: a ${role} answers exactly 64 pings of one read, and 65`, t => {
+    for (const count of [64, 65]) {
+      const data = Array.from({ length: count }, (_, i) => `${i}`)
+      const subject = new Subject(role).receive(bytes(...data.map(one => peer.frame(9, one))))
+      t.strictSame(subject.sent, data.map(pong))
+    }
+    t.end()
+  })
+
+  t.test(`RFC 6455 section 5.5.3: a ${role} whose output is not written holds no more than 64 pongs`, t => {
+    const subject = new Subject(role)
+    const { connection } = subject
+    const take = (isWritten: boolean): string[] =>
+      decode(bytes(...connection.dataToSend(isWritten))).map(describe)
+    const receive = (from: number, to: number): void => {
+      for (let i = from; i < to; i++) connection.receiveData(peer.frame(9, `${i}`))
+    }
+    receive(0, 40)
+    t.equal(take(false).length, 40)
+    receive(40, 100)
+    t.equal(take(false).length, 24)
+    receive(100, 1000)
+    t.strictSame([connection.holdsPong, connection.hasOutput, connection.bufferedAmount], [true, true, 0])
+    t.strictSame(take(false), [], 'as long as nothing is written')
+    connection.send('x', false)
+    t.strictSame(take(true), [ownFrame(role, 'text', 'x'), pong('999')])
+    t.strictSame([connection.holdsPong, connection.hasOutput], [false, false])
+    receive(1000, 1064)
+    t.equal(take(false).length, 64, 'as many as before')
+    receive(1064, 1065)
+    t.equal(connection.holdsPong, true)
+    t.end()
+  })
+
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping that it holds before its Close frame`, t => {
+    const wire = bytes(...Array.from({ length: 100 }, (_, i) => peer.frame(9, `${i}`)))
+    for (const end of [peer.close(1000), peer.frame(3, ''), undefined]) {
+      const subject = new Subject(role)
+      subject.connection.receiveData(bytes(wire, end ?? []))
+      if (end === undefined) subject.connection.close(1001)
+      const { sent } = subject.flush()
+      t.equal(sent.length, 66)
+      t.strictSame([sent.at(-2), sent.at(-1)?.split(' ')[0]], [pong('99'), 'close'])
+    }
+    t.end()
+  })
+
+  t.test(`RFC 6455 section 5.5.2: a ${role} sends a pong behind a message that is being compressed`, t => {
+    const subject = new Subject(role)
+    const { connection } = subject
+    const gap = connection.sendLater(false, true, 1000)
+    for (let i = 0; i < 100; i++) {
+      connection.receiveData(peer.frame(9, `${i}`))
+      t.strictSame(subject.flush().sent, [])
+    }
+    connection.sendInto(gap, Buffer.from('x'))
+    const { sent } = subject.flush()
+    t.equal(sent.length, 66)
+    t.match(sent[0], /^text rsv 4/)
+    t.strictSame([sent[1], sent[64], sent[65]], [pong('0'), pong('63'), pong('99')])
     t.end()
   })
 
@@ -103,14 +211,25 @@ for (const role of ROLES) {
     t.strictSame(subject.sent, [closeFrame(role, 1000)])
     const closing = new Subject(role, { after: (_event, connection) => connection.close(1001) })
     closing.receive(peer.frame(9, 'a'))
-    t.strictSame(closing.sent, [closeFrame(role, 1001)], 'closed by the listener of the ping')
+    t.strictSame(closing.sent, [pong('a'), closeFrame(role, 1001)], 'closed by the listener of the ping')
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} that fails answers no ping`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} that closes answers the pings that came before`, t => {
+    const after = (event: string, connection: Connection): void => {
+      if (event.startsWith('text')) connection.close(1000)
+    }
+    const subject = new Subject(role, { after })
+    subject.receive(bytes(peer.frame(9, 'a'), peer.frame(1, 'x'), peer.frame(9, 'b')))
+    t.strictSame(subject.events, ['ping 61', 'text x', 'ping 62'])
+    t.strictSame(subject.sent, [pong('a'), closeFrame(role, 1000)])
+    t.end()
+  })
+
+  t.test(`RFC 6455 section 5.5.2: a ${role} that fails answers the pings that came before`, t => {
     const subject = new Subject(role).receive(bytes(peer.frame(9, 'a'), peer.frame(3, '')))
     t.strictSame(subject.events, ['ping 61', 'fail INVALID_OPCODE 1002'])
-    t.strictSame(subject.sent, [closeFrame(role, 1002, 'unknown opcode')])
+    t.strictSame(subject.sent, [pong('a'), closeFrame(role, 1002, 'unknown opcode')])
     t.end()
   })
 

@@ -273,7 +273,8 @@ for (const role of ROLES) {
       const first = peer.frame(1, hex(bad), { fin: false })
       refuse(t, role, bytes(first, peer.frame(0, '')), { violation: NOT_UTF8 })
       const ping = bytes(first, peer.frame(9, ''), peer.frame(0, 'x'))
-      refuse(t, role, ping, { events: ['ping '], violation: NOT_UTF8 })
+      const sent = [ownFrame(role, 'pong', '')]
+      refuse(t, role, ping, { events: ['ping '], sent, violation: NOT_UTF8 })
     }
     t.end()
   })

@@ -141,7 +141,7 @@ for (const role of ROLES) {
     })
     subject.receive(bytes(peer.frame(1, 'a'), peer.frame(9, 'b'), peer.frame(1, 'c'), peer.close(1000)))
     const kinds = subject.sent.map(line => line.split(' ')[0])
-    t.strictSame(kinds, ['text', 'text', 'pong', 'close'])
+    t.strictSame(kinds, ['text', 'pong', 'text', 'close'])
     t.end()
   })
 

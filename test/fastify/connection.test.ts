@@ -215,6 +215,23 @@ t.test('heartbeat and closeTimeout of the options reach the connection', async t
   )
 })
 
+t.test('maxBufferedAmount: false for the plugin or for a route is no limit', async t => {
+  for (const [plugin, route] of [
+    [false, undefined],
+    [1000, false],
+    [false, 1000]
+  ] as const) {
+    const { app } = await makeApp(t, { maxBufferedAmount: plugin })
+    app.get('/', { websocket: { maxBufferedAmount: route } }, socket => {
+      for (let i = 0; i < 10; i++) socket.send('x'.repeat(100_000))
+      socket.close(1000)
+    })
+    const client = await open(t, await listen(app), '/')
+    t.equal(await client.closed(), route === 1000 ? '1006' : '1000')
+    t.equal(client.messages.length, route === 1000 ? 0 : 10)
+  }
+})
+
 t.test('maxBufferedAmount cuts who does not read', async t => {
   const { app, log } = await makeApp(t, { maxBufferedAmount: 1000, highWaterMark: 100 })
   app.get('/', { websocket: true }, socket => {
@@ -310,4 +327,29 @@ t.test('a handler that returns nothing, or what the socket returned, logs no war
     t.equal(await client.closed(), '1000')
   }
   t.strictSame(log.at(WARN), [])
+})
+
+t.test('a ping that came before the handler closes or throws is answered before the Close frame', async t => {
+  const { app } = await makeApp(t)
+  app.get('/close', { websocket: true }, socket => {
+    socket.on('message', () => socket.close(1000))
+  })
+  app.get('/throw', { websocket: true }, socket => {
+    socket.on('message', () => {
+      throw new Error('mine')
+    })
+  })
+  const port = await listen(app)
+  for (const [path, code] of [
+    ['/close', 1000],
+    ['/throw', 1011]
+  ] as const) {
+    const client = await connectRaw(t, port)
+    client.write(handshake(path), frame(9, 'p'), text('a'))
+    await client.response()
+    const pong = await client.frame()
+    t.strictSame([pong.opcode, String(pong.payload)], [10, 'p'], path)
+    const { opcode, payload } = await client.frame()
+    t.strictSame([opcode, payload.readUInt16BE()], [8, code], path)
+  }
 })

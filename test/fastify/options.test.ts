@@ -26,7 +26,7 @@ async function register(options: FastifyUpgradeOptions): Promise<void> {
   await Fastify().register(upgrade, options)
 }
 
-const NUMBERS = ['maxPayload', 'handshakeTimeout', 'closeTimeout', 'highWaterMark', 'maxBufferedAmount']
+const NUMBERS = ['maxPayload', 'handshakeTimeout', 'closeTimeout', 'highWaterMark']
 
 /** Numbers that `false` turns off. */
 const LIMITS = [
@@ -56,6 +56,7 @@ const WRONG: Readonly<Record<string, readonly unknown[]>> = {
   ...Object.fromEntries(
     LIMITS.map(name => [name, [0, -1, 1.5, NaN, Infinity, '1', null, true, {}, 2 ** 31]])
   ),
+  maxBufferedAmount: [0, -1, 1.5, NaN, Infinity, '1', null, true, {}, 2 ** 60],
   backpressure: [null, true, 'cut', 1],
   rateLimit: [
     true,

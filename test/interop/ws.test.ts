@@ -1,7 +1,12 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import t from 'tap'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
-import { listen, makeApp, open, withDeadline } from '../helpers/app.js'
+import { WebSocketServer } from '../../lib/compat/index.js'
+import { listen, makeApp, ms, open, withDeadline } from '../helpers/app.js'
+import { CERTIFICATE, KEY } from '../transport/certificate.js'
 import { play } from './conversation.js'
 import { testPeer } from './scenarios.js'
 
@@ -52,3 +57,53 @@ t.test('fragments and control frames to ws', async t => {
   t.equal(await client.next(), 'one two three')
   t.equal(await client.next(), 'pong p')
 })
+
+const MIB = 2 ** 20
+
+/** Listens with an echo at `/`, on HTTP or HTTPS. */
+const ECHOES = {
+  plugin: async (t: Test, isSecure: boolean, perMessageDeflate: boolean) => {
+    const serverFactory = (handler: RequestListener): Server =>
+      isSecure ? createTlsServer({ key: KEY, cert: CERTIFICATE }, handler) : createServer(handler)
+    const { app } = await makeApp(t, { maxPayload: 32 * MIB, perMessageDeflate }, { serverFactory })
+    app.get('/', { websocket: true }, socket => {
+      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+    })
+    return listen(app)
+  },
+  'fastify-upgrade/ws': async (t: Test, isSecure: boolean, perMessageDeflate: boolean) => {
+    const server: Server = isSecure ? createTlsServer({ key: KEY, cert: CERTIFICATE }) : createServer()
+    const sockets = new WebSocketServer({ server, perMessageDeflate })
+    sockets.on('connection', socket => {
+      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => server.close())
+    const address = server.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  }
+}
+
+for (const [name, start] of Object.entries(ECHOES)) {
+  for (const isSecure of [false, true]) {
+    for (const isDeflated of [false, true]) {
+      const way = `${isSecure ? 'wss' : 'ws'}, ${isDeflated ? 'deflated' : 'plain'}`
+      t.test(`a message above maxBufferedAmount is echoed to a peer that reads: ${name}, ${way}`, async t => {
+        const port = await start(t, isSecure, isDeflated)
+        const { socket } = await open(t, port, '/', { secure: isSecure })
+        t.equal(socket.extensions, isDeflated ? 'permessage-deflate' : '')
+        // One half cannot be compressed, so that the compressed message is above the limit, too.
+        const data = Buffer.concat([randomBytes(17 * MIB), Buffer.alloc(4 * MIB)])
+        for (const _ of [1, 2]) {
+          socket.send(data)
+          const [echo]: unknown[] = await withDeadline(once(socket, 'message'), ms(60_000), 'the echo')
+          t.ok(Buffer.isBuffer(echo) && echo.equals(data))
+        }
+        socket.close(1000)
+        const [code]: unknown[] = await withDeadline(once(socket, 'close'), ms(10_000), 'close')
+        t.equal(code, 1000)
+      })
+    }
+  }
+}

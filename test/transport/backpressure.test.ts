@@ -1,8 +1,15 @@
 import t from 'tap'
 import { BufferBudget } from '../../lib/transport/buffer-budget.js'
-import { prepare } from '../../lib/transport/prepared-message.js'
+import { type PreparedMessage, prepare } from '../../lib/transport/prepared-message.js'
+import type { SendCallback } from '../../lib/transport/send-callbacks.js'
+import type { WebSocket } from '../../lib/transport/websocket.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { Calls, connect, MIB, ping, roundTrip, tick, told } from './harness.js'
+
+/** No overload takes both. */
+function send(socket: WebSocket, message: string | PreparedMessage, callback: SendCallback): boolean {
+  return typeof message === 'string' ? socket.send(message, callback) : socket.send(message, callback)
+}
 
 const DROPPED = 'FST_UPGRADE_DROPPED'
 
@@ -36,10 +43,37 @@ t.test(
   }
 )
 
-t.test('drop: a message larger than maxBufferedAmount is never sent', async t => {
-  const { socket } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
-  const outcome = new Promise(resolve => socket.send('x'.repeat(1001), resolve))
-  t.match(await outcome, { code: DROPPED })
+t.test('drop: a message larger than maxBufferedAmount is sent while nothing else is pending', async t => {
+  for (const message of ['x'.repeat(1001), prepare('x'.repeat(1001))]) {
+    const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
+    const calls = new Calls()
+    for (const round of ['first', 'second']) {
+      stream.cork()
+      t.equal(send(socket, message, calls.note('large')), false)
+      t.equal(socket.dropped, round === 'first' ? 0 : 1)
+      t.equal(send(socket, message, calls.note('another')), false)
+      t.equal(socket.dropped, round === 'first' ? 1 : 2)
+      stream.uncork()
+      t.equal(await peer.next(), `text ${'x'.repeat(1001)}`)
+      await withDeadline(socket.drained(), 5000, 'drained')
+      t.strictSame(calls.lines.splice(0), [`another ${DROPPED}`, 'large'])
+    }
+    stream.cork()
+    socket.send('small')
+    t.equal(send(socket, message, calls.note('behind')), false)
+    t.equal(socket.dropped, 3, 'something else is pending')
+  }
+})
+
+t.test('drop: the limit counts what is sent after a message that is larger than it', async t => {
+  const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
+  stream.cork()
+  socket.send('x'.repeat(5000))
+  for (let i = 0; i < 5; i++) socket.send('y'.repeat(300))
+  t.equal(socket.dropped, 2)
+  t.ok(socket.bufferedAmount <= 6000 + 10)
+  stream.uncork()
+  await peer.until(() => peer.frames.length === 4, 'four messages')
 })
 
 t.test('drop: a message in fragments goes as a whole or not at all', async t => {
@@ -75,6 +109,7 @@ t.test('close: the close event says why', async t => {
   const { socket, stream } = await connect(t, { maxBufferedAmount: 1000 })
   const closed = told(socket, 'close')
   stream.cork()
+  socket.send('x'.repeat(2000))
   socket.send('x'.repeat(2000))
   t.match(await closed, [1006, Buffer.alloc(0), { code: 'FST_UPGRADE_BUFFER_OVERFLOW' }])
 })

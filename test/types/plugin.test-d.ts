@@ -28,6 +28,7 @@ const app = Fastify()
 
 app.register(upgrade)
 app.register(upgrade, {})
+app.register(upgrade, { maxBufferedAmount: false })
 app.register(upgrade, {
   maxPayload: 1,
   origin: ['https://example.com', /^https:\/\/example\.org$/],
