@@ -10,7 +10,7 @@ import { INVALID_UTF8, ProtocolError, type Violation } from './violation.js'
 const NO_REASON = Buffer.alloc(0)
 
 /** Pongs that may be pending; beyond that only the most recent ping is answered, RFC 6455 section 5.5.3. */
-export const MAX_PENDING_PONGS = 64
+const MAX_PENDING_PONGS = 64
 
 export type Role = 'client' | 'server'
 
@@ -133,6 +133,11 @@ export class Connection implements FrameHandler {
   /** Whether there is anything to send, now or once all earlier output is written. */
   get hasOutput(): boolean {
     return this.#writer.size > 0 || this.#unansweredPing !== undefined
+  }
+
+  /** Whether another ping would be answered only once the pongs that are pending are written. */
+  get isFullOfPongs(): boolean {
+    return this.#pendingPongs === MAX_PENDING_PONGS
   }
 
   /** Whether a ping is answered only once all earlier output is written. */

@@ -322,7 +322,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onPing(data: Buffer): void {
-      if (!this.#socket.#transport.limits.admitControl()) return
+      const { limits, connection, writer } = this.#socket.#transport
+      if (!limits.admitControl()) return
+      // Many pings that arrive together do not mean that the peer does not read: its socket may have room for all pongs.
+      if (connection.isFullOfPongs && connection.gaps === 0 && writer.unsent === 0)
+        this.#socket.#transport.flush()
       this.#socket.#tell('ping', data)
       // The answers to pings count too.
       this.#socket.#backpressure.hasRoom(true)

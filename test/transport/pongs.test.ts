@@ -66,6 +66,14 @@ for (const over of KINDS) {
   })
 }
 
+t.test('a peer that reads gets an answer to each of 500 pings in one chunk', async t => {
+  const { socket, peer } = await connect(t, { over: 'net' })
+  socket.on('message', () => {})
+  peer.send(...texts(500).map(ping))
+  await peer.until(() => peer.frames.length === 500, 'the pongs')
+  t.strictSame(peer.frames, texts(500, 'pong '))
+})
+
 t.test('the answers to pings behind a message that is being compressed come behind it', async t => {
   const { socket, peer } = await connect(t, { deflate: deflateOf() })
   socket.on('message', () => socket.send(words(200_000)))
