@@ -8,7 +8,7 @@ const root = join(import.meta.dirname, '..')
 /** What the snippets that are fragments take for granted. Those that import or declare such a name use their own. */
 const PRELUDE = `
   import type { TestContext } from 'node:test'
-  import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
+  import type { FastifyInstance, FastifyRequest, onRequestHookHandler, RouteHandlerMethod } from 'fastify'
   import type { MercuriusOptions } from 'mercurius'
   import type { Broker, WebSocket, WebSocketHandler } from 'fastify-upgrade'
   import type { InjectOptions } from 'fastify-upgrade/testing'
@@ -39,13 +39,20 @@ const PRELUDE = `
     const proxy: WebSocketHandler
     const isKnownUpstream: (subprotocol: string) => boolean
     const isSignedIn: (request: FastifyRequest) => Promise<boolean>
+    const checkToken: onRequestHookHandler
+    const handshakeTime: { observe(milliseconds: number): void }
+    const responseTime: { observe(milliseconds: number): void }
     const connect: () => void
+    const show: (data: unknown) => void
+    function stop(code: number, reason: string): void
     let attempts: number
     const onInit: InjectOptions['onInit']
     const AppModule: new () => object
     const MyBroker: new (url: string) => Broker
     const headers: Record<string, string>
     const url: string
+    const key: Buffer
+    const cert: Buffer
   }
 `
 
