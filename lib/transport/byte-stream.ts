@@ -36,11 +36,6 @@ export function isPlainSocket(stream: Duplex): boolean {
   return Object.getPrototypeOf(stream) === Socket.prototype
 }
 
-/** Changes when the operating system takes some of what a socket has given it: how many bytes are left, on sockets only. */
-export function queuedBytes(stream: Duplex): unknown {
-  return Reflect.get(Object(Reflect.get(stream, '_handle')), 'writeQueueSize')
-}
-
 /** Whether something is a stream: a WebSocket is made with an address, too, by who takes it for a client. */
 export function isStream(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'pipe' in value

@@ -65,7 +65,7 @@ export interface ConnectionOptions {
   readonly heartbeat?: HeartbeatOptions | false | undefined
   /** Milliseconds from the request to the end of the handshake, hooks included; then 503. Default: 10000. */
   readonly handshakeTimeout?: number | undefined
-  /** Milliseconds from the first Close frame to the cut. Default: 5000. */
+  /** Milliseconds from the first Close frame to the cut; a peer that is still reading gets more. Default: 5000. */
   readonly closeTimeout?: number | undefined
   /** Bytes waiting to be sent above which `send` returns false. Default: 65536. */
   readonly highWaterMark?: number | undefined

@@ -1,11 +1,15 @@
 import type { Connection } from '../core/connection.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from './deadline.js'
-import type { Progress, Writer } from './writer.js'
+import { Patience } from './patience.js'
+import type { Writer } from './writer.js'
 
 export interface HeartbeatOptions {
   /** Milliseconds between two pings. */
   readonly interval: number
-  /** Milliseconds that a peer has after a ping to send a byte, whatever it be. At most `interval`. */
+  /**
+   * Milliseconds that a peer has after a ping to send a byte, whatever it be; one that is still reading what was sent
+   * before gets more. At most `interval`.
+   */
   readonly timeout: number
 }
 
@@ -13,15 +17,18 @@ export interface HeartbeatOptions {
 export interface Heart {
   /** Whether no byte arrived since this was last set to true. */
   isSilent: boolean
-  /** What waits for the peer to read. */
-  readonly writer: Pick<Writer, 'unsent' | 'progress'>
+  /** Where the pings go, behind all that was sent before. */
+  readonly writer: Pick<Writer, 'bytes' | 'unsent' | 'taken' | 'acknowledged' | 'isAwaited'>
   /** What waits for this side's own thread pool. */
   readonly connection: Pick<Connection, 'gaps'>
   /** Whether bytes that arrive are read at all; while they are not, silence means nothing. */
   readonly isReading: boolean
-  /** Whether it is the peer that is waited for although nothing is read. */
+  /** Whether the application waits for the peer although nothing is read. */
   readonly awaitsPeer: boolean
-  ping(): void
+  /** Bytes, of those that were sent, that the peer is known to have read. */
+  readByPeer: number
+  /** @param kind `pong` for a sign of life that wants no answer, RFC 6455 section 5.5.3. */
+  ping(kind: 'ping' | 'pong'): void
   /** Nothing was heard in time. */
   onSilence(): void
 }
@@ -32,8 +39,15 @@ export class Heartbeat implements Waiting {
   readonly #options: HeartbeatOptions
   #waitsFor: Deadlines
   #pinged = false
-  /** Of the writing, when the ping was sent behind something that waited. */
-  #progress: Progress | undefined
+  /** Bytes that were sent before the latest ping. */
+  #pingedAt = 0
+  /** How much the operating system had taken then, and how much it has taken once it has taken all of that. */
+  #takenAt = 0
+  #target = 0
+  /** Pings that the peer has not answered. */
+  #unanswered = 0
+  /** With a peer that did not answer in time. */
+  #patience: Patience | undefined
 
   constructor(heart: Heart, options: HeartbeatOptions) {
     this.#heart = heart
@@ -43,32 +57,68 @@ export class Heartbeat implements Waiting {
   }
 
   stop(): void {
+    this.#patience = undefined
     this.#waitsFor.clear(this)
   }
 
-  onDeadline(): void {
-    const heart = this.#heart
-    if (!this.#pinged) {
-      heart.isSilent = true
-      this.#progress = heart.writer.unsent > 0 ? heart.writer.progress : undefined
-      heart.ping()
-    } else if ((heart.isReading || heart.awaitsPeer) && !this.#isAlive) {
-      heart.onSilence()
-      return
-    }
-    const { interval, timeout } = this.#options
-    this.#pinged = !this.#pinged
-    this.#waitsFor = deadlinesAfter(this.#pinged ? timeout : interval - timeout)
-    this.#waitsFor.set(this)
+  /** A pong came. Pings of the application carry data as a rule; these carry none, and so do their answers. */
+  onPong(data: Buffer): void {
+    if (data.length > 0) return
+    if (this.#unanswered > 0) this.#unanswered--
+    if (this.#unanswered === 0) this.#heart.readByPeer = this.#pingedAt
   }
 
-  get #isAlive(): boolean {
-    const { connection, isSilent, writer } = this.#heart
-    // The ping waits for this side.
-    if (connection.gaps > 0 || !isSilent) return true
-    if (this.#progress === undefined) return false
-    // It may wait behind a message that the peer is still reading.
-    const { taken, queued } = writer.progress
-    return taken > this.#progress.taken || queued !== this.#progress.queued
+  onDeadline(): void {
+    const { interval, timeout } = this.#options
+    if (!this.#pinged) this.#ping()
+    else if (this.#isSilent) {
+      this.#doubt()
+      return
+    }
+    this.#patience = undefined
+    this.#pinged = !this.#pinged
+    this.#wait(this.#pinged ? timeout : interval - timeout)
+  }
+
+  #ping(): void {
+    const heart = this.#heart
+    heart.isSilent = true
+    this.#pingedAt = heart.writer.bytes
+    this.#takenAt = heart.writer.taken
+    this.#target = this.#takenAt + heart.writer.unsent
+    this.#unanswered++
+    heart.ping('ping')
+  }
+
+  /** Whether the peer owes a byte. */
+  get #isSilent(): boolean {
+    const { connection, isReading, awaitsPeer, isSilent, writer } = this.#heart
+    // The ping may wait for this side's own thread pool.
+    if (!isSilent || connection.gaps > 0) return false
+    return isReading || awaitsPeer || writer.isAwaited
+  }
+
+  /** Cuts the peer, unless it may still be reading what was sent before the ping. */
+  #doubt(): void {
+    const heart = this.#heart
+    const { timeout } = this.#options
+    const unread = this.#pingedAt - heart.readByPeer
+    this.#patience ??= new Patience(heart.writer, unread, timeout, this.#takenAt, this.#target)
+    const patience = this.#patience
+    patience.ask(heart.isReading, waits => {
+      if (this.#patience !== patience) return
+      if (!waits && this.#isSilent) {
+        heart.onSilence()
+        return
+      }
+      // Proxies end a connection on which nothing comes. Another ping would leave open which of them a pong answers.
+      heart.ping('pong')
+      this.#wait(timeout)
+    })
+  }
+
+  #wait(delay: number): void {
+    this.#waitsFor = deadlinesAfter(delay)
+    this.#waitsFor.set(this)
   }
 }

@@ -4,8 +4,8 @@ import { GOING_AWAY } from '../core/close-code.js'
 import { Connection, type Role } from '../core/connection.js'
 import type { Violation } from '../core/violation.js'
 import { type ByteStreamOwner, ownStream } from './byte-stream.js'
-import { deadlinesAfter, type Waiting } from './deadline.js'
-import { CloseTimeoutError, SilentPeerError } from './error.js'
+import { CloseDeadline, type Closing } from './close-deadline.js'
+import { SilentPeerError } from './error.js'
 import { flushSoon } from './flush-queue.js'
 import { type Heart, Heartbeat } from './heartbeat.js'
 import { IdleWatch, Lifetime, type Mortal } from './lifetime.js'
@@ -28,7 +28,7 @@ const THROTTLED = 2
  */
 export class Transport
   extends AsyncResource
-  implements Heart, Waiting, GapOwner, ByteStreamOwner, Limited, Mortal
+  implements Heart, Closing, GapOwner, ByteStreamOwner, Limited, Mortal
 {
   // What sending looks at stands together: with many connections, what a message costs is what has to come from memory.
   readonly connection: Connection
@@ -48,14 +48,16 @@ export class Transport
   reason: Error | undefined
   /** Somebody awaits that the peer reads. */
   awaitsPeer = false
+  /** Bytes, of those that were sent, that the peer is known to have read. */
+  readByPeer = 0
   #bytesReceived = 0
   #isReading = false
   isSilent = false
   readonly #events: TransportEvents
   readonly #settings: TransportSettings
   readonly #deflate: PerMessageDeflate | undefined
-  readonly #heartbeat: Heartbeat | undefined
-  #awaitsEnd = false
+  readonly heartbeat: Heartbeat | undefined
+  #closeDeadline: CloseDeadline | undefined
   /** Why nothing is read: bits. */
   #holds = 0
   /** What came of a compressed message in the thread pool, while nobody reads. */
@@ -87,7 +89,7 @@ export class Transport
     this.writer = new Writer(stream, this, events)
     this.limits = new PeerLimits(this, settings)
     const { heartbeat, idleTimeout, maxLifetime } = settings
-    this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(this, heartbeat)
+    this.heartbeat = heartbeat === false ? undefined : new Heartbeat(this, heartbeat)
     this.#idleWatch = idleTimeout ? new IdleWatch(this, idleTimeout) : undefined
     this.#lifetime = maxLifetime ? new Lifetime(this, maxLifetime, Math.random()) : undefined
     // The peer may have gone while the handshake was answered, and its events with it.
@@ -269,20 +271,14 @@ export class Transport
     this.#stream.destroy()
   }
 
-  ping(): void {
+  ping(kind: 'ping' | 'pong' = 'ping'): void {
     if (!this.isOpen) return
-    this.connection.ping('')
+    this.connection[kind]('')
     this.sent()
   }
 
   onSilence(): void {
     this.terminate(new SilentPeerError())
-  }
-
-  onDeadline(): void {
-    // The Close frame may wait for this side's own thread pool, which is no fault of the peer.
-    if (this.connection.gaps > 0) deadlinesAfter(this.#settings.closeTimeout).set(this)
-    else this.terminate(new CloseTimeoutError())
   }
 
   onIdle(): void {
@@ -325,6 +321,8 @@ export class Transport
     if (this.connection.isPaused && !this.#ended) this.#stream.pause()
     // The answers of the protocol itself: pongs and Close frames.
     if (this.connection.hasOutput) this.sent()
+    // Without pings nothing shows better how far the peer has read.
+    if (this.heartbeat === undefined && this.connection.isOpen) this.readByPeer = this.writer.bytes
     if (this.connection.isOpen) return
     this.sent()
     this.#awaitEnd()
@@ -372,14 +370,13 @@ export class Transport
 
   /** From now on there is one deadline, and no more pings. */
   #awaitEnd(): void {
-    if (this.#awaitsEnd) return
-    this.#awaitsEnd = true
+    if (this.#closeDeadline !== undefined) return
     this.#stopTimers()
-    deadlinesAfter(this.#settings.closeTimeout).set(this)
+    this.#closeDeadline = new CloseDeadline(this, this.#settings.closeTimeout)
   }
 
   #stopTimers(): void {
-    this.#heartbeat?.stop()
+    this.heartbeat?.stop()
     this.limits.stop()
     this.#idleWatch?.stop()
     this.#lifetime?.stop()
@@ -390,7 +387,7 @@ export class Transport
     this.#closed = true
     this.#stopTimers()
     this.limits.close()
-    deadlinesAfter(this.#settings.closeTimeout).clear(this)
+    this.#closeDeadline?.stop()
     this.#deflate?.close()
     this.#inflated = undefined
     for (const { callback } of this.#sender?.takeHeld() ?? []) if (callback) this.writer.add(callback)

@@ -333,6 +333,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     }
 
     onPong(data: Buffer): void {
+      this.#socket.#transport.heartbeat?.onPong(data)
       if (this.#socket.#transport.limits.admitControl()) this.#socket.#tell('pong', data)
     }
 

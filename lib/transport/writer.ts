@@ -1,8 +1,9 @@
 import type { AsyncResource } from 'node:async_hooks'
 import type { Duplex } from 'node:stream'
-import { isPlainSocket, queuedBytes } from './byte-stream.js'
+import { isPlainSocket } from './byte-stream.js'
 import { NotOpenError } from './error.js'
 import { type SendCallback, SendCallbacks } from './send-callbacks.js'
+import { type Acknowledged, acknowledgedBytes, takenBytes } from './send-queue.js'
 import { isThenable } from './thenable.js'
 
 /** What Node passes on as the encoding of a Buffer; its types do not know it. */
@@ -14,12 +15,6 @@ export interface WriterEvents {
   onWritten(): void
   /** A callback threw, or rejected. */
   onCallbackError(error: unknown): void
-}
-
-/** How far the writing has come: see {@link Writer.progress}. */
-export interface Progress {
-  readonly taken: number
-  readonly queued: unknown
 }
 
 /** Writes the frames of a connection to its stream, and calls back whoever waits for that. */
@@ -51,12 +46,20 @@ export class Writer {
     return this.#pastQueue + this.#stream.writableLength
   }
 
-  /**
-   * What changes when the operating system takes more, which it does as the peer does. A large buffer counts as unsent
-   * until all of it is taken; how much of it is left shows in the queue of the socket.
-   */
-  get progress(): Progress {
-    return { taken: this.bytes - this.unsent, queued: queuedBytes(this.#stream) }
+  /** Bytes that the operating system has taken. It takes more as the peer does. */
+  get taken(): number {
+    return takenBytes(this.#stream) ?? this.bytes - this.unsent
+  }
+
+  /** Bytes that the peer's system has acknowledged, counted as `taken`, where the system shows it. */
+  acknowledged(): Promise<Acknowledged | undefined> | undefined {
+    return acknowledgedBytes(this.#stream)
+  }
+
+  /** Whether a callback, of a stream for example, waits until bytes are taken. */
+  get isAwaited(): boolean {
+    for (const callbacks of this.#writes ?? []) if (callbacks.length > 0) return true
+    return false
   }
 
   /** Calls back once what the connection holds now is written. */

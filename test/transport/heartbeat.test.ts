@@ -10,19 +10,27 @@ import { make } from './manual.js'
 let unique = 0
 const own = (n: number): number => ms(n) + unique++ / 1000
 
+const notShown = (): Promise<undefined> | undefined => undefined
+
 class FakeHeart implements Heart {
   isSilent = true
-  writer = { unsent: 0, progress: { taken: 0, queued: undefined } }
+  writer = { bytes: 0, unsent: 0, taken: 0, isAwaited: false, acknowledged: notShown }
   connection = { gaps: 0 }
   isReading = true
   awaitsPeer = false
+  readByPeer = 0
   pings: number[] = []
+  pongs = 0
   silences = 0
   /** What happens after a ping. */
   onPing: (count: number) => void = () => {}
   onEnd: () => void = () => {}
 
-  ping(): void {
+  ping(kind: 'ping' | 'pong'): void {
+    if (kind === 'pong') {
+      this.pongs++
+      return
+    }
     this.pings.push(performance.now())
     this.onPing(this.pings.length)
   }
@@ -98,6 +106,122 @@ t.test('silence means nothing while nobody reads, and something again afterwards
   new Heartbeat(heart, { interval: own(30), timeout: own(15) })
   await withDeadline(silence, 5000, 'silence')
   t.equal(heart.pings.length, 3)
+})
+
+t.test('silence means something while nobody reads, when a callback waits for the peer', async t => {
+  const heart = new FakeHeart()
+  heart.isReading = false
+  heart.writer.isAwaited = true
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  new Heartbeat(heart, { interval: own(30), timeout: own(15) })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pings.length, 1)
+})
+
+t.test(
+  'a callback that waits for a moment, while nothing is read and the peer reads, is no silence',
+  async t => {
+    const heart = new FakeHeart()
+    heart.isReading = false
+    heart.writer.isAwaited = true
+    heart.onPing = count => {
+      heart.writer.taken += 2
+      // The peer stops.
+      if (count > 1) heart.writer.taken -= 2
+    }
+    const silence = new Promise<void>(resolve => {
+      heart.onEnd = resolve
+    })
+    const timeout = own(15)
+    new Heartbeat(heart, { interval: 2 * timeout, timeout })
+    await withDeadline(silence, 5000, 'silence')
+    t.equal(heart.pongs, 1, 'it gets another timeout')
+  }
+)
+
+/** What a peer does after a ping: nothing, or it sends a pong, one with data, or other bytes. */
+type Answer = 'none' | 'pong' | 'pong with data' | 'bytes' | 'two pongs'
+
+/**
+ * The timeouts that a peer gets beyond the first for its last ping, which it does not answer. Before each ping as much is
+ * sent to it as the lowest rate takes one timeout for.
+ */
+const TIME: readonly (readonly [answers: readonly Answer[], timeouts: number])[] = [
+  [['none'], 1],
+  [['pong', 'none'], 1],
+  [['bytes', 'none'], 2],
+  [['pong with data', 'bytes', 'none'], 3],
+  [['bytes', 'pong', 'none'], 3],
+  [['bytes', 'two pongs', 'none'], 1],
+  [['bytes', 'two pongs', 'two pongs', 'none'], 1]
+]
+for (const [answers, timeouts] of TIME) {
+  t.test(
+    `a peer has time for what was sent since the last ping that it answered: ${answers.join(', ')}`,
+    async t => {
+      const heart = new FakeHeart()
+      const timeout = own(20)
+      const bytes = Math.ceil((4096 * timeout) / 1000)
+      const silence = new Promise<void>(resolve => {
+        heart.onEnd = resolve
+      })
+      heart.writer.bytes = bytes
+      heart.onPing = count => {
+        const answer = answers[count - 1]
+        if (answer === 'none') return
+        heart.isSilent = false
+        if (answer === 'pong' || answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
+        if (answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
+        if (answer === 'pong with data') heartbeat.onPong(Buffer.from('data'))
+        heart.writer.bytes += bytes
+      }
+      const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+      await withDeadline(silence, 5000, 'silence')
+      t.equal(heart.pings.length, answers.length, 'no ping while an answer is awaited')
+      t.equal(heart.pongs, timeouts, 'a pong each time, so that proxies see life')
+    }
+  )
+}
+
+t.test('an answer that comes during the time that a peer gets is life', async t => {
+  const heart = new FakeHeart()
+  const timeout = own(20)
+  heart.writer.bytes = 1e6
+  let looks = 0
+  heart.writer.acknowledged = () => {
+    looks++
+    // It comes while the kernel is asked.
+    heart.isSilent = false
+    return Promise.resolve(undefined)
+  }
+  const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  await reached(heart, 3)
+  heartbeat.stop()
+  t.equal(heart.silences, 0)
+  t.equal(looks, 2)
+})
+
+t.test('a heartbeat that is stopped during a look at the kernel sets no deadline', async t => {
+  const heart = new FakeHeart()
+  const [interval, timeout] = [own(40), own(20)]
+  heart.writer.bytes = 1e6
+  const asked = new Promise<void>(resolve => {
+    heart.writer.acknowledged = () => {
+      resolve()
+      return Promise.resolve(undefined)
+    }
+  })
+  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  await withDeadline(
+    asked.then(() => heartbeat.stop()),
+    5000,
+    'look'
+  )
+  await new Promise(resolve => setImmediate(resolve))
+  for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+  t.equal(heart.silences + heart.pongs, 0)
 })
 
 t.test('an interval of exactly two timeouts pings no faster and no slower', async t => {
@@ -190,7 +314,7 @@ t.test('a connection: no pings in the closing handshake, which has a deadline of
 })
 
 t.test('a connection: a peer that reads nothing while a loop awaits drained() is silent', async t => {
-  const { socket, peer } = await connect(t, { heartbeat: { interval: ms(200), timeout: ms(100) } })
+  const { socket, peer } = await connect(t, { heartbeat: { interval: ms(60), timeout: ms(30) } })
   const closed = told(socket, 'close')
   const work = async (): Promise<void> => {
     for await (const _ of socket) while (true) if (!socket.send(Buffer.alloc(MIB))) await socket.drained()
@@ -216,7 +340,7 @@ t.test('a connection: once it has read, silence counts for nothing again while n
 })
 
 t.test('a connection: a peer that is still reading what the ping waits behind is not silent', async t => {
-  const timeout = ms(500)
+  const timeout = ms(50)
   const { socket, stream, peer } = await connect(t, {
     heartbeat: { interval: timeout + 1, timeout },
     maxBufferedAmount: 128 * MIB
@@ -230,10 +354,10 @@ t.test('a connection: a peer that is still reading what the ping waits behind is
   socket.send(Buffer.alloc(100 * MIB))
   // It reads a little now and then, and sends nothing.
   const since = performance.now()
-  while (performance.now() - since < 4 * timeout) {
+  while (performance.now() - since < 40 * timeout) {
     // The window of TCP opens in steps of a megabyte or so.
     peer.stream.read()
-    await new Promise(resolve => setTimeout(resolve, timeout / 250))
+    await new Promise(resolve => setTimeout(resolve, timeout / 25))
   }
   t.ok(stream.writableLength > 0, 'there is still a backlog')
   t.equal(reason, undefined)

@@ -1,0 +1,31 @@
+import t from 'tap'
+import { CloseDeadline, type Closing } from '../../lib/transport/close-deadline.js'
+import { deadlinesAfter } from '../../lib/transport/deadline.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
+
+t.test('a connection that ends during a look at the kernel sets no deadline and is not cut', async t => {
+  const timeout = ms(20) + 0.375
+  let cuts = 0
+  const asked = new Promise<void>(resolve => {
+    const closing: Closing = {
+      connection: { gaps: 0 },
+      writer: {
+        bytes: 1e6,
+        unsent: 0,
+        taken: 1e6,
+        acknowledged: () => {
+          deadline.stop()
+          resolve()
+          return Promise.resolve(undefined)
+        }
+      },
+      readByPeer: 0,
+      terminate: () => cuts++
+    }
+    const deadline = new CloseDeadline(closing, timeout)
+  })
+  await withDeadline(asked, 5000, 'look')
+  await new Promise(resolve => setImmediate(resolve))
+  t.equal(deadlinesAfter(timeout).size, 0)
+  t.equal(cuts, 0)
+})
