@@ -105,19 +105,18 @@ export class UpgradeServer {
   }
 
   /**
-   * The applications in the order in which they are asked. One that has not started yet may lack routes, so it is asked
-   * only where no other has started. One that closes answers 503 for the paths that no other has.
+   * The applications in the order in which they are asked. Of several, one that has not started yet may lack routes and is
+   * not asked. One that closes answers 503 for the paths that no other has.
    */
   #candidates(): readonly Application[] {
     const all = [...this.#applications]
     if (all.length === 1) return all
-    const ready = all.filter(({ isReady }) => isReady)
-    const started = ready.length > 0 ? ready : all
+    const started = all.filter(({ isReady }) => isReady)
     const running = started.filter(({ isClosing }) => !isClosing)
     const closing = started.filter(({ isClosing }) => isClosing)
     // When none of them has the path, the newest answers 404.
-    const newest = running.at(-1) ?? closing.at(-1)
-    return [...running, ...closing, ...(newest === undefined ? [] : [newest])]
+    const newest = (running.length > 0 ? running : closing).slice(-1)
+    return [...running, ...closing, ...newest]
   }
 }
 

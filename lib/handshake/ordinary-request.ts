@@ -45,9 +45,7 @@ export function serveOrdinarily(
   afterResponses(socket, () => {
     socket.off('error', onError)
     if (rest.length > 0) socket.unshift(rest)
-    const body = takeBody(request)
-    if (body.length > 0) socket.unshift(body)
-    socket.unshift(Buffer.from(headWithoutUpgrade(request), 'latin1'))
+    socket.unshift(Buffer.concat([Buffer.from(headWithoutUpgrade(request), 'latin1'), takeBody(request)]))
     server.emit(socket instanceof TLSSocket ? 'secureConnection' : 'connection', socket)
   })
 }

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage } from 'node:http'
-import { Duplex } from 'node:stream'
+import { PassThrough } from 'node:stream'
 
 /** The body of a request that asks for an upgrade, as it came over the wire, if Node has read it by now. */
 export function takeBody(request: IncomingMessage): Buffer {
@@ -42,7 +42,7 @@ function readsBodies(): boolean {
 
 function probe(): boolean {
   const server = createServer()
-  const socket = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() })
+  const socket = new PassThrough()
   let isRead = false
   server.on('upgrade', (_request, _socket, head) => {
     isRead = head.length === 0

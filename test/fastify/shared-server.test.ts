@@ -149,12 +149,14 @@ t.test('with another listener, a handshake for no application is left to it', as
   for (const name of ['first', 'second']) t.equal(await (await open(t, port, `/${name}`)).next(), name)
 })
 
-t.test('an application that has not started answers only where no other has', async t => {
+t.test('of several applications, one that has not started is not asked', async t => {
   const shared = new Shared(t)
-  const first = await shared.app(t, 'first', ['/'])
-  const second = await shared.app(t, 'second', ['/', '/b'])
-  await second.ready()
+  const plugin = { handshakeTimeout: ms(100) }
+  const first = await shared.app(t, 'first', ['/'], { plugin })
+  const second = await shared.app(t, 'second', ['/', '/b'], { plugin })
   const port = await shared.listen()
+  t.equal((await shake(t, port, '/')).status, 404, 'none has started')
+  await second.ready()
   t.equal(await (await open(t, port, '/')).next(), 'second')
   await first.ready()
   t.equal(await (await open(t, port, '/')).next(), 'first')

@@ -3,7 +3,7 @@ import { Socket } from 'node:net'
 import t from 'tap'
 import { controlUpgrades, TAKEN } from '../../lib/handshake/upgrade-events.js'
 
-const decide = (): boolean => true
+const decide = (): boolean => false
 
 /** What an application or another package may see of a server. */
 function stateOf(server: Server): unknown[] {
@@ -16,6 +16,7 @@ t.test('the server is as before when the last user has ended it', t => {
     const before = stateOf(server)
     const releases = [controlUpgrades(server), controlUpgrades(server)]
     const during = stateOf(server)
+    t.equal(server.shouldUpgradeCallback(), true, 'Node emits all')
     t.strictNotSame(during, before)
     releases[0]()
     t.strictSame(stateOf(server), during, 'another needs it')
