@@ -5,8 +5,9 @@ export interface Consumer {
   /**
    * The connection is closed.
    * @param failure what the event `error` has told, if so: then what was read is not all.
+   * @param wasClean whether the closing handshake was finished and this side did not cut the connection.
    */
-  onEnd(failure?: Error): void
+  onEnd(failure: Error | undefined, wasClean: boolean): void
 }
 
 /** What a consumer reads from. */

@@ -35,6 +35,7 @@ export class Reader implements Source {
   /** What waits for somebody who takes it, in order. */
   #kept: Message[] | undefined
   #isEnded = false
+  #wasClean = false
   /** An update comes at the end of the tick. */
   #updates = false
   /** Whether messages go to listeners, and nothing has to be asked before each. */
@@ -68,7 +69,7 @@ export class Reader implements Source {
   /** Gives all messages to a consumer from now on. When the connection is closed, it is told so after what is kept. */
   consume<Kind extends Consumer>(consumer: Kind): Kind {
     if (this.#isOver) {
-      consumer.onEnd(this.#socket.failure)
+      consumer.onEnd(this.#socket.failure, this.#wasClean)
       return consumer
     }
     this.checkUnread()
@@ -107,10 +108,14 @@ export class Reader implements Source {
     this.#socket.tellMessage(data, isBinary)
   }
 
-  /** The connection is closed. */
-  onEnd(): void {
+  /**
+   * The connection is closed.
+   * @param wasClean whether the closing handshake was finished and this side did not cut the connection.
+   */
+  onEnd(wasClean: boolean): void {
     this.#isPaused = false
     this.#isEnded = true
+    this.#wasClean = wasClean
     if (!this.#keepsAll) this.#kept = undefined
     this.#endConsumer()
   }
@@ -122,7 +127,7 @@ export class Reader implements Source {
 
   #endConsumer(): void {
     if (!this.#isOver) return
-    this.#consumer?.onEnd(this.#socket.failure)
+    this.#consumer?.onEnd(this.#socket.failure, this.#wasClean)
     this.#consumer = undefined
   }
 

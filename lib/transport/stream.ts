@@ -1,7 +1,9 @@
+import { AsyncResource } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { NORMAL_CLOSURE } from '../core/close-code.js'
 import type { Consumer, Source } from './consumer.js'
+import { deadlinesAfter } from './deadline.js'
 import { NotOpenError, toError } from './error.js'
 import type { SendData } from './payload.js'
 import type { SendCallback } from './send-callbacks.js'
@@ -22,29 +24,38 @@ export interface Sink {
 /**
  * A WebSocket as a Duplex. What is read are the payloads of the messages; what is written leaves as messages, strings
  * as text when `decodeStrings` is false and bytes as binary messages. Ending it closes the connection with 1000,
- * destroying it cuts the connection. A peer that breaks the protocol, sends too much or does not read is an error of the
- * stream.
+ * destroying it cuts the connection. A closing handshake of the peer is a clean end: both sides of the stream end. A peer
+ * that breaks the protocol, sends too much or does not read is an error of the stream.
  */
 export class WebSocketStream extends Duplex implements Consumer {
   readonly #source: Source
   readonly #sink: Sink
+  readonly #patience: number
   /** Read ahead although nobody reads this side: pings are answered then, and a close is seen. */
   #wantsMore = true
   #closed = false
+  #wasClean = false
   /** What the peer did wrong, or that it did not read. */
   #failure: Error | undefined
   #finish: ((error?: Error | null) => void) | undefined
 
-  constructor(source: Source, sink: Sink, options: DuplexOptions = {}) {
-    const settings = { ...options, emitClose: true, captureRejections: true }
+  /** @param patience milliseconds that a source of this stream has to end after the connection has ended. */
+  constructor(source: Source, sink: Sink, patience: number, options: DuplexOptions = {}) {
+    // With autoDestroy a loop that has read everything would destroy a stream that is still written to.
+    const settings = { ...options, autoDestroy: false, emitClose: true, captureRejections: true }
     super(settings)
     this.#source = source
     this.#sink = sink
-    // Nothing can be written to a connection that has ended; whoever still does learns it by `close`.
-    this.once('end', () => this.destroy())
+    this.#patience = patience
+    // `pipe` listens to the one, and `pipeline` with an iterable to the other.
+    this.once('end', () => this.#endWriting(this.listenerCount('unpipe') + this.listenerCount('drain') > 0))
+    this.once('finish', () => {
+      if (this.readableEnded) this.destroy()
+    })
     // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
     // did wrong is no error of the application.
     this.on('error', error => {
+      this.destroy(error)
       if (this.listenerCount('error') === 1 && error !== this.#failure) sink.reportError(error)
     })
   }
@@ -77,8 +88,9 @@ export class WebSocketStream extends Duplex implements Consumer {
     }
   }
 
-  onEnd(failure?: Error): void {
+  onEnd(failure: Error | undefined, wasClean: boolean): void {
     this.#closed = true
+    this.#wasClean = wasClean
     if (failure !== undefined) {
       this.#failure = failure
       // What came before is given to whoever reads.
@@ -88,7 +100,23 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.push(null)
     this.#finish?.()
     // A stream that is piped into and that nobody reads would never come to its end.
-    if (this.readableFlowing === null && this.listenerCount('unpipe') > 0) this.destroy()
+    if (this.readableFlowing === null && this.listenerCount('unpipe') > 0) this.#endWriting(true)
+  }
+
+  /**
+   * Nothing can be written to a connection that has ended. At a clean end that is no error as long as nothing is written.
+   * The source of an echo ends because this stream has ended, so it gets time for that; a source that neither writes nor
+   * ends must not be kept for ever.
+   */
+  #endWriting(hasSource: boolean): void {
+    if (!this.#wasClean || this.writableFinished) this.destroy()
+    else if (hasSource)
+      deadlinesAfter(this.#patience).set({ onDeadline: AsyncResource.bind(() => this.#letGo()) })
+    else this.end()
+  }
+
+  #letGo(): void {
+    if (!this.writableEnded) this.destroy()
   }
 
   override read(size?: number): unknown {

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
+import { ABNORMAL_CLOSURE } from '../core/close-code.js'
 import { PERMESSAGE_DEFLATE } from '../core/permessage-deflate.js'
 import type { ProtocolError } from '../core/violation.js'
 import { Backpressure, type BackpressureEvents } from './backpressure.js'
@@ -227,7 +228,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   stream(options?: DuplexOptions): Duplex {
     this.#reader.checkUnread()
-    return this.#reader.consume(new WebSocketStream(this.#reader, this, options))
+    return this.#reader.consume(new WebSocketStream(this.#reader, this, this.#settings.closeTimeout, options))
   }
 
   /**
@@ -284,7 +285,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     this.#isClosed = true
     const { connection, reason } = this.#transport
     this.#backpressure.onClose()
-    this.#reader.onEnd()
+    this.#reader.onEnd(connection.closeCode !== ABNORMAL_CLOSURE && reason === undefined)
     this.#owner.onClose(this, connection.closeCode, reason)
     // Most connections end in peace, and listeners as `ws` has them take two arguments.
     this.#tell('close', connection.closeCode, connection.closeReason, ...(reason ? [reason] : []))

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
-import { finished } from 'node:stream'
+import { type Duplex, finished, PassThrough } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import t, { type Test } from 'tap'
 import { bytes, frame } from '../core/wire.js'
 import {
@@ -8,11 +9,13 @@ import {
   handshake,
   headerOf,
   KEY,
+  ms,
   open,
   Signal,
   shake,
   text,
-  tick
+  tick,
+  withDeadline
 } from '../helpers/app.js'
 import {
   echo,
@@ -531,6 +534,48 @@ both('a stream: what is read and written, and its end', async (t, implementation
   t.equal(await client.next(), 'two')
   client.socket.close(1000)
   t.equal(await client.closed(), '1000')
+})
+
+both('a pipeline through a stream resolves when the client closes', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  const echoes: readonly ((stream: Duplex) => Promise<void>)[] = [
+    stream => pipeline(stream, new PassThrough(), stream),
+    stream =>
+      pipeline(
+        stream,
+        async function* (chunks) {
+          for await (const chunk of chunks) yield chunk
+        },
+        stream
+      )
+  ]
+  for (const echo of echoes) {
+    for (const code of [1000, 1001, undefined]) {
+      const connection = once(server, 'connection')
+      const client = await open(t, port, '/')
+      const [socket] = await connection
+      const echoed = echo(implementation.createWebSocketStream(socket as never))
+      client.socket.send('one')
+      t.equal(await client.next(), 'one')
+      client.socket.close(code)
+      await withDeadline(echoed, ms(10_000), 'pipeline')
+    }
+  }
+})
+
+both('a source that writes to a stream after the client has closed fails', async (t, implementation) => {
+  const { server, port } = await listening(t, implementation)
+  const connection = once(server, 'connection')
+  const client = await open(t, port, '/')
+  const [socket] = await connection
+  const source = new PassThrough()
+  const stream = implementation.createWebSocketStream(socket as never)
+  const sent = pipeline(source, stream.resume())
+  const closed = once(socket, 'close')
+  client.socket.close(1000)
+  await closed
+  source.write('late')
+  await t.rejects(withDeadline(sent, ms(10_000), 'pipeline'), /not open|closing or closed/)
 })
 
 both('a stream does not end well when its peer breaks off', async (t, implementation) => {

@@ -1,7 +1,9 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { once } from 'node:events'
-import { type Duplex, PassThrough, Readable, Writable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { type Duplex, PassThrough, Readable, Transform, Writable } from 'node:stream'
+import { finished, pipeline } from 'node:stream/promises'
 import t from 'tap'
+import { deadlinesAfter } from '../../lib/transport/deadline.js'
 import { NotOpenError } from '../../lib/transport/error.js'
 import type { SendCallback } from '../../lib/transport/send-callbacks.js'
 import { type Sink, WebSocketStream } from '../../lib/transport/stream.js'
@@ -18,6 +20,8 @@ import {
   MIB,
   ping,
   roundTrip,
+  type Subject,
+  stalled,
   text,
   texts,
   tick,
@@ -45,11 +49,13 @@ class FakeSink implements Sink {
   }
 }
 
+const PATIENCE = ms(5000)
+
 const source = { wanted: (): void => {}, release: (): void => {} }
 
 t.test('the unit: a chunk at a time, the end is the close, destruction the cut', async t => {
   const sink = new FakeSink()
-  const stream = new WebSocketStream(source, sink)
+  const stream = new WebSocketStream(source, sink, PATIENCE)
   stream.write('a')
   stream.write('b')
   t.strictSame(sink.calls, [Buffer.from('a')])
@@ -60,7 +66,7 @@ t.test('the unit: a chunk at a time, the end is the close, destruction the cut',
   await tick()
   t.equal(sink.calls.at(-1), 'close 1000')
   t.equal(stream.writableFinished, false, 'not finished before the connection is closed')
-  stream.onEnd()
+  stream.onEnd(undefined, true)
   await told(stream, 'finish')
   stream.resume()
   await told(stream, 'close')
@@ -69,7 +75,7 @@ t.test('the unit: a chunk at a time, the end is the close, destruction the cut',
 
 t.test('the unit: text that no string can hold destroys it', async t => {
   const sink = new FakeSink()
-  const stream = new WebSocketStream(source, sink, { readableObjectMode: true })
+  const stream = new WebSocketStream(source, sink, PATIENCE, { readableObjectMode: true })
   const failed = once(stream, 'error')
   stream.onMessage(endlessText(), false)
   t.match(await failed, [{ message: 'ERR_STRING_TOO_LONG' }])
@@ -78,8 +84,8 @@ t.test('the unit: text that no string can hold destroys it', async t => {
 
 t.test('the unit: ended after the connection was closed, nothing is closed again', async t => {
   const sink = new FakeSink()
-  const stream = new WebSocketStream(source, sink)
-  stream.onEnd()
+  const stream = new WebSocketStream(source, sink, PATIENCE)
+  stream.onEnd(undefined, true)
   stream.resume().end()
   await told(stream, 'close')
   t.strictSame(sink.calls, [])
@@ -87,9 +93,14 @@ t.test('the unit: ended after the connection was closed, nothing is closed again
 
 t.test('the unit: reading stops when the buffer is full and goes on when it is read', async t => {
   let wants = 0
-  const stream = new WebSocketStream({ wanted: () => void wants++, release: () => {} }, new FakeSink(), {
-    readableHighWaterMark: 4
-  })
+  const stream = new WebSocketStream(
+    { wanted: () => void wants++, release: () => {} },
+    new FakeSink(),
+    PATIENCE,
+    {
+      readableHighWaterMark: 4
+    }
+  )
   t.equal(stream.wantsMore, true)
   stream.onMessage(Buffer.from('abc'), true)
   t.equal(stream.wantsMore, true)
@@ -278,7 +289,7 @@ t.test('a pipeline out of a connection ends with it, one into it rejects', async
   const [outcome, income] = await results
   t.strictSame(got, ['a', 'b'])
   t.equal(outcome?.status, 'fulfilled')
-  t.match(income, { status: 'rejected', reason: { code: 'ERR_STREAM_PREMATURE_CLOSE' } })
+  t.match(income, { status: 'rejected', reason: { code: 'FST_UPGRADE_NOT_OPEN' } })
 })
 
 for (const [name, bytes, code] of [
@@ -540,9 +551,203 @@ t.test('what is written too late does not cut a connection whose Close has to le
       terminate: () => terminated++,
       reportError: () => {}
     }
-    const stream = new WebSocketStream({ wanted: () => {}, release: () => {} }, sink)
+    const stream = new WebSocketStream({ wanted: () => {}, release: () => {} }, sink, PATIENCE)
     stream.write('late')
     await told(stream, 'close')
     t.equal(terminated, terminations)
   }
 })
+
+/** Echoes in different ways. */
+const ECHOES: Readonly<Record<string, (stream: Duplex) => Promise<void>>> = {
+  'a transform': stream => pipeline(stream, new PassThrough(), stream),
+  'the stream itself': stream => pipeline(stream, stream),
+  'a generator': stream =>
+    pipeline(
+      stream,
+      async function* (chunks) {
+        for await (const chunk of chunks) yield chunk
+      },
+      stream
+    ),
+  'a transform that ends late': stream =>
+    pipeline(
+      stream,
+      new Transform({
+        transform: (chunk, _encoding, callback) => callback(null, chunk),
+        flush: callback => void setImmediate(() => setImmediate(callback))
+      }),
+      stream
+    )
+}
+
+for (const over of KINDS) {
+  t.test(`over ${over}: a pipeline resolves when the peer closes`, async t => {
+    for (const [name, echo] of Object.entries(ECHOES)) {
+      for (const code of [1000, 1001, undefined, 4000]) {
+        const { socket, peer, errors } = await connect(t, { over })
+        const stream = socket.stream()
+        const echoed = echo(stream)
+        const ended = finished(stream)
+        peer.send(binary(Buffer.from('a')))
+        t.equal(await peer.next(), 'binary 61')
+        peer.send(close(code))
+        await withDeadline(Promise.all([echoed, ended]), ms(5000), `${name}, ${code}`)
+        t.equal(stream.destroyed, true, `${name}, ${code}`)
+        t.strictSame(errors, [])
+      }
+    }
+  })
+}
+
+t.test('finished() resolves at a clean end of a stream that is read, however it is read', async t => {
+  const ways: Readonly<Record<string, (stream: Duplex) => unknown>> = {
+    resume: stream => stream.resume(),
+    data: stream => stream.on('data', () => {}),
+    pipe: stream => stream.pipe(new PassThrough()).resume(),
+    loop: async stream => {
+      for await (const _ of stream);
+    },
+    pipeline: stream => pipeline(stream, new PassThrough().resume())
+  }
+  for (const [name, read] of Object.entries(ways)) {
+    for (const allowHalfOpen of [true, false]) {
+      const { socket, peer } = await connect(t)
+      const stream = socket.stream({ allowHalfOpen })
+      const events: string[] = []
+      for (const event of ['end', 'finish', 'close']) stream.on(event, () => events.push(event))
+      const done = finished(stream)
+      const reading = read(stream)
+      peer.send(text('a'), close(1000))
+      await withDeadline(done, ms(5000), name)
+      if (reading instanceof Promise) await withDeadline(reading, ms(5000), name)
+      t.strictSame(events, ['end', 'finish', 'close'], name)
+    }
+  }
+})
+
+t.test('finished() resolves for a stream that is asked for after a clean end', async t => {
+  const { socket, peer } = await connect(t)
+  const closed = closing(socket)
+  peer.send(close(1000))
+  await closed
+  await withDeadline(finished(socket.stream().resume()), ms(5000), 'finished')
+  await withDeadline(ECHOES['a transform']?.(socket.stream()) ?? t.fail(), ms(5000), 'pipeline')
+})
+
+for (const reads of [true, false]) {
+  const which = reads ? 'a stream that is read' : 'a stream that nobody reads'
+
+  t.test(`${which}: a source that ends after a clean end is no error`, async t => {
+    const { socket, peer } = await connect(t)
+    const stream = socket.stream()
+    if (reads) stream.resume()
+    const source = new PassThrough()
+    const sent = pipeline(source, stream)
+    const closed = closing(socket)
+    peer.send(close(1000))
+    t.equal(await closed, '1000')
+    await roundTrip(t)
+    source.end()
+    await withDeadline(sent, ms(5000), 'pipeline')
+  })
+
+  t.test(`${which}: a source that still has data after a clean end fails`, async t => {
+    const { socket, peer } = await connect(t)
+    const stream = socket.stream()
+    if (reads) stream.resume()
+    const source = new PassThrough()
+    const sent = pipeline(source, stream)
+    const closed = closing(socket)
+    peer.send(close(1000))
+    t.equal(await closed, '1000')
+    await roundTrip(t)
+    source.write('x')
+    await t.rejects(withDeadline(sent, ms(5000), 'pipeline'), { code: 'FST_UPGRADE_NOT_OPEN' })
+  })
+
+  t.test(`${which}: a source that neither ends nor writes is let go after closeTimeout`, async t => {
+    // The timer is of another context.
+    deadlinesAfter(20).set({ onDeadline: () => {} })
+    const context = new AsyncLocalStorage<string>()
+    const { socket, peer } = await context.run('mine', () => connect(t, { closeTimeout: 20 }))
+    const stream = socket.stream()
+    stream.on('close', () => t.equal(context.getStore(), 'mine'))
+    if (reads) stream.resume()
+    const quiet = new Readable({ read() {} })
+    const sent = pipeline(quiet, stream)
+    peer.send(close(1000))
+    await t.rejects(withDeadline(sent, ms(5000), 'pipeline'), { code: 'ERR_STREAM_PREMATURE_CLOSE' })
+    t.ok(quiet.destroyed)
+  })
+}
+
+t.test('a stream that was ended in time is left alone at the deadline for its source', async t => {
+  const { socket, peer } = await connect(t, { closeTimeout: 20 })
+  const stream = socket.stream()
+  const source = new PassThrough()
+  const sent = pipeline(source, stream)
+  peer.send(text('unread'), close(1000))
+  await told(socket, 'close')
+  source.end()
+  await withDeadline(sent, ms(5000), 'pipeline')
+  // Set later, so it comes later.
+  await new Promise<void>(resolve => deadlinesAfter(20).set({ onDeadline: resolve }))
+  t.equal(stream.destroyed, false)
+  t.equal(String(stream.read()), 'unread')
+})
+
+t.test('an end that is not clean is an error for who writes', async t => {
+  const ends: Readonly<Record<string, (subject: Subject) => unknown>> = {
+    reset: ({ peer }) => peer.reset(),
+    'the end of TCP without a Close frame': ({ peer }) => peer.stream.end(),
+    terminate: ({ socket }) => socket.terminate()
+  }
+  for (const [name, end] of Object.entries(ends)) {
+    for (const [way, echo] of Object.entries(ECHOES)) {
+      const subject = await connect(t)
+      const echoed = echo(subject.socket.stream())
+      await tick()
+      end(subject)
+      const expected = way === 'the stream itself' ? undefined : 'ERR_STREAM_PREMATURE_CLOSE'
+      const outcome = await withDeadline(Promise.allSettled([echoed]), ms(5000), name)
+      t.equal(Reflect.get(Object(Reflect.get(outcome[0], 'reason')), 'code'), expected, `${name}, ${way}`)
+    }
+  }
+})
+
+t.test('a peer that closes but does not read what was sent before is cut: no clean end', async t => {
+  const subject = await connect(t, { closeTimeout: 50, maxBufferedAmount: false })
+  const { socket, peer } = subject
+  const stream = socket.stream()
+  const echoed = ECHOES['a transform']?.(stream) ?? Promise.resolve()
+  const outcome = t.rejects(withDeadline(echoed, ms(15_000), 'pipeline'), {
+    code: 'ERR_STREAM_PREMATURE_CLOSE'
+  })
+  await stalled(subject, 16 * MIB)
+  const closed = told(socket, 'close')
+  peer.send(close(1000))
+  t.match(await closed, [1000, Buffer.alloc(0), { code: 'FST_UPGRADE_CLOSE_TIMEOUT' }])
+  await outcome
+})
+
+t.test(
+  'a loop that breaks cuts the connection, one that has read all leaves the stream to its writer',
+  async t => {
+    const broken = await connect(t)
+    const closed = closing(broken.socket)
+    broken.peer.send(text('a'), text('b'))
+    for await (const _ of broken.socket.stream()) break
+    t.equal(await closed, '1006')
+
+    const { socket, peer } = await connect(t)
+    const stream = socket.stream()
+    stream.on('drain', () => {})
+    peer.send(text('a'), close(1000))
+    for await (const _ of stream);
+    t.equal(stream.destroyed, false)
+    const ended = finished(stream)
+    stream.end()
+    await withDeadline(ended, ms(5000), 'finished')
+  }
+)

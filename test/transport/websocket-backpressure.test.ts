@@ -267,7 +267,7 @@ t.test('a caller that awaits drained() is never cut, whatever it sends', async t
 })
 
 t.test(
-  'two messages above maxBufferedAmount that are pending together are each exempt until written',
+  'what passes maxBufferedAmount together with the bytes pending is accepted while there is room',
   async t => {
     const { socket, stream } = await connect(t, { maxBufferedAmount: 1000, highWaterMark: 900 })
     stream.cork()
