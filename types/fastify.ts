@@ -52,8 +52,8 @@ declare module 'fastify' {
       >
     ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
 
-    // The two other kinds, and routes of a table, of which only the union is known. One overload for all of it: of more than
-    // three, TypeScript reports the errors of the last only.
+    // The two other kinds, and routes from a table, whose type is only known as the union. One overload covers them all: with
+    // more than three overloads, TypeScript reports only the errors of the last.
     route<
       RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
       ContextConfig = ContextConfigDefault,

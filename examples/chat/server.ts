@@ -102,7 +102,7 @@ export async function buildChat(
     return name
   }
 
-  /** The room of that name. Its clients are sent who comes and who goes. */
+  /** The room of that name. Its clients are notified of members that join or leave. */
   function openRoom(title: string): Room {
     const presence = app.websocketServer.presence(`${title} members`)
     const room: Room = { presence, clients: new Map() }
@@ -112,7 +112,7 @@ export async function buildChat(
       for (const [socket, client] of room.clients) {
         const isClient = socket.presenceId === id
         if (isClient || !isHere) client.send({ type: 'join', name, names: namesIn(room) })
-        // Two processes gave two people one name in the same moment. One of the two connects again, and gets another.
+        // Two processes gave two people one name in the same moment. One of the two reconnects and gets another name.
         const isRival = !isClient && client.name === name && !isSamePerson(client.person, person)
         if (isRival && socket.presenceId > id) socket.close(1013, 'another person has this name')
       }
@@ -232,7 +232,7 @@ function membersOf({ presence }: Room): Member[] {
   return Array.from(presence.members.values(), ({ data }) => toMember(data))
 }
 
-// What another process says of a member came as JSON.
+// The data of a member in another process arrived as JSON.
 function toMember(data: unknown): Member {
   if (typeof data !== 'object' || data === null || !('name' in data && 'person' in data)) {
     return { name: '', person: '' }

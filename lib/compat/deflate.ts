@@ -3,10 +3,10 @@ import type { ConnectionOptions, PerMessageDeflateOptions } from '../transport/c
 
 type ZlibOptions = NonNullable<PerMessageDeflateOptions['zlibDeflateOptions']>
 
-/** Of zlib: what `ws` sets itself, and what does not matter where each message is flushed. */
+/** Options of zlib that `ws` sets itself, or that have no effect because each message is flushed. */
 const WITHOUT_EFFECT: readonly string[] = ['windowBits', 'flush', 'finishFlush', 'info', 'maxOutputLength']
 
-/** `perMessageDeflate` with the values that `ws` takes made those that are expected here. */
+/** Converts the values of `perMessageDeflate` that `ws` accepts to those that this package expects. */
 export function toDeflate(
   option: ConnectionOptions['perMessageDeflate']
 ): ConnectionOptions['perMessageDeflate'] {
@@ -31,7 +31,7 @@ function toBoolean(value: boolean | undefined): boolean | undefined {
   return value === undefined ? undefined : Boolean(value)
 }
 
-/** A boolean says nothing of the size. zlib has no raw window of 8 bits, and Node takes 9 for it. */
+/** A boolean does not set the size. zlib has no raw window of 8 bits, and Node takes 9 for it. */
 function toWindowBits(value: number | undefined): number | undefined {
   if (typeof value === 'boolean') return undefined
   const bits = toNumber(value, Number.MAX_SAFE_INTEGER)

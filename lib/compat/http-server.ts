@@ -7,7 +7,7 @@ import { controlUpgrades, TAKEN } from '../handshake/upgrade-events.js'
 import { isClaimed } from '../handshake/upgrade-owner.js'
 import type { ServerOptions } from './options.js'
 
-/** Milliseconds between two looks at a server that may be about to close. */
+/** Milliseconds between two checks of whether a server is about to close. */
 const WATCH = 100
 
 /** Whoever takes the upgrades of an HTTP server. */
@@ -68,7 +68,7 @@ export class HttpServer {
 
   /**
    * The server waits for unclaimed upgrades when it closes, and so would the application. As long as it does not close, the
-   * other listeners may still take them. The timer holds the process: a socket that nobody reads does not.
+   * other listeners may still take them. The timer keeps the process alive: a socket without a reader does not.
    */
   #watch(): void {
     const timer = setInterval(() => {
@@ -98,7 +98,7 @@ export class HttpServer {
   }
 }
 
-/** As in `server.listen(port)`, text that is no number is the path of a Unix socket. */
+/** As in `server.listen(port)`, a string that is not a number is the path of a Unix socket. */
 function placeOf(port: number | string | undefined): { port?: number | undefined; path?: string } {
   if (typeof port !== 'string') return { port }
   return Number.isNaN(Number(port)) ? { path: port } : { port: Number(port) }

@@ -26,7 +26,7 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   readonly backlog?: number | undefined
   /** The only path that is taken, without the query. Default: every path. */
   path?: string | undefined
-  /** Bytes that a message of the peer may have; 0 and more than that: 2147483647. Default: 104857600, as in `ws`. */
+  /** The largest message, in bytes; 0 and values above 2147483647 mean 2147483647. Default: 104857600, as in `ws`. */
   readonly maxPayload?: number | undefined
   /** Default: false, as in `ws`, whose users send pings of their own. */
   readonly heartbeat?: ConnectionOptions['heartbeat']
@@ -60,13 +60,13 @@ const CONSTANTS: Readonly<Record<string, boolean>> = {
 
 const MAX_PAYLOAD = 100 * 2 ** 20
 
-/** Like `ws` these go by whether their value stands for true. */
+/** As in `ws`, any truthy value of these counts as true. */
 const FLAGS: readonly string[] = ['noServer', 'clientTracking']
 
-/** Like `ws` these are not set when their value stands for false. */
+/** As in `ws`, these are not set when their value is falsy. */
 const OPTIONAL: readonly string[] = ['server', 'path', 'handleProtocols', 'verifyClient']
 
-/** The options that were given, with the values that `ws` takes made those that are expected here. */
+/** The given options, with the values that `ws` accepts converted to those that this package expects. */
 export function readOptions(given: ServerOptions): ServerOptions {
   const options: ServerOptions = Object.fromEntries(
     Object.entries(withoutNull(given))

@@ -149,7 +149,7 @@ class Owner implements WebSocketOwner<WebSocket> {
     this.#onError(socket, thrown, `a listener or callback of the WebSocket at GET ${this.#route.url} failed`)
   }
 
-  /** Hands an error of the application to its error handler. Nothing that goes wrong here reaches the process. */
+  /** Hands an error of the application to its error handler. No failure here reaches the process. */
   #onError(socket: WebSocket, thrown: unknown, message: string): void {
     // With another socket's error this connection may well be open.
     if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {

@@ -19,7 +19,7 @@ interface RouteOptions {
   readonly wsHandler?: unknown
 }
 
-/** Paths that are reported at most, as clients choose them. */
+/** The maximum number of paths that are reported, as clients choose the paths. */
 const MAX_REPORTS = 10
 
 /** By the root of each application. */
@@ -47,7 +47,7 @@ export class DeclaredRoutes {
     })
   }
 
-  /** Those of the application with this root. */
+  /** The declared routes of the application with this root. */
   static of(root: FastifyInstance): DeclaredRoutes {
     let routes = watched.get(root)
     if (routes === undefined) {
@@ -72,8 +72,8 @@ export class DeclaredRoutes {
   }
 
   /**
-   * A handshake has found no WebSocket route. If an ordinary route is at its path, that may be one which was declared before
-   * this module was loaded: Fastify does not show its options.
+   * A handshake has found no WebSocket route. If an ordinary route is at its path, it may have been declared before
+   * this module was loaded: Fastify does not expose its options.
    */
   report(url: string, log: FastifyBaseLogger): void {
     if (!this.#isIncomplete || this.#reported.size >= MAX_REPORTS) return
@@ -87,7 +87,7 @@ export class DeclaredRoutes {
   }
 }
 
-/** @throws if the plugin is in the scope of the route and came too late, or is not in this scope. */
+/** @throws if the plugin was registered in the scope of the route but too late, or not in this scope. */
 function check(options: RouteOptions, { url, scope }: Declaration): void {
   // A hook of the application may have changed the options since.
   if (!asksForWebSocket(options)) return

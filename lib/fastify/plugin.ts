@@ -77,7 +77,7 @@ export const plugin: FastifyPluginAsync<FastifyUpgradeOptions> = fp(register, {
   name: 'fastify-upgrade'
 })
 
-/** Says what has decorated `websocketServer`. */
+/** Names the plugin that has decorated `websocketServer`. */
 function decoratorError(app: FastifyInstance): Error {
   if (app.websocketServer instanceof WebSocketServer) return new AlreadyRegisteredError()
   return new DecoratorTakenError(
@@ -88,8 +88,8 @@ function decoratorError(app: FastifyInstance): Error {
 }
 
 /**
- * Whether HTTP/1.1 can come, which WebSockets need. A server of HTTP/2 takes it over TLS with `allowHTTP1`, and has the
- * properties of one of HTTP/1 then.
+ * Whether the server accepts HTTP/1.1, which WebSockets need. An HTTP/2 server accepts it over TLS with `allowHTTP1`, and
+ * then has the properties of an HTTP/1 server.
  */
 function takesHttp1({ server }: FastifyInstance): boolean {
   return !('updateSettings' in server) || 'headersTimeout' in server

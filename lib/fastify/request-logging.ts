@@ -4,7 +4,7 @@ import { hasMethods } from '../pubsub/methods.js'
 /** Whether an application wants no log lines about a request. */
 export type IsLogDisabled = (request: FastifyRequest) => boolean
 
-/** What `disableRequestLogging` of an application says, or its `logController`. */
+/** The value of the application's `disableRequestLogging`, or of its `logController`. */
 export function readRequestLogging(root: FastifyInstance): IsLogDisabled {
   // Fastify has no public name for the controller, and earlier versions of Fastify 5 have no controller.
   const key = Object.getOwnPropertySymbols(root).find(

@@ -103,7 +103,7 @@ export class UpgradeListener implements Application {
     return this.#closed
   }
 
-  /** The application is closed. Others may go on with its server. */
+  /** The application is closed. Other applications may still use its server. */
   leave(): void {
     this.#server.remove(this)
   }
@@ -163,7 +163,7 @@ export class UpgradeListener implements Application {
     this.#pending.delete(upgrade)
   }
 
-  /** @returns false when the path has no WebSocket route here and somebody else may have it. */
+  /** @returns false when the path has no WebSocket route here, and another application or listener may have it. */
   #route(upgrade: Upgrade): boolean {
     const { request } = upgrade
     const { raw: response } = upgrade.response

@@ -6,8 +6,8 @@ import type { Headers } from '../core/header-field.js'
  * The response to a handshake. A refusal is an ordinary response. A 101 is not written here, as what follows it is the
  * WebSocket's: `accept` says who writes it.
  *
- * Express gives each response another prototype. So what this changes of Node's response belongs to the object itself, and
- * what the upgrade needs of it is here.
+ * Express gives each response another prototype. So this class overrides methods on the response object itself, and provides
+ * what the upgrade needs.
  */
 export class UpgradeResponse {
   /** The response that Fastify and the application have. */

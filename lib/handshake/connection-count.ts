@@ -33,7 +33,7 @@ export type Release = () => void
 export const NO_ADDRESS =
   'maxConnectionsPerAddress does not count connections without an IP address, such as those over a Unix socket'
 
-/** For connections that are not limited by their address. */
+/** Releases the slot of a connection that is not limited by its address. */
 const releaseNothing: Release = () => {}
 
 /** Counts connections, handshakes under way included, against their limits. */
@@ -54,7 +54,7 @@ export class ConnectionCount {
   /**
    * @param address the remote address. One that is no IP address is not counted: all clients behind a Unix socket would
    * share one limit.
-   * @returns undefined when there is no place for one more.
+   * @returns undefined when there is no free slot.
    */
   take(address: string | undefined): Release | undefined {
     const { total, perAddress } = this.#limits

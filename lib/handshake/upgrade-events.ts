@@ -16,13 +16,13 @@ interface Control {
 const controls = new WeakMap<Server, Control>()
 
 /**
- * Has every upgrade of a server emitted, and decides here what becomes of it, so that it is the same in each version of
- * Node. Where Node decides that a request does not upgrade, the headers of the upgrade stay on it, and Node drops the
+ * Makes a server emit every upgrade, and decides here how it is handled, so that the behaviour is the same in each version
+ * of Node. Where Node decides that a request does not upgrade, the headers of the upgrade stay on it, and Node drops the
  * requests that were pipelined behind it. A `shouldUpgradeCallback` that the application has set is respected.
  *
  * A listener that returns {@link TAKEN} keeps the upgrade from the listeners behind it. Some listeners take every upgrade
  * that they see: it would be answered twice, or what they throw would end the process.
- * @returns ends it. The server is as before when the last user has ended it.
+ * @returns ends it. When the last user has ended it, the server is as it was before.
  */
 export function controlUpgrades(server: Server): () => void {
   const control = controls.get(server) ?? takeControl(server)

@@ -7,7 +7,7 @@ const claims = new WeakMap<Server, (request: IncomingMessage) => boolean>()
 const taken = new WeakSet<Duplex>()
 
 /**
- * Has listeners of a server's `upgrade` event that take every path leave out those that have somebody of their own.
+ * Makes listeners of a server's `upgrade` event that take every path skip the paths that have an owner.
  * @returns ends it.
  */
 export function claimUpgrades(server: Server, isClaimed: (request: IncomingMessage) => boolean): () => void {

@@ -16,7 +16,7 @@ const MAX_PENDING = 16 * 2 ** 20
 /** Bytes that each message counts besides its own: clients take one to three KiB to remember one that is not answered. */
 const MESSAGE_COST = 1024
 
-/** What becomes of the exchange with other processes. `topic` is an empty string where it is about broadcasts. */
+/** Events of the exchange with other processes. `topic` is an empty string for broadcasts. */
 export type BrokerEvent =
   /** The engine can be reached, for the first time or again. */
   | { readonly type: 'up' }

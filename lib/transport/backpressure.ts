@@ -12,7 +12,7 @@ export interface BackpressureSettings {
   /** Bytes waiting to be sent above which `send` returns false. */
   readonly highWaterMark: number
   /**
-   * Bytes waiting to be sent above which the connection is cut, or messages are dropped. A message that is sent while
+   * Pending bytes above which the connection is cut, or messages are dropped. A message that is sent while
    * there is room does not count, however large it is. `false`: no limit.
    */
   readonly maxBufferedAmount: number | false
@@ -62,7 +62,7 @@ export class Backpressure {
    * a caller that awaits `drained()` never reaches the limit.
    */
   readonly #room: number
-  /** The length of a string or of bytes from which on it may pass the limit although there is room. */
+  /** The length from which on a string or bytes may pass the limit although there is room. */
   readonly #largeFrom: number
   /** Bytes of messages that do not count, as they were sent while there was room; until they are written. */
   #exempt = 0

@@ -114,8 +114,8 @@ export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> 
   #binaryType: BinaryType = 'nodebuffer'
 
   /**
-   * What binary messages are told as: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. Any other
-   * value is ignored, as in a browser and in `ws`.
+   * The type of binary messages: `nodebuffer` (default), `arraybuffer`, or `fragments`, a list of Buffers. Any other value
+   * is ignored, as in a browser and in `ws`.
    */
   get binaryType(): BinaryType {
     return this.#binaryType

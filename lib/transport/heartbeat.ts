@@ -7,8 +7,8 @@ export interface HeartbeatOptions {
   /** Milliseconds between two pings. */
   readonly interval: number
   /**
-   * Milliseconds that a peer has after a ping to send a byte, whatever it be; one that is still reading what was sent
-   * before gets more. At most `interval`.
+   * Milliseconds that a peer has after a ping to send any byte; a peer that is still reading the data sent before the ping
+   * gets more. At most `interval`.
    */
   readonly timeout: number
 }
@@ -17,7 +17,7 @@ export interface HeartbeatOptions {
 export interface Heart {
   /** Whether no byte arrived since this was last set to true. */
   isSilent: boolean
-  /** Where the pings go, behind all that was sent before. */
+  /** Writes the pings, behind all data that was sent before. */
   readonly writer: Pick<Writer, 'bytes' | 'unsent' | 'taken' | 'acknowledged' | 'isAwaited'>
   /** What waits for this side's own thread pool. */
   readonly connection: Pick<Connection, 'gaps'>
@@ -41,7 +41,7 @@ export class Heartbeat implements Waiting {
   #pinged = false
   /** Bytes that were sent before the latest ping. */
   #pingedAt = 0
-  /** How much the operating system had taken then, and how much it has taken once it has taken all of that. */
+  /** Bytes that the operating system had taken then, and the bytes that it has taken once it has all of them. */
   #takenAt = 0
   #target = 0
   /** Pings that the peer has not answered. */

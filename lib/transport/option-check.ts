@@ -70,7 +70,7 @@ function editDistance(from: string, to: string): number {
   return row[to.length]
 }
 
-/** Options of `ws` that say only what is so anyway. Like `ws` it goes by what stands for true. */
+/** Options of `ws` that must have the value that always applies here. As in `ws`, any truthy value counts as true. */
 export function checkConstants(
   options: object,
   constants: Readonly<Record<string, boolean>>,

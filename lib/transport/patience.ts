@@ -1,8 +1,8 @@
 import type { Writer } from './writer.js'
 
 /**
- * Bytes a second. A peer that reads faster is not cut, even when nothing shows that it reads: what was sent may lie in the
- * buffers of a proxy, or in those of the peer's own system.
+ * Bytes a second. A peer that reads faster is not cut, even when no progress is visible: the data may be in the buffers of
+ * a proxy, or in those of the peer's own system.
  */
 const LOWEST_RATE = 4096
 
@@ -16,9 +16,9 @@ const MOST_TIMEOUTS = 100
 export class Patience {
   readonly #writer: Pick<Writer, 'taken' | 'acknowledged'>
   readonly #timeout: number
-  /** How far what was sent came when progress was last looked for. */
+  /** How far the sent data had come at the last check for progress. */
   #position: number
-  /** Where that frame begins, or behind it: what comes later shows nothing. */
+  /** The position at which that frame begins, or a later one: progress beyond it shows nothing. */
   readonly #target: number
   /** Timeouts that the peer gets without progress. */
   readonly #granted: number
@@ -52,11 +52,11 @@ export class Patience {
   ask(isHeard: boolean, decide: (waits: boolean) => void): void {
     const began = performance.now()
     const judge = (least = this.#writer.taken, most = least): void => {
-      // A look may have had to wait longer than a timeout.
+      // The look may have taken longer than a timeout.
       const timeouts = 1 + Math.floor((performance.now() - began) / this.#timeout)
       decide(this.#judge(isHeard, least, most, timeouts))
     }
-    // To most silent peers little was sent, and they are gone. The kernel is not asked about them.
+    // Most silent peers have disappeared, and little was sent to them. The kernel is not asked about these.
     const look = this.#granted > 0 ? this.#writer.acknowledged() : undefined
     if (look === undefined) judge()
     else look.then(seen => judge(seen?.atLeast, seen?.atMost))

@@ -52,12 +52,12 @@ const SPACE = 0x20
 const ZERO = 0x30
 const NINE = 0x39
 const COLON = 0x3a
-/** What stands before `A` where hexadecimal digits count from 0 to 15. */
+/** The offset from the character code of a hexadecimal digit from `A` on to its value. */
 const BEFORE_A = 0x37
 
-/** After a look at the tables, so many times its duration passes before the next: looks take 5 % of the time at most. */
+/** The pause after a look at the tables, as a multiple of its duration: looks take at most 5 % of the time. */
 const REST = 19
-/** But not more milliseconds than these. */
+/** The longest pause, in milliseconds. */
 const MAX_REST = 1000
 
 /** A look at the tables, which serves every socket that is added before it begins. */
@@ -117,7 +117,7 @@ export class SendQueues {
   }
 }
 
-/** The number by which the tables name a socket; 0, which is none's, for one without a descriptor. */
+/** The number by which the tables name a socket; 0, which no socket has, for a socket without a descriptor. */
 function inodeOf(socket: Socket): number {
   const fd = handleOf(socket)?.fd ?? -1
   return fd < 0 ? 0 : fstatSync(fd).ino
@@ -161,7 +161,7 @@ async function scan(table: FileHandle, queues: Map<number, number | undefined>):
   }
 }
 
-/** Those of this process. */
+/** The send queues of this process. */
 const sendQueues = new SendQueues()
 
 /**

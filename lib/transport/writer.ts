@@ -46,7 +46,7 @@ export class Writer {
     return this.#pastQueue + this.#stream.writableLength
   }
 
-  /** Bytes that the operating system has taken. It takes more as the peer does. */
+  /** Bytes that the operating system has taken. It takes more as the peer reads. */
   get taken(): number {
     return takenBytes(this.#stream) ?? this.bytes - this.unsent
   }
