@@ -82,7 +82,7 @@ export class DeclaredRoutes {
     this.#reported.add(path)
     log.error(
       { err: new RouteBeforePluginError(path) },
-      'a WebSocket handshake has found an ordinary route; if it is meant to be a WebSocket route, see the error'
+      'a WebSocket handshake matched an ordinary route; if it is meant to be a WebSocket route, see the error'
     )
   }
 }

@@ -10,11 +10,11 @@ export const AlreadyRegisteredError = createError(
 )
 export const DecoratorTakenError = createError<`${typeof prefix}DECORATOR_TAKEN`, [string]>(
   `${prefix}DECORATOR_TAKEN`,
-  'The decorator "websocketServer" was added by %s already; remove that plugin, as fastify-upgrade takes its place.'
+  'The decorator "websocketServer" was already added by %s; remove that plugin, as fastify-upgrade replaces it.'
 )
 export const Http2Error = createError(
   `${prefix}HTTP2`,
-  'WebSockets over HTTP/2 are not supported yet, and this server takes no HTTP/1.1; make it with "https: { allowHTTP1: true }", or without "http2".'
+  'WebSockets over HTTP/2 are not supported yet, and this server does not accept HTTP/1.1; create it with "https: { allowHTTP1: true }", or without "http2".'
 )
 export const InvalidRouteError = createError<`${typeof prefix}INVALID_ROUTE`, [string, string]>(
   `${prefix}INVALID_ROUTE`,

@@ -16,7 +16,7 @@ function makeEarly(): {
 const early = [makeEarly(), makeEarly(), makeEarly()] as const
 
 const MESSAGE =
-  'a WebSocket handshake has found an ordinary route; if it is meant to be a WebSocket route, see the error'
+  'a WebSocket handshake matched an ordinary route; if it is meant to be a WebSocket route, see the error'
 
 async function load(t: Test, { app }: { app: FastifyInstance }) {
   t.teardown(() => app.close())

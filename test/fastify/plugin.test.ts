@@ -46,7 +46,7 @@ t.test('where something else has decorated websocketServer, the error names it',
   await app.register(fp(async scope => decorate(scope), { name: '@fastify/websocket' }))
   await t.rejects(async () => app.register(upgrade), {
     code: 'FST_UPGRADE_DECORATOR_TAKEN',
-    message: /was added by @fastify\/websocket already; remove that plugin/
+    message: /was already added by @fastify\/websocket; remove that plugin/
   })
   const other = bareApp(t).app
   decorate(other)

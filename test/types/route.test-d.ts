@@ -321,7 +321,7 @@ app.get<Room>('/:room', { websocket: anyOptions }, () => {})
 const roomTopics: TopicChoice<FastifyRequest<Room>> = ({ params }) => [params.room]
 app.get<Room>('/:room', { websocket: { topics: roomTopics } }, () => {})
 
-// ---- handlers that are declared apart
+// ---- handlers that are declared separately
 
 const handler: WebSocketHandler = (socket, request) => {
   expectTypeOf(socket).toEqualTypeOf<WebSocket>()
