@@ -147,6 +147,7 @@ for (const [name, fail] of Object.entries(KINDS_OF_FAILURE)) {
       t.equal(errors.length, 5, 'two messages, ping, pong, drain')
       stream.cork()
       socket.send('x'.repeat(1000))
+      socket.send('x'.repeat(1000))
       t.equal(await closed, '1006')
       await roundTrip(t)
       t.equal(errors.length, 7, 'error and close')
@@ -210,6 +211,7 @@ t.test('listeners run in the async context in which the WebSocket was made', asy
     await told(socket, 'drain')
     stream.cork()
     socket.send('x'.repeat(1000), see('cut callback'))
+    socket.send('x'.repeat(1000))
     socket.send('x', see('refused callback'))
   })
   await closed
