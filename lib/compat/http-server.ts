@@ -90,10 +90,10 @@ export class HttpServer {
         serveOrdinarily(this.#server, request, socket, head)
         return TAKEN
       }
-      this.#left.add(socket, this.#leftFor)
+      this.#left.add(socket, this.#leftFor, request.socket)
     } else if (isAlone || this.#taker.takes(request, isClaimed(this.#server, request))) {
       this.#taker.take(request, socket, head)
-    } else this.#left.add(socket, this.#leftFor)
+    } else this.#left.add(socket, this.#leftFor, request.socket)
     return undefined
   }
 }

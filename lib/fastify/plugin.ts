@@ -22,6 +22,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
   const pubsub = { broker: readBroker(options), presence: readPresence(options) }
+  const count = new ConnectionCount(readConnectionLimits(options))
   const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
@@ -48,7 +49,8 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
       root.addHook('onClose', async () => first.refuse())
     })
   })
-  const count = new ConnectionCount(readConnectionLimits(options))
+  // By now the server has closed, unless the application did not open it.
+  app.addHook('onClose', async () => listener.leave())
   addWebSocketRoutes(app, {
     defaults,
     server,
@@ -64,8 +66,6 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   app.addHook('onClose', async () => {
     await listener.close()
     await server.closeBroker()
-    // By now the server has closed, unless the application did not open it.
-    listener.leave()
   })
   // Last, as nobody closes it when the registration fails.
   server.openBroker()

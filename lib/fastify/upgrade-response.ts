@@ -15,6 +15,7 @@ export class UpgradeResponse {
   #accept: ((headers: Headers) => void) | undefined
   #headers: Headers | undefined
   #dropsInvalid = false
+  #isSent = false
 
   constructor(request: IncomingMessage) {
     const raw = new ServerResponse(request)
@@ -52,8 +53,14 @@ export class UpgradeResponse {
     return this.#accept !== undefined
   }
 
+  /** Whether a head is sent. Express has a `headersSent` of its own, which says something else. */
+  get isSent(): boolean {
+    return this.#isSent
+  }
+
   /** The 101 is written: this response counts as sent and leaves the socket. */
   switch(socket: Socket): void {
+    this.#isSent = true
     // Fastify reads them to know what was sent.
     Object.defineProperties(this.raw, SENT)
     this.raw.detachSocket(socket)
@@ -62,7 +69,7 @@ export class UpgradeResponse {
   /** A second answer, for example that of a hook which the deadline overtook, is dropped. */
   #writeHead(writeHead: ServerResponse['writeHead'], statusCode: number, rest: readonly unknown[]): void {
     const { raw } = this
-    if (raw.headersSent) return
+    if (this.#isSent) return
     const last = rest.at(-1)
     const headers = typeof last === 'object' && last !== null ? last : {}
     if (this.#accept !== undefined && statusCode === 101) {
@@ -71,6 +78,7 @@ export class UpgradeResponse {
     }
     const sent = this.#dropsInvalid ? [validHeaders(headers)] : rest
     Reflect.apply(writeHead, raw, [statusCode, ...sent])
+    this.#isSent = true
   }
 
   #end(end: ServerResponse['end'], rest: readonly unknown[]): void {

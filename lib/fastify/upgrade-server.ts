@@ -70,9 +70,9 @@ export class UpgradeServer {
   }
 
   /** Leaves an upgrade to the other listeners of the server. */
-  leave(socket: Socket): void {
+  leave(request: IncomingMessage, socket: Socket): void {
     const timeouts = Array.from(this.#applications, ({ timeout }) => timeout)
-    this.#left.add(socket, Math.max(...timeouts))
+    this.#left.add(socket, Math.max(...timeouts), request.socket)
     // The listeners behind this one see it first.
     if (this.#isClosing) setImmediate(() => this.#left.end())
   }
@@ -93,7 +93,7 @@ export class UpgradeServer {
         serveOrdinarily(this.#server, request, socket, head)
         return TAKEN
       }
-      this.leave(socket)
+      this.leave(request, socket)
       return undefined
     }
     // A listener before this one has ended or answered it.
@@ -145,7 +145,8 @@ export class Dispatch {
 
   /** Whether an application without the path passes the handshake on; the last one answers 404. */
   get canPass(): boolean {
-    return this.#asked < this.#candidates.length || !this.#server.isAlone
+    // What is taken by now was kept from the other listeners: they never see it.
+    return this.#asked < this.#candidates.length || !(this.#server.isAlone || isTaken(this.socket))
   }
 
   /**
@@ -155,7 +156,7 @@ export class Dispatch {
   next(): boolean | undefined {
     const candidate = this.#candidates[this.#asked++]
     if (candidate !== undefined) return candidate.answer(this)
-    this.#server.leave(this.socket)
+    this.#server.leave(this.request, this.socket)
     return false
   }
 }

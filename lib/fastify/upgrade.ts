@@ -84,7 +84,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
   }
 
   get isAnswered(): boolean {
-    return this.response.raw.headersSent
+    return this.response.isSent
   }
 
   override watch(): void {
@@ -142,7 +142,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
   /** Answers with an error, unless the hooks have not begun, or an answer is under way already. */
   refuse(error: Error, headers: Readonly<Record<string, string>> = {}): void {
     const reply = this.#reply
-    if (reply === undefined || reply.sent || this.response.raw.headersSent) return
+    if (reply === undefined || reply.sent || this.response.isSent) return
     this.takeBack()
     reply.headers(headers).send(error)
   }
@@ -157,7 +157,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
 
   onDeadline(): void {
     const reply = this.#reply
-    const isAnswered = reply === undefined || this.response.raw.headersSent
+    const isAnswered = reply === undefined || this.response.isSent
     // What was hijacked belongs to the application, with all that comes of it.
     if (!isAnswered && reply.sent) return
     if (isAnswered || this.#isLate) {
@@ -195,7 +195,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
   protected override onClose(): void {
     super.onClose()
     // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
-    if (!this.response.raw.headersSent) this.request.destroy()
+    if (!this.response.isSent) this.request.destroy()
   }
 
   protected onOver(): void {

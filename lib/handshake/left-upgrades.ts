@@ -17,12 +17,15 @@ export class LeftUpgrades {
     return this.#left.size
   }
 
-  /** @param timeout milliseconds that the other listeners have to take the socket. */
-  add(socket: Socket, timeout: number): void {
+  /**
+   * @param timeout milliseconds that the other listeners have to take the socket.
+   * @param connection the socket below. While the body of the request is incomplete, Node 26 wraps it.
+   */
+  add(socket: Socket, timeout: number, connection = socket): void {
     // Node has taken its own away.
     ignoreErrors(socket)
     if (isTaken(socket)) return
-    const left = new LeftUpgrade(socket)
+    const left = new LeftUpgrade(socket, connection)
     const deadlines = deadlinesAfter(timeout)
     this.#left.add(left)
     deadlines.set(left)
@@ -40,16 +43,18 @@ export class LeftUpgrades {
 
 class LeftUpgrade implements Waiting {
   readonly #socket: Socket
+  readonly #connection: Socket
   readonly #written: number
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, connection: Socket) {
     this.#socket = socket
-    this.#written = socket.bytesWritten
+    this.#connection = connection
+    this.#written = connection.bytesWritten
   }
 
   onDeadline(): void {
     const socket = this.#socket
-    if (isTaken(socket) || socket.bytesWritten > this.#written) return
+    if (isTaken(socket) || this.#connection.bytesWritten > this.#written) return
     socket.end(NOT_FOUND, () => socket.destroy())
   }
 }

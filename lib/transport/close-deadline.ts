@@ -7,6 +7,8 @@ import type { Writer } from './writer.js'
 /** The connection that a {@link CloseDeadline} is for. */
 export interface Closing {
   readonly connection: Pick<Connection, 'gaps'>
+  /** Whether this side has ended the stream: the closing handshake is over. */
+  readonly isEnded: boolean
   readonly writer: Pick<Writer, 'bytes' | 'unsent' | 'taken' | 'acknowledged'>
   /** Bytes, of those that were sent, that the peer is known to have read. */
   readonly readByPeer: number
@@ -37,10 +39,15 @@ export class CloseDeadline implements Waiting {
   }
 
   onDeadline(): void {
-    const { connection, writer, readByPeer } = this.#closing
+    const { connection, isEnded, writer, readByPeer } = this.#closing
     // The Close frame may wait for this side's own thread pool, which is no fault of the peer.
     if (connection.gaps > 0) {
       deadlinesAfter(this.#timeout).set(this)
+      return
+    }
+    // The kernel delivers what it has taken without this process.
+    if (isEnded && writer.unsent === 0) {
+      this.#closing.terminate(new CloseTimeoutError())
       return
     }
     this.#patience ??= new Patience(writer, writer.bytes - readByPeer, this.#timeout, this.#takenAt)

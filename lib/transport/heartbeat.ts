@@ -20,7 +20,7 @@ export interface Heart {
   /** Writes the pings, behind all data that was sent before. */
   readonly writer: Pick<Writer, 'bytes' | 'unsent' | 'taken' | 'acknowledged' | 'isAwaited'>
   /** What waits for this side's own thread pool. */
-  readonly connection: Pick<Connection, 'gaps'>
+  readonly connection: Pick<Connection, 'bufferedAmount' | 'gaps'>
   /** Whether bytes that arrive are read at all; while they are not, silence means nothing. */
   readonly isReading: boolean
   /** Whether the application waits for the peer although nothing is read. */
@@ -39,8 +39,9 @@ export class Heartbeat implements Waiting {
   readonly #options: HeartbeatOptions
   #waitsFor: Deadlines
   #pinged = false
-  /** Bytes that were sent before the latest ping. */
+  /** Bytes that were written before the latest ping, and with those that the connection still had. */
   #pingedAt = 0
+  #upTo = 0
   /** Bytes that the operating system had taken then, and the bytes that it has taken once it has all of them. */
   #takenAt = 0
   #target = 0
@@ -59,6 +60,11 @@ export class Heartbeat implements Waiting {
   stop(): void {
     this.#patience = undefined
     this.#waitsFor.clear(this)
+  }
+
+  /** The application has sent a ping without data: its answer looks like one to a ping of these. */
+  onBarePing(): void {
+    this.#unanswered++
   }
 
   /** A pong came. Pings of the application carry data as a rule; these carry none, and so do their answers. */
@@ -85,7 +91,10 @@ export class Heartbeat implements Waiting {
     heart.isSilent = true
     this.#pingedAt = heart.writer.bytes
     this.#takenAt = heart.writer.taken
-    this.#target = this.#takenAt + heart.writer.unsent
+    // Frames of the same tick, and those behind a message that is being compressed, are not written yet.
+    const { bufferedAmount } = heart.connection
+    this.#upTo = this.#pingedAt + bufferedAmount
+    this.#target = this.#takenAt + heart.writer.unsent + bufferedAmount
     this.#unanswered++
     heart.ping('ping')
   }
@@ -102,7 +111,7 @@ export class Heartbeat implements Waiting {
   #doubt(): void {
     const heart = this.#heart
     const { timeout } = this.#options
-    const unread = this.#pingedAt - heart.readByPeer
+    const unread = this.#upTo - heart.readByPeer
     this.#patience ??= new Patience(heart.writer, unread, timeout, this.#takenAt, this.#target)
     const patience = this.#patience
     patience.ask(heart.isReading, waits => {

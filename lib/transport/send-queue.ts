@@ -119,8 +119,11 @@ export class SendQueues {
 
 /** The number by which the tables name a socket; 0, which no socket has, for a socket without a descriptor. */
 function inodeOf(socket: Socket): number {
-  const fd = handleOf(socket)?.fd ?? -1
-  return fd < 0 ? 0 : fstatSync(fd).ino
+  try {
+    return fstatSync(handleOf(socket)?.fd ?? -1).ino
+  } catch {
+    return 0
+  }
 }
 
 /** Fills in the size of the send queue for each inode that the table at `path` names. */

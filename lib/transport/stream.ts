@@ -50,7 +50,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     // `pipe` listens to the one, and `pipeline` with an iterable to the other.
     this.once('end', () => this.#endWriting(this.listenerCount('unpipe') + this.listenerCount('drain') > 0))
     this.once('finish', () => {
-      if (this.readableEnded) this.destroy()
+      if (this.readableEnded || (this.#closed && this.readableFlowing === null)) this.destroy()
     })
     // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
     // did wrong is no error of the application.

@@ -39,11 +39,12 @@ export class Transport
   readonly #role: Role
   #scheduled = false
   #peerEnded = false
-  /** The peer's end was read; this side ends once all is written. */
   #endExpected = false
-  #ended = false
+  isEnded = false
   #closed = false
   #messagesSent = 0
+  /** Bytes that have to be taken until the pongs that are pending are written. */
+  #pongMark = 0
   /** Why this side has cut the connection, if so. */
   reason: Error | undefined
   /** Somebody awaits that the peer reads. */
@@ -139,7 +140,7 @@ export class Transport
 
   /** Whether messages may be sent. */
   get isOpen(): boolean {
-    return this.connection.isOpen && !this.#peerEnded && !this.#ended && !this.#stream.destroyed
+    return this.connection.isOpen && !this.#peerEnded && !this.isEnded && !this.#stream.destroyed
   }
 
   /**
@@ -258,7 +259,7 @@ export class Transport
 
   /** Begins the closing handshake, if none is under way, and the wait for its end. */
   close(code?: number, reason?: string | Uint8Array): void {
-    if (this.#ended || this.#stream.destroyed || !this.connection.isOpen) return
+    if (this.isEnded || this.#stream.destroyed || !this.connection.isOpen) return
     this.connection.close(code, reason)
     this.sent()
     this.#awaitEnd()
@@ -291,7 +292,7 @@ export class Transport
 
   /** Told in the context of the connection, whatever showed it. */
   onLimit(violation: Violation): void {
-    if (!this.connection.isOpen || this.#ended || this.#stream.destroyed) return
+    if (!this.connection.isOpen || this.isEnded || this.#stream.destroyed) return
     this.runInAsyncScope(this.#failWith, this, violation)
   }
 
@@ -304,9 +305,11 @@ export class Transport
   /** Writes what waits. */
   flush(): void {
     this.#scheduled = false
-    const buffers = this.connection.dataToSend(this.writer.unsent === 0)
-    if (this.#ended || this.#stream.destroyed) return
+    const isWritten = this.writer.bytes - this.writer.unsent >= this.#pongMark
+    const buffers = this.connection.dataToSend(isWritten)
+    if (this.isEnded || this.#stream.destroyed) return
     if (buffers.length > 0) this.writer.write(buffers, this.connection.gaps)
+    if (isWritten) this.#pongMark = this.writer.bytes
     if (this.connection.holdsPong) this.writer.notifyWritten()
     // RFC 6455 section 7.1.1: after both Close frames the server ends TCP at once.
     if ((this.#endExpected || this.connection.closeExpected) && this.connection.gaps === 0) this.#end()
@@ -318,7 +321,7 @@ export class Transport
     if (!this.limits.admitBytes(chunk.length)) return
     this.connection.receiveData(chunk)
     this.limits.watch(this.isReading)
-    if (this.connection.isPaused && !this.#ended) this.#stream.pause()
+    if (this.connection.isPaused && !this.isEnded) this.#stream.pause()
     // The answers of the protocol itself: pongs and Close frames.
     if (this.connection.hasOutput) this.sent()
     // Without pings nothing shows better how far the peer has read.
@@ -362,7 +365,7 @@ export class Transport
   }
 
   #end(): void {
-    this.#ended = true
+    this.isEnded = true
     this.#stream.end()
     // The peer's end of the stream comes behind what it still sends; that is read and dropped.
     this.#stream.resume()

@@ -245,6 +245,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
     const { payload, callback } = toControl(args)
     if (!this.#transport.isOpen) return void this.#refuse(callback)
+    if (kind === 'ping' && payload.length === 0) this.#transport.heartbeat?.onBarePing()
     this.#transport.connection[kind](payload)
     this.#transport.sent(callback)
     this.#backpressure.hasRoom(true)

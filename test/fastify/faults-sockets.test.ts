@@ -19,6 +19,8 @@ import { type Fail, SECRET, WAYS } from '../helpers/fault.js'
 
 // What the application throws around an open connection: told once, one connection closed, and nobody else hurt.
 
+const FAILED = 'a listener or callback of the WebSocket at GET /echo failed'
+
 interface Fault {
   /** Has something of the server's side fail, which the client sets off. */
   readonly add: (socket: WebSocket, fail: Fail) => void
@@ -133,7 +135,7 @@ async function checkOthers(
   { app, log, bystander }: App & { bystander: Client },
   errors: readonly string[]
 ): Promise<void> {
-  for (const message of errors) await log.until(message)
+  for (const message of errors) t.match((await log.until(message)).err, { message: SECRET })
   bystander.socket.send('alive')
   t.equal(await bystander.next(), 'alive')
   await withDeadline(onlyOne(app.websocketServer.clients), 10_000, 'the end of the others')
@@ -163,7 +165,7 @@ for (const [what, { add, setsOff, code = '1011' }] of Object.entries(FAULTS)) {
       const client = await open(t, made.port, '/echo?faulty')
       setsOff?.(client)
       t.equal(await client.closed(), code)
-      await checkOthers(t, made, [SECRET])
+      await checkOthers(t, made, [FAILED])
       t.equal(socket?.readyState, 3)
       t.strictSame(uncaught, [])
     })
@@ -192,7 +194,7 @@ for (const [how, fail] of Object.entries(WAYS)) {
     made.app.websocketServer.once('connection', () => fail())
     const client = await open(t, made.port, '/echo')
     t.equal(await client.closed(), '1011')
-    await checkOthers(t, made, [SECRET])
+    await checkOthers(t, made, [FAILED])
     t.strictSame(uncaught, [])
   })
 

@@ -260,3 +260,17 @@ t.test('@fastify/restartable', async t => {
   await closing(app)
   t.equal(app.server.listenerCount('upgrade'), 0)
 })
+
+t.test('an application whose registration fails leaves nothing on the server', async t => {
+  const shared = new Shared(t)
+  const before = stateOf(shared.server)
+  const plugins: readonly FastifyUpgradeOptions[] = [
+    { maxConnections: -1 },
+    { maxPayload: -1 },
+    { shutdown: { timeout: -1 } }
+  ]
+  for (const plugin of plugins) {
+    await t.rejects(shared.app(t, 'failing', [], { plugin }), { code: 'FST_UPGRADE_INVALID_OPTION' })
+    t.strictSame(stateOf(shared.server), before)
+  }
+})

@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { IncomingMessage, ServerResponse } from 'node:http'
+import { connect } from 'node:net'
 import expressPlugin from '@fastify/express'
 import middie from '@fastify/middie'
 import express, { type Express } from 'express'
@@ -98,3 +100,42 @@ for (const [way, add] of Object.entries(WAYS)) {
     })
   }
 }
+
+t.test('a middleware of Express refuses a handshake, and the connection ends', async t => {
+  const { app } = bareApp(t)
+  await app.register(expressPlugin)
+  await app.register(upgrade)
+  app.use('/closed', (_request, response) => {
+    response.status(401).send('no')
+  })
+  app.get('/closed', { websocket: true }, () => {})
+  const port = await listen(app)
+  const refused = await shake(t, port, '/closed')
+  t.equal(refused.status, 401)
+  t.equal(refused.body, 'no')
+})
+
+t.test('a client that keeps a refused connection open is cut, beside Express, too', async t => {
+  const { app } = bareApp(t)
+  await app.register(expressPlugin)
+  await app.register(upgrade)
+  app.get(
+    '/refused',
+    { websocket: true, preHandler: async (_request, reply) => reply.code(401).send() },
+    () => {}
+  )
+  const port = await listen(app)
+  const client = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  t.teardown(() => client.destroy())
+  client.on('error', () => {}).resume()
+  client.write(
+    'GET /refused HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n'
+  )
+  await once(client, 'end')
+  const open = (): Promise<number> =>
+    new Promise(resolve => app.server.getConnections((_error, count) => resolve(count)))
+  const cut = async (): Promise<void> => {
+    while ((await open()) > 0) await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  await withDeadline(cut(), 20_000, 'the end of the connection')
+})

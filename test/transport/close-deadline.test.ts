@@ -20,6 +20,7 @@ t.test('a connection that ends during a look at the kernel sets no deadline and 
         }
       },
       readByPeer: 0,
+      isEnded: false,
       terminate: () => cuts++
     }
     const deadline = new CloseDeadline(closing, timeout)
@@ -28,4 +29,23 @@ t.test('a connection that ends during a look at the kernel sets no deadline and 
   await new Promise(resolve => setImmediate(resolve))
   t.equal(deadlinesAfter(timeout).size, 0)
   t.equal(cuts, 0)
+})
+
+t.test('once the closing handshake is over, a peer gets no more time', async t => {
+  const timeout = ms(20) + 0.4375
+  let looks = 0
+  await withDeadline(
+    new Promise<void>(resolve => {
+      const acknowledged = (): undefined => void looks++
+      const writer = { bytes: 1e6, unsent: 0, taken: 1e6, acknowledged }
+      new CloseDeadline(
+        { connection: { gaps: 0 }, isEnded: true, writer, readByPeer: 0, terminate: () => resolve() },
+        timeout
+      )
+    }),
+    5000,
+    'cut'
+  )
+  t.equal(looks, 0, 'the kernel is not asked')
+  t.equal(deadlinesAfter(timeout).size, 0)
 })

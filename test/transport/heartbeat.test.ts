@@ -15,7 +15,7 @@ const notShown = (): Promise<undefined> | undefined => undefined
 class FakeHeart implements Heart {
   isSilent = true
   writer = { bytes: 0, unsent: 0, taken: 0, isAwaited: false, acknowledged: notShown }
-  connection = { gaps: 0 }
+  connection = { gaps: 0, bufferedAmount: 0 }
   isReading = true
   awaitsPeer = false
   readByPeer = 0
@@ -142,7 +142,7 @@ t.test(
 )
 
 /** What a peer does after a ping: nothing, or it sends a pong, one with data, or other bytes. */
-type Answer = 'none' | 'pong' | 'pong with data' | 'bytes' | 'two pongs'
+type Answer = 'none' | 'pong' | 'pong with data' | 'bytes' | 'two pongs' | 'pong to another ping'
 
 /**
  * The timeouts that a peer gets beyond the first for its last ping, which it does not answer. Before each ping as much is
@@ -155,6 +155,7 @@ const TIME: readonly (readonly [answers: readonly Answer[], timeouts: number])[]
   [['pong with data', 'bytes', 'none'], 3],
   [['bytes', 'pong', 'none'], 3],
   [['bytes', 'two pongs', 'none'], 1],
+  [['pong to another ping', 'none'], 2],
   [['bytes', 'two pongs', 'two pongs', 'none'], 1]
 ]
 for (const [answers, timeouts] of TIME) {
@@ -174,6 +175,10 @@ for (const [answers, timeouts] of TIME) {
         heart.isSilent = false
         if (answer === 'pong' || answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
         if (answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
+        if (answer === 'pong to another ping') {
+          heartbeat.onBarePing()
+          heartbeat.onPong(Buffer.alloc(0))
+        }
         if (answer === 'pong with data') heartbeat.onPong(Buffer.from('data'))
         heart.writer.bytes += bytes
       }
@@ -184,6 +189,18 @@ for (const [answers, timeouts] of TIME) {
     }
   )
 }
+
+t.test('a peer has time for frames that are not written yet when the ping is sent', async t => {
+  const heart = new FakeHeart()
+  const timeout = own(20)
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  heart.connection.bufferedAmount = Math.ceil((2 * 4096 * timeout) / 1000)
+  new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pongs, 2)
+})
 
 t.test('an answer that comes during the time that a peer gets is life', async t => {
   const heart = new FakeHeart()

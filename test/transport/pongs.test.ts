@@ -1,6 +1,7 @@
 import t from 'tap'
-import { frame } from '../core/wire.js'
-import { close, closing, connect, KINDS, MIB, ping, stalled, text, texts } from './harness.js'
+import { bytes, decode, frame } from '../core/wire.js'
+import { close, closing, connect, KINDS, MIB, ping, stalled, text, texts, tick } from './harness.js'
+import { make } from './manual.js'
 import { deflateOf, words } from './zlib-model.js'
 
 for (const over of KINDS) {
@@ -72,6 +73,24 @@ t.test('a peer that reads gets an answer to each of 500 pings in one chunk', asy
   peer.send(...texts(500).map(ping))
   await peer.until(() => peer.frames.length === 500, 'the pongs')
   t.strictSame(peer.frames, texts(500, 'pong '))
+})
+
+t.test('pings are answered while there is always more to send', async t => {
+  const { stream, transport, send } = make(t)
+  const pongs = (): number => decode(bytes(...stream.written)).filter(({ opcode }) => opcode === 10).length
+  transport.setReading(true)
+  send('first')
+  await tick()
+  for (let i = 1; i <= 200; i++) {
+    stream.push(ping(`${i}`))
+    send('more')
+    await tick()
+    // The oldest write ends, and another one is under way.
+    stream.finish()
+    await tick()
+    t.equal(stream.writableLength > 0, true)
+  }
+  t.equal(pongs() >= 190, true, `${pongs()} pongs`)
 })
 
 t.test('the answers to pings behind a message that is being compressed come behind it', async t => {

@@ -113,6 +113,13 @@ t.test('a socket that closes before or during the look has no queue', async t =>
   }
 })
 
+t.test('nothing is known of a socket whose descriptor is not valid', async t => {
+  const socket = new Socket()
+  Object.assign(socket, { _handle: { fd: 2 ** 30, bytesWritten: 0, writeQueueSize: 0 } })
+  t.equal(await new SendQueues().acknowledged(socket), undefined)
+  Object.assign(socket, { _handle: null })
+})
+
 t.test('the number of a queue is hexadecimal, and other sockets count for nothing', { skip }, async t => {
   const folder = await mkdtemp(join(tmpdir(), 'queues-'))
   t.teardown(() => rm(folder, { recursive: true }))

@@ -600,6 +600,20 @@ for (const over of KINDS) {
   })
 }
 
+t.test('a stream that is only piped into closes when the peer closes', async t => {
+  const { socket, peer, errors } = await connect(t)
+  const stream = socket.stream()
+  const source = new PassThrough()
+  source.pipe(stream)
+  const ended = finished(stream)
+  peer.send(close(1000))
+  await peer.until(() => peer.frames.length === 1, 'the answer')
+  source.end()
+  await withDeadline(ended, ms(5000), 'the end of the stream')
+  t.equal(stream.closed, true)
+  t.strictSame(errors, [])
+})
+
 t.test('finished() resolves at a clean end of a stream that is read, however it is read', async t => {
   const ways: Readonly<Record<string, (stream: Duplex) => unknown>> = {
     resume: stream => stream.resume(),
