@@ -81,9 +81,18 @@ export class Engine {
     if (existsSync('/proc')) await withDeadline(wait(), 10_000, 'hold')
   }
 
-  /** It reads its configuration again. */
-  reload(): void {
-    this.#process?.kill('SIGHUP')
+  /** NATS reads its configuration again. While it does, it refuses connections. */
+  async reload(): Promise<void> {
+    const child = this.#process
+    if (child === undefined) throw new Error('the engine is not running')
+    const lines = createInterface({ input: child.stderr })
+    const reloaded = new Promise<void>(resolve => {
+      lines.on('line', text => {
+        if (text.includes('Reloaded server configuration')) resolve()
+      })
+    })
+    child.kill('SIGHUP')
+    await withDeadline(reloaded, 10_000, 'reload')
   }
 
   letGo(): void {

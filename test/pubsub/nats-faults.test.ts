@@ -125,10 +125,10 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   const client = await open(t, await listen(app), '/')
   t.equal(await client.next(), 'subscribed')
   await allow('"_INBOX.>"')
-  engine.reload()
+  await engine.reload()
   await withDeadline(ended, 5000, 'end of the subscription')
   await allow('">"')
-  engine.reload()
+  await engine.reload()
   const other = natsBroker(await natsConnection(t, engine, USER))
   const { app: second } = await makeApp(t, { broker: other })
   // It is asked for once a second.
