@@ -117,12 +117,12 @@ export class SendQueues {
   }
 }
 
-/** The number by which the tables name a socket; 0, which no socket has, for a socket without a descriptor. */
+/** The number by which the tables name a socket; -1 for a socket without a descriptor. 0 stands for closed connections. */
 function inodeOf(socket: Socket): number {
   try {
     return fstatSync(handleOf(socket)?.fd ?? -1).ino
   } catch {
-    return 0
+    return -1
   }
 }
 
