@@ -35,6 +35,8 @@ export class WebSocketStream extends Duplex implements Consumer {
   #wantsMore = true
   #closed = false
   #wasClean = false
+  /** The connection has ended, something is piped into the stream, and its other side is not read. */
+  #isOnlyWritten = false
   /** What the peer did wrong, or that it did not read. */
   #failure: Error | undefined
   #finish: ((error?: Error | null) => void) | undefined
@@ -50,7 +52,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     // `pipe` listens to the one, and `pipeline` with an iterable to the other.
     this.once('end', () => this.#endWriting(this.listenerCount('unpipe') + this.listenerCount('drain') > 0))
     this.once('finish', () => {
-      if (this.readableEnded || (this.#closed && this.readableFlowing === null)) this.destroy()
+      if (this.readableEnded || (this.#isOnlyWritten && this.readableLength === 0)) this.destroy()
     })
     // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
     // did wrong is no error of the application.
@@ -100,7 +102,8 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.push(null)
     this.#finish?.()
     // A stream that is piped into and that nobody reads would never come to its end.
-    if (this.readableFlowing === null && this.listenerCount('unpipe') > 0) this.#endWriting(true)
+    this.#isOnlyWritten = this.readableFlowing === null && this.listenerCount('unpipe') > 0
+    if (this.#isOnlyWritten) this.#endWriting(true)
   }
 
   /**
