@@ -98,9 +98,11 @@ export class UpgradeServer {
     }
     // A listener before this one has ended or answered it.
     if (socket.destroyed || isTaken(socket)) return undefined
-    const isAnswered = new Dispatch(request, socket, head, this, this.#candidates()).next()
+    const dispatch = new Dispatch(request, socket, head, this, this.#candidates())
+    const isAnswered = dispatch.next()
     if (this.isAlone || !(isAnswered ?? this.#hasRoute(request))) return undefined
     takeUpgrade(socket)
+    dispatch.keep()
     return TAKEN
   }
 
@@ -128,6 +130,7 @@ export class Dispatch {
   readonly #server: UpgradeServer
   readonly #candidates: readonly Application[]
   #asked = 0
+  #isKept = false
 
   constructor(
     request: IncomingMessage,
@@ -145,8 +148,12 @@ export class Dispatch {
 
   /** Whether an application without the path passes the handshake on; the last one answers 404. */
   get canPass(): boolean {
-    // What is taken by now was kept from the other listeners: they never see it.
-    return this.#asked < this.#candidates.length || !(this.#server.isAlone || isTaken(this.socket))
+    return this.#asked < this.#candidates.length || !(this.#server.isAlone || this.#isKept)
+  }
+
+  /** The other listeners of the server do not see it, as one of the applications has its path. */
+  keep(): void {
+    this.#isKept = true
   }
 
   /**
