@@ -52,7 +52,7 @@ t.test('where something else has decorated websocketServer, the error names it',
   decorate(other)
   await t.rejects(async () => other.register(upgrade), {
     code: 'FST_UPGRADE_DECORATOR_TAKEN',
-    message: /was added by another plugin/
+    message: /was already added by another plugin/
   })
 })
 
@@ -60,7 +60,7 @@ t.test('@fastify/websocket itself', async t => {
   const { app } = bareApp(t)
   const fastifyWebSocket: FastifyPluginAsync = createRequire(import.meta.url)('@fastify/websocket')
   await app.register(fastifyWebSocket)
-  await t.rejects(async () => app.register(upgrade), { message: /by @fastify\/websocket already/ })
+  await t.rejects(async () => app.register(upgrade), { message: /already added by @fastify\/websocket/ })
 })
 
 t.test('a server of HTTP/2 alone: a clear error', async t => {
