@@ -23,6 +23,8 @@ export class CloseDeadline implements Waiting {
   readonly #takenAt: number | undefined
   #patience: Patience | undefined
   #isOver = false
+  /** The closing handshake is over. What the kernel has taken it delivers without this process. */
+  #isLast = false
 
   /** @param timeout milliseconds. */
   constructor(closing: Closing, timeout: number) {
@@ -45,16 +47,15 @@ export class CloseDeadline implements Waiting {
       deadlinesAfter(this.#timeout).set(this)
       return
     }
-    // The kernel delivers what it has taken without this process.
-    if (isEnded && writer.unsent === 0) {
-      this.#closing.terminate(new CloseTimeoutError())
-      return
-    }
     this.#patience ??= new Patience(writer, writer.bytes - readByPeer, this.#timeout, this.#takenAt)
     this.#patience.ask(true, waits => {
       if (this.#isOver) return
-      if (waits) deadlinesAfter(this.#timeout).set(this)
-      else this.#closing.terminate(new CloseTimeoutError())
+      if (!waits || this.#isLast) {
+        this.#closing.terminate(new CloseTimeoutError())
+        return
+      }
+      this.#isLast = isEnded && writer.unsent === 0
+      deadlinesAfter(this.#timeout).set(this)
     })
   }
 }
