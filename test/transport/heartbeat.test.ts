@@ -401,3 +401,16 @@ t.test(
     }
   }
 )
+
+t.test('a connection: the application may send pings without data beside the heartbeat', async t => {
+  for (const heartbeat of [{ interval: ms(20_000), timeout: ms(10_000) }, false] as const) {
+    const { socket, peer } = await connect(t, { heartbeat })
+    socket.on('message', () => {})
+    const answered = told(socket, 'pong')
+    socket.ping()
+    await peer.until(() => peer.raw.some(({ opcode }) => opcode === 9), 'ping')
+    peer.send(pong())
+    await answered
+    t.equal(socket.readyState, socket.OPEN)
+  }
+})
