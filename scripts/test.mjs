@@ -145,11 +145,12 @@ async function runTap() {
   const filesWithoutTests = []
   const report = new ShortReport()
   const args = [
-    // Neither is what the gate is about, and a built file that a test loads would count a second time.
+    // None of these is what the gate is about, and a built file that a test loads would count a second time.
     '--coverage-exclude=test/**',
     '--coverage-exclude=dist/**',
     '--coverage-exclude=bench/**',
     '--coverage-exclude=soak/**',
+    '--coverage-exclude=examples/**',
     ...timeoutOption(),
     ...(isWholeSuite ? [] : ['--allow-incomplete-coverage', '--allow-empty-coverage']),
     ...tapArguments,

@@ -26,7 +26,7 @@ export function addHandshakeChecks(
       done(request.is404 ? ordinaryRequestError(request, reply, hasRoute) : undefined)
       return
     }
-    if (request.is404) declared.report(request.raw.url ?? '', request.log)
+    if (request.is404) declared.report(request.url, request.log)
     // Fastify takes what is no error for success.
     const fail = (thrown: unknown): void => done(toError(thrown))
     let checked: Checked

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
+import { stopGently } from '../helpers/program.js'
 import { withDeadline } from '../helpers/timeout.js'
 
 const BUILT = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'chat', 'server.js')
@@ -23,7 +24,8 @@ export interface ChatOptions {
 export async function startChat(t: Test, { port = 0, server = BUILT }: ChatOptions = {}): Promise<Chat> {
   const env = { ...process.env, PORT: String(port), HOST: '127.0.0.1' }
   const child = spawn(process.execPath, [server], { env, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
+  // A process that is killed leaves no coverage.
+  t.teardown(() => stopGently(child))
   const [line]: unknown[] = await withDeadline(once(createInterface(child.stdout), 'line'), 10_000, 'start')
   const [, started] = /^Chat on http:\/\/127\.0\.0\.1:(\d+) /.exec(String(line)) ?? []
   t.ok(started, String(line))

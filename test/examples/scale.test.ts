@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
 import { open, withDeadline } from '../helpers/app.js'
 import { REDIS, redisSkip } from '../helpers/engine.js'
+import { stopGently } from '../helpers/program.js'
 
 const SERVER = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'scale', 'server.js')
 const PROTOCOLS = { protocols: ['chat.v1'] }
@@ -14,7 +15,7 @@ async function startScale(t: Test): Promise<{ child: ChildProcess; first: number
   const PATH = [dirname(REDIS.path), process.env.PATH].join(delimiter)
   const env = { ...process.env, PATH, PORT: '0', HOST: '127.0.0.1', REDIS_URL: '' }
   const child = spawn(process.execPath, [SERVER], { env, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGTERM'))
+  t.teardown(() => stopGently(child))
   const ports: number[] = []
   const processes = new Set<string>()
   const start = async (): Promise<void> => {

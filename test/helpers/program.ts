@@ -1,4 +1,4 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -37,6 +37,18 @@ export function start(
   const child = spawn(path, args, options)
   t.teardown(() => child.kill('SIGKILL'))
   return child
+}
+
+/** Sends SIGTERM to a program and waits for its exit, so that it can write what it has to. */
+export async function stopGently(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  try {
+    await withDeadline(exited, 20_000, 'exit after SIGTERM')
+  } finally {
+    child.kill('SIGKILL')
+  }
 }
 
 /** What a program wrote until it ended. */
