@@ -31,17 +31,20 @@ export interface Refusal {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** The header fields that a handshake is made of: every value that was sent, in order. */
+/** The header fields that a handshake is made of. The values of a repeated field are joined, and counted where that counts. */
 interface Fields {
-  host: string[]
-  connection: string[]
-  origin: string[]
-  'sec-websocket-key': string[]
-  'sec-websocket-version': string[]
-  'sec-websocket-protocol': string[]
-  'sec-websocket-extensions': string[]
-  'content-length': string[]
-  'transfer-encoding': string[]
+  host: string
+  hosts: number
+  connection: string
+  origin: string | undefined
+  key: string
+  keys: number
+  version: string
+  versions: number
+  protocol: string | undefined
+  extensions: string
+  /** Whether `Content-Length` or `Transfer-Encoding` announces a body. */
+  hasBody: boolean
 }
 
 /**
@@ -74,10 +77,10 @@ export function checkRequest(request: RequestHead): Handshake | Refusal {
   if (!request.url?.startsWith('/') || request.url.includes('#')) {
     return badRequest('INVALID_TARGET', 'The request target of a WebSocket handshake is a path and a query.')
   }
-  if (fields.host.length !== 1 || fields.host[0] === '') {
+  if (fields.hosts !== 1 || fields.host === '') {
     return badRequest('INVALID_HOST', 'A WebSocket handshake carries one Host header.')
   }
-  if (!hasToken(fields.connection.join(), 'upgrade')) {
+  if (!hasToken(fields.connection, 'upgrade')) {
     return badRequest('INVALID_CONNECTION', 'The Connection header lacks the token "Upgrade".')
   }
   return checkBody(fields) ?? checkVersion(fields) ?? checkKey(fields) ?? readOffers(fields)
@@ -87,18 +90,15 @@ export function checkRequest(request: RequestHead): Handshake | Refusal {
  * RFC 9110 section 7.8: the protocol changes once the request has been received, its body included. A handshake has no
  * use for a body, and whether Node reads it as one or takes it for the first frames depends on its version.
  */
-function checkBody(fields: Fields): Refusal | undefined {
-  const isEmpty = fields['content-length'].every(length => length.replaceAll('0', '') === '')
-  if (isEmpty && fields['transfer-encoding'].length === 0) return undefined
-  return badRequest('UNEXPECTED_BODY', 'A WebSocket handshake has no body.')
+function checkBody({ hasBody }: Fields): Refusal | undefined {
+  return hasBody ? badRequest('UNEXPECTED_BODY', 'A WebSocket handshake has no body.') : undefined
 }
 
-function checkVersion(fields: Fields): Refusal | undefined {
-  const versions = fields['sec-websocket-version']
-  if (versions.length > 1) {
+function checkVersion({ version, versions }: Fields): Refusal | undefined {
+  if (versions > 1) {
     return badRequest('REPEATED_VERSION', 'The Sec-WebSocket-Version header was sent more than once.')
   }
-  if (versions[0] === '13') return undefined
+  if (version === '13') return undefined
   // 4.4: the versions that the server does speak; RFC 9110 sections 15.5.22 and 7.8: 426 names the protocol.
   return refusal(426, 'UNSUPPORTED_VERSION', 'This server speaks WebSocket version 13 only.', {
     upgrade: 'websocket',
@@ -107,69 +107,88 @@ function checkVersion(fields: Fields): Refusal | undefined {
   })
 }
 
-function checkKey(fields: Fields): Refusal | undefined {
-  const keys = fields['sec-websocket-key']
-  if (keys.length === 1 && isKey(keys[0])) return undefined
+function checkKey({ key, keys }: Fields): Refusal | undefined {
+  if (keys === 1 && isKey(key)) return undefined
   return badRequest('INVALID_KEY', 'A handshake carries one Sec-WebSocket-Key, the base64 of 16 bytes.')
 }
 
 function readOffers(fields: Fields): Handshake | Refusal {
-  const protocols = readProtocols(fields['sec-websocket-protocol'])
+  const protocols = readProtocols(fields.protocol)
   if (protocols === undefined) {
     return badRequest('INVALID_SUBPROTOCOL', 'Sec-WebSocket-Protocol is not a list of different tokens.')
   }
   // 9.1 asks for one or more, but some proxies leave an empty field behind: it offers nothing.
-  const extensions = parseExtensions(fields['sec-websocket-extensions'].join())
+  const extensions = parseExtensions(fields.extensions)
   if (extensions === undefined) {
     return badRequest('INVALID_EXTENSIONS', 'Sec-WebSocket-Extensions does not follow its grammar.')
   }
-  // A repeated Origin is joined: no rule lets such a value in.
-  const origin = fields.origin.length === 0 ? undefined : fields.origin.join(', ')
-  return { key: fields['sec-websocket-key'][0], protocols, extensions, origin }
+  // No rule lets the joined values of a repeated Origin in.
+  return { key: fields.key, protocols, extensions, origin: fields.origin }
 }
 
 /** 4.1: one or more tokens, all different. */
-function readProtocols(values: readonly string[]): string[] | undefined {
-  if (values.length === 0) return []
-  const protocols = parseTokenList(values.join())
+function readProtocols(value: string | undefined): string[] | undefined {
+  if (value === undefined) return []
+  const protocols = parseTokenList(value)
   if (protocols === undefined || protocols.length === 0) return undefined
   return new Set(protocols).size === protocols.length ? protocols : undefined
 }
 
 function fieldsOf(rawHeaders: readonly string[]): Fields {
   const fields: Fields = {
-    host: [],
-    connection: [],
-    origin: [],
-    'sec-websocket-key': [],
-    'sec-websocket-version': [],
-    'sec-websocket-protocol': [],
-    'sec-websocket-extensions': [],
-    'content-length': [],
-    'transfer-encoding': []
+    host: '',
+    hosts: 0,
+    connection: '',
+    origin: undefined,
+    key: '',
+    keys: 0,
+    version: '',
+    versions: 0,
+    protocol: undefined,
+    extensions: '',
+    hasBody: false
   }
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i].toLowerCase()
-    if (isField(name)) fields[name].push(rawHeaders[i + 1])
-  }
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) readField(fields, rawHeaders[i], rawHeaders[i + 1])
   return fields
 }
 
-function isField(name: string): name is keyof Fields {
-  switch (name) {
+function readField(fields: Fields, name: string, value: string): void {
+  switch (name.toLowerCase()) {
     case 'host':
+      fields.host = value
+      fields.hosts++
+      break
     case 'connection':
+      fields.connection = joined(fields.connection, value)
+      break
     case 'origin':
+      fields.origin = fields.origin === undefined ? value : `${fields.origin}, ${value}`
+      break
     case 'sec-websocket-key':
+      fields.key = value
+      fields.keys++
+      break
     case 'sec-websocket-version':
+      fields.version = value
+      fields.versions++
+      break
     case 'sec-websocket-protocol':
+      fields.protocol = fields.protocol === undefined ? value : `${fields.protocol},${value}`
+      break
     case 'sec-websocket-extensions':
+      fields.extensions = joined(fields.extensions, value)
+      break
     case 'content-length':
+      fields.hasBody ||= !/^0*$/.test(value)
+      break
     case 'transfer-encoding':
-      return true
-    default:
-      return false
+      fields.hasBody = true
+      break
   }
+}
+
+function joined(list: string, value: string): string {
+  return list === '' ? value : `${list},${value}`
 }
 
 function badRequest(code: string, message: string): Refusal {

@@ -2,35 +2,69 @@ import { type IncomingMessage, ServerResponse, validateHeaderName, validateHeade
 import type { Socket } from 'node:net'
 import type { Headers } from '../core/header-field.js'
 
+const kResponse = Symbol('fastify-upgrade.response')
+
+/** The response that Fastify and the application have. */
+class RawResponse extends ServerResponse {
+  readonly [kResponse]: UpgradeResponse
+
+  constructor(request: IncomingMessage, response: UpgradeResponse) {
+    super(request)
+    this[kResponse] = response
+    // A refused client has nothing more to say on this connection.
+    this.shouldKeepAlive = false
+    // Own properties, as Express gives each response another prototype.
+    this.writeHead = writeHead
+    this.end = end
+  }
+
+  static {
+    // Node declares both as properties, so TypeScript takes no accessor.
+    Object.defineProperties(RawResponse.prototype, {
+      headersSent: { configurable: true, get: headersSent },
+      writableEnded: { configurable: true, get: writableEnded }
+    })
+  }
+}
+
+function writeHead<Response extends RawResponse>(
+  this: Response,
+  statusCode: number,
+  ...rest: readonly unknown[]
+): Response {
+  this[kResponse].writeHead(statusCode, rest)
+  return this
+}
+
+function end<Response extends RawResponse>(this: Response, ...rest: readonly unknown[]): Response {
+  this[kResponse].end(rest)
+  return this
+}
+
+// Fastify reads them to know what was sent.
+function headersSent(this: RawResponse): boolean {
+  return this[kResponse].isSwitched || Reflect.get(ServerResponse.prototype, 'headersSent', this)
+}
+
+function writableEnded(this: RawResponse): boolean {
+  return this[kResponse].isSwitched || Reflect.get(ServerResponse.prototype, 'writableEnded', this)
+}
+
 /**
  * The response to a handshake. A refusal is an ordinary response. A 101 is not written here, as what follows it is the
  * WebSocket's: `accept` says who writes it.
- *
- * Express gives each response another prototype. So this class overrides methods on the response object itself, and provides
- * what the upgrade needs.
  */
 export class UpgradeResponse {
-  /** The response that Fastify and the application have. */
   readonly raw: ServerResponse
   #accept: ((headers: Headers) => void) | undefined
   #headers: Headers | undefined
   #dropsInvalid = false
   #isSent = false
+  /** Whether the 101 is written. */
+  isSwitched = false
 
   constructor(request: IncomingMessage) {
-    const raw = new ServerResponse(request)
-    // A refused client has nothing more to say on this connection.
-    raw.shouldKeepAlive = false
-    const { writeHead, end } = raw
-    raw.writeHead = (statusCode: number, ...rest: readonly unknown[]) => {
-      this.#writeHead(writeHead, statusCode, rest)
-      return raw
-    }
-    raw.end = (...rest: readonly unknown[]) => {
-      this.#end(end, rest)
-      return raw
-    }
-    this.raw = raw
+    this.raw = new RawResponse(request, this)
   }
 
   /** A 101 calls `onAccept` with the headers of the reply from now on, until `refuse` is called. */
@@ -61,15 +95,15 @@ export class UpgradeResponse {
   /** The 101 is written: this response counts as sent and leaves the socket. */
   switch(socket: Socket): void {
     this.#isSent = true
-    // Fastify reads them to know what was sent.
-    Object.defineProperties(this.raw, SENT)
+    this.isSwitched = true
+    if (!(this.raw instanceof RawResponse)) Object.defineProperties(this.raw, SENT)
     this.raw.detachSocket(socket)
   }
 
   /** A second answer, for example that of a hook which the deadline overtook, is dropped. */
-  #writeHead(writeHead: ServerResponse['writeHead'], statusCode: number, rest: readonly unknown[]): void {
-    const { raw } = this
+  writeHead(statusCode: number, rest: readonly unknown[]): void {
     if (this.#isSent) return
+    const { raw } = this
     const last = rest.at(-1)
     const headers = typeof last === 'object' && last !== null ? last : {}
     if (this.#accept !== undefined && statusCode === 101) {
@@ -77,24 +111,24 @@ export class UpgradeResponse {
       return
     }
     const sent = this.#dropsInvalid ? [validHeaders(headers)] : rest
-    Reflect.apply(writeHead, raw, [statusCode, ...sent])
+    Reflect.apply(ServerResponse.prototype.writeHead, raw, [statusCode, ...sent])
     this.#isSent = true
   }
 
-  #end(end: ServerResponse['end'], rest: readonly unknown[]): void {
-    const { raw } = this
-    if (raw.writableEnded) return
-    if (this.#accept === undefined || this.#headers === undefined) {
-      Reflect.apply(end, raw, rest)
-      return
-    }
+  end(rest: readonly unknown[]): void {
+    if (this.raw.writableEnded) return
     const accept = this.#accept
     const headers = this.#headers
+    if (accept === undefined || headers === undefined) {
+      Reflect.apply(ServerResponse.prototype.end, this.raw, rest)
+      return
+    }
     this.refuse()
     accept(headers)
   }
 }
 
+/** For a response with another prototype. */
 const SENT: PropertyDescriptorMap = {
   headersSent: { configurable: true, value: true },
   writableEnded: { configurable: true, value: true }

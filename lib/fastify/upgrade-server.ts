@@ -30,7 +30,8 @@ const servers = new WeakMap<Server, UpgradeServer>()
  */
 export class UpgradeServer {
   readonly #server: Server
-  readonly #applications = new Set<Application>()
+  /** In the order in which they came. Replaced when one comes or goes, as handshakes under way keep the list. */
+  #applications: readonly Application[] = []
   readonly #left = new LeftUpgrades()
   readonly #releases: readonly (() => void)[]
 
@@ -48,13 +49,14 @@ export class UpgradeServer {
   static add(server: Server, application: Application): UpgradeServer {
     const upgrades = servers.get(server) ?? new UpgradeServer(server)
     servers.set(server, upgrades)
-    upgrades.#applications.add(application)
+    upgrades.#applications = [...upgrades.#applications, application]
     return upgrades
   }
 
   /** The application is closed. The last one leaves the server as it was. */
   remove(application: Application): void {
-    if (!this.#applications.delete(application) || this.#applications.size > 0) return
+    this.#applications = this.#applications.filter(other => other !== application)
+    if (this.#applications.length > 0) return
     servers.delete(this.#server)
     for (const release of this.#releases) release()
   }
@@ -71,25 +73,26 @@ export class UpgradeServer {
 
   /** Leaves an upgrade to the other listeners of the server. */
   leave(request: IncomingMessage, socket: Socket): void {
-    const timeouts = Array.from(this.#applications, ({ timeout }) => timeout)
+    const timeouts = this.#applications.map(({ timeout }) => timeout)
     this.#left.add(socket, Math.max(...timeouts), request.socket)
     // The listeners behind this one see it first.
     if (this.#isClosing) setImmediate(() => this.#left.end())
   }
 
   get #isClosing(): boolean {
-    return [...this.#applications].every(({ isClosing }) => isClosing)
+    return this.#applications.every(({ isClosing }) => isClosing)
   }
 
   #hasRoute(request: IncomingMessage): boolean {
-    return [...this.#applications].some(application => application.hasRoute(request))
+    return this.#applications.some(application => application.hasRoute(request))
   }
 
   /** @returns {@link TAKEN} for what is answered here. */
   readonly #onUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer): unknown => {
+    const { isAlone } = this
     if (!asksForWebSocket(request)) {
       // Another listener may speak what is asked for.
-      if (this.isAlone || isIgnored(request)) {
+      if (isAlone || isIgnored(request)) {
         serveOrdinarily(this.#server, request, socket, head)
         return TAKEN
       }
@@ -100,7 +103,7 @@ export class UpgradeServer {
     if (socket.destroyed || isTaken(socket)) return undefined
     const dispatch = new Dispatch(request, socket, head, this, this.#candidates())
     const isAnswered = dispatch.next()
-    if (this.isAlone || !(isAnswered ?? this.#hasRoute(request))) return undefined
+    if (isAlone || !(isAnswered ?? this.#hasRoute(request))) return undefined
     takeUpgrade(socket)
     dispatch.keep()
     return TAKEN
@@ -111,7 +114,7 @@ export class UpgradeServer {
    * not asked. One that closes answers 503 for the paths that no other has.
    */
   #candidates(): readonly Application[] {
-    const all = [...this.#applications]
+    const all = this.#applications
     if (all.length === 1) return all
     const started = all.filter(({ isReady }) => isReady)
     const running = started.filter(({ isClosing }) => !isClosing)

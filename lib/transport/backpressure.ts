@@ -49,6 +49,33 @@ function sizeOf(message: Sendable): number {
   return message instanceof PreparedMessage ? message.size : Buffer.byteLength(message)
 }
 
+/** What follows from settings. */
+interface Bounds {
+  readonly limit: number
+  /**
+   * While no more bytes wait, the peer is not behind, and a message of any size is accepted. As `send` returns true then,
+   * a caller that awaits `drained()` never reaches the limit.
+   */
+  readonly room: number
+  /** The length from which on a string or bytes may pass the limit although there is room. */
+  readonly largeFrom: number
+}
+
+/** The connections of a route share their settings. */
+const bounds = new WeakMap<BackpressureSettings, Bounds>()
+
+function boundsOf(settings: BackpressureSettings): Bounds {
+  const known = bounds.get(settings)
+  if (known !== undefined) return known
+  const { highWaterMark, maxBufferedAmount } = settings
+  const limit = maxBufferedAmount === false ? Number.POSITIVE_INFINITY : maxBufferedAmount
+  const room = highWaterMark < limit ? highWaterMark : 0
+  const largeFrom = Math.floor((limit - room - sizeOfHeader(limit, false)) / BYTES_A_UNIT)
+  const made = { limit, room, largeFrom }
+  bounds.set(settings, made)
+  return made
+}
+
 /** What happens when a connection sends faster than its peer reads. */
 export class Backpressure {
   // What each message asks stands first: with many connections its cost is what has to come from memory.
@@ -56,14 +83,7 @@ export class Backpressure {
   readonly drops: boolean
   readonly #pressured: Pressured
   readonly #settings: BackpressureSettings
-  readonly #limit: number
-  /**
-   * While no more bytes wait, the peer is not behind, and a message of any size is accepted. As `send` returns true then,
-   * a caller that awaits `drained()` never reaches the limit.
-   */
-  readonly #room: number
-  /** The length from which on a string or bytes may pass the limit although there is room. */
-  readonly #largeFrom: number
+  readonly #bounds: Bounds
   /** Bytes of messages that do not count, as they were sent while there was room; until they are written. */
   #exempt = 0
   /** Made when it is needed, as most connections never hold much. */
@@ -83,10 +103,7 @@ export class Backpressure {
     this.#pressured = pressured
     this.#events = events
     this.#settings = settings
-    const { highWaterMark, maxBufferedAmount } = settings
-    this.#limit = maxBufferedAmount === false ? Number.POSITIVE_INFINITY : maxBufferedAmount
-    this.#room = highWaterMark < this.#limit ? highWaterMark : 0
-    this.#largeFrom = (this.#limit - this.#room - sizeOfHeader(this.#limit, false)) / BYTES_A_UNIT
+    this.#bounds = boundsOf(settings)
     this.drops = settings.backpressure === 'drop'
   }
 
@@ -117,8 +134,9 @@ export class Backpressure {
 
   #fits(size: number): boolean {
     const { budget, highWaterMark } = this.#settings
+    const { room, limit } = this.#bounds
     const waiting = this.#pressured.bufferedAmount
-    if (waiting > this.#room && waiting - this.#exempt + size > this.#limit) return false
+    if (waiting > room && waiting - this.#exempt + size > limit) return false
     return waiting <= highWaterMark || budget?.isExceeded !== true
   }
 
@@ -129,11 +147,12 @@ export class Backpressure {
    * @returns the callback to send it with.
    */
   exempt(message: Sendable, length: number, callback: SendCallback | undefined): SendCallback | undefined {
-    if (length < this.#largeFrom) return callback
+    const { largeFrom, room, limit } = this.#bounds
+    if (length < largeFrom) return callback
     const waiting = this.#pressured.bufferedAmount
     const payload = sizeOf(message)
     const size = sizeOfHeader(payload, false) + payload
-    if (waiting > this.#room || waiting + size <= this.#limit) return callback
+    if (waiting > room || waiting + size <= limit) return callback
     this.#exempt += size
     return error => {
       this.#exempt -= size
@@ -147,7 +166,7 @@ export class Backpressure {
    */
   hasRoom(afterControl = false): boolean {
     const { highWaterMark, budget } = this.#settings
-    const limit = this.#limit
+    const { limit } = this.#bounds
     const waiting = this.#pressured.bufferedAmount
     const share = BudgetShare.of(this.#share, budget, waiting)
     const exceeds = share?.hold(waiting) === true

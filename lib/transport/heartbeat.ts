@@ -33,18 +33,24 @@ export interface Heart {
   onSilence(): void
 }
 
+/** How far the data was when a ping was sent. */
+interface SentPing {
+  /** Bytes that were written before it, and with those that the connection still had. */
+  readonly at: number
+  readonly upTo: number
+  /** Bytes that the operating system had taken then, and the bytes that it has taken once it has all of them. */
+  readonly takenAt: number
+  readonly target: number
+}
+
 /** Pings a peer and gives up on one that stays silent. */
 export class Heartbeat implements Waiting {
   readonly #heart: Heart
   readonly #options: HeartbeatOptions
   #waitsFor: Deadlines
   #pinged = false
-  /** Bytes that were written before the latest ping, and with those that the connection still had. */
-  #pingedAt = 0
-  #upTo = 0
-  /** Bytes that the operating system had taken then, and the bytes that it has taken once it has all of them. */
-  #takenAt = 0
-  #target = 0
+  /** The latest ping while the peer has not answered it: most connections are between two pings. */
+  #sent: SentPing | undefined
   /** Pings that the peer has not answered. */
   #unanswered = 0
   /** With a peer that did not answer in time. */
@@ -71,7 +77,9 @@ export class Heartbeat implements Waiting {
   onPong(data: Buffer): void {
     if (data.length > 0) return
     if (this.#unanswered > 0) this.#unanswered--
-    if (this.#unanswered === 0) this.#heart.readByPeer = this.#pingedAt
+    if (this.#unanswered > 0 || this.#sent === undefined) return
+    this.#heart.readByPeer = this.#sent.at
+    this.#sent = undefined
   }
 
   onDeadline(): void {
@@ -89,12 +97,12 @@ export class Heartbeat implements Waiting {
   #ping(): void {
     const heart = this.#heart
     heart.isSilent = true
-    this.#pingedAt = heart.writer.bytes
-    this.#takenAt = heart.writer.taken
+    const at = heart.writer.bytes
+    const takenAt = heart.writer.taken
     // Frames of the same tick, and those behind a message that is being compressed, are not written yet.
     const { bufferedAmount } = heart.connection
-    this.#upTo = this.#pingedAt + bufferedAmount
-    this.#target = this.#takenAt + heart.writer.unsent + bufferedAmount
+    const target = takenAt + heart.writer.unsent + bufferedAmount
+    this.#sent = { at, upTo: at + bufferedAmount, takenAt, target }
     this.#unanswered++
     heart.ping('ping')
   }
@@ -111,8 +119,9 @@ export class Heartbeat implements Waiting {
   #doubt(): void {
     const heart = this.#heart
     const { timeout } = this.#options
-    const unread = this.#upTo - heart.readByPeer
-    this.#patience ??= new Patience(heart.writer, unread, timeout, this.#takenAt, this.#target)
+    const { upTo = 0, takenAt, target } = this.#sent ?? {}
+    const unread = upTo - heart.readByPeer
+    this.#patience ??= new Patience(heart.writer, unread, timeout, takenAt, target)
     const patience = this.#patience
     patience.ask(heart.isReading, waits => {
       if (this.#patience !== patience) return
