@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
 import { acceptResponse } from '../core/response.js'
@@ -190,7 +190,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
 
   #takePlace(upgrade: Upgrade): boolean {
     if (!this.#count.isLimited) return true
-    const { remoteAddress } = upgrade.request.socket
+    const carrier: Socket | undefined = upgrade.request.socket
+    const remoteAddress = carrier?.remoteAddress
     if (this.#count.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
     return upgrade.takePlaces([this.#count], remoteAddress)
   }

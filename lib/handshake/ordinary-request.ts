@@ -83,7 +83,9 @@ function serveUnfinished(server: Server, request: IncomingMessage): void {
  * stream around the socket of the connection, which is the one that has the responses.
  */
 export function afterResponses(request: IncomingMessage, socket: Duplex, callback: () => void): void {
-  const earlier: unknown = Reflect.get(request.socket, '_httpMessage')
+  // A request that did not come from Node, for `handleUpgrade` of `ws`, may have none.
+  const carrier: Duplex | undefined = request.socket
+  const earlier: unknown = Reflect.get(carrier ?? socket, '_httpMessage')
   if (earlier instanceof ServerResponse) {
     earlier.once('close', () => afterResponses(request, socket, callback))
   } else if (socket.writable) callback()

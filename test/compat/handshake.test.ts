@@ -157,38 +157,44 @@ t.test('handleUpgrade is given a request that does not ask for WebSocket', async
   t.equal((await refused(t, port, old)).status, 400)
 })
 
-t.test('a stream that is no socket', async t => {
-  const server = new WebSocketServer({ noServer: true })
-  echo(server)
-  const [stream, peer] = duplexPair()
-  const request = Object.assign(new IncomingMessage(new Socket()), {
-    method: 'GET',
-    url: '/',
-    httpVersionMajor: 1,
-    httpVersionMinor: 1,
-    headers: { upgrade: 'websocket' },
-    rawHeaders: [
-      'Host',
-      'a',
-      'Connection',
-      'Upgrade',
-      'Sec-WebSocket-Version',
-      '13',
-      'Sec-WebSocket-Key',
-      KEY
-    ]
+for (const hasSocket of [true, false]) {
+  t.test(`a stream that is no socket, with a request that has ${hasSocket ? 'one' : 'none'}`, async t => {
+    const server = new WebSocketServer({
+      noServer: true,
+      ...(hasSocket ? {} : { maxConnectionsPerAddress: 1 })
+    })
+    echo(server)
+    const [stream, peer] = duplexPair()
+    const request = Object.assign(new IncomingMessage(new Socket()), {
+      method: 'GET',
+      url: '/',
+      httpVersionMajor: 1,
+      httpVersionMinor: 1,
+      headers: { upgrade: 'websocket' },
+      rawHeaders: [
+        'Host',
+        'a',
+        'Connection',
+        'Upgrade',
+        'Sec-WebSocket-Version',
+        '13',
+        'Sec-WebSocket-Key',
+        KEY
+      ]
+    })
+    if (!hasSocket) Reflect.set(request, 'socket', undefined)
+    let received = Buffer.alloc(0)
+    const done = new Signal()
+    peer.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      if (received.includes('early')) done.fire()
+    })
+    server.handleUpgrade(request, stream, text('early'), client => server.emit('connection', client, request))
+    await done.wait('echo')
+    t.match(String(received), /^HTTP\/1.1 101 /)
+    peer.destroy()
   })
-  let received = Buffer.alloc(0)
-  const done = new Signal()
-  peer.on('data', (chunk: Buffer) => {
-    received = Buffer.concat([received, chunk])
-    if (received.includes('early')) done.fire()
-  })
-  server.handleUpgrade(request, stream, text('early'), client => server.emit('connection', client, request))
-  await done.wait('echo')
-  t.match(String(received), /^HTTP\/1.1 101 /)
-  peer.destroy()
-})
+}
 
 t.test('wsClientError has the code; a listener that leaves the socket alone does not keep it', async t => {
   const { server, port } = await start(t)
