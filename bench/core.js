@@ -1,9 +1,9 @@
 // What the micro-benchmarks call of the built protocol core. It is internal: when its signatures change, only this file
 // has to follow.
-import { FrameParser } from '../dist/lib/core/frame-parser.js'
-import { FrameWriter } from '../dist/lib/core/frame-writer.js'
-import { mask } from '../dist/lib/core/mask.js'
-import { Utf8Validator } from '../dist/lib/core/utf8.js'
+import { FrameParser } from '../dist/lib/protocol/frame-parser.js'
+import { FrameWriter } from '../dist/lib/protocol/frame-writer.js'
+import { mask } from '../dist/lib/protocol/mask.js'
+import { Utf8Validator } from '../dist/lib/protocol/utf8.js'
 
 export const TEXT_FRAME = 0x81
 export const BINARY_FRAME = 0x82

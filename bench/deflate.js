@@ -1,6 +1,6 @@
 // npm run bench:deflate: what compression saves and costs on JSON messages, with and without context takeover.
-import { Deflater } from '../dist/lib/transport/deflater.js'
-import { Inflater } from '../dist/lib/transport/inflater.js'
+import { Deflater } from '../dist/lib/compression/deflater.js'
+import { Inflater } from '../dist/lib/compression/inflater.js'
 import { build } from './harness/build.js'
 import { main } from './harness/main.js'
 

@@ -18,6 +18,8 @@ export type {
   WebSocketRouteOptions
 } from '../types/options.js'
 export type { RouteOptions } from '../types/route.js'
+export type { Broker, BrokerEvents } from './brokers/broker.js'
+export { MemoryBroker, MemoryHub } from './brokers/memory.js'
 export {
   plugin as default,
   plugin as fastifyUpgrade,
@@ -30,17 +32,11 @@ export {
   WebSocketServer,
   type WebSocketServerEvents
 } from './fastify/websocket-server.js'
-export type { VerifyClientInfo } from './handshake/verify-client.js'
-export type { Broker, BrokerEvents } from './pubsub/broker.js'
-export type { BrokerEvent } from './pubsub/bus.js'
-export { MemoryBroker, MemoryHub } from './pubsub/memory-broker.js'
-export type { Presence, PresenceEvents } from './pubsub/presence.js'
-export type { PresenceMember } from './pubsub/presence-message.js'
 export type {
   HeartbeatOptions,
   PerMessageDeflateOptions,
   RateLimitOptions
-} from './transport/connection-options.js'
+} from './options/connection-options.js'
 export type {
   CloseEvent,
   ErrorEvent,
@@ -48,9 +44,13 @@ export type {
   EventListener,
   MessageEvent,
   WebSocketEvent
-} from './transport/event-target.js'
-export type { Message } from './transport/iterator.js'
-export type { SendData, SendOptions } from './transport/payload.js'
-export { type PreparedMessage, type PrepareOptions, prepare } from './transport/prepared-message.js'
-export type { SendCallback } from './transport/send-callbacks.js'
-export type { Traffic, WebSocketEvents } from './transport/websocket-options.js'
+} from './socket/event-target.js'
+export type { Message } from './socket/iterator.js'
+export type { SendData, SendOptions } from './socket/payload.js'
+export { type PreparedMessage, type PrepareOptions, prepare } from './socket/prepared-message.js'
+export type { SendCallback } from './socket/send-callbacks.js'
+export type { Traffic, WebSocketEvents } from './socket/websocket-options.js'
+export type { BrokerEvent } from './topics/bus.js'
+export type { Presence, PresenceEvents } from './topics/presence.js'
+export type { PresenceMember } from './topics/presence-message.js'
+export type { VerifyClientInfo } from './upgrade/verify-client.js'

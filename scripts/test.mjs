@@ -1,5 +1,5 @@
 // What `npm test` runs: every check of the repository, stopping at the first that fails. Arguments are tap's:
-// `npm test -- test/core`.
+// `npm test -- test/protocol`.
 import { spawn } from 'node:child_process'
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join, relative, sep } from 'node:path'

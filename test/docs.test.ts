@@ -1,15 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import * as compatErrors from '../lib/compat/error.js'
-import * as violations from '../lib/core/violation.js'
+import * as brokerErrors from '../lib/brokers/error.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import { PLUGIN_OPTIONS, ROUTE_OPTIONS, readPluginOptions, readShutdown } from '../lib/fastify/options.js'
 import { readPresence } from '../lib/fastify/pubsub-options.js'
-import * as handshakeErrors from '../lib/handshake/error.js'
-import * as pubsubErrors from '../lib/pubsub/error.js'
+import * as optionErrors from '../lib/options/error.js'
+import * as violations from '../lib/protocol/violation.js'
+import * as socketErrors from '../lib/socket/error.js'
 import * as testingErrors from '../lib/testing/error.js'
-import * as transportErrors from '../lib/transport/error.js'
+import * as upgradeErrors from '../lib/upgrade/error.js'
+import * as wsErrors from '../lib/ws/error.js'
 import { brokenLinks } from './helpers/links.js'
 
 const root = join(import.meta.dirname, '..')
@@ -20,25 +21,25 @@ function codesInSource(): string[] {
   const codes = new Set<string>()
   for (const [name, one] of Object.entries({
     ...fastifyErrors,
-    ...transportErrors,
-    ...handshakeErrors,
-    ...compatErrors,
-    ...pubsubErrors,
-    ...testingErrors
+    ...socketErrors,
+    ...upgradeErrors,
+    ...wsErrors,
+    ...brokerErrors,
+    ...testingErrors,
+    ...optionErrors
   })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue
     const error: unknown = Reflect.construct(one, ['', '', ''])
     if (error instanceof Error && 'code' in error) codes.add(String(error.code))
   }
-  for (const one of Object.values({ ...violations, ...compatErrors }))
+  for (const one of Object.values({ ...violations, ...wsErrors }))
     if ('code' in one) codes.add(String(one.code))
-  for (const [, code] of read('lib/core/request.ts').matchAll(
+  for (const [, code] of read('lib/protocol/handshake/request.ts').matchAll(
     /(?:badRequest|refusal\(\d+, )\(?'([A-Z_]+)'/g
   )) {
     codes.add(`FST_UPGRADE_${code}`)
   }
-  for (const [code] of read('lib/handshake/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g))
-    codes.add(code)
+  for (const [code] of read('lib/upgrade/verify-client.ts').matchAll(/FST_UPGRADE_[A-Z_]+/g)) codes.add(code)
   return [...codes].sort()
 }
 

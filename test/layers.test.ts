@@ -6,16 +6,41 @@ import ts from 'typescript'
 
 /** Which layer may import which, besides itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  core: [],
-  transport: ['core'],
-  pubsub: ['core'],
-  handshake: ['transport', 'core'],
-  fastify: ['handshake', 'transport', 'pubsub', 'core', 'types'],
-  testing: ['transport', 'core'],
-  compat: ['handshake', 'transport', 'core'],
-  index: ['core', 'transport', 'handshake', 'pubsub', 'fastify', 'testing', 'compat', 'types'],
+  protocol: [],
+  options: ['protocol'],
+  compression: ['protocol', 'options'],
+  limits: ['protocol', 'options'],
+  socket: ['protocol', 'options', 'compression', 'limits'],
+  upgrade: ['protocol', 'options', 'compression', 'limits', 'socket'],
+  brokers: [],
+  topics: ['brokers'],
+  fastify: [
+    'protocol',
+    'options',
+    'compression',
+    'limits',
+    'socket',
+    'upgrade',
+    'topics',
+    'brokers',
+    'types'
+  ],
+  testing: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
+  ws: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
+  index: [
+    'protocol',
+    'options',
+    'limits',
+    'socket',
+    'upgrade',
+    'topics',
+    'brokers',
+    'fastify',
+    'testing',
+    'types'
+  ],
   // The augmentation of Fastify names the plugin's own classes.
-  types: ['fastify', 'testing', 'pubsub', 'handshake', 'transport', 'core']
+  types: ['protocol', 'options', 'limits', 'socket', 'upgrade', 'topics', 'brokers', 'fastify', 'testing']
 }
 
 /** Which layer may load which other when it is needed, with `import()`, and not before. */
@@ -24,10 +49,8 @@ const MAY_LOAD_LATE: Readonly<Record<string, readonly string[]>> = {
   fastify: ['testing']
 }
 
-/** All that the core takes from outside. */
-const CORE_IMPORTS = ['node:buffer isUtf8', 'node:crypto hash']
-
-const MAX_LINES = 400
+/** All that the protocol imports from outside: it does no I/O. */
+const PROTOCOL_IMPORTS = ['node:buffer isUtf8', 'node:crypto hash']
 
 interface Import {
   readonly specifier: string
@@ -102,7 +125,7 @@ function elements(clause: ts.NamedImportBindings | ts.NamedExportBindings | unde
   return { names, typeOnly: list.length > 0 && list.every(({ isTypeOnly }) => isTypeOnly) }
 }
 
-/** What breaks the layer rule: edges, and what the core takes from outside. */
+/** What breaks the layer rule: edges, and what the protocol imports from outside. */
 function forbidden(files: Files): string[] {
   const problems: string[] = []
   for (const [path, source] of files) {
@@ -124,9 +147,9 @@ function resolve(path: string, specifier: string): string | undefined {
 
 function outside(path: string, specifier: string, names: readonly string[]): string | undefined {
   if (specifier === 'unknown') return 'cannot be checked'
-  if (layerOf(path) !== 'core') return undefined
-  const foreign = names.filter(name => !CORE_IMPORTS.includes(`${specifier} ${name}`))
-  return foreign.length > 0 || names.length === 0 ? `the core takes ${foreign.join(', ')}` : undefined
+  if (layerOf(path) !== 'protocol') return undefined
+  const foreign = names.filter(name => !PROTOCOL_IMPORTS.includes(`${specifier} ${name}`))
+  return foreign.length > 0 || names.length === 0 ? `the protocol imports ${foreign.join(', ')}` : undefined
 }
 
 function edge(
@@ -192,7 +215,7 @@ const FILES = readFiles()
 
 t.test('every file of lib and types is in a layer that has a rule', t => {
   t.ok(FILES.has('lib/index.ts'))
-  t.ok(FILES.has('lib/core/connection.ts'))
+  t.ok(FILES.has('lib/protocol/connection.ts'))
   for (const path of FILES.keys()) t.ok(Object.hasOwn(MAY_IMPORT, layerOf(path) ?? ''), path)
   t.end()
 })
@@ -205,7 +228,7 @@ t.test('imports point one way', t => {
 t.test('in production nothing is loaded that only tests need', t => {
   const loaded = loadedWith(FILES, 'lib/index.ts')
   t.ok(loaded.has('lib/fastify/plugin.ts'))
-  t.ok(loaded.has('lib/transport/websocket.ts'))
+  t.ok(loaded.has('lib/socket/websocket.ts'))
   t.strictSame(
     [...loaded].filter(path => layerOf(path) === 'testing'),
     []
@@ -218,33 +241,28 @@ t.test('no file imports itself, however far around', t => {
   t.end()
 })
 
-t.test(`no file has more than ${MAX_LINES} lines`, t => {
-  const long = [...FILES].filter(([, source]) => source.trimEnd().split('\n').length > MAX_LINES)
-  t.strictSame(
-    long.map(([path]) => path),
-    []
-  )
-  t.end()
-})
-
 /** A graph of one good file in each layer, and `source` as `path`. */
 function graphWith(path: string, source: string): Files {
   return new Map([
-    ['lib/core/a.ts', "import { isUtf8 } from 'node:buffer'\nimport { hash } from 'node:crypto'"],
-    ['lib/core/b.ts', "import { a } from './a.js'\nexport type { B } from './a.js'"],
-    ['lib/transport/a.ts', "import { b } from '../core/b.js'\nimport net from 'node:net'"],
-    ['lib/pubsub/a.ts', "import { b } from '../core/b.js'"],
-    ['lib/handshake/a.ts', "import { a } from '../transport/a.js'\nimport { b } from '../core/b.js'"],
-    ['lib/fastify/a.ts', "import { a } from '../pubsub/a.js'\nimport { type T } from '../../types/a.js'"],
-    ['lib/testing/a.ts', "import '../transport/a.js'\nexport * from '../core/a.js'"],
+    ['lib/protocol/a.ts', "import { isUtf8 } from 'node:buffer'\nimport { hash } from 'node:crypto'"],
+    ['lib/protocol/b.ts', "import { a } from './a.js'\nexport type { B } from './a.js'"],
+    ['lib/socket/a.ts', "import { b } from '../protocol/b.js'\nimport net from 'node:net'"],
+    ['lib/brokers/a.ts', "import type { Redis } from 'ioredis'"],
+    ['lib/topics/a.ts', "import type { A } from '../brokers/a.js'"],
+    ['lib/upgrade/a.ts', "import { a } from '../socket/a.js'\nimport { b } from '../protocol/b.js'"],
+    [
+      'lib/fastify/a.ts',
+      "import { b } from '../protocol/b.js'\nimport '../topics/a.js'\nimport { type T } from '../../types/a.js'"
+    ],
+    ['lib/testing/a.ts', "import '../socket/a.js'\nexport * from '../protocol/a.js'"],
     ['lib/index.ts', "export { a } from './fastify/a.js'\nexport type { T } from '../types/a.js'"],
-    ['types/a.ts', "import type { A } from '../lib/transport/a.js'\nimport type {} from 'fastify'"],
+    ['types/a.ts', "import type { A } from '../lib/socket/a.js'\nimport type {} from 'fastify'"],
     [path, source]
   ])
 }
 
 t.test('the check takes what is allowed', t => {
-  const good = graphWith('lib/compat/a.ts', "import { type A, a } from '../handshake/a.js'")
+  const good = graphWith('lib/ws/a.ts', "import { type A, a } from '../upgrade/a.js'")
   t.strictSame(forbidden(good), [])
   t.strictSame(cycles(good), [])
   t.end()
@@ -263,38 +281,42 @@ t.test('the plugin may load what tests need when it is called', t => {
 })
 
 const FORBIDDEN: [path: string, source: string, problem: string][] = [
-  ['lib/core/c.ts', "import { a } from '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "import type { A } from '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "import '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "export { a } from '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "export type { A } from '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "export * from '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "export * as a from '../transport/a.js'", 'core may not import transport'],
-  ['lib/core/c.ts', "const a = (): unknown => import('../transport/a.js')", 'core may not import transport'],
-  ['lib/core/c.ts', 'const a = () => import(`../transport/a.js`)', 'core may not import transport'],
-  ['lib/core/c.ts', "const a = require('../transport/a.js')", 'core may not import transport'],
-  ['lib/core/c.ts', "import a = require('../transport/a.js')", 'core may not import transport'],
-  ['lib/core/c.ts', "let a: import('../transport/a.js').A", 'core may not import transport'],
-  ['lib/core/c.ts', "let a: typeof import('../transport/a.js')", 'core may not import transport'],
-  ['lib/core/c.ts', "import type { T } from '../../types/a.js'", 'core may not import types'],
-  ['lib/core/c.ts', "import { isAscii, isUtf8 } from 'node:buffer'", 'the core takes isAscii'],
-  ['lib/core/c.ts', "import { isAscii as isUtf8 } from 'node:buffer'", 'the core takes isAscii'],
-  ['lib/core/c.ts', "import buffer from 'node:buffer'", 'the core takes default'],
-  ['lib/core/c.ts', "import * as buffer from 'node:buffer'", 'the core takes *'],
-  ['lib/core/c.ts', "import type { Socket } from 'node:net'", 'the core takes Socket'],
-  ['lib/core/c.ts', "import type {} from 'node:net'", 'the core takes '],
-  ['lib/core/c.ts', "import 'node:net'", 'the core takes *'],
-  ['lib/core/c.ts', "import { isUtf8 } from 'buffer'", 'the core takes isUtf8'],
-  ['lib/core/c.ts', "const name = 'node:net'\nimport(name)", 'cannot be checked'],
-  ['lib/transport/c.ts', "import { a } from '../pubsub/a.js'", 'transport may not import pubsub'],
-  ['lib/transport/c.ts', "import type { A } from '../fastify/a.js'", 'transport may not import fastify'],
-  ['lib/transport/c.ts', "import type { T } from '../../types/a.js'", 'transport may not import types'],
-  ['lib/pubsub/c.ts', "import { a } from '../transport/a.js'", 'pubsub may not import transport'],
+  ['lib/protocol/c.ts', "import { a } from '../socket/a.js'", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "import type { A } from '../socket/a.js'", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "import '../socket/a.js'", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "export { a } from '../socket/a.js'", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "export type { A } from '../socket/a.js'", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "export * from '../socket/a.js'", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "export * as a from '../socket/a.js'", 'protocol may not import socket'],
+  [
+    'lib/protocol/c.ts',
+    "const a = (): unknown => import('../socket/a.js')",
+    'protocol may not import socket'
+  ],
+  ['lib/protocol/c.ts', 'const a = () => import(`../socket/a.js`)', 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "const a = require('../socket/a.js')", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "import a = require('../socket/a.js')", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "let a: import('../socket/a.js').A", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "let a: typeof import('../socket/a.js')", 'protocol may not import socket'],
+  ['lib/protocol/c.ts', "import type { T } from '../../types/a.js'", 'protocol may not import types'],
+  ['lib/protocol/c.ts', "import { isAscii, isUtf8 } from 'node:buffer'", 'the protocol imports isAscii'],
+  ['lib/protocol/c.ts', "import { isAscii as isUtf8 } from 'node:buffer'", 'the protocol imports isAscii'],
+  ['lib/protocol/c.ts', "import buffer from 'node:buffer'", 'the protocol imports default'],
+  ['lib/protocol/c.ts', "import * as buffer from 'node:buffer'", 'the protocol imports *'],
+  ['lib/protocol/c.ts', "import type { Socket } from 'node:net'", 'the protocol imports Socket'],
+  ['lib/protocol/c.ts', "import type {} from 'node:net'", 'the protocol imports '],
+  ['lib/protocol/c.ts', "import 'node:net'", 'the protocol imports *'],
+  ['lib/protocol/c.ts', "import { isUtf8 } from 'buffer'", 'the protocol imports isUtf8'],
+  ['lib/protocol/c.ts', "const name = 'node:net'\nimport(name)", 'cannot be checked'],
+  ['lib/socket/c.ts', "import { a } from '../topics/a.js'", 'socket may not import topics'],
+  ['lib/socket/c.ts', "import type { A } from '../fastify/a.js'", 'socket may not import fastify'],
+  ['lib/socket/c.ts', "import type { T } from '../../types/a.js'", 'socket may not import types'],
+  ['lib/topics/c.ts', "import { a } from '../socket/a.js'", 'topics may not import socket'],
   ['lib/testing/c.ts', "import { a } from '../fastify/a.js'", 'testing may not import fastify'],
-  ['lib/compat/c.ts', "import { a } from '../testing/a.js'", 'compat may not import testing'],
-  ['lib/transport/c.ts', "import { a } from '../handshake/a.js'", 'transport may not import handshake'],
-  ['lib/pubsub/c.ts', "import { a } from '../handshake/a.js'", 'pubsub may not import handshake'],
-  ['lib/handshake/c.ts', "import { a } from '../fastify/a.js'", 'handshake may not import fastify'],
+  ['lib/ws/c.ts', "import { a } from '../testing/a.js'", 'ws may not import testing'],
+  ['lib/socket/c.ts', "import { a } from '../upgrade/a.js'", 'socket may not import upgrade'],
+  ['lib/topics/c.ts', "import { a } from '../upgrade/a.js'", 'topics may not import upgrade'],
+  ['lib/upgrade/c.ts', "import { a } from '../fastify/a.js'", 'upgrade may not import fastify'],
   ['lib/fastify/c.ts', "import { a } from '../testing/a.js'", 'fastify may not import testing'],
   ['lib/fastify/c.ts', "import type { A } from '../testing/a.js'", 'fastify may not import testing'],
   ['lib/fastify/c.ts', "import '../testing/a.js'", 'fastify may not import testing'],
@@ -303,8 +325,8 @@ const FORBIDDEN: [path: string, source: string, problem: string][] = [
   ['lib/fastify/c.ts', "const a = require('../testing/a.js')", 'fastify may not import testing'],
   ['lib/fastify/c.ts', "let a: typeof import('../testing/a.js')", 'fastify may not import testing'],
   ['lib/fastify/c.ts', "const a = () => import('../testing/none.js')", 'no such file'],
-  ['lib/transport/c.ts', "const a = () => import('../testing/a.js')", 'transport may not import testing'],
-  ['lib/compat/c.ts', "const a = () => import('../testing/a.js')", 'compat may not import testing'],
+  ['lib/socket/c.ts', "const a = () => import('../testing/a.js')", 'socket may not import testing'],
+  ['lib/ws/c.ts', "const a = () => import('../testing/a.js')", 'ws may not import testing'],
   ['lib/testing/c.ts', "const a = () => import('../fastify/a.js')", 'testing may not import fastify'],
   ['types/c.ts', "import { a } from '../lib/testing/a.js'", 'for types only'],
   ['types/c.ts', "const a = () => import('../lib/testing/a.js')", 'for types only'],
@@ -315,8 +337,8 @@ const FORBIDDEN: [path: string, source: string, problem: string][] = [
   ['lib/fastify/c.ts', "import '../../types/a.js'", 'for types only'],
   ['lib/fastify/c.ts', "export * from '../../types/a.js'", 'for types only'],
   ['lib/fastify/c.ts', "import { a } from './none.js'", 'no such file'],
-  ['lib/other/c.ts', "import { a } from '../core/a.js'", 'other may not import core'],
-  ['types/c.ts', "import { a } from '../lib/transport/a.js'", 'for types only'],
+  ['lib/other/c.ts', "import { a } from '../protocol/a.js'", 'other may not import protocol'],
+  ['types/c.ts', "import { a } from '../lib/socket/a.js'", 'for types only'],
   ['types/c.ts', "import type { A } from '../lib/index.js'", 'types may not import index']
 ]
 
@@ -332,12 +354,14 @@ for (const [path, source, problem] of FORBIDDEN) {
 
 t.test('the check finds out cycles', t => {
   const cyclesWith = (path: string, source: string): string[] => cycles(graphWith(path, source))
-  t.strictSame(cyclesWith('lib/core/a.ts', "import type { B } from './b.js'"), [
-    'lib/core/a.ts -> lib/core/b.ts -> lib/core/a.ts'
+  t.strictSame(cyclesWith('lib/protocol/a.ts', "import type { B } from './b.js'"), [
+    'lib/protocol/a.ts -> lib/protocol/b.ts -> lib/protocol/a.ts'
   ])
-  t.strictSame(cyclesWith('lib/core/c.ts', "export * from './c.js'"), ['lib/core/c.ts -> lib/core/c.ts'])
-  t.strictSame(cyclesWith('lib/core/a.ts', "const late = () => import('../fastify/a.js')"), [
-    'lib/core/a.ts -> lib/fastify/a.ts -> lib/pubsub/a.ts -> lib/core/b.ts -> lib/core/a.ts'
+  t.strictSame(cyclesWith('lib/protocol/c.ts', "export * from './c.js'"), [
+    'lib/protocol/c.ts -> lib/protocol/c.ts'
+  ])
+  t.strictSame(cyclesWith('lib/protocol/a.ts', "const late = () => import('../fastify/a.js')"), [
+    'lib/protocol/a.ts -> lib/fastify/a.ts -> lib/protocol/b.ts -> lib/protocol/a.ts'
   ])
   t.end()
 })

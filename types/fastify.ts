@@ -12,8 +12,8 @@ import type {
   FastifySchema as Schema
 } from 'fastify'
 import type { WebSocketServer } from '../lib/fastify/websocket-server.js'
+import type { WebSocket } from '../lib/socket/websocket.js'
 import type { InjectContext, InjectOptions } from '../lib/testing/inject.js'
-import type { WebSocket } from '../lib/transport/websocket.js'
 import type { WebSocketHandler } from './handler.js'
 import type { HandlerRouteOptions, OtherRouteOptions, WebSocketRoute } from './route.js'
 

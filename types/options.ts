@@ -1,12 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { HandleProtocols } from '../lib/handshake/protocol-choice.js'
-import type { VerifyClient } from '../lib/handshake/verify-client.js'
-import type { Broker } from '../lib/pubsub/broker.js'
+import type { Broker } from '../lib/brokers/broker.js'
 import type {
   BudgetOptions,
   ConnectionOptions,
   PerMessageDeflateOptions
-} from '../lib/transport/connection-options.js'
+} from '../lib/options/connection-options.js'
+import type { HandleProtocols } from '../lib/upgrade/protocol-choice.js'
+import type { VerifyClient } from '../lib/upgrade/verify-client.js'
 import type { WebSocketErrorHandler } from './handler.js'
 
 /** Decides whether a page of `origin` may connect. */

@@ -1,6 +1,6 @@
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
-import { hasMethods } from '../pubsub/methods.js'
+import { hasMethods } from '../brokers/methods.js'
 import { RouteBeforePluginError, RouteOutOfScopeError } from './error.js'
 import { WebSocketServer } from './websocket-server.js'
 

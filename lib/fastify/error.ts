@@ -49,7 +49,7 @@ export const InvalidTopicListError = createError<`${typeof prefix}INVALID_TOPIC_
   TypeError
 )
 
-// Refusals of a handshake, besides those of lib/handshake/error.ts.
+// Refusals of a handshake, besides those of lib/upgrade/error.ts.
 
 export const UpgradeRequiredError = createError(
   `${prefix}UPGRADE_REQUIRED`,

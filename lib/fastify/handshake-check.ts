@@ -1,8 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { asksForWebSocket, checkRequest, type Handshake, type Refusal } from '../core/request.js'
-import { NO_ADDRESS } from '../handshake/connection-count.js'
-import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../handshake/error.js'
-import { toError } from '../transport/error.js'
+import { NO_ADDRESS } from '../limits/connection-limiter.js'
+import {
+  asksForWebSocket,
+  checkRequest,
+  type Handshake,
+  type Refusal
+} from '../protocol/handshake/request.js'
+import { toError } from '../socket/error.js'
+import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'

@@ -1,23 +1,25 @@
 import type { FastifyUpgradeOptions, WebSocketOptions, WebSocketRouteOptions } from '../../types/options.js'
-import { closeBody, GOING_AWAY } from '../core/close-code.js'
-import { isToken } from '../core/token.js'
-import { CONNECTION_LIMITS } from '../handshake/connection-count.js'
-import { toCloseTimeout, toMaxPayload, withoutNull } from '../handshake/options-of-ws.js'
-import type { BudgetOptions } from '../transport/connection-options.js'
+import { BufferBudget } from '../limits/buffer-budget.js'
+import { CONNECTION_LIMITS } from '../limits/connection-limiter.js'
+import type { BudgetOptions } from '../options/connection-options.js'
 import {
   CONNECTION_OPTIONS,
   type ConnectionSettings,
   MAX_INT32,
-  readConnectionSettings
-} from '../transport/connection-settings.js'
-import { invalidOption } from '../transport/error.js'
+  readConnectionSettings,
+  readTotalBufferedAmount
+} from '../options/connection-settings.js'
+import { invalidOption } from '../options/error.js'
 import {
   checkConstants,
   checkFunction,
   checkNames,
   readNumber,
   withoutUndefined
-} from '../transport/option-check.js'
+} from '../options/option-check.js'
+import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/options-of-ws.js'
+import { closeBody, GOING_AWAY } from '../protocol/close-code.js'
+import { isToken } from '../protocol/handshake/token.js'
 import { type OriginOption, readOrigin } from './origin.js'
 
 /** What `app.close()` does, with every default filled in. */
@@ -61,6 +63,8 @@ const SERVER_CONSTANTS: Readonly<Record<string, boolean>> = {
 export interface Settings
   extends ConnectionSettings,
     Pick<WebSocketOptions, 'errorHandler' | 'closeLogLevel' | 'selectSubprotocol'> {
+  /** Shared by all connections of the server. */
+  readonly budget: BufferBudget
   readonly origin: OriginOption
 }
 
@@ -118,6 +122,7 @@ function readSettings(
     )
   return {
     ...readConnectionSettings(options, prefix, defaults),
+    budget: defaults?.budget ?? new BufferBudget(readTotalBufferedAmount(options)),
     origin: readOrigin(options.origin, `${prefix}origin`) ?? defaults?.origin ?? 'same-origin',
     errorHandler: errorHandler ?? defaults?.errorHandler,
     closeLogLevel: closeLogLevel ?? defaults?.closeLogLevel,

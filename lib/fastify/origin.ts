@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { OriginRule, WebSocketOptions } from '../../types/options.js'
-import { invalidOption } from '../transport/error.js'
+import { invalidOption } from '../options/error.js'
 
 /** The option `origin` with a single rule made a list, and expressions made ones that match the whole of an origin. */
 export type OriginOption = Exclude<WebSocketOptions['origin'], OriginRule | undefined> | 'same-origin' | '*'

@@ -1,10 +1,10 @@
 import type { FastifyUpgradeOptions, TopicChoice, WebSocketRouteOptions } from '../../types/options.js'
-import type { Broker } from '../pubsub/broker.js'
-import { hasMethods } from '../pubsub/methods.js'
-import type { PresenceSettings } from '../pubsub/presences.js'
-import { MAX_INT32 } from '../transport/connection-settings.js'
-import { invalidOption } from '../transport/error.js'
-import { checkFunction, checkNames, readNumber } from '../transport/option-check.js'
+import type { Broker } from '../brokers/broker.js'
+import { hasMethods } from '../brokers/methods.js'
+import { MAX_INT32 } from '../options/connection-settings.js'
+import { invalidOption } from '../options/error.js'
+import { checkFunction, checkNames, readNumber } from '../options/option-check.js'
+import type { PresenceSettings } from '../topics/presences.js'
 
 const BROKER_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
 

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { hasMethods } from '../pubsub/methods.js'
+import { hasMethods } from '../brokers/methods.js'
 
 /** Whether an application wants no log lines about a request. */
 export type IsLogDisabled = (request: FastifyRequest) => boolean

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { TopicChoice } from '../../types/options.js'
-import type { ConnectionCount } from '../handshake/connection-count.js'
+import type { ConnectionCount } from '../limits/connection-limiter.js'
 import type { Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import type { WebSocketServer } from './websocket-server.js'

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { askHandleProtocols, checkChoice } from '../handshake/protocol-choice.js'
+import { askHandleProtocols, checkChoice } from '../upgrade/protocol-choice.js'
 import type { WebSocketRoute } from './route.js'
 import type { Upgrade } from './upgrade.js'
 

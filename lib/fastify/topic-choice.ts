@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
-import { checkTopic } from '../pubsub/topic.js'
-import { isThenable } from '../transport/thenable.js'
+import { isThenable } from '../socket/thenable.js'
+import { checkTopic } from '../topics/topic.js'
 import { InvalidTopicListError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 

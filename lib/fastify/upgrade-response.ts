@@ -1,6 +1,6 @@
 import { type IncomingMessage, ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Socket } from 'node:net'
-import type { Headers } from '../core/header-field.js'
+import type { Headers } from '../protocol/handshake/header-field.js'
 
 const kResponse = Symbol('fastify-upgrade.response')
 

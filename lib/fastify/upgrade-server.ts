@@ -1,10 +1,10 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { asksForWebSocket } from '../core/request.js'
-import { LeftUpgrades } from '../handshake/left-upgrades.js'
-import { isIgnored, serveOrdinarily } from '../handshake/ordinary-request.js'
-import { controlUpgrades, TAKEN } from '../handshake/upgrade-events.js'
-import { claimUpgrades, isTaken, takeUpgrade } from '../handshake/upgrade-owner.js'
+import { asksForWebSocket } from '../protocol/handshake/request.js'
+import { isIgnored, serveOrdinarily } from '../upgrade/ordinary-request.js'
+import { LeftUpgrades } from '../upgrade/unclaimed-upgrades.js'
+import { controlUpgrades, TAKEN } from '../upgrade/upgrade-events.js'
+import { claimUpgrades, isTaken, takeUpgrade } from '../upgrade/upgrade-owner.js'
 
 /** An application on an HTTP server. */
 export interface Application {

@@ -2,16 +2,11 @@ import { AsyncResource } from 'node:async_hooks'
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
-import type { Headers } from '../core/header-field.js'
-import { checkRequest, type Handshake, type Refusal } from '../core/request.js'
-import { acceptResponse } from '../core/response.js'
-import {
-  COME_BACK,
-  HandshakeTimeoutError,
-  InvalidHeaderError,
-  ShuttingDownError
-} from '../handshake/error.js'
-import { OpeningHandshake } from '../handshake/opening-handshake.js'
+import type { Headers } from '../protocol/handshake/header-field.js'
+import { checkRequest, type Handshake, type Refusal } from '../protocol/handshake/request.js'
+import { acceptResponse } from '../protocol/handshake/response.js'
+import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from '../upgrade/error.js'
+import { OpeningHandshake } from '../upgrade/opening-handshake.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
 import type { Dispatch } from './upgrade-server.js'

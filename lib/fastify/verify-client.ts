@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { ServerOptions } from '../../types/options.js'
-import type { Refusal } from '../core/request.js'
-import { askVerifyClient } from '../handshake/verify-client.js'
+import type { Refusal } from '../protocol/handshake/request.js'
+import { askVerifyClient } from '../upgrade/verify-client.js'
 
 /** @returns why a client is refused, if it is. */
 export async function verifyClient(

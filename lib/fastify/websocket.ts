@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
-import type { SendData } from '../transport/payload.js'
-import type { PreparedMessage, PrepareOptions } from '../transport/prepared-message.js'
-import { WebSocket as TransportWebSocket } from '../transport/websocket.js'
-import type { WebSocketOptions } from '../transport/websocket-options.js'
+import type { SendData } from '../socket/payload.js'
+import type { PreparedMessage, PrepareOptions } from '../socket/prepared-message.js'
+import { WebSocket as TransportWebSocket } from '../socket/websocket.js'
+import type { WebSocketOptions } from '../socket/websocket-options.js'
 
 /** Options of {@link WebSocket.subscribe}. */
 export interface SubscribeOptions {

@@ -4,13 +4,18 @@ import type { Duplex } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { Server as TlsServer } from 'node:tls'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
-import { type ClientHandshake, checkResponse, handshakeFields } from '../core/client-handshake.js'
-import type { Headers } from '../core/header-field.js'
-import { parseTokenList } from '../core/token.js'
-import { MAX_INT32 } from '../transport/connection-settings.js'
-import type { Deflate, DeflateSettings } from '../transport/per-message-deflate.js'
-import { WebSocket } from '../transport/websocket.js'
-import type { WebSocketOwner, WebSocketSettings } from '../transport/websocket-options.js'
+import type { Deflate } from '../compression/per-message-deflate.js'
+import { MAX_INT32 } from '../options/connection-settings.js'
+import type { DeflateSettings } from '../options/deflate-option.js'
+import {
+  type ClientHandshake,
+  checkResponse,
+  handshakeFields
+} from '../protocol/handshake/client-handshake.js'
+import type { Headers } from '../protocol/handshake/header-field.js'
+import { parseTokenList } from '../protocol/handshake/token.js'
+import { WebSocket } from '../socket/websocket.js'
+import type { WebSocketOwner, WebSocketSettings } from '../socket/websocket-options.js'
 import { InjectInvalidResponseError, InjectRefusedError } from './error.js'
 import { MemorySocket } from './memory-socket.js'
 

@@ -1,6 +1,6 @@
 import { type AddressInfo, isIPv6 } from 'node:net'
 import { Duplex } from 'node:stream'
-import { setImmediate } from '../transport/set-immediate.js'
+import { setImmediate } from '../limits/set-immediate.js'
 
 /** Bytes that arrive at a time at most, as Node reads them from a network. */
 const READ_SIZE = 65_536

@@ -9,7 +9,6 @@ import {
   type WebSocket,
   type WebSocketRouteOptions
 } from '../../lib/index.js'
-import { frame } from '../core/wire.js'
 import {
   close,
   ERROR,
@@ -22,6 +21,7 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { frame } from '../protocol/wire.js'
 import { inflated, nextFrame, openRaw, TAKEOVER, Window } from './deflate-client.js'
 
 /** Routes with different parameters of compression, and an offer for each. */

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import t from 'tap'
 import { WebSocket, type WebSocketHandler } from '../../lib/index.js'
-import { bytes, frame } from '../core/wire.js'
 import {
   close,
   connectRaw,
@@ -18,6 +17,7 @@ import {
   WARN,
   watchProcess
 } from '../helpers/app.js'
+import { bytes, frame } from '../protocol/wire.js'
 
 t.test('the handler gets a WebSocket with the settings of its route', async t => {
   const { app } = await makeApp(t, { maxPayload: 10 })

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { constants, deflateRawSync, inflateRawSync } from 'node:zlib'
 import t, { type Test } from 'tap'
-import { hex } from '../core/wire.js'
 import { DEBUG, ERROR, listen, makeApp, ms, text, watchProcess, withDeadline } from '../helpers/app.js'
+import { hex } from '../protocol/wire.js'
 import {
   BROWSER,
   compressedFrame,

@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { constants, deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
-import { decode, frame, type WireFrame } from '../core/wire.js'
 import { connectRaw, handshake, type RawClient, type RawResponse, withDeadline } from '../helpers/app.js'
+import { decode, frame, type WireFrame } from '../protocol/wire.js'
 
 // Clients that speak RFC 7692 with nothing but node:zlib.
 

@@ -4,7 +4,6 @@ import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { WebSocket as WsWebSocket } from 'ws'
 import { prepare, type WebSocket } from '../../lib/index.js'
-import { frame } from '../core/wire.js'
 import {
   close,
   connectRaw,
@@ -18,6 +17,7 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { frame } from '../protocol/wire.js'
 import {
   BROWSER,
   compressedFrame,

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { PerMessageDeflateOptions } from '../../lib/index.js'
-import { hex } from '../core/wire.js'
 import { headerOf, listen, makeApp, open, shake, text } from '../helpers/app.js'
+import { hex } from '../protocol/wire.js'
 import {
   BROWSER,
   compressedFrame,

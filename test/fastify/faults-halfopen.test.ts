@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import type { FastifyUpgradeOptions, WebSocketHandler } from '../../lib/index.js'
-import { decode, frame } from '../core/wire.js'
 import {
   type App,
   type Client,
@@ -17,6 +16,7 @@ import {
   Signal,
   watchProcess
 } from '../helpers/app.js'
+import { decode, frame } from '../protocol/wire.js'
 
 // Peers that are there and do nothing, or next to nothing: what TCP tells of a peer that is gone without a word.
 

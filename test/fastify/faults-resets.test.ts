@@ -2,7 +2,6 @@ import type { Server } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions, type WebSocketHandler } from '../../lib/index.js'
-import { bytes, frame } from '../core/wire.js'
 import {
   bareApp,
   close,
@@ -16,6 +15,7 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { bytes, frame } from '../protocol/wire.js'
 
 // Peers that reset or leave at every step of a connection.
 

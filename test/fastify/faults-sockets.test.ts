@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import type { FastifyUpgradeOptions, WebSocket } from '../../lib/index.js'
-import { frame } from '../core/wire.js'
 import {
   type App,
   type Client,
@@ -16,6 +15,7 @@ import {
   withDeadline
 } from '../helpers/app.js'
 import { type Fail, SECRET, WAYS } from '../helpers/fault.js'
+import { frame } from '../protocol/wire.js'
 
 // What the application throws around an open connection: told once, one connection closed, and nobody else hurt.
 

@@ -1,6 +1,5 @@
 import t, { type Test } from 'tap'
 import upgrade from '../../lib/index.js'
-import { bytes, frame } from '../core/wire.js'
 import {
   ACCEPT,
   bareApp,
@@ -20,6 +19,7 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { bytes, frame } from '../protocol/wire.js'
 
 /** The 101 byte for byte. */
 const accepted = (accept: string, more = ''): string =>

@@ -3,7 +3,6 @@ import Fastify from 'fastify'
 import t from 'tap'
 import { readPluginOptions, readRouteOptions, readShutdown } from '../../lib/fastify/options.js'
 import upgrade, { type FastifyUpgradeOptions, type WebSocketRouteOptions } from '../../lib/index.js'
-import { frame } from '../core/wire.js'
 import {
   codeOf,
   connectRaw,
@@ -16,6 +15,7 @@ import {
   shake,
   text
 } from '../helpers/app.js'
+import { frame } from '../protocol/wire.js'
 
 /** Values that the types refuse and that code without types passes. */
 const asOptions = (options: object): FastifyUpgradeOptions => Object.assign({}, options)

@@ -18,7 +18,7 @@ import {
   tick,
   watchProcess
 } from '../helpers/app.js'
-import { CERTIFICATE, KEY } from '../transport/certificate.js'
+import { CERTIFICATE, KEY } from '../socket/certificate.js'
 
 const H2C =
   'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n'

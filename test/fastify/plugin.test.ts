@@ -6,7 +6,6 @@ import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import t from 'tap'
 import upgrade, { WebSocket, WebSocketServer } from '../../lib/index.js'
-import { portOf } from '../compat/servers.js'
 import {
   bareApp,
   connectRaw,
@@ -18,7 +17,8 @@ import {
   shake,
   withDeadline
 } from '../helpers/app.js'
-import { CERTIFICATE, KEY } from '../transport/certificate.js'
+import { CERTIFICATE, KEY } from '../socket/certificate.js'
+import { portOf } from '../ws/servers.js'
 
 t.test('registered twice in one scope: a clear error', async t => {
   const { app } = await makeApp(t)

@@ -17,7 +17,7 @@ import {
   request,
   shake
 } from '../helpers/app.js'
-import { CERTIFICATE, KEY } from '../transport/certificate.js'
+import { CERTIFICATE, KEY } from '../socket/certificate.js'
 
 /** A handler that says who it is. */
 const says =

@@ -5,7 +5,6 @@ import { restartable } from '@fastify/restartable'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
-import { portOf } from '../compat/servers.js'
 import {
   connectRaw,
   handshake,
@@ -17,6 +16,7 @@ import {
   shake,
   withDeadline
 } from '../helpers/app.js'
+import { portOf } from '../ws/servers.js'
 
 // Several applications on one HTTP server, at the same time or one after the other.
 

@@ -2,7 +2,6 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
-import { frame } from '../core/wire.js'
 import {
   bareApp,
   connectRaw,
@@ -17,6 +16,7 @@ import {
   watchProcess,
   withDeadline
 } from '../helpers/app.js'
+import { frame } from '../protocol/wire.js'
 
 // app.close() ends within shutdown.timeout, whatever peers and the application do.
 

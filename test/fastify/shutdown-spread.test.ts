@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { FastifyUpgradeOptions } from '../../lib/index.js'
-import { frame } from '../core/wire.js'
 import {
   connectRaw,
   duration,
@@ -16,6 +15,7 @@ import {
   tick,
   withDeadline
 } from '../helpers/app.js'
+import { frame } from '../protocol/wire.js'
 
 // The closes of app.close(): spread over time, behind what was sent, on one timer.
 

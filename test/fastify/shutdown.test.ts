@@ -4,7 +4,6 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
-import { bytes } from '../core/wire.js'
 import {
   bareApp,
   codeOf,
@@ -24,6 +23,7 @@ import {
   withDeadline
 } from '../helpers/app.js'
 import { run } from '../helpers/program.js'
+import { bytes } from '../protocol/wire.js'
 
 /** Longer than any test waits. */
 const NEVER = 1_000_000

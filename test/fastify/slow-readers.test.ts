@@ -2,13 +2,13 @@ import { Readable } from 'node:stream'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
-import type { WebSocket } from '../../lib/transport/websocket.js'
-import { start as startWs } from '../compat/servers.js'
+import type { WebSocket } from '../../lib/socket/websocket.js'
 import { duration, Signal, withDeadline } from '../helpers/app.js'
 import { nginxSkip, startNginx } from '../helpers/nginx.js'
 import { type SlowReader, startSlowReader } from '../helpers/slow-reader.js'
 import { ms } from '../helpers/timeout.js'
-import { CERTIFICATE, KEY } from '../transport/certificate.js'
+import { CERTIFICATE, KEY } from '../socket/certificate.js'
+import { start as startWs } from '../ws/servers.js'
 
 // Clients, in processes of their own, that read without a break and far slower than the application sends: what they have
 // to answer lies behind megabytes that the kernel, or a proxy, has taken.

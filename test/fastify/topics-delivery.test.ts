@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
 import type { WebSocket, WebSocketRouteOptions } from '../../lib/index.js'
-import { bytes, decode } from '../core/wire.js'
 import { type Client, listen, makeApp, open, Signal } from '../helpers/app.js'
+import { bytes, decode } from '../protocol/wire.js'
 
 /** The chunks of each call of `_write` or `_writev` of a stream, as they are. */
 function chunksOf(stream: Duplex): Buffer[][] {

@@ -1,4 +1,4 @@
-import { randomNumbers } from '../core/wire.js'
+import { randomNumbers } from '../protocol/wire.js'
 import { CORPUS, type Conversation } from './corpus.js'
 
 /** How a client leaves. */

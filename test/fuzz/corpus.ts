@@ -1,6 +1,6 @@
 import { constants, deflateRawSync } from 'node:zlib'
-import { bytes, frame } from '../core/wire.js'
 import { handshake, KEY, PAGE_HANDSHAKE } from '../helpers/app.js'
+import { bytes, frame } from '../protocol/wire.js'
 
 /** What a client said: a head, and what followed it. */
 export interface Conversation {

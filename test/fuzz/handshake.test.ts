@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { checkResponse, handshakeRequest } from '../../lib/core/client-handshake.js'
-import { type ExtensionOffer, parseExtensions } from '../../lib/core/extension.js'
-import { acceptDeflate, checkDeflateAnswer, offerDeflate } from '../../lib/core/permessage-deflate.js'
-import { asksForWebSocket, checkRequest } from '../../lib/core/request.js'
+import { type ExtensionOffer, parseExtensions } from '../../lib/protocol/extension.js'
+import { checkResponse, handshakeRequest } from '../../lib/protocol/handshake/client-handshake.js'
+import { asksForWebSocket, checkRequest } from '../../lib/protocol/handshake/request.js'
+import { acceptDeflate, checkDeflateAnswer, offerDeflate } from '../../lib/protocol/permessage-deflate.js'
 import {
   agreedByClient,
   agreedByServer,

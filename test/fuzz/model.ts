@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer'
 import { hash } from 'node:crypto'
 import { constants, inflateRawSync } from 'node:zlib'
-import { xor } from '../core/wire.js'
+import { xor } from '../protocol/wire.js'
 
 export interface Situation {
   readonly role: 'server' | 'client'

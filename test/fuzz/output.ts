@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { decode, type WireFrame } from '../core/wire.js'
+import { decode, type WireFrame } from '../protocol/wire.js'
 
 /**
  * What is wrong with the bytes that a server wrote on one connection, whatever it was told: HTTP responses, and behind a

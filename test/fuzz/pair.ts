@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { Connection, type Role } from '../../lib/core/connection.js'
+import { Connection, type Role } from '../../lib/protocol/connection.js'
 import { closeEvent, digest } from './model.js'
 import { ACTION, type Action, KEYS } from './send.js'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { isUtf8 } from 'node:buffer'
 import fc from 'fast-check'
-import { decode, type WireFrame } from '../core/wire.js'
+import { decode, type WireFrame } from '../protocol/wire.js'
 import { digest, interpret, type Situation } from './model.js'
 import { AT_ONCE, cutsOf, type Delivery, type Step, Subject } from './subject.js'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { Connection, type ConnectionEvents, messageFrame, type Role } from '../../lib/core/connection.js'
-import { bytes, decode, type WireFrame } from '../core/wire.js'
+import { Connection, type ConnectionEvents, messageFrame, type Role } from '../../lib/protocol/connection.js'
+import { bytes, decode, type WireFrame } from '../protocol/wire.js'
 import { digest, mayBeSentAsCode } from './model.js'
 
 /** What an application does with its side of a connection. */

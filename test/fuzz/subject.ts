@@ -1,6 +1,6 @@
-import { Connection, type ConnectionEvents } from '../../lib/core/connection.js'
-import type { Violation } from '../../lib/core/violation.js'
-import { Inflater } from '../../lib/transport/inflater.js'
+import { Inflater } from '../../lib/compression/inflater.js'
+import { Connection, type ConnectionEvents } from '../../lib/protocol/connection.js'
+import type { Violation } from '../../lib/protocol/violation.js'
 import { digest, type Situation } from './model.js'
 
 /** How the bytes of a case come in. */

@@ -1,6 +1,6 @@
 import { constants, deflateRawSync } from 'node:zlib'
 import fc from 'fast-check'
-import { bytes, frame, header } from '../core/wire.js'
+import { bytes, frame, header } from '../protocol/wire.js'
 import type { Situation } from './model.js'
 import { ReceiveCase } from './receive.js'
 import type { Delivery } from './subject.js'

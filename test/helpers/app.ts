@@ -7,7 +7,7 @@ import Fastify, { type FastifyHttpOptions, type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import upgrade, { type FastifyUpgradeOptions } from '../../lib/index.js'
-import { bytes, decode, frame, type WireFrame } from '../core/wire.js'
+import { bytes, decode, frame, type WireFrame } from '../protocol/wire.js'
 import { watchProcess } from './process.js'
 import { ms, withDeadline } from './timeout.js'
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
-import { CERTIFICATE, KEY } from '../transport/certificate.js'
+import { CERTIFICATE, KEY } from '../socket/certificate.js'
 import { freePort, program, start } from './program.js'
 import { ms, withDeadline } from './timeout.js'
 

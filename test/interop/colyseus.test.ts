@@ -3,9 +3,9 @@ import { matchMaker, Room, Server, type Client as ServerClient } from '@colyseus
 import { WebSocketTransport } from '@colyseus/ws-transport'
 import { Client, type Room as ClientRoom } from 'colyseus.js'
 import t, { type Test } from 'tap'
-import { WebSocket, WebSocketServer } from '../../lib/compat/index.js'
-import { portOf } from '../compat/servers.js'
+import { WebSocket, WebSocketServer } from '../../lib/ws/index.js'
 import { Signal, withDeadline } from '../helpers/app.js'
+import { portOf } from '../ws/servers.js'
 
 // Colyseus 0.16 on our WebSocketServer. Its transport makes a server of `ws` itself; a subclass puts ours in its place.
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { DeflateSettings } from '../../lib/transport/per-message-deflate.js'
-import { randomNumbers } from '../core/wire.js'
+import type { DeflateSettings } from '../../lib/options/deflate-option.js'
+import { randomNumbers } from '../protocol/wire.js'
 
 /** How a message travels one way. */
 export interface Passage {

@@ -9,7 +9,7 @@ import { WebSocketServer as InjectServer, SubscribeMessage, WebSocketGateway } f
 import { from } from 'rxjs'
 import t, { type Test } from 'tap'
 import { WebSocket as WsClient } from 'ws'
-import { WebSocket, WebSocketServer } from '../../lib/compat/index.js'
+import { WebSocket, WebSocketServer } from '../../lib/ws/index.js'
 import { open, Signal, withDeadline } from '../helpers/app.js'
 
 // NestJS on our WebSocketServer. Its adapter takes the constructor from `ws` itself, so `create` is overridden.

@@ -1,8 +1,8 @@
 import { Server, type ServerOptions } from 'socket.io'
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client'
 import t, { type Test } from 'tap'
-import { WebSocketServer } from '../../lib/compat/index.js'
 import upgrade from '../../lib/index.js'
+import { WebSocketServer } from '../../lib/ws/index.js'
 import { bareApp, connectRaw, handshake, listen, ms, Signal, shake, withDeadline } from '../helpers/app.js'
 import { addRoutes, checkClose, checkRoutes } from '../helpers/neighbour.js'
 

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { duration, makeApp, ms, Signal, tick } from '../helpers/app.js'
 import { type Ended, run } from '../helpers/program.js'
-import { closing } from '../transport/harness.js'
+import { closing } from '../socket/harness.js'
 
 const REFUSED = 'FST_UPGRADE_INJECT_REFUSED'
 

@@ -10,8 +10,8 @@ import {
   WebSocket
 } from '../../lib/testing/index.js'
 import { bareApp, listen, makeApp, Signal, tick, withDeadline } from '../helpers/app.js'
-import { CERTIFICATE, KEY } from '../transport/certificate.js'
-import { closing, told } from '../transport/harness.js'
+import { CERTIFICATE, KEY } from '../socket/certificate.js'
+import { closing, told } from '../socket/harness.js'
 
 /** The next message of a client, as text. */
 async function next(client: WebSocket): Promise<string> {
@@ -446,7 +446,7 @@ t.test('a server that breaks the protocol', async t => {
     ['Sec-WebSocket-Protocol: other', 'The server chose a subprotocol that was not offered.'],
     ['Sec-WebSocket-Extensions: permessage-deflate', 'The server chose an extension that was not offered.']
   ] as const
-  const { acceptValue } = await import('../../lib/core/accept.js')
+  const { acceptValue } = await import('../../lib/protocol/handshake/accept.js')
   app.server.on('upgrade', (request, socket) => {
     const field = String(request.headers['x-field'])
     const accept = acceptValue(String(request.headers['sec-websocket-key']))

@@ -5,7 +5,7 @@ import FakeTimers from '@sinonjs/fake-timers'
 import t from 'tap'
 import { MemorySocket } from '../../lib/testing/memory-socket.js'
 import { Signal, tick, withDeadline } from '../helpers/app.js'
-import { told } from '../transport/harness.js'
+import { told } from '../socket/harness.js'
 
 const pair = (address = '127.0.0.1', encrypted = false) => MemorySocket.pair(address, encrypted)
 

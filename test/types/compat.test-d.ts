@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { expectTypeOf } from 'expect-type'
 import type * as ws from 'ws'
+import { type WebSocket as PluginWebSocket, prepare } from '../../lib/index.js'
 import WebSocketDefault, {
   type CloseEvent,
   createWebSocketStream,
@@ -12,8 +13,7 @@ import WebSocketDefault, {
   type ServerOptions,
   type WebSocket,
   WebSocketServer
-} from '../../lib/compat/index.js'
-import { type WebSocket as PluginWebSocket, prepare } from '../../lib/index.js'
+} from '../../lib/ws/index.js'
 
 // ---- the shapes of the module
 

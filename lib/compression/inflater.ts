@@ -1,0 +1,128 @@
+import { INVALID_DEFLATE, MESSAGE_TOO_BIG, type Violation } from '../protocol/violation.js'
+import { runJob } from './thread-pool.js'
+import { OutputTooLargeError, ZlibStream } from './zlib-stream.js'
+
+/** Compressed bytes up to which a message is inflated at once. */
+const SYNC_UP_TO = 8192
+
+/** With takeover what was inflated cannot be inflated again, so it is no more than a millisecond's work at worst. */
+const SYNC_UP_TO_TAKING_OVER = 1024
+
+/** Bytes to which a message may inflate at once; one that would become larger begins anew in the thread pool. */
+const SYNC_OUTPUT = 2 ** 18
+
+/** What was not sent of each message, RFC 7692 section 7.2.2. */
+const TAIL = Buffer.from([0, 0, 0xff, 0xff])
+
+/** How often a message may end its compressed data and go on (RFC 7692 section 7.2.3.4): each time costs a new stream. */
+const MAX_STREAMS = 16
+
+const scratch = Buffer.allocUnsafeSlow(SYNC_UP_TO + TAIL.length)
+
+/** Inflates messages, RFC 7692 section 7.2.2. What it gives for large ones is a promise; one at a time. */
+export class Inflater {
+  readonly #windowBits: number
+  readonly #takesOver: boolean
+  /** Made when the first message comes. */
+  #stream: ZlibStream | undefined
+  #isBusy = false
+  #closed = false
+
+  /**
+   * @param windowBits at least those of the peer, and 9.
+   * @param takesOver whether a message may refer to those before: then the inflater belongs to one connection.
+   */
+  constructor(windowBits: number, takesOver: boolean) {
+    this.#windowBits = windowBits
+    this.#takesOver = takesOver
+  }
+
+  /**
+   * @param limit bytes that the message may have.
+   * @returns the message, or what is wrong with it. After that the inflater of one connection is of no more use.
+   */
+  inflate(data: Buffer, limit: number): Buffer | Violation | Promise<Buffer | Violation> {
+    if (data.length > (this.#takesOver ? SYNC_UP_TO_TAKING_OVER : SYNC_UP_TO)) {
+      return this.#inThreadPool(data, limit)
+    }
+    try {
+      const message = this.#inflateSync(data, limit)
+      return message.length > limit ? MESSAGE_TOO_BIG : message
+    } catch (error) {
+      this.#drop()
+      const mayFit = error instanceof OutputTooLargeError && !this.#takesOver && limit > SYNC_OUTPUT
+      return mayFit ? this.#inThreadPool(data, limit) : violationOf(error)
+    }
+  }
+
+  /** Frees the memory of zlib. */
+  close(): void {
+    this.#closed = true
+    // A stream at work is closed when it is done.
+    if (!this.#isBusy) this.#drop()
+  }
+
+  #drop(): void {
+    this.#stream?.close()
+    this.#stream = undefined
+  }
+
+  #inflateSync(data: Buffer, limit: number): Buffer {
+    data.copy(scratch)
+    TAIL.copy(scratch, data.length)
+    const maxOutputLength = this.#takesOver ? limit : SYNC_OUTPUT
+    this.#stream ??= new ZlibStream('inflate', { windowBits: this.#windowBits, maxOutputLength })
+    const stream = this.#stream
+    const end = data.length + TAIL.length
+    const outputs: Buffer[] = []
+    let size = 0
+    let at = 0
+    for (let streams = 0; at < data.length || streams === 0; streams++) {
+      if (streams === MAX_STREAMS) throw new Error('The compressed data ends too often.')
+      const output = stream.runSync(scratch.subarray(at, end))
+      outputs.push(output)
+      size += output.length
+      if (size > maxOutputLength) throw new OutputTooLargeError()
+      at += stream.taken
+      if (at < end || !this.#takesOver) stream.reset()
+    }
+    return outputs.length > 1 ? Buffer.concat(outputs) : outputs[0]
+  }
+
+  async #inThreadPool(data: Buffer, limit: number): Promise<Buffer | Violation> {
+    this.#isBusy = true
+    const result = await runJob(() => this.#run(Buffer.concat([data, TAIL]), limit)).catch(violationOf)
+    this.#isBusy = false
+    if (this.#closed) this.#drop()
+    return result
+  }
+
+  async #run(input: Buffer, limit: number): Promise<Buffer> {
+    let stream = (this.#takesOver ? this.#stream : undefined) ?? this.#newStream(limit)
+    const outputs: Buffer[] = []
+    let size = 0
+    let at = 0
+    while (at < input.length - TAIL.length) {
+      const output = await stream.run(input.subarray(at), limit - size)
+      outputs.push(output)
+      size += output.length
+      at += stream.taken
+      if (at === input.length) break
+      // One that has come to the end of its data takes no more.
+      stream.close()
+      if (outputs.length === MAX_STREAMS) throw new Error('The compressed data ends too often.')
+      stream = this.#newStream(limit)
+    }
+    if (this.#takesOver) this.#stream = stream
+    else stream.close()
+    return outputs.length > 1 ? Buffer.concat(outputs) : outputs[0]
+  }
+
+  #newStream(maxOutputLength: number): ZlibStream {
+    return new ZlibStream('inflate', { windowBits: this.#windowBits, maxOutputLength })
+  }
+}
+
+function violationOf(error: unknown): Violation {
+  return error instanceof OutputTooLargeError ? MESSAGE_TOO_BIG : INVALID_DEFLATE
+}

@@ -1,0 +1,95 @@
+import { isUtf8 } from 'node:buffer'
+import type { Deflater } from '../compression/deflater.js'
+import { messageFrame } from '../protocol/connection.js'
+import { InvalidTextError } from './error.js'
+import { type SendData, type SendOptions, toPayload } from './payload.js'
+
+/** What a deflater has made of a message. */
+interface Compressed {
+  readonly deflater: Deflater
+  /** While the thread pool is at work, the compressed payload to come. */
+  frame: Buffer | Promise<Buffer>
+}
+
+/**
+ * A message that is sent to many: its frame is made once, and compressed once for each set of compression parameters.
+ * Made by {@link prepare}.
+ */
+export class PreparedMessage {
+  /** @internal */
+  readonly payload: string | Uint8Array
+  readonly isBinary: boolean
+  /** Whether it may be compressed. */
+  readonly compress: boolean
+  #size: number | undefined
+  #frame: Buffer | undefined
+  /** One a set of parameters. They are few: to look at them costs less than to look one up. */
+  readonly #compressed: Compressed[] = []
+
+  /** @internal */
+  constructor(data: SendData, options: PrepareOptions) {
+    const payload = toPayload(data)
+    this.payload = typeof payload === 'string' ? payload : Buffer.from(payload)
+    this.isBinary = options.binary ?? typeof payload !== 'string'
+    this.compress = options.compress ?? true
+    // RFC 6455 section 8.1: each of the peers would fail its connection over bytes that one of them may have made up.
+    if (!this.isBinary && typeof this.payload !== 'string' && !isUtf8(this.payload))
+      throw new InvalidTextError()
+  }
+
+  /** Bytes of the payload. */
+  get size(): number {
+    this.#size ??= Buffer.byteLength(this.payload)
+    return this.#size
+  }
+
+  /** @internal */
+  get frame(): Buffer {
+    this.#frame ??= messageFrame(this.payload, this.isBinary, false)
+    return this.#frame
+  }
+
+  /**
+   * The frame as a deflater makes it that compresses each message on its own; while the thread pool is at work, a promise
+   * of its payload.
+   * @internal
+   */
+  compressedFrame(deflater: Deflater): Buffer | Promise<Buffer> {
+    for (const known of this.#compressed) if (known.deflater === deflater) return known.frame
+    const deflated = deflater.deflate(this.payload, true)
+    const frame = deflated instanceof Promise ? deflated : this.#frameOf(deflated)
+    const compressed: Compressed = { deflater, frame }
+    this.#compressed.push(compressed)
+    if (deflated instanceof Promise) this.#keep(compressed, deflated)
+    return frame
+  }
+
+  /** What could not be compressed is tried again for the next. */
+  #keep(compressed: Compressed, deflated: Promise<Buffer>): void {
+    deflated.then(
+      payload => {
+        compressed.frame = this.#frameOf(payload)
+      },
+      () => {
+        this.#compressed.splice(this.#compressed.indexOf(compressed), 1)
+      }
+    )
+  }
+
+  #frameOf(deflated: Buffer): Buffer {
+    return deflated.length < this.size ? messageFrame(deflated, this.isBinary, true) : this.frame
+  }
+}
+
+/** Options of {@link prepare}. */
+export type PrepareOptions = Pick<SendOptions, 'binary' | 'compress'>
+
+/**
+ * Prepares a message to be sent to any number of sockets with `socket.send(message)`.
+ * @param data copied, so it may be changed afterwards.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, `FST_UPGRADE_INVALID_TEXT` when bytes that
+ * are to leave as text are not UTF-8.
+ */
+export function prepare(data: SendData, options: PrepareOptions = {}): PreparedMessage {
+  return new PreparedMessage(data, options)
+}

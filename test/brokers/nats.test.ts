@@ -1,0 +1,24 @@
+import t from 'tap'
+import { brokerContract } from '../../lib/brokers/broker-contract.js'
+import { natsBroker } from '../../lib/brokers/nats/nats.js'
+import { natsSkip, startNats } from '../helpers/engine.js'
+import { natsConnection } from './clients.js'
+import { checkOutage } from './outage.js'
+
+t.test('the contract with NATS', { skip: natsSkip }, async t => {
+  const engine = await startNats(t)
+  const tests = brokerContract(async () => natsBroker(await natsConnection(t, engine)))
+  for (const [name, test] of tests) await t.test(name, () => test())
+})
+
+t.test('the contract with one connection for all brokers', { skip: natsSkip }, async t => {
+  const engine = await startNats(t)
+  const connection = await natsConnection(t, engine)
+  const tests = brokerContract(() => natsBroker(connection, { prefix: 'a.b.' }))
+  for (const [name, test] of tests) await t.test(name, () => test())
+})
+
+t.test('an engine that crashes and comes back', { skip: natsSkip }, async t => {
+  const engine = await startNats(t)
+  await checkOutage(t, engine, async () => natsBroker(await natsConnection(t, engine)))
+})

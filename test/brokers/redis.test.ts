@@ -1,0 +1,84 @@
+import fastifyRedis from '@fastify/redis'
+import { Cluster, Redis, type RedisOptions } from 'ioredis'
+import { Redis as Valkey, Cluster as ValkeyCluster } from 'iovalkey'
+import t, { type Test } from 'tap'
+import { brokerContract } from '../../lib/brokers/broker-contract.js'
+import { redisBroker } from '../../lib/brokers/redis/redis.js'
+import type { Broker } from '../../lib/index.js'
+import { bareApp } from '../helpers/app.js'
+import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
+import { checkOutage } from './outage.js'
+
+const HOST = '127.0.0.1'
+
+/** The contract, each test with clients of its own. */
+async function checkContract(t: Test, make: () => Broker): Promise<void> {
+  for (const [name, test] of brokerContract(make)) await t.test(name, () => test())
+}
+
+t.test('the contract with ioredis', { skip: redisSkip }, async t => {
+  const { port } = await startRedis(t)
+  const client = new Redis(port, HOST)
+  t.teardown(() => client.disconnect())
+  await checkContract(t, () => redisBroker(client))
+  await checkContract(t, () => redisBroker(client, { prefix: '', sharded: true }))
+})
+
+t.test('the contract with iovalkey', { skip: redisSkip }, async t => {
+  const { port } = await startRedis(t)
+  const client = new Valkey(port, HOST)
+  t.teardown(() => client.disconnect())
+  await checkContract(t, () => redisBroker(client))
+  await checkContract(t, () => redisBroker(client, { sharded: true }))
+})
+
+t.test('the contract with @fastify/redis', { skip: redisSkip }, async t => {
+  const { port } = await startRedis(t)
+  const { app } = bareApp(t)
+  await app.register(fastifyRedis, { host: HOST, port })
+  await checkContract(t, () => redisBroker(app.redis))
+})
+
+t.test('the contract in a cluster of three nodes', { skip: redisSkip }, async t => {
+  const { port } = await startRedisCluster(t, 3)
+  const client = new Cluster([{ host: HOST, port }])
+  t.teardown(() => client.disconnect())
+  await checkContract(t, () => redisBroker(client))
+  await checkContract(t, () => redisBroker(client, { sharded: true }))
+  const valkey = new ValkeyCluster([{ host: HOST, port }])
+  t.teardown(() => valkey.disconnect())
+  await checkContract(t, () => redisBroker(valkey))
+})
+
+t.test('an engine that crashes and comes back', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  // Whatever the application has chosen for its own commands.
+  const choices: Omit<RedisOptions, 'replyMapping'>[] = [
+    {},
+    { retryStrategy: () => null, lazyConnect: true, enableOfflineQueue: false, autoResubscribe: false },
+    { keyPrefix: 'app:', maxRetriesPerRequest: null, enableAutoPipelining: true, commandTimeout: 1 }
+  ]
+  for (const options of choices) {
+    await t.test(JSON.stringify(options), async t => {
+      const client = new Redis(engine.port, HOST, options).on('error', () => {})
+      t.teardown(() => client.disconnect())
+      await checkOutage(t, engine, () => redisBroker(client))
+    })
+  }
+  await t.test('iovalkey', async t => {
+    const client = new Valkey(engine.port, HOST).on('error', () => {})
+    t.teardown(() => client.disconnect())
+    await checkOutage(t, engine, () => redisBroker(client, { sharded: true }))
+  })
+})
+
+t.test('a cluster that crashes and comes back', { skip: redisSkip }, async t => {
+  const engine = await startRedisCluster(t)
+  for (const sharded of [false, true]) {
+    await t.test(`sharded: ${sharded}`, async t => {
+      const client = new Cluster([{ host: HOST, port: engine.port }]).on('error', () => {})
+      t.teardown(() => client.disconnect())
+      await checkOutage(t, engine, () => redisBroker(client, { sharded }))
+    })
+  }
+})

@@ -1,0 +1,204 @@
+import t from 'tap'
+import { Deflater } from '../../lib/compression/deflater.js'
+import { ZlibStream } from '../../lib/compression/zlib-stream.js'
+import { withDeadline } from '../helpers/timeout.js'
+import { bytes } from '../protocol/wire.js'
+import { noise, Window, words } from '../socket/zlib-model.js'
+
+const OPTIONS = { windowBits: 15, level: 6, memLevel: 8, strategy: 0 }
+
+const make = (takesOver: boolean): Deflater => new Deflater(OPTIONS, takesOver)
+const settle = (output: Buffer | Promise<Buffer>): Promise<Buffer> =>
+  withDeadline(Promise.resolve(output), 10_000, 'compressed')
+const hexOf = (output: Buffer | Promise<Buffer>): string =>
+  output instanceof Promise ? 'a promise' : output.toString('hex')
+
+for (const takesOver of [true, false]) {
+  t.test(`RFC 7692 section 7.2.3.1: "Hello" in one block, takeover ${takesOver}`, t => {
+    for (const data of [
+      'Hello',
+      Buffer.from('Hello'),
+      new Uint8Array(Buffer.from(' Hello ')).subarray(1, 6)
+    ]) {
+      t.equal(hexOf(make(takesOver).deflate(data, true)), 'f248cdc9c90700')
+    }
+    t.end()
+  })
+
+  t.test(`RFC 7692 section 7.2.3.6: an empty message is one byte, takeover ${takesOver}`, t => {
+    const deflater = make(takesOver)
+    t.equal(hexOf(deflater.deflate('', true)), '00')
+    t.equal(hexOf(deflater.deflate('Hello', true)), 'f248cdc9c90700')
+    t.equal(hexOf(deflater.deflate(new Uint8Array(0), true)), '00')
+    t.end()
+  })
+
+  t.test(`RFC 7692 section 7.2.1: fragments together are the message, takeover ${takesOver}`, async t => {
+    const deflater = make(takesOver)
+    const window = new Window(takesOver)
+    for (const fragments of [
+      ['Hel', 'lo'],
+      ['', 'Hello'],
+      ['Hello', ''],
+      ['a', '', 'b', ''],
+      [words(40_000), 'b', words(33_000, 2)],
+      ['', '']
+    ]) {
+      const last = fragments.length - 1
+      const payloads: Buffer[] = []
+      for (const [i, data] of fragments.entries()) {
+        payloads.push(await settle(deflater.deflate(data, i === last)))
+      }
+      t.equal(String(window.inflate(bytes(...payloads))), fragments.join(''))
+    }
+    deflater.close()
+  })
+
+  t.test(
+    `large ones go to the thread pool, and all that is given is right, takeover ${takesOver}`,
+    async t => {
+      const deflater = make(takesOver)
+      const messages = [
+        words(100),
+        words(32_767),
+        words(32_768),
+        words(10),
+        '',
+        noise(100_000),
+        words(300_000)
+      ]
+      const outputs = messages.map(data => deflater.deflate(data, true))
+      t.strictSame(
+        outputs.map(output => output instanceof Promise),
+        // With takeover what comes behind a large one waits for the window.
+        takesOver
+          ? [false, false, true, true, false, true, true]
+          : [false, false, true, false, false, true, true]
+      )
+      const window = new Window(takesOver)
+      for (const [i, output] of outputs.entries()) {
+        t.ok(window.inflate(await settle(output)).equals(bytes(messages[i])), `${i}`)
+      }
+      t.notOk(deflater.deflate('at once again', true) instanceof Promise)
+      deflater.close()
+    }
+  )
+
+  t.test(`sizes around zlib's own buffer, of 16 KiB, takeover ${takesOver}`, t => {
+    const deflater = new Deflater({ ...OPTIONS, level: 0 }, takesOver)
+    const window = new Window(takesOver)
+    const wrong: number[] = []
+    for (let length = 16_360; length < 16_400; length++) {
+      const data = noise(length, length)
+      const output = deflater.deflate(data, true)
+      if (output instanceof Promise || !window.inflate(output).equals(data)) wrong.push(length)
+    }
+    t.strictSame(wrong, [])
+    t.end()
+  })
+}
+
+t.test('RFC 7692 section 7.2.3.2: with takeover a message refers to those before', async t => {
+  const deflater = make(true)
+  t.equal(deflater.takesOver, true)
+  t.equal(hexOf(deflater.deflate('Hello', true)), 'f248cdc9c90700')
+  t.equal(hexOf(deflater.deflate('Hello', true)), 'f200110000')
+  const large = noise(33_000)
+  t.ok((await settle(deflater.deflate(large, true))).length > 33_000)
+  const again = await settle(deflater.deflate(large.subarray(1000), true))
+  t.ok(again.length < 1000, 'over the thread pool too')
+  deflater.close()
+})
+
+t.test('RFC 7692 section 7.1.1.1: without takeover it does not, whatever came before', async t => {
+  const deflater = make(false)
+  t.equal(deflater.takesOver, false)
+  for (let i = 0; i < 3; i++) {
+    t.equal(hexOf(deflater.deflate('Hello', true)), 'f248cdc9c90700')
+    t.equal(String(new Window().inflate(await settle(deflater.deflate(words(40_000), true)))), words(40_000))
+  }
+  t.end()
+})
+
+t.test('with takeover a fragment behind a large one waits for the window', async t => {
+  const deflater = make(true)
+  const fragments = [words(40_000), words(20), words(35_000), '', words(5)]
+  const outputs = await Promise.all(fragments.map((data, i) => settle(deflater.deflate(data, i === 4))))
+  t.equal(String(new Window().inflate(bytes(...outputs))), fragments.join(''))
+  deflater.close()
+})
+
+t.test('settings reach zlib: level 0 stores, a window of 512 bytes forgets', t => {
+  const data = `${noise(300).toString('hex')}`
+  const level0 = new Deflater({ ...OPTIONS, level: 0 }, true).deflate('Hello', true)
+  t.equal(hexOf(level0), '000500faff48656c6c6f00')
+  const sizes = [15, 9].map(windowBits => {
+    const deflater = new Deflater({ ...OPTIONS, windowBits }, true)
+    deflater.deflate(data, true)
+    const output = deflater.deflate(data, true)
+    t.notOk(output instanceof Promise)
+    return output instanceof Promise ? 0 : output.length
+  })
+  t.ok(sizes[0] < 30 && sizes[1] > 200, sizes.join())
+  t.end()
+})
+
+t.test('closed before the first message, and twice', t => {
+  const deflater = make(true)
+  deflater.close()
+  deflater.close()
+  const used = make(true)
+  used.deflate('Hello', true)
+  used.close()
+  t.throws(() => used.deflate('Hello', true), 'no window is left')
+  t.end()
+})
+
+t.test('closed while the thread pool is at work: that is finished, what waits is not begun', async t => {
+  const runs: number[] = []
+  const closes: number[] = []
+  const { run, close } = ZlibStream.prototype
+  t.intercept(ZlibStream.prototype, 'run', {
+    value(this: ZlibStream, input: Buffer, limit: number) {
+      runs.push(input.length)
+      return Reflect.apply(run, this, [input, limit])
+    }
+  })
+  t.intercept(ZlibStream.prototype, 'close', {
+    value(this: ZlibStream) {
+      closes.push(runs.length)
+      Reflect.apply(close, this, [])
+    }
+  })
+  const deflater = make(true)
+  const outputs = [words(40_000), words(50_000), 'small'].map(data => deflater.deflate(data, true))
+  await Promise.resolve()
+  await Promise.resolve()
+  deflater.close()
+  const lengths = await Promise.all(outputs.map(async output => (await settle(output)).length))
+  t.ok(lengths[0] > 1000)
+  t.strictSame(lengths.slice(1), [0, 0])
+  t.strictSame(runs, [40_000])
+  t.strictSame(closes, [1], 'the memory of zlib is freed, once')
+})
+
+t.test('one that fails in the thread pool rejects, and so does what refers to it', async t => {
+  t.intercept(ZlibStream.prototype, 'run', { value: () => Promise.reject(new Error('no memory')) })
+  for (const takesOver of [true, false]) {
+    const deflater = make(takesOver)
+    const outputs = [deflater.deflate(words(40_000), true), deflater.deflate(words(50_000), true)]
+    for (const output of outputs) await t.rejects(settle(output), { message: 'no memory' })
+    deflater.close()
+  }
+})
+
+t.test('bytes below 4 KiB may be changed once they were given, also behind a large message', async t => {
+  const deflater = make(true)
+  const data = Buffer.from('before')
+  const outputs = [deflater.deflate(words(40_000), true), deflater.deflate(data, true)]
+  data.fill('x')
+  const window = new Window()
+  t.equal(String(window.inflate(await settle(outputs[0]))), words(40_000))
+  t.equal(String(window.inflate(await settle(outputs[1]))), 'before')
+  deflater.close()
+})

@@ -1,0 +1,92 @@
+import t from 'tap'
+import { runJob } from '../../lib/compression/thread-pool.js'
+import { tick } from '../socket/harness.js'
+
+/** Jobs that end when the test says so. */
+class Jobs {
+  readonly started: number[] = []
+  readonly settled: string[] = []
+  readonly #ends: ((error?: Error) => void)[] = []
+
+  add(...numbers: number[]): this {
+    for (const i of numbers) {
+      const job = (): Promise<number> => {
+        this.started.push(i)
+        return new Promise((resolve, reject) => {
+          this.#ends[i] = error => (error ? reject(error) : resolve(i))
+        })
+      }
+      runJob(job).then(
+        result => this.settled.push(`${result}`),
+        error => this.settled.push(`${i} ${error.message}`)
+      )
+    }
+    return this
+  }
+
+  async end(i: number, error?: Error): Promise<void> {
+    this.#ends[i](error)
+    await tick()
+  }
+
+  async endAll(): Promise<void> {
+    for (let i = 0; i < this.#ends.length; i++) await this.end(i)
+  }
+}
+
+const numbers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
+
+t.test('eight run at once, the others wait and start in the order in which they came', async t => {
+  const jobs = new Jobs().add(...numbers(0, 12))
+  await tick()
+  t.strictSame(jobs.started, numbers(0, 8))
+  await jobs.end(5)
+  t.strictSame(jobs.started, [...numbers(0, 8), 8])
+  t.strictSame(jobs.settled, ['5'], 'with its result')
+  jobs.add(12)
+  await tick()
+  t.equal(jobs.started.length, 9, 'one that comes now waits behind those that wait')
+  await jobs.end(0)
+  await jobs.end(8)
+  await jobs.end(1)
+  await jobs.end(2)
+  t.strictSame(jobs.started, numbers(0, 13))
+  await jobs.endAll()
+  t.strictSame(
+    jobs.settled.map(Number).sort((a, b) => a - b),
+    numbers(0, 13)
+  )
+})
+
+t.test('one that fails says so, and frees its place', async t => {
+  const jobs = new Jobs().add(...numbers(0, 9))
+  await tick()
+  await jobs.end(3, new Error('broken'))
+  t.strictSame(jobs.settled, ['3 broken'])
+  t.strictSame(jobs.started, numbers(0, 9))
+  await jobs.endAll()
+  const more = new Jobs().add(...numbers(0, 9))
+  await tick()
+  t.equal(more.started.length, 8, 'no place was lost')
+  await more.endAll()
+  t.equal(more.settled.length, 9)
+})
+
+t.test('one that throws at once frees its place too', async t => {
+  const fail = async (): Promise<never> =>
+    runJob(() => {
+      throw new Error('thrown')
+    })
+  for (let i = 0; i < 9; i++) await t.rejects(fail(), { message: 'thrown' })
+  t.equal(await runJob(async () => 'works'), 'works')
+})
+
+t.test('places that became free are all taken again', async t => {
+  for (let round = 0; round < 3; round++) {
+    const jobs = new Jobs().add(...numbers(0, 20))
+    await tick()
+    t.equal(jobs.started.length, 8)
+    await jobs.endAll()
+    t.equal(jobs.settled.length, 20)
+  }
+})

@@ -1,0 +1,57 @@
+import t from 'tap'
+import { acceptResponse } from '../../../lib/protocol/handshake/response.js'
+
+/** The key of RFC 6455 section 1.2 and what section 1.3 makes of it. */
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
+const HEAD =
+  'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+  'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n'
+
+t.test('RFC 6455 section 4.2.2: the response has its four fields and an empty line', t => {
+  t.equal(acceptResponse({ key: KEY }), `${HEAD}\r\n`)
+  t.equal(
+    acceptResponse({ key: KEY, protocol: undefined, extensions: undefined, headers: undefined }),
+    `${HEAD}\r\n`
+  )
+  t.end()
+})
+
+t.test('RFC 6455 section 4.2.2: then what was negotiated, then further fields', t => {
+  t.equal(
+    acceptResponse({
+      key: KEY,
+      protocol: 'chat.v2',
+      extensions: 'permessage-deflate; client_max_window_bits=10',
+      headers: { 'Set-Cookie': ['a=1', 'b=ü'], 'X-Count': 3 }
+    }),
+    `${HEAD}Sec-WebSocket-Protocol: chat.v2\r\n` +
+      'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10\r\n' +
+      'Set-Cookie: a=1\r\nSet-Cookie: b=ü\r\nX-Count: 3\r\n\r\n'
+  )
+  t.end()
+})
+
+t.test('RFC 6455 section 4.2.2: nothing can be set that the handshake itself says', t => {
+  const headers = {
+    Upgrade: 'h2c',
+    Connection: 'close',
+    'sec-websocket-accept': 'x',
+    'Sec-WebSocket-Protocol': 'x',
+    'Sec-WebSocket-Extensions': 'x',
+    'Content-Length': 3,
+    'Transfer-Encoding': 'chunked'
+  }
+  t.equal(acceptResponse({ key: KEY, headers }), `${HEAD}\r\n`)
+  t.end()
+})
+
+t.test('RFC 9110 section 5.5: no value can write another response', t => {
+  for (const evil of ['a\r\n\r\nHTTP/1.1 200 OK', 'a\rb', 'a\nb', 'a\0', 'a\u010d\u010ab']) {
+    t.throws(() => acceptResponse({ key: KEY, headers: { a: evil } }), TypeError)
+    t.throws(() => acceptResponse({ key: KEY, headers: { a: ['b', evil] } }), TypeError)
+    t.throws(() => acceptResponse({ key: KEY, headers: { [evil]: 'a' } }), TypeError)
+    t.throws(() => acceptResponse({ key: KEY, protocol: evil }), TypeError)
+    t.throws(() => acceptResponse({ key: KEY, extensions: evil }), TypeError)
+  }
+  t.end()
+})

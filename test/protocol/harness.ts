@@ -1,0 +1,168 @@
+import type { Test } from 'tap'
+import { Connection, type ConnectionEvents, type Role } from '../../lib/protocol/connection.js'
+import type { ProtocolError } from '../../lib/protocol/violation.js'
+import { bytes, decode, describe, type FrameShape, frame, header, KEY } from './wire.js'
+
+export const ROLES: readonly Role[] = ['server', 'client']
+
+/** The key that the tested client masks with, as its octets stand on the wire. */
+export const CLIENT_KEY = [0xde, 0xad, 0xbe, 0xef]
+
+export interface Options {
+  maxPayload?: number
+  /** Called after each event, inside the event handler. */
+  after?: (event: string, connection: Connection) => void
+}
+
+/** A connection whose events and sent frames are written down. */
+export class Subject {
+  readonly events: string[] = []
+  readonly errors: ProtocolError[] = []
+  readonly sent: string[] = []
+  readonly connection: Connection
+
+  constructor(role: Role, { maxPayload = 2 ** 20, after }: Options = {}) {
+    const tell = (event: string): void => {
+      this.events.push(event)
+      after?.(event, this.connection)
+    }
+    const events: ConnectionEvents = {
+      onMessage: (data, isBinary) => tell(isBinary ? binary(data) : text(data)),
+      onPing: data => tell(`ping ${data.toString('hex')}`),
+      onPong: data => tell(`pong ${data.toString('hex')}`),
+      onClose: (code, reason) => tell(`close ${code} ${JSON.stringify(reason.toString())}`),
+      onFail: error => {
+        this.errors.push(error)
+        tell(`fail ${error.code.replace('FST_UPGRADE_', '')} ${error.closeCode}`)
+      }
+    }
+    const masking = role === 'client' ? { maskingKey: () => Buffer.from(CLIENT_KEY).readUInt32BE() } : {}
+    this.connection = new Connection({ role, maxPayload, ...masking }, events)
+  }
+
+  /** Gives the connection copies: it overwrites what it gets. */
+  receive(...pieces: readonly Uint8Array[]): this {
+    for (const piece of pieces) {
+      this.connection.receiveData(Buffer.from(piece))
+      this.flush()
+    }
+    return this
+  }
+
+  /** Moves what the connection sent to `sent`. */
+  flush(): this {
+    for (const one of decode(bytes(...this.connection.dataToSend()))) this.sent.push(describe(one))
+    return this
+  }
+}
+
+export function text(data: string | Uint8Array): string {
+  return `text ${Buffer.from(data).toString()}`
+}
+
+export function binary(data: Uint8Array): string {
+  return `binary ${Buffer.from(data).toString('hex')}`
+}
+
+/** A Close frame of the tested side as `describe` shows it. */
+export function closeFrame(role: Role, code?: number, reason = ''): string {
+  const body = code === undefined ? [] : bytes(code >> 8, code & 255, reason)
+  return ownFrame(role, 'close', body)
+}
+
+export function ownFrame(role: Role, what: string, payload: string | Uint8Array | readonly number[]): string {
+  return `${what}${role === 'client' ? ' masked' : ''} ${bytes(payload).toString('hex')}`
+}
+
+/** Builds the peer's frames: masked when the tested side is the server. */
+export class Peer {
+  readonly #key: readonly number[] | null
+
+  constructor(role: Role) {
+    this.#key = role === 'server' ? KEY : null
+  }
+
+  frame(opcode: number, payload: string | Uint8Array = '', shape: FrameShape = {}): Buffer {
+    return frame(opcode, payload, { key: this.#key, ...shape })
+  }
+
+  header(opcode: number, length: number | bigint, shape: FrameShape = {}): Buffer {
+    return header(opcode, length, { key: this.#key, ...shape })
+  }
+
+  close(code: number, reason: string | Uint8Array = '', shape: FrameShape = {}): Buffer {
+    return this.frame(8, bytes(code >> 8, code & 255, reason), shape)
+  }
+}
+
+/** How many bytes were received, one at a time, when the connection failed. */
+export function failedAfter(role: Role, wire: Uint8Array, options?: Options): number | undefined {
+  const subject = new Subject(role, options)
+  for (let i = 0; i < wire.length; i++) {
+    subject.receive(wire.subarray(i, i + 1))
+    if (subject.errors.length > 0) return i + 1
+  }
+  return undefined
+}
+
+/** Every position in a short fixture; in a long one both ends and some between. */
+function cuts(length: number): number[] {
+  const positions: number[] = []
+  for (let i = 1; i < length; i++) {
+    if (length <= 1024 || i < 40 || i > length - 40 || i % 1021 === 0) positions.push(i)
+  }
+  return positions
+}
+
+/**
+ * Receives the bytes in one piece and checks what comes of them, then the same cut in two at every position and one
+ * byte at a time.
+ */
+export function replay(
+  t: Test,
+  role: Role,
+  wire: Uint8Array,
+  expected: { events: readonly string[]; sent: readonly string[] },
+  options?: Options
+): void {
+  const whole = new Subject(role, options).receive(wire)
+  t.strictSame(whole.events, expected.events, 'events')
+  t.strictSame(whole.sent, expected.sent, 'frames sent')
+  const different: unknown[] = []
+  const compare = (where: string, subject: Subject): void => {
+    const same =
+      String(subject.events) === String(expected.events) && String(subject.sent) === String(expected.sent)
+    if (!same) different.push({ where, events: subject.events, sent: subject.sent })
+  }
+  for (const at of cuts(wire.length)) {
+    compare(`cut at ${at}`, new Subject(role, options).receive(wire.subarray(0, at), wire.subarray(at)))
+  }
+  const single = new Subject(role, options)
+  for (let i = 0; i < wire.length; i++) single.receive(wire.subarray(i, i + 1))
+  compare('one byte at a time', single)
+  t.strictSame(different.slice(0, 3), [], 'the same however the bytes are cut')
+}
+
+/** How a connection fails. */
+export interface Failure {
+  /** What was told before. */
+  events?: readonly string[]
+  /** What was sent before. */
+  sent?: readonly string[]
+  /** Code, close code and reason of the violation. */
+  violation: readonly [code: string, closeCode: number, reason: string]
+  /** With how many bytes the failure shows; with the last one when not given. */
+  at?: number
+}
+
+/** Receives bytes that break a rule, and a good message behind them that must not be told any more. */
+export function refuse(t: Test, role: Role, wire: Uint8Array, failure: Failure, options?: Options): void {
+  const { events = [], sent = [], violation, at = wire.length } = failure
+  const [code, closeCode, reason] = violation
+  const expected = {
+    events: [...events, `fail ${code} ${closeCode}`],
+    sent: [...sent, closeFrame(role, closeCode, reason)]
+  }
+  replay(t, role, bytes(wire, new Peer(role).frame(1, 'too late')), expected, options)
+  t.equal(failedAfter(role, wire, options), at, 'refused at the byte that shows it')
+}

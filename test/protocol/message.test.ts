@@ -1,0 +1,107 @@
+import t from 'tap'
+import { Message } from '../../lib/protocol/message.js'
+import { hex } from './wire.js'
+
+/** The memory that a message holds. */
+function memory(message: Message): number {
+  return message.take().buffer.byteLength
+}
+
+t.test('RFC 6455 section 5.4: a message is its pieces in order', t => {
+  const message = new Message(true)
+  t.equal(message.isBinary, true)
+  t.equal(message.length, 0)
+  t.ok(message.append(hex('00ff'), 1, false))
+  t.ok(message.append(hex('80'), 0, false))
+  t.ok(message.append(hex(''), 0, false))
+  t.ok(message.append(hex('c0c1'), 0, true))
+  t.equal(message.length, 5)
+  t.ok(message.isComplete(), 'binary data may be anything')
+  t.equal(message.take().toString('hex'), '00ff80c0c1')
+  t.end()
+})
+
+t.test('RFC 6455 section 5.4: a message of empty fragments is empty and takes no memory', t => {
+  const message = new Message(false)
+  for (let i = 0; i < 100_000; i++) message.append(hex(''), 0, i === 99_999)
+  t.ok(message.isComplete())
+  t.equal(message.take().length, 0)
+  t.equal(memory(message), 0)
+  t.end()
+})
+
+t.test('RFC 6455 section 5.4: the pieces are copied, so that their memory is free again', t => {
+  const message = new Message(true)
+  const piece = hex('010203')
+  message.append(piece, 0, true)
+  piece.fill(0)
+  t.equal(message.take().toString('hex'), '010203')
+  t.end()
+})
+
+t.test('RFC 6455 section 8.1: text is checked across its pieces', t => {
+  const message = new Message(false)
+  t.equal(message.isBinary, false)
+  t.ok(message.append(hex('61e2'), 0, false))
+  t.notOk(message.isComplete())
+  t.ok(message.append(hex('98'), 0, false))
+  t.notOk(message.isComplete())
+  t.ok(message.append(hex('82'), 0, true))
+  t.ok(message.isComplete())
+  t.equal(message.take().toString(), 'a☂')
+  t.end()
+})
+
+t.test('RFC 6455 section 8.1: a piece that cannot follow is refused and not kept', t => {
+  const message = new Message(false)
+  t.ok(message.append(hex('61e2'), 0, false))
+  t.notOk(message.append(hex('61'), 0, true))
+  t.equal(message.length, 2)
+  t.end()
+})
+
+t.test('RFC 6455 section 10.4: memory grows with what arrived, not with what was announced', t => {
+  for (const last of [false, true]) {
+    const message = new Message(true)
+    message.append(Buffer.alloc(1), 2 ** 30 - 1, last)
+    t.ok(memory(message) <= 1024, 'after one byte of 1 GiB')
+    message.append(Buffer.alloc(10_000), 2 ** 30 - 10_001, last)
+    t.ok(memory(message) <= 4 * 10_001, 'after 10 001 bytes of 1 GiB')
+  }
+  t.end()
+})
+
+t.test('RFC 6455 section 10.4: the last frame gets no more memory than it announced', t => {
+  const message = new Message(true)
+  message.append(Buffer.alloc(3), 2, true)
+  t.equal(memory(message), 5)
+  message.append(Buffer.alloc(2), 0, true)
+  t.equal(memory(message), 5)
+  t.end()
+})
+
+t.test('RFC 6455 section 10.4: tiny fragments do not copy the message once a fragment', t => {
+  const message = new Message(true)
+  const buffers = new Set<ArrayBufferLike>()
+  for (let i = 0; i < 100_000; i++) {
+    message.append(Buffer.from([i % 251]), 0, false)
+    buffers.add(message.take().buffer)
+  }
+  t.ok(buffers.size <= 8, `${buffers.size} buffers`)
+  t.ok(memory(message) <= 2 * 100_000 + 1024)
+  t.ok(message.take().every((byte, i) => byte === i % 251))
+  t.end()
+})
+
+t.test('RFC 6455 section 10.4: fragments that announce four times what is there copy no oftener', t => {
+  const message = new Message(true)
+  const buffers = new Set<ArrayBufferLike>()
+  for (let i = 0; i < 20_000; i++) {
+    message.append(Buffer.from([1]), 2, false)
+    message.append(Buffer.from([2, 3]), 0, false)
+    buffers.add(message.take().buffer)
+  }
+  t.ok(buffers.size <= 8, `${buffers.size} buffers`)
+  t.equal(message.take().subarray(-3).toString('hex'), '010203')
+  t.end()
+})

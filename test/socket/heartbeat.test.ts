@@ -1,0 +1,416 @@
+import { once } from 'node:events'
+import t from 'tap'
+import { deadlinesAfter } from '../../lib/limits/deadline.js'
+import { type Heart, Heartbeat } from '../../lib/socket/heartbeat.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
+import { closing, connect, MIB, pong, roundTrip, text, told } from './harness.js'
+import { make } from './manual.js'
+
+/** Longer than a test, yet as long for no two, so that each has lists of deadlines of its own. */
+let unique = 0
+const own = (n: number): number => ms(n) + unique++ / 1000
+
+const notShown = (): Promise<undefined> | undefined => undefined
+
+class FakeHeart implements Heart {
+  isSilent = true
+  writer = { bytes: 0, unsent: 0, taken: 0, isAwaited: false, acknowledged: notShown }
+  connection = { gaps: 0, bufferedAmount: 0 }
+  isReading = true
+  awaitsPeer = false
+  readByPeer = 0
+  pings: number[] = []
+  pongs = 0
+  silences = 0
+  /** What happens after a ping. */
+  onPing: (count: number) => void = () => {}
+  onEnd: () => void = () => {}
+
+  ping(kind: 'ping' | 'pong'): void {
+    if (kind === 'pong') {
+      this.pongs++
+      return
+    }
+    this.pings.push(performance.now())
+    this.onPing(this.pings.length)
+  }
+
+  onSilence(): void {
+    this.silences++
+    this.onEnd()
+  }
+}
+
+const reached = (heart: FakeHeart, pings: number): Promise<void> =>
+  withDeadline(
+    new Promise(resolve => {
+      const { onPing } = heart
+      heart.onPing = count => {
+        onPing(count)
+        if (count === pings) resolve()
+      }
+    }),
+    10_000,
+    `${pings} pings`
+  )
+
+t.test('pings once an interval while bytes arrive', async t => {
+  const heart = new FakeHeart()
+  const [interval, timeout] = [own(40), own(10)]
+  heart.onPing = () => {
+    t.equal(heart.isSilent, true, 'life counts from the ping on')
+    heart.isSilent = false
+    // Set when this has returned.
+    process.nextTick(() => {
+      t.equal(deadlinesAfter(timeout).size, 1, 'the answer is waited for')
+    })
+  }
+  const since = performance.now()
+  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  await reached(heart, 3)
+  heartbeat.stop()
+  t.equal(heart.silences, 0)
+  for (const [i, at] of heart.pings.entries()) t.ok(at - since >= (i + 1) * (interval - 3), `ping ${i}`)
+  for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+})
+
+t.test('gives up on a peer that is silent for the timeout, once', async t => {
+  const heart = new FakeHeart()
+  heart.isSilent = false
+  const [interval, timeout] = [own(40), own(20)]
+  let silentAt = 0
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = () => {
+      silentAt = performance.now()
+      resolve()
+    }
+  })
+  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pings.length, 1)
+  t.ok(silentAt - Number(heart.pings[0]) >= timeout - 3)
+  for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+  heartbeat.stop()
+  t.equal(heart.silences, 1)
+})
+
+t.test('silence means nothing while nobody reads, and something again afterwards', async t => {
+  const heart = new FakeHeart()
+  heart.isReading = false
+  heart.onPing = count => {
+    if (count === 3) heart.isReading = true
+  }
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  new Heartbeat(heart, { interval: own(30), timeout: own(15) })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pings.length, 3)
+})
+
+t.test('silence means something while nobody reads, when a callback waits for the peer', async t => {
+  const heart = new FakeHeart()
+  heart.isReading = false
+  heart.writer.isAwaited = true
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  new Heartbeat(heart, { interval: own(30), timeout: own(15) })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pings.length, 1)
+})
+
+t.test(
+  'a callback that waits for a moment, while nothing is read and the peer reads, is no silence',
+  async t => {
+    const heart = new FakeHeart()
+    heart.isReading = false
+    heart.writer.isAwaited = true
+    heart.onPing = count => {
+      heart.writer.taken += 2
+      // The peer stops.
+      if (count > 1) heart.writer.taken -= 2
+    }
+    const silence = new Promise<void>(resolve => {
+      heart.onEnd = resolve
+    })
+    const timeout = own(15)
+    new Heartbeat(heart, { interval: 2 * timeout, timeout })
+    await withDeadline(silence, 5000, 'silence')
+    t.equal(heart.pongs, 1, 'it gets another timeout')
+  }
+)
+
+/** What a peer does after a ping: nothing, or it sends a pong, one with data, or other bytes. */
+type Answer = 'none' | 'pong' | 'pong with data' | 'bytes' | 'two pongs' | 'pong to another ping'
+
+/**
+ * The timeouts that a peer gets beyond the first for its last ping, which it does not answer. Before each ping as much is
+ * sent to it as the lowest rate takes one timeout for.
+ */
+const TIME: readonly (readonly [answers: readonly Answer[], timeouts: number])[] = [
+  [['none'], 1],
+  [['pong', 'none'], 1],
+  [['bytes', 'none'], 2],
+  [['pong with data', 'bytes', 'none'], 3],
+  [['bytes', 'pong', 'none'], 3],
+  [['bytes', 'two pongs', 'none'], 1],
+  [['pong to another ping', 'none'], 2],
+  [['bytes', 'two pongs', 'two pongs', 'none'], 1]
+]
+for (const [answers, timeouts] of TIME) {
+  t.test(
+    `a peer has time for what was sent since the last ping that it answered: ${answers.join(', ')}`,
+    async t => {
+      const heart = new FakeHeart()
+      const timeout = own(20)
+      const bytes = Math.ceil((4096 * timeout) / 1000)
+      const silence = new Promise<void>(resolve => {
+        heart.onEnd = resolve
+      })
+      heart.writer.bytes = bytes
+      heart.onPing = count => {
+        const answer = answers[count - 1]
+        if (answer === 'none') return
+        heart.isSilent = false
+        if (answer === 'pong' || answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
+        if (answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
+        if (answer === 'pong to another ping') {
+          heartbeat.onBarePing()
+          heartbeat.onPong(Buffer.alloc(0))
+        }
+        if (answer === 'pong with data') heartbeat.onPong(Buffer.from('data'))
+        heart.writer.bytes += bytes
+      }
+      const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+      await withDeadline(silence, 5000, 'silence')
+      t.equal(heart.pings.length, answers.length, 'no ping while an answer is awaited')
+      t.equal(heart.pongs, timeouts, 'a pong each time, so that proxies see life')
+    }
+  )
+}
+
+t.test('a peer has time for frames that are not written yet when the ping is sent', async t => {
+  const heart = new FakeHeart()
+  const timeout = own(20)
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  heart.connection.bufferedAmount = Math.ceil((2 * 4096 * timeout) / 1000)
+  new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pongs, 2)
+})
+
+t.test('an answer that comes during the time that a peer gets is life', async t => {
+  const heart = new FakeHeart()
+  const timeout = own(20)
+  heart.writer.bytes = 1e6
+  let looks = 0
+  heart.writer.acknowledged = () => {
+    looks++
+    // It comes while the kernel is asked.
+    heart.isSilent = false
+    return Promise.resolve(undefined)
+  }
+  const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  await reached(heart, 3)
+  heartbeat.stop()
+  t.equal(heart.silences, 0)
+  t.equal(looks, 2)
+})
+
+t.test('a heartbeat that is stopped during a look at the kernel sets no deadline', async t => {
+  const heart = new FakeHeart()
+  const [interval, timeout] = [own(40), own(20)]
+  heart.writer.bytes = 1e6
+  const asked = new Promise<void>(resolve => {
+    heart.writer.acknowledged = () => {
+      resolve()
+      return Promise.resolve(undefined)
+    }
+  })
+  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  await withDeadline(
+    asked.then(() => heartbeat.stop()),
+    5000,
+    'look'
+  )
+  await new Promise(resolve => setImmediate(resolve))
+  for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+  t.equal(heart.silences + heart.pongs, 0)
+})
+
+t.test('an interval of exactly two timeouts pings no faster and no slower', async t => {
+  const heart = new FakeHeart()
+  heart.onPing = () => {
+    heart.isSilent = false
+  }
+  const timeout = own(10)
+  const since = performance.now()
+  const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  await reached(heart, 6)
+  heartbeat.stop()
+  t.ok(performance.now() - since >= 12 * timeout - 12)
+  t.equal(deadlinesAfter(timeout).size, 0)
+})
+
+t.test('a connection: pings arrive, any byte is life, and nothing is left after the close', async t => {
+  const heartbeat = { interval: own(40), timeout: own(20) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  const pongs: string[] = []
+  socket.on('pong', data => pongs.push(String(data)))
+  socket.readAlways()
+  t.equal(await peer.next(), 'ping')
+  peer.send(pong())
+  t.equal(await peer.next(), 'ping')
+  // A byte of a frame that is not finished.
+  peer.send(text('unfinished').subarray(0, 1))
+  t.equal(await peer.next(), 'ping')
+  t.strictSame(pongs, [''])
+  peer.stream.end()
+  t.equal(await closing(socket), '1006')
+  for (const delay of [heartbeat.interval, heartbeat.timeout, heartbeat.interval - heartbeat.timeout]) {
+    t.equal(deadlinesAfter(delay).size, 0)
+  }
+})
+
+t.test('a connection: a silent peer is cut', async t => {
+  const { socket, peer, errors } = await connect(t, { heartbeat: { interval: own(40), timeout: own(20) } })
+  socket.on('error', error => t.fail(error.message))
+  socket.readAlways()
+  t.equal(await closing(socket), '1006')
+  t.strictSame(peer.frames, ['ping'])
+  t.strictSame(errors, [])
+  await peer.end()
+})
+
+t.test('a connection: a peer that answers is not cut for what keeps the process busy', async t => {
+  const heartbeat = { interval: own(60), timeout: own(30) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  socket.readAlways()
+  socket.on('close', () => t.fail('cut'))
+  peer.once('news', () => {
+    // The answer is with the operating system, the deadline passes before this process can read it.
+    peer.send(pong())
+    const until = performance.now() + 2 * heartbeat.timeout
+    while (performance.now() < until);
+  })
+  t.equal(await peer.next(), 'ping')
+  t.equal(await peer.next(), 'ping')
+  socket.removeAllListeners('close')
+})
+
+t.test('a connection: not cut while it is paused, nor without a consumer', async t => {
+  const heartbeat = { interval: own(20), timeout: own(10) }
+  const paused = await connect(t, { heartbeat })
+  paused.socket.on('message', () => {})
+  paused.socket.pause()
+  const unread = await connect(t, { heartbeat })
+  for (const { socket, peer } of [paused, unread]) {
+    socket.on('close', () => t.fail('cut'))
+    for (let i = 0; i < 4; i++) t.equal(await peer.next(), 'ping')
+    socket.removeAllListeners('close')
+  }
+  paused.socket.resume()
+  t.equal(await closing(paused.socket), '1006')
+})
+
+t.test('a connection: no pings in the closing handshake, which has a deadline of its own', async t => {
+  const heartbeat = { interval: own(30), timeout: own(15) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  t.equal(await peer.next(), 'ping')
+  peer.send(pong())
+  socket.close(1001)
+  await roundTrip(t)
+  for (const delay of [heartbeat.interval, heartbeat.timeout, heartbeat.interval - heartbeat.timeout]) {
+    t.equal(deadlinesAfter(delay).size, 0)
+  }
+  t.strictSame(peer.frames, ['close 1001'])
+  t.equal(socket.readyState, socket.CLOSING)
+})
+
+t.test('a connection: a peer that reads nothing while a loop awaits drained() is silent', async t => {
+  const { socket, peer } = await connect(t, { heartbeat: { interval: ms(60), timeout: ms(30) } })
+  const closed = told(socket, 'close')
+  const work = async (): Promise<void> => {
+    for await (const _ of socket) while (true) if (!socket.send(Buffer.alloc(MIB))) await socket.drained()
+  }
+  const worked = work()
+  peer.stream.pause()
+  peer.send(text('go'))
+  await t.rejects(withDeadline(worked, 10_000, 'the loop'), { code: 'FST_UPGRADE_NOT_OPEN' })
+  t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' })
+})
+
+t.test('a connection: once it has read, silence counts for nothing again while nobody reads', async t => {
+  const heartbeat = { interval: ms(120), timeout: ms(60) }
+  const { socket, peer } = await connect(t, { heartbeat })
+  peer.stream.pause()
+  socket.pause()
+  while (socket.send(Buffer.alloc(MIB)));
+  const drained = socket.drained()
+  peer.stream.resume()
+  await drained
+  await new Promise(resolve => setTimeout(resolve, 4 * heartbeat.interval))
+  t.equal(socket.readyState, socket.OPEN)
+})
+
+t.test('a connection: a peer that is still reading what the ping waits behind is not silent', async t => {
+  const timeout = ms(50)
+  const { socket, stream, peer } = await connect(t, {
+    heartbeat: { interval: timeout + 1, timeout },
+    maxBufferedAmount: 128 * MIB
+  })
+  socket.readAlways()
+  let reason: unknown
+  socket.on('close', (_code, _reason, error) => {
+    reason = error
+  })
+  peer.stream.pause()
+  socket.send(Buffer.alloc(100 * MIB))
+  // It reads a little now and then, and sends nothing.
+  const since = performance.now()
+  while (performance.now() - since < 40 * timeout) {
+    // The window of TCP opens in steps of a megabyte or so.
+    peer.stream.read()
+    await new Promise(resolve => setTimeout(resolve, timeout / 25))
+  }
+  t.ok(stream.writableLength > 0, 'there is still a backlog')
+  t.equal(reason, undefined)
+  const closed = told(socket, 'close')
+  t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' }, 'until it stops')
+})
+
+t.test(
+  'what waits behind a message that is still being compressed is no silence, and no refusal to close',
+  async t => {
+    const heartbeat = { interval: own(40), timeout: own(20) }
+    for (const closes of [true, false]) {
+      const { transport, stream } = make(t, own(30), { heartbeat })
+      transport.setReading(true)
+      const gap = transport.connection.sendLater(true, true, 10)
+      if (closes) transport.close(1000)
+      await new Promise(resolve => setTimeout(resolve, ms(150)))
+      t.equal(stream.destroyed, false)
+      const closed = once(stream, 'close')
+      transport.connection.sendInto(gap, Buffer.alloc(10))
+      transport.sent()
+      await withDeadline(closed, 5000, 'the cut of a peer that stays silent')
+      t.equal(transport.reason?.name, 'FastifyError')
+    }
+  }
+)
+
+t.test('a connection: the application may send pings without data beside the heartbeat', async t => {
+  for (const heartbeat of [{ interval: ms(20_000), timeout: ms(10_000) }, false] as const) {
+    const { socket, peer } = await connect(t, { heartbeat })
+    socket.on('message', () => {})
+    const answered = told(socket, 'pong')
+    socket.ping()
+    await peer.until(() => peer.raw.some(({ opcode }) => opcode === 9), 'ping')
+    peer.send(pong())
+    await answered
+    t.equal(socket.readyState, socket.OPEN)
+  }
+})

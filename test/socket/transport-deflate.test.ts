@@ -1,0 +1,318 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import t, { type Test } from 'tap'
+import { prepare } from '../../lib/socket/prepared-message.js'
+import { ms } from '../helpers/timeout.js'
+import { bytes, decode } from '../protocol/wire.js'
+import {
+  Calls,
+  close,
+  closing,
+  connect,
+  NOT_OPEN,
+  type Options,
+  roundTrip,
+  spyOnWrites,
+  tick,
+  told,
+  watchProcess
+} from './harness.js'
+import { make } from './manual.js'
+import { deflateOf, HeldRuns, readMessages, show, Window, type Wishes, words } from './zlib-model.js'
+
+const LARGE = words(50_000)
+const LARGER = words(300_000, 2)
+
+/** A transport whose thread pool and whose writes end when the test says so. */
+function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
+  const runs = new HeldRuns(t)
+  const made = make(t, ms(10_000), { deflate: deflateOf(wishes), ...options })
+  const { transport, stream, note } = made
+  const window = new Window(wishes.takesOver)
+  let read = 0
+  return {
+    ...made,
+    runs,
+    /** Sends with a callback of that name. */
+    send(name: string, data: string, fin = true): void {
+      transport.send(data, false, fin, true)
+      transport.sent(note(name))
+    },
+    /** What was written since this was called last. */
+    written(): string[] {
+      const news = stream.written.slice(read)
+      read += news.length
+      return readMessages(decode(bytes(...news)), window)
+    },
+    /** Ends the writes under way. */
+    async finish(): Promise<void> {
+      while (stream.pending.length > 0) {
+        stream.finish()
+        await tick()
+      }
+    }
+  }
+}
+
+for (const takesOver of [true, false]) {
+  t.test(`callbacks wait for their frames, each once and in order, takeover ${takesOver}`, async t => {
+    const { log, send, written, finish, runs } = hold(t, { takesOver })
+    for (const [name, data] of [
+      ['a', 'a'],
+      ['b', LARGE],
+      ['c', 'c'],
+      ['d', LARGER],
+      ['e', 'e']
+    ]) {
+      send(name, data)
+    }
+    await tick()
+    t.equal(written().length, 1)
+    t.strictSame(log.lines, [], 'not before the write')
+    await finish()
+    t.strictSame(log.lines, ['a'])
+    await runs.release(0)
+    t.equal(written().length, takesOver ? 1 : 2)
+    t.strictSame(log.lines, ['a'], 'not before the write')
+    await finish()
+    if (takesOver) {
+      t.strictSame(log.lines, ['a', 'b'])
+      await runs.release(1)
+      await finish()
+      t.equal(written().length, 1)
+    }
+    t.strictSame(log.lines, ['a', 'b', 'c'])
+    send('f', 'f')
+    await tick()
+    t.strictSame(written(), [])
+    if (takesOver) for (const i of [2, 3, 4]) await runs.release(i)
+    else await runs.release(1)
+    await finish()
+    t.equal(written().length, 3)
+    t.strictSame(log.lines, ['a', 'b', 'c', 'd', 'e', 'f'])
+    send('g', 'g')
+    await tick()
+    await finish()
+    t.strictSame(log.lines, ['a', 'b', 'c', 'd', 'e', 'f', 'g'])
+  })
+
+  t.test(`a gap that closes and another that opens before the flush, takeover ${takesOver}`, async t => {
+    const { log, send, written, finish, runs } = hold(t, { takesOver })
+    send('a', LARGE)
+    await tick()
+    const released = runs.release(0)
+    send('b', LARGER)
+    send('c', 'c')
+    await released
+    await finish()
+    t.strictSame(written(), [`text ${show(LARGE, true)}`])
+    t.strictSame(log.lines, ['a'])
+    await runs.release(1)
+    if (takesOver) await runs.release(2)
+    await finish()
+    t.strictSame(written(), [`text ${show(LARGER, true)}`, takesOver ? 'text z c' : 'text c'])
+    t.strictSame(log.lines, ['a', 'b', 'c'])
+  })
+
+  t.test(`terminated while the thread pool is at work: all are told once, takeover ${takesOver}`, async t => {
+    const { log, send, transport, stream, runs } = hold(t, { takesOver })
+    send('a', 'a')
+    await tick()
+    send('b', LARGE)
+    send('c', 'c')
+    send('d', LARGER)
+    transport.terminate()
+    await tick()
+    const expected = ['a', 'b', 'c', 'd'].map(name => `${name} ${NOT_OPEN}`)
+    t.strictSame(log.lines, [...expected, 'end'])
+    const writes = stream.written.length
+    await runs.release(0)
+    if (!takesOver) await runs.release(1)
+    t.strictSame(log.lines, [...expected, 'end'], 'nothing follows')
+    t.equal(stream.written.length, writes)
+    t.equal(transport.bufferedAmount >= 0, true)
+  })
+
+  t.test(
+    `closed while the thread pool is at work: the Close frame comes last, takeover ${takesOver}`,
+    async t => {
+      const { log, send, transport, stream, written, finish, runs } = hold(t, { takesOver })
+      transport.setReading(true)
+      send('a', LARGE)
+      transport.close(1000)
+      t.equal(transport.isOpen, false)
+      await tick()
+      // RFC 6455 section 7.1.1 has the server end TCP now, but its own Close frame is not sent yet.
+      stream.push(close(1000))
+      await tick()
+      await tick()
+      t.strictSame(stream.written, [])
+      t.equal(stream.writableEnded, false)
+      await runs.release(0)
+      t.equal(stream.writableEnded, true)
+      await finish()
+      t.strictSame(written(), [`text ${show(LARGE, true)}`, 'close 1000'])
+      stream.push(null)
+      await tick()
+      await tick()
+      t.strictSame(log.lines, ['close 1000', 'a', 'end'])
+    }
+  )
+
+  t.test(`the peer's Close frame while the thread pool is at work, takeover ${takesOver}`, async t => {
+    const { log, send, transport, stream, written, finish, runs } = hold(t, { takesOver })
+    transport.setReading(true)
+    send('a', LARGE)
+    send('b', 'b')
+    stream.push(close(1001))
+    await tick()
+    await tick()
+    t.equal(stream.writableEnded, false)
+    t.strictSame(log.lines, ['close 1001'])
+    await runs.release(0)
+    if (takesOver) await runs.release(1)
+    t.equal(stream.writableEnded, true)
+    await finish()
+    t.strictSame(written(), [`text ${show(LARGE, true)}`, takesOver ? 'text z b' : 'text b', 'close 1001'])
+    t.strictSame(log.lines, ['close 1001', 'a', 'b'])
+  })
+
+  t.test(`a violation of the peer while the thread pool is at work, takeover ${takesOver}`, async t => {
+    const { log, send, transport, stream, written, finish, runs } = hold(t, { takesOver })
+    transport.setReading(true)
+    send('a', LARGE)
+    stream.push(Buffer.from([0x83, 0x80]))
+    await tick()
+    await tick()
+    t.equal(stream.writableEnded, false)
+    await runs.release(0)
+    t.equal(stream.writableEnded, true)
+    await finish()
+    t.strictSame(written(), [`text ${show(LARGE, true)}`, 'close 1002'])
+    t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_OPCODE', 'a'])
+  })
+
+  t.test(
+    `what was sent before the peer's end still leaves when it is compressed, takeover ${takesOver}`,
+    async t => {
+      const { log, send, transport, stream, written, finish, runs } = hold(t, { takesOver })
+      transport.setReading(true)
+      send('a', LARGE)
+      send('b', 'b')
+      stream.push(null)
+      await tick()
+      await tick()
+      t.equal(transport.isOpen, false)
+      await runs.release(0)
+      if (takesOver) await runs.release(1)
+      await finish()
+      t.strictSame(written(), [`text ${show(LARGE, true)}`, takesOver ? 'text z b' : 'text b'])
+      t.equal(stream.writableEnded, true)
+      await tick()
+      t.strictSame(log.lines, ['a', 'b', 'end'])
+    }
+  )
+
+  t.test(
+    `a job that fails: told in the context of the connection, which is cut, takeover ${takesOver}`,
+    async t => {
+      const storage = new AsyncLocalStorage<string>()
+      const { log, transport, runs, note } = storage.run('connection', () => hold(t, { takesOver }))
+      const contexts: (string | undefined)[] = []
+      log.onCallbackError = error => {
+        contexts.push(storage.getStore())
+        log.lines.push(`failed ${error}`)
+      }
+      storage.run('sender', () => {
+        transport.send(LARGE, false, true, true)
+        transport.sent(note('a'))
+      })
+      await tick()
+      await runs.release(0, new Error('no memory'))
+      t.strictSame(log.lines, ['failed Error: no memory', `a ${NOT_OPEN}`, 'end'])
+      t.strictSame(contexts, ['connection'])
+    }
+  )
+}
+
+t.test('a job that fails once the connection has ended is told to nobody', async t => {
+  const { log, transport, runs, send } = hold(t)
+  send('a', LARGE)
+  transport.terminate()
+  await tick()
+  await runs.release(0, new Error('no memory'))
+  t.strictSame(log.lines, [`a ${NOT_OPEN}`, 'end'])
+})
+
+t.test('what waits behind a gap counts as buffered, and so does the gap', async t => {
+  const { transport, send, finish, runs } = hold(t)
+  send('a', LARGE)
+  t.equal(transport.bufferedAmount, 50_000)
+  send('b', 'b')
+  t.equal(transport.bufferedAmount, 50_003)
+  await tick()
+  t.equal(transport.bufferedAmount, 50_003)
+  await runs.release(0)
+  t.ok(transport.bufferedAmount < 30_000 && transport.bufferedAmount > 1000)
+  await finish()
+  t.equal(transport.bufferedAmount, 0)
+})
+
+t.test('compressed and prepared messages, pings and the close over sockets, in order', async t => {
+  for (const over of ['net', 'tls', 'memory'] as const) {
+    for (const takesOver of [true, false]) {
+      const { socket, peer, errors } = await connect(t, { over, deflate: deflateOf({ takesOver }) })
+      t.equal(socket.extensions, 'permessage-deflate')
+      const calls = new Calls()
+      const closed = closing(socket)
+      const ready = prepare(LARGE)
+      const window = new Window(takesOver)
+      for (let i = 0; i < 3; i++) {
+        socket.send(LARGER, calls.note('larger'))
+        socket.ping(`${i}`, false, calls.note('ping'))
+        socket.send('plain', { compress: false }, calls.note('plain'))
+        socket.send(ready, calls.note('ready'))
+        socket.send('Hel', { fin: false }, calls.note('Hel'))
+        socket.send('lo', { fin: true }, calls.note('lo'))
+      }
+      socket.close(1000)
+      await peer.until(() => peer.raw.some(({ opcode }) => opcode === 8), 'a Close frame')
+      const round = [
+        `text ${show(LARGER, true)}`,
+        'text plain',
+        `text ${show(LARGE, true)}`,
+        'text in 2 z Hello'
+      ]
+      const [first, ...others] = round
+      const expected = [0, 1, 2].flatMap(i => [first, `ping ${i}`, ...others])
+      t.strictSame(readMessages(peer.raw, window), [...expected, 'close 1000'], over)
+      peer.send(close(1000))
+      t.equal(await closed, '1000')
+      t.strictSame(
+        calls.lines,
+        [0, 1, 2].flatMap(() => ['larger', 'ping', 'plain', 'ready', 'Hel', 'lo'])
+      )
+      t.strictSame(errors, [])
+    }
+  }
+})
+
+t.test('terminated in the middle of it all, nothing is thrown past us', async t => {
+  const uncaught = watchProcess(t)
+  for (const takesOver of [true, false]) {
+    const { socket, stream, errors } = await connect(t, { deflate: deflateOf({ takesOver }) })
+    const writes = spyOnWrites(stream)
+    const calls = new Calls()
+    for (let i = 0; i < 20; i++) socket.send(LARGER, calls.note(`${i}`))
+    const closed = told(socket, 'close')
+    socket.terminate()
+    await closed
+    await roundTrip(t)
+    t.strictSame(
+      calls.lines,
+      Array.from({ length: 20 }, (_, i) => `${i} ${NOT_OPEN}`)
+    )
+    t.equal(writes.length, 0)
+    t.strictSame(errors, [])
+  }
+  t.strictSame(uncaught, [])
+})

@@ -1,0 +1,333 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import t, { type Test } from 'tap'
+import { ms } from '../helpers/timeout.js'
+import { bytes, decode, frame } from '../protocol/wire.js'
+import { close, closing, connect, type Options, ping, roundTrip, text, tick, told } from './harness.js'
+import { make } from './manual.js'
+import { deflateOf, HeldRuns, noise, readMessages, Window, type Wishes, words } from './zlib-model.js'
+
+const LARGE = noise(60_000).toString('latin1').replace(/\0/g, 'x')
+const RSV1 = { rsv: 4 }
+
+/** A transport whose thread pool is held back, and messages of its peer. */
+function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
+  const runs = new HeldRuns(t)
+  const made = make(t, ms(10_000), { deflate: deflateOf(wishes), ...options })
+  const { stream, log } = made
+  const window = new Window(wishes.peerTakesOver)
+  log.onMessage = data => void log.lines.push(data.length < 100 ? `message ${data}` : `${data.length} bytes`)
+  let read = 0
+  return {
+    ...made,
+    runs,
+    message: (data: string): Buffer => frame(1, window.deflate(data), RSV1),
+    async push(...parts: (Buffer | null)[]): Promise<void> {
+      for (const part of parts) {
+        stream.push(part)
+        await tick()
+      }
+      await tick()
+    },
+    /** What was written since this was called last, all writes ended. */
+    async written(): Promise<string[]> {
+      while (stream.pending.length > 0) {
+        stream.finish()
+        await tick()
+      }
+      const news = stream.written.slice(read)
+      read += news.length
+      return readMessages(decode(bytes(...news)), new Window())
+    }
+  }
+}
+
+const LARGE_LINE = `${Buffer.byteLength(LARGE)} bytes`
+
+for (const peerTakesOver of [true, false]) {
+  const it = (name: string, work: (t: Test, wishes: Wishes) => Promise<void>): void =>
+    void t.test(`${name}, takeover ${peerTakesOver}`, t => work(t, { peerTakesOver }))
+
+  it('RFC 7692 section 7.2.2: small messages are told at once, in order with others', async (t, wishes) => {
+    const { log, transport, message, push } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message('Hello'), text('plain'), ping('p'), message('Hello'), message('')))
+    t.strictSame(log.lines, ['message Hello', 'message plain', 'ping p', 'message Hello', 'message '])
+  })
+
+  it('RFC 7692 section 6.2: the fragments of a message are inflated together', async (t, wishes) => {
+    const { log, transport, push } = hold(t, wishes)
+    transport.setReading(true)
+    await push(
+      frame(1, Buffer.from('f248cd', 'hex'), { rsv: 4, fin: false }),
+      ping('between'),
+      bytes(frame(0, '', { fin: false }), frame(0, Buffer.from('c9c90700', 'hex'))),
+      text('next')
+    )
+    t.strictSame(log.lines, ['ping between', 'message Hello', 'message next'])
+  })
+
+  it('what comes behind a large message waits for it, control frames too', async (t, wishes) => {
+    const { log, transport, stream, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    t.equal(transport.isReading, true)
+    await push(bytes(message('a'), message(LARGE), ping('p'), text('b'), message('c')))
+    t.strictSame(log.lines, ['message a'])
+    t.equal(transport.isReading, false)
+    t.equal(stream.isPaused(), true, 'and backpressure reaches the peer')
+    await push(bytes(message(LARGE), text('d')))
+    await runs.release(0)
+    const first = ['message a', LARGE_LINE, 'ping p', 'message b', 'message c']
+    t.strictSame(log.lines, first)
+    await runs.release(1)
+    t.strictSame(log.lines, [...first, LARGE_LINE, 'message d'])
+    t.equal(transport.isReading, true)
+    t.equal(stream.isPaused(), false)
+  })
+
+  it('reading that stops meanwhile keeps the message', async (t, wishes) => {
+    const { log, transport, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b')))
+    transport.setReading(false)
+    t.equal(transport.isReading, false)
+    transport.setReading(true)
+    transport.setReading(false)
+    await runs.release(0)
+    t.strictSame(log.lines, [])
+    transport.setReading(true)
+    t.strictSame(log.lines, [LARGE_LINE, 'message b'])
+    t.equal(transport.isReading, true)
+  })
+
+  it('reading that stops and goes on meanwhile changes nothing', async (t, wishes) => {
+    const { log, transport, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b')))
+    transport.setReading(false)
+    transport.setReading(true)
+    t.strictSame(log.lines, [])
+    await runs.release(0)
+    t.strictSame(log.lines, [LARGE_LINE, 'message b'])
+  })
+
+  it('taken one by one, what comes behind an inflated message waits', async (t, wishes) => {
+    const { log, transport, message, push, runs } = hold(t, wishes)
+    log.onMessage = data => {
+      log.lines.push(`${data.length}`)
+      transport.setReading(false)
+    }
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b'), message('cc')))
+    await runs.release(0)
+    const size = `${Buffer.byteLength(LARGE)}`
+    t.strictSame(log.lines, [size])
+    transport.setReading(true)
+    t.strictSame(log.lines, [size, '1'])
+    transport.setReading(true)
+    t.strictSame(log.lines, [size, '1', '2'])
+  })
+
+  it("the peer's Close frame behind it is answered behind it", async (t, wishes) => {
+    const { log, transport, stream, message, push, runs, written } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message(LARGE), ping('p'), close(1001, 'x')))
+    t.equal(transport.isOpen, true)
+    await runs.release(0)
+    t.strictSame(log.lines, [LARGE_LINE, 'ping p', 'close 1001'])
+    t.strictSame(await written(), ['pong p', 'close 1001'])
+    t.equal(stream.writableEnded, true)
+  })
+
+  it("the peer's end behind it is seen behind it", async (t, wishes) => {
+    const { log, transport, stream, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message('a'), message(LARGE)))
+    await push(text('b'), null)
+    t.strictSame(log.lines, ['message a'])
+    t.equal(stream.writableEnded, false)
+    await runs.release(0)
+    await tick()
+    t.strictSame(log.lines, ['message a', LARGE_LINE, 'message b', 'end'])
+  })
+
+  it("the peer's end that was seen before: what waits is told first", async (t, wishes) => {
+    const { log, transport, stream, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b')))
+    // Whatever made the stream flow: its end is here while the thread pool is at work.
+    stream.push(null)
+    stream.resume()
+    await told(stream, 'end')
+    t.equal(transport.isOpen, false)
+    transport.setReading(false)
+    await runs.release(0)
+    t.strictSame(log.lines, [])
+    t.equal(stream.writableEnded, false)
+    transport.setReading(true)
+    await tick()
+    await tick()
+    t.strictSame(log.lines, [LARGE_LINE, 'message b', 'end'])
+  })
+
+  it('destroyed meanwhile: nothing is told any more', async (t, wishes) => {
+    const { log, transport, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b')))
+    transport.terminate()
+    await tick()
+    await runs.release(0)
+    t.strictSame(log.lines, ['end'])
+    transport.setReading(false)
+    transport.setReading(true)
+    t.strictSame(log.lines, ['end'])
+  })
+
+  it('destroyed by whoever is told of it: nothing that came behind is told', async (t, wishes) => {
+    const { log, transport, stream, message, push, runs } = hold(t, wishes)
+    log.onMessage = data => {
+      log.lines.push(`${data.length}`)
+      transport.terminate()
+    }
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b'), ping('p')))
+    await runs.release(0)
+    t.strictSame(log.lines, [`${Buffer.byteLength(LARGE)}`, 'end'])
+    t.strictSame(stream.written, [])
+  })
+
+  it('destroyed while nobody reads what was inflated', async (t, wishes) => {
+    const { log, transport, message, push, runs } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(message(LARGE), text('b')))
+    transport.setReading(false)
+    await runs.release(0)
+    transport.terminate()
+    await tick()
+    transport.setReading(true)
+    t.strictSame(log.lines, ['end'])
+  })
+
+  it('closed by this side meanwhile: the message is told, and then the Close frame', async (t, wishes) => {
+    const { log, transport, message, push, runs, written } = hold(t, wishes)
+    transport.setReading(true)
+    await push(message(LARGE))
+    transport.close(1000)
+    await push(close(1000))
+    t.strictSame(await written(), ['close 1000'])
+    await runs.release(0)
+    t.strictSame(log.lines, [LARGE_LINE, 'close 1000'])
+  })
+
+  it('RFC 7692 section 7.2.2: what cannot be inflated fails the connection', async (t, wishes) => {
+    for (const broken of [
+      Buffer.from('ffffff', 'hex'),
+      bytes(new Window().deflate(LARGE), [0xff, 0xff, 0xff])
+    ]) {
+      const { log, transport, stream, message, push, runs, written } = hold(t, wishes)
+      transport.setReading(true)
+      await push(bytes(message('a'), frame(2, broken, RSV1), text('too late'), ping()))
+      if (broken.length > 3) await runs.release(0)
+      t.strictSame(log.lines, ['message a', 'fail FST_UPGRADE_INVALID_DEFLATE'])
+      t.strictSame(await written(), ['close 1007'])
+      t.equal(stream.writableEnded, true)
+      t.equal(transport.isOpen, false)
+    }
+  })
+
+  it('RFC 6455 section 8.1: compressed text that is not UTF-8 fails the connection', async (t, wishes) => {
+    for (const plain of [Buffer.from([0x61, 0xff]), bytes(noise(60_000), [0xff])]) {
+      const { log, transport, push, runs, written } = hold(t, wishes)
+      transport.setReading(true)
+      await push(frame(1, new Window().deflate(plain), RSV1))
+      if (plain.length > 2) await runs.release(0)
+      t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_UTF8'])
+      t.strictSame(await written(), ['close 1007'])
+    }
+  })
+
+  it('RFC 6455 section 10.4: the limit is that of the inflated message', async (t, wishes) => {
+    for (const size of [1001, 200_000]) {
+      const { log, transport, push, runs, written } = hold(t, wishes, { maxPayload: size - 1 })
+      transport.setReading(true)
+      await push(frame(2, new Window().deflate(noise(size)), RSV1))
+      if (size > 1001) await runs.release(0)
+      t.strictSame(log.lines, ['fail FST_UPGRADE_MESSAGE_TOO_BIG'])
+      t.strictSame(await written(), ['close 1009'])
+    }
+  })
+
+  it('RFC 6455 section 7.1.7: a failure is answered although nobody reads', async (t, wishes) => {
+    const { log, transport, stream, push, runs, written } = hold(t, wishes)
+    transport.setReading(true)
+    await push(bytes(frame(2, Buffer.alloc(9000, 0xff), RSV1), text('too late')))
+    transport.setReading(false)
+    await runs.release(0)
+    t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_DEFLATE'])
+    t.strictSame(await written(), ['close 1007'])
+    t.equal(stream.writableEnded, true)
+    transport.setReading(true)
+    await tick()
+    t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_DEFLATE'], 'nothing more')
+  })
+
+  it('it is told in the context of the connection', async (t, wishes) => {
+    const storage = new AsyncLocalStorage<string>()
+    const { log, transport, stream, message, runs } = storage.run('connection', () => hold(t, wishes))
+    const contexts: (string | undefined)[] = []
+    log.onMessage = () => void contexts.push(storage.getStore())
+    transport.setReading(true)
+    storage.run('other', () => stream.push(bytes(message('a'), message(LARGE), message('b'))))
+    await tick()
+    await runs.release(0)
+    t.strictSame(contexts, ['connection', 'connection', 'connection'])
+  })
+
+  it('over sockets, large and small', async (t, wishes) => {
+    for (const over of ['net', 'tls', 'memory'] as const) {
+      const { socket, peer } = await connect(t, { over, deflate: deflateOf({ peerTakesOver }) })
+      const got: unknown[] = []
+      socket.on('message', (data, isBinary) => got.push(isBinary ? data : data.toString()))
+      const closed = closing(socket)
+      const window = new Window(wishes.peerTakesOver)
+      const expected: unknown[] = []
+      for (let i = 0; i < 5; i++) {
+        const texts = [words(20, i), words(90_000, i), 'x', LARGE]
+        expected.push(...texts, noise(3000, i))
+        for (const data of texts) peer.send(frame(1, window.deflate(data), RSV1))
+        peer.send(frame(2, window.deflate(noise(3000, i)), RSV1), ping(`${i}`))
+      }
+      peer.send(close(1000))
+      t.equal(await closed, '1000')
+      t.strictSame(got, expected, over)
+    }
+  })
+}
+
+t.test('a peer that is being inflated is not taken for silent', async t => {
+  const runs = new HeldRuns(t)
+  const heartbeat = { interval: ms(40), timeout: ms(20) }
+  const { socket, peer } = await connect(t, { deflate: deflateOf(), heartbeat })
+  const message = told(socket, 'message')
+  peer.send(frame(2, new Window().deflate(noise(20_000)), RSV1))
+  await peer.until(() => peer.frames.filter(line => line.startsWith('ping')).length > 3, 'pings')
+  t.equal(socket.readyState, socket.OPEN)
+  await runs.release(0)
+  await message
+  await roundTrip(t)
+})
+
+for (const peerTakesOver of [true, false]) {
+  t.test(`nothing is inflated any more once a write has failed, takeover ${peerTakesOver}`, async t => {
+    const { log, stream, transport, message, push, runs } = hold(t, { peerTakesOver })
+    log.onMessage = data => {
+      log.lines.push(`message ${data}`)
+      // Writes of others may fail while a message is told, as all write together.
+      stream.destroy(new Error('write ECONNRESET'))
+    }
+    transport.setReading(true)
+    // With one window, zlib would end the process over two at once.
+    await push(bytes(message('go'), message(LARGE), message('small'), message(LARGE), text('plain')))
+    t.equal(runs.inputs.length, 0)
+    t.strictSame(log.lines, ['message go', 'end'])
+  })
+}

@@ -1,0 +1,279 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import t from 'tap'
+import { deadlinesAfter } from '../../lib/limits/deadline.js'
+import { Transport } from '../../lib/socket/transport.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
+import { bytes, decode } from '../protocol/wire.js'
+import {
+  close,
+  connect,
+  fill,
+  KINDS,
+  ping,
+  roundTrip,
+  spyOnWrites,
+  text,
+  texts,
+  tick,
+  told
+} from './harness.js'
+
+import { Log, ManualStream, make } from './manual.js'
+
+const payloads = (data: Buffer): string[] => decode(data).map(({ payload }) => String(payload))
+
+t.test('all that is sent within a tick is one write, in order, small and large', async t => {
+  const { stream, send } = make(t)
+  const large = 'x'.repeat(5000)
+  send('a')
+  send(large)
+  send('b')
+  await Promise.resolve()
+  send('c')
+  t.equal(stream.written.length, 0, 'not before the end of the tick')
+  await tick()
+  t.strictSame(stream.written.map(payloads), [['a', large, 'b', 'c']])
+  send('d')
+  await tick()
+  stream.finish()
+  t.strictSame(stream.written.slice(1).map(payloads), [['d']])
+})
+
+t.test('the same for many connections, whose bytes do not mix', async t => {
+  const all = texts(20).map(() => make(t))
+  for (const round of ['1', '2', '3']) for (const [i, { send }] of all.entries()) send(`${i} ${round}`)
+  await tick()
+  for (const [i, { stream }] of all.entries()) {
+    t.strictSame(stream.written.map(payloads), [[`${i} 1`, `${i} 2`, `${i} 3`]])
+  }
+})
+
+t.test('what listeners send leaves together, once what can be read has been read', async t => {
+  const { stream, log, transport, send } = make(t)
+  log.onMessage = data => send(`re ${data}`)
+  transport.setReading(true)
+  stream.push(bytes(text('a'), ping('p'), text('b')))
+  stream.push(text('c'))
+  await told(stream, 'data')
+  await new Promise(setImmediate)
+  t.strictSame(payloads(stream.written[0] ?? Buffer.alloc(0)).sort(), ['p', 're a', 're b', 're c'])
+  t.equal(stream.written.length, 1)
+})
+
+t.test('stopped, the stream gives one chunk more and is paused then', async t => {
+  const { stream, log, transport } = make(t)
+  transport.setReading(true)
+  stream.push(text('a'))
+  await told(stream, 'data')
+  transport.setReading(false)
+  stream.push(text('b'))
+  await tick()
+  t.equal(stream.isPaused(), true)
+  stream.push(text('c'))
+  await tick()
+  t.equal(stream.readableLength, text('c').length)
+  t.strictSame(log.lines, ['message a'])
+  transport.setReading(true)
+  t.strictSame(log.lines, ['message a', 'message b'], 'what waits is told at once')
+  await tick()
+  t.strictSame(log.lines, ['message a', 'message b', 'message c'])
+})
+
+t.test('taken one by one, no more is read while messages wait', async t => {
+  const { stream, log, transport } = make(t)
+  log.onMessage = data => {
+    log.lines.push(`message ${data}`)
+    transport.setReading(false)
+  }
+  transport.setReading(true)
+  stream.push(bytes(text('a'), text('b'), text('c'), text('d')))
+  await tick()
+  const large = Buffer.alloc(20_000)
+  while (stream.push(large));
+  const waiting = stream.readableLength
+  for (const _ of 'bcd') {
+    transport.setReading(true)
+    await tick()
+    t.equal(stream.readableLength, waiting)
+  }
+  t.strictSame(log.lines, ['message a', 'message b', 'message c', 'message d'])
+})
+
+t.test('terminate: nothing more is told of what has arrived', async t => {
+  const { stream, log, transport } = make(t)
+  log.onMessage = data => {
+    log.lines.push(`message ${data}`)
+    transport.terminate()
+    transport.setReading(false)
+    transport.setReading(true)
+  }
+  transport.setReading(true)
+  stream.push(bytes(text('a'), text('b'), ping('c'), close(1000)))
+  await tick()
+  await tick()
+  t.strictSame(log.lines, ['message a', 'end'])
+})
+
+t.test('pings of the heartbeat stop when the connection is not open', async t => {
+  const { stream, transport } = make(t)
+  transport.ping()
+  await tick()
+  transport.close(1000)
+  transport.ping()
+  await tick()
+  stream.finish()
+  t.strictSame(
+    decode(bytes(...stream.written)).map(({ opcode }) => opcode),
+    [9, 8]
+  )
+})
+
+t.test('the deadline is set once, by whatever begins the end', async t => {
+  const closeTimeout = ms(60) + 0.25
+  for (const begin of ['close', 'peer close', 'waiting peer close', 'violation', 'end'] as const) {
+    const { stream, log, transport, send } = make(t, closeTimeout)
+    // Never written, so the stream cannot end by itself.
+    send('backlog')
+    await tick()
+    transport.setReading(begin !== 'waiting peer close')
+    if (begin === 'close') transport.close(1000)
+    else if (begin === 'violation') stream.push(text('x', { rsv: 1 }))
+    else if (begin === 'end') stream.push(null)
+    else stream.push(close(1000))
+    if (begin === 'waiting peer close') {
+      // The chunk is there, its Close frame is not looked at yet.
+      transport.setReading(true)
+      transport.setReading(false)
+      await tick()
+      t.equal(deadlinesAfter(closeTimeout).size, 0)
+      transport.setReading(true)
+    }
+    await tick()
+    t.equal(deadlinesAfter(closeTimeout).size, 1, begin)
+    const since = performance.now()
+    await new Promise(resolve => setTimeout(resolve, ms(30)))
+    // A second reason does not move it.
+    transport.close(1001)
+    if (!stream.readableEnded) stream.push(null)
+    stream.resume()
+    await withDeadline(
+      new Promise<void>(resolve => {
+        log.onEnd = resolve
+      }),
+      5000,
+      'end'
+    )
+    t.ok(performance.now() - since < closeTimeout + ms(25), `${begin}: not longer`)
+    t.equal(deadlinesAfter(closeTimeout).size, 0)
+  }
+})
+
+t.test('a stream that ended or closed before the transport was made', async t => {
+  for (const gone of ['ended', 'closed', 'destroyed'] as const) {
+    const stream = new ManualStream({ autoDestroy: gone !== 'ended' })
+    const log = new Log()
+    stream.on('error', () => {})
+    if (gone === 'ended') {
+      stream.push(null)
+      stream.resume()
+      await told(stream, 'end')
+    } else stream.destroy(new Error('reset'))
+    if (gone === 'closed') await tick()
+    const transport = new Transport(stream, fill({ closeTimeout: ms(10_000) }), log)
+    transport.setReading(true)
+    await tick()
+    t.equal(transport.isOpen, false, gone)
+    if (gone === 'ended') {
+      t.ok(stream.writableEnded, 'this side ends too')
+      stream.destroy()
+      await tick()
+    }
+    t.strictSame(log.lines, ['end'], gone)
+  }
+})
+
+t.test('an error of the stream is not thrown, however late', async t => {
+  const { stream, log } = make(t)
+  stream.destroy(new Error('reset'))
+  await tick()
+  stream.emit('error', new Error('late'))
+  t.strictSame(log.lines, ['end'])
+})
+
+t.test('everything is told in the async context in which the transport was made', async t => {
+  const storage = new AsyncLocalStorage<string>()
+  const seen: string[] = []
+  const see = (what: string) => (): void => void seen.push(`${what} ${storage.getStore()}`)
+  const stream = new ManualStream()
+  const log = new Log()
+  Object.assign(log, {
+    onMessage: see('message'),
+    onPing: see('ping'),
+    onPong: see('pong'),
+    onWritten: see('written'),
+    onCallbackError: see('thrown'),
+    onEnd: see('end')
+  })
+  const transport = storage.run('own', () => new Transport(stream, fill({}), log))
+  const send = (callback: () => void): void => {
+    transport.notifyWritten()
+    transport.connection.send('x', false)
+    transport.sent(callback)
+  }
+  storage.run('other', () => {
+    transport.setReading(true)
+    send(see('callback'))
+    transport.writer.refuse(see('refused'))
+    transport.writer.refuse(() => {
+      throw new Error('thrown')
+    })
+    stream.push(bytes(text('a'), ping()))
+  })
+  await tick()
+  storage.run('other', () => stream.finish())
+  await tick()
+  storage.run('other', () => {
+    send(see('late'))
+    transport.terminate()
+  })
+  await tick()
+  t.strictSame(
+    seen.sort(),
+    ['refused', 'thrown', 'message', 'ping', 'callback', 'written', 'late', 'end']
+      .map(what => `${what} own`)
+      .sort()
+  )
+})
+
+for (const over of KINDS) {
+  t.test(`over ${over}: a burst reaches the stream as one write`, async t => {
+    const { socket, stream, peer } = await connect(t, { over })
+    const writes = spyOnWrites(stream)
+    const data = [...texts(100, 'small '), 'x'.repeat(100_000), ...texts(100, 'more ')]
+    for (const one of data) socket.send(one)
+    await peer.until(() => peer.frames.length === data.length, 'all')
+    t.strictSame(
+      peer.frames,
+      data.map(one => `text ${one}`)
+    )
+    // The in-memory pair takes one buffer at a time.
+    if (over !== 'memory') t.equal(writes.length, 1)
+  })
+}
+
+t.test('as a client: masks, and waits for the server to end TCP', async t => {
+  const { socket, peer } = await connect(t, { role: 'client', maskingKey: () => 0x01020304 })
+  socket.on('message', data => socket.send(`re ${data}`))
+  peer.send(text('a', { key: null }))
+  t.equal(await peer.next(), 'text re a')
+  t.strictSame(peer.raw[0]?.key, [1, 2, 3, 4])
+  const closed = told(socket, 'close')
+  socket.close(1000)
+  t.equal(await peer.next(), 'close 1000')
+  peer.send(bytes([0x88, 2, 3, 232]))
+  await roundTrip(t)
+  t.equal(peer.ended, false)
+  t.equal(socket.readyState, socket.CLOSING)
+  peer.stream.end()
+  t.strictSame(await closed, [1000, Buffer.alloc(0)])
+})

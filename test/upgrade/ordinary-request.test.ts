@@ -1,0 +1,106 @@
+import { once } from 'node:events'
+import { createServer, IncomingMessage } from 'node:http'
+import { createServer as createTcpServer, type Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { serveOrdinarily } from '../../lib/upgrade/ordinary-request.js'
+import { connectRaw, type RawClient, withDeadline } from '../helpers/app.js'
+
+interface Unfinished {
+  readonly client: RawClient
+  readonly socket: Socket
+  /** Its body has not come yet, as in the event `upgrade` of Node 26. */
+  readonly request: IncomingMessage
+}
+
+async function unfinished(t: Test, connection = 'Upgrade'): Promise<Unfinished> {
+  const server = createTcpServer({ allowHalfOpen: true })
+  const accepted = once(server, 'connection')
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  const client = await connectRaw(t, address.port)
+  const [socket]: Socket[] = await accepted
+  t.teardown(() => socket.destroy())
+  const request = new IncomingMessage(socket)
+  Object.assign(request, { method: 'POST', url: '/', httpVersionMajor: 1, httpVersionMinor: 1 })
+  request.rawHeaders = ['Host', 'x', 'Connection', connection, 'Upgrade', 'foo', 'Expect', '100-continue']
+  request.headers = { host: 'x', connection, upgrade: 'foo', expect: '100-continue' }
+  return { client, socket, request }
+}
+
+function finish(request: IncomingMessage, body: string): void {
+  request.push(body)
+  request.complete = true
+  request.push(null)
+}
+
+t.test(
+  'a request whose body comes later is served as it comes, and the connection ends behind it',
+  async t => {
+    const { client, socket, request } = await unfinished(t, 'Upgrade, X')
+    const server = createServer((message, response) => {
+      const { connection, upgrade = null, host } = message.headers
+      t.strictSame(message.headersDistinct.connection, ['X'])
+      t.notMatch(message.rawHeaders.join(), 'Upgrade')
+      let body = ''
+      message.on('data', data => {
+        body += data
+      })
+      message.on('end', () => response.end(JSON.stringify({ connection, upgrade, host, body })))
+    })
+    serveOrdinarily(server, request, socket, Buffer.alloc(0))
+    t.equal((await client.head()).status, 100)
+    finish(request, 'hello')
+    const response = await client.response()
+    t.equal(response.headers.get('connection')?.[0], 'close')
+    t.strictSame(JSON.parse(response.body), { connection: 'X', upgrade: null, host: 'x', body: 'hello' })
+    await client.end()
+  }
+)
+
+t.test('a response of any size follows', async t => {
+  const { client, socket, request } = await unfinished(t)
+  const size = 2_000_000
+  const server = createServer((message, response) => {
+    t.strictSame(Object.keys(message.headers), ['host', 'expect'])
+    message.resume().on('end', () => {
+      response.setHeader('content-length', size)
+      let left = size
+      const write = (): void => {
+        while (left > 0) {
+          left -= 100_000
+          if (!response.write(Buffer.alloc(100_000)) && left > 0) {
+            response.once('drain', write)
+            return
+          }
+        }
+        response.end()
+      }
+      write()
+    })
+  })
+  serveOrdinarily(server, request, socket, Buffer.alloc(0))
+  finish(request, 'x')
+  t.equal((await client.head()).status, 100)
+  t.equal((await client.response()).body.length, size)
+  await client.end()
+})
+
+t.test('a client that leaves, or is silent for too long, before the body has come', async t => {
+  for (const way of ['leaves', 'is silent'] as const) {
+    const { client, socket, request } = await unfinished(t)
+    delete request.headers.expect
+    const aborted = once(request, 'aborted')
+    const server = createServer((message, response) => response.on('close', () => message.emit('over')))
+    const over = once(request, 'over')
+    serveOrdinarily(server, request, socket, Buffer.alloc(0))
+    if (way === 'leaves') {
+      socket.resume()
+      client.socket.resetAndDestroy()
+    } else socket.emit('timeout')
+    await withDeadline(Promise.all([aborted, over]), 10_000, way)
+    t.equal(socket.destroyed, true, way)
+  }
+})
