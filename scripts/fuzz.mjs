@@ -2,7 +2,7 @@
 //   npm run fuzz -- --minutes 10
 //   npm run fuzz -- --seed 123 --only live --attack 45
 // test/fuzz/README.md says more.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
@@ -23,12 +23,22 @@ if (!(minutes > 0)) throw new Error('--minutes wants a number greater than 0')
 /** Times the runs of `npm test` in a round, and the seconds that the live server is attacked. */
 const RUNS = 20
 const LIVE_SECONDS = 40
-const FILES = ['receive', 'send', 'handshake', 'live'].map(name => `test/fuzz/${name}.test.ts`)
+const FILES = ['receive', 'send', 'handshake', 'live'].map(name =>
+  join('.build', 'test', 'fuzz', `${name}.test.js`)
+)
 
 /** Runs by name, over all rounds. */
 const totals = new Map()
 
 async function main() {
+  execFileSync(
+    process.execPath,
+    [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.test.json'],
+    {
+      cwd: root,
+      stdio: 'inherit'
+    }
+  )
   const end = Date.now() + minutes * 60_000
   const first = values.seed === undefined ? Math.floor(Math.random() * 2 ** 30) : Number(values.seed)
   // A seed that was asked for is tried once.
@@ -51,6 +61,7 @@ async function main() {
 async function runFile(file, seed, seconds) {
   const env = {
     ...process.env,
+    TAP_TIMEOUT: '900',
     FUZZ_SEED: String(seed),
     FUZZ_RUNS: String(RUNS),
     FUZZ_SECONDS: String(Math.min(seconds, 60)),
@@ -59,9 +70,11 @@ async function runFile(file, seed, seconds) {
     FUZZ_PATH: values.path ?? '',
     FUZZ_ATTACK: values.attack ?? ''
   }
-  const args = ['--disable-coverage', '--allow-empty-coverage', '--timeout=900', '--reporter=tap', file]
-  const tap = join(root, 'node_modules', '.bin', 'tap')
-  const child = spawn(tap, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--enable-source-maps', file], {
+    cwd: root,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
   const exit = new Promise(resolve => child.once('close', resolve))
   const lines = []
   for await (const line of createInterface({ input: child.stdout })) {

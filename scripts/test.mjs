@@ -1,15 +1,22 @@
-// What `npm test` runs: every check of the repository, stopping at the first that fails. Arguments are tap's:
-// `npm test -- test/protocol`.
+// What `npm test` runs: every check of the repository.
+//   npm test -- test/fastify test/index.test.ts    the same checks with some of the tests, without the coverage gate
+//   npm test -- --no-install                       installs nothing, and skips the tests that lack something
+//   npm run test:quick                             some of the tests and no other check
 import { spawn } from 'node:child_process'
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
-import { delimiter, join, relative, sep } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { coverageGaps, runFiles, testFiles } from './run-tests.mjs'
 
 const root = join(import.meta.dirname, '..')
-const tapArguments = process.argv.slice(2)
-const { CI, TEST_TIMEOUT_SCALE } = process.env
-const isCI = Boolean(CI) && CI !== 'false'
+const { values: options, positionals: paths } = parseArgs({
+  allowPositionals: true,
+  options: { 'no-install': { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } }
+})
+const mayInstall = !options['no-install']
+const isWholeSuite = paths.length === 0
+const isCI = Boolean(process.env.CI) && process.env.CI !== 'false'
+const env = { ...process.env, PATH: join(root, 'node_modules', '.bin') + delimiter + process.env.PATH }
 
 // Tests get the program's path as <NAME>_PATH, or the reason to skip as TEST_SKIP_<NAME>.
 const programs = [
@@ -18,83 +25,169 @@ const programs = [
   { name: 'curl', debianPackage: 'curl', neededBy: 'the tests with curl' },
   { name: 'redis-server', debianPackage: 'redis-server', neededBy: 'the tests with Redis' },
   { name: 'nats-server', debianPackage: 'nats-server', neededBy: 'the tests with NATS' }
+].map(program => ({ ...program, variable: program.name.toUpperCase().replaceAll('-', '_') }))
+
+// Packages of their own, which only some tests need.
+const packages = [
+  { folder: 'test/typescript', neededBy: 'the tests with other versions of TypeScript' }
+].filter(({ folder }) => isWholeSuite || testsUnder(folder))
+
+/** What `npm run test:quick` runs: the protocol, the socket, and the main path of the plugin. */
+const QUICK = [
+  ...['protocol', 'compression', 'limits', 'socket'].map(folder => `test/${folder}`),
+  ...['plugin', 'route', 'connection', 'subprotocol', 'hooks'].map(name => `test/fastify/${name}.test.ts`)
 ]
 
-const steps = {
-  Biome: () => run('biome', ['check', '.']),
-  build: () => run('npm', ['run', 'build']),
-  'type check': () => run('tsc', ['-p', 'tsconfig.json']),
-  programs: findPrograms,
-  'TypeScript versions': installCompilers,
-  tap: runTap,
-  publint: () => run('publint', ['--strict']),
-  attw: () => run('attw', ['--pack', '.', '--profile', 'strict'])
-}
+class Failure extends Error {}
 
-class StepFailure extends Error {}
-
-/** The counts of tap's own summary: assertions, and files that ended badly. */
+/** The counts of the assertions of all test files. */
 let counts
 
-const env = { ...process.env, PATH: join(root, 'node_modules', '.bin') + delimiter + process.env.PATH }
-
 async function main() {
-  let failure
-  for (const [name, step] of Object.entries(steps)) {
-    console.log(`\n== ${name}`)
-    try {
-      await step()
-    } catch (error) {
-      if (!(error instanceof StepFailure)) throw error
-      failure = `npm test: the step «${name}» failed: ${error.message}`
-      break
-    }
+  const failures = []
+  try {
+    await (options.quick ? quick(failures) : everything(failures))
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    failures.push(error.message)
   }
   console.log()
-  if (failure) console.log(failure)
+  for (const failure of failures) console.log(`npm test: ${failure}`)
   if (counts) console.log(summaryLine(counts))
-  return failure ? 1 : 0
+  return failures.length > 0 ? 1 : 0
 }
 
-function summaryLine({ pass = 0, fail = 0, skip = 0, todo = 0 }) {
+function summaryLine({ pass, fail, skip, todo }) {
   const skipped = skip + todo
   return `${pass} passed, ${fail} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
 }
 
-async function run(command, args, onLine) {
-  const stdout = onLine ? 'pipe' : 'inherit'
-  const child = spawn(command, args, { cwd: root, env, stdio: ['inherit', stdout, 'inherit'] })
-  const exited = new Promise((resolve, reject) => {
-    child.once('error', error => reject(new StepFailure(`${command} does not start: ${error.message}`)))
-    child.once('close', (code, signal) => resolve(signal ?? `exit code ${code}`))
-  })
-  if (onLine) createInterface({ input: child.stdout }).on('line', onLine)
-  const status = await exited
-  if (status !== 'exit code 0') throw new StepFailure(`${command} ended with ${status}`)
+async function quick(failures) {
+  console.log(
+    'The tests of the protocol, of the socket and of the main path of the plugin: less than 30 seconds.'
+  )
+  await step('compile', 'tsc', ['-p', 'tsconfig.test.json'])
+  await runTests(failures, testFiles(paths.length > 0 ? paths : QUICK))
 }
 
-// ---- programs
+async function everything(failures) {
+  const missing = programs.filter(program => !findProgram(program))
+  announce(missing)
+  // Installing mostly waits for the network, and the rest for the processor.
+  const installed = install(missing)
+  installed.catch(() => {})
+  await step('Biome', 'biome', ['check', '.'])
+  await step('build', 'npm', ['run', 'build'])
+  await step('compile the tests', 'tsc', ['-p', 'tsconfig.test.json'])
+  await installed
+  const skipped = packages.filter(({ folder }) => !isInstalled(folder))
+  const files = testFiles(isWholeSuite ? undefined : paths).filter(
+    file => !skipped.some(({ folder }) => file.startsWith(`${folder}/`))
+  )
+  const checks = [() => step('type check', 'tsc', ['-p', 'tsconfig.json']), checkPackage]
+  await runTests(failures, files, checks)
+}
 
-async function findPrograms() {
-  for (const program of programs) {
-    const variable = program.name.toUpperCase().replaceAll('-', '_')
-    const path = findProgram(program.name, env[`${variable}_PATH`]) ?? (await install(program))
-    if (path) {
-      console.log(`${program.name}: ${path}`)
-      env[`${variable}_PATH`] = path
-      continue
+/** Says what this run does, and what it installs. */
+function announce(missing) {
+  const tests = isWholeSuite ? 'all tests with their coverage' : `the tests of ${paths.join(', ')}`
+  console.log(`Biome, the build, the type check, ${tests}, publint and attw.`)
+  if (isWholeSuite) console.log('This takes about four minutes on two processors.')
+  const folders = packages.filter(({ folder }) => !isInstalled(folder)).map(({ folder }) => folder)
+  if (!mayInstall) {
+    console.log('Nothing is installed. Tests that lack a program or a package are skipped.')
+  } else {
+    if (folders.length > 0) console.log(`npm installs the packages of ${folders.join(' and ')} there.`)
+    if (missing.length > 0 && mayUseApt()) {
+      const names = missing.map(({ debianPackage }) => debianPackage).join(', ')
+      console.log(`apt-get installs ${names}, as this is Debian and you are root.`)
     }
-    const reason = `${program.name} is not installed`
-    if (isCI) throw new StepFailure(`${reason}, and ${program.neededBy} must run where CI is set`)
-    console.log(`${reason}: ${program.neededBy} are skipped`)
-    env[`TEST_SKIP_${variable}`] = reason
+    if (folders.length + missing.length > 0) console.log('`npm test -- --no-install` skips what needs them.')
   }
 }
 
-function findProgram(name, chosen) {
+/** Runs a command and prints its output when it ends. */
+async function step(name, command, args) {
+  const started = performance.now()
+  const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', text => {
+      output += text
+    })
+  }
+  const status = await new Promise((resolve, reject) => {
+    child.once('error', error => reject(new Failure(`${command} does not start: ${error.message}`)))
+    child.once('close', (code, signal) => resolve(signal ?? code))
+  })
+  const isGood = status === 0
+  const seconds = ((performance.now() - started) / 1000).toFixed(1)
+  console.log(`${isGood ? 'ok' : 'not ok'} ${name} # ${seconds} s`)
+  if (isGood) return
+  console.log(output)
+  throw new Failure(`the step «${name}» failed: ${command} ended with ${status}`)
+}
+
+/** Checks what npm would publish. */
+async function checkPackage() {
+  // Without scripts, as `prepack` builds dist/ anew, which the tests are running.
+  const folder = join(root, '.build', 'package')
+  mkdirSync(folder, { recursive: true })
+  await step('pack', 'npm', ['pack', '--ignore-scripts', '--pack-destination', folder])
+  const { name, version } = await import('../package.json', { with: { type: 'json' } }).then(
+    one => one.default
+  )
+  const tarball = join(folder, `${name}-${version}.tgz`)
+  await step('publint', 'publint', ['run', tarball, '--strict'])
+  await step('attw', 'attw', [tarball, '--profile', 'strict'])
+}
+
+// ---- what is installed
+
+async function install(missing) {
+  if (mayInstall && missing.length > 0 && mayUseApt()) {
+    env.DEBIAN_FRONTEND = 'noninteractive'
+    const names = missing.map(({ debianPackage }) => debianPackage)
+    try {
+      await step('apt-get update', 'apt-get', ['update'])
+      await step('apt-get install', 'apt-get', ['install', '-y', '--no-install-recommends', ...names])
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      console.log(error.message)
+    }
+  }
+  for (const program of programs) {
+    const path = findProgram(program)
+    if (path) env[`${program.variable}_PATH`] = path
+    else skip(`${program.name} is not installed`, program)
+  }
+  for (const { folder, neededBy } of packages) {
+    if (isInstalled(folder)) continue
+    try {
+      if (mayInstall)
+        await step(`npm ci in ${folder}`, 'npm', ['ci', '--prefix', folder, '--no-audit', '--no-fund'])
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      console.log(error.message)
+    }
+    if (!isInstalled(folder)) skip(`the packages of ${folder} are not installed`, { neededBy })
+  }
+}
+
+function skip(reason, { neededBy, variable }) {
+  if (isCI && mayInstall) throw new Failure(`${reason}, and ${neededBy} must run where CI is set`)
+  console.log(`${reason}: ${neededBy} are skipped`)
+  if (variable) env[`TEST_SKIP_${variable}`] = reason
+}
+
+const isInstalled = folder => existsSync(join(root, folder, 'node_modules'))
+const mayUseApt = () => process.getuid?.() === 0 && existsSync('/etc/debian_version')
+
+function findProgram({ name, variable }) {
+  const chosen = process.env[`${variable}_PATH`]
   if (chosen) {
     if (isExecutable(chosen)) return chosen
-    throw new StepFailure(`no program at ${chosen}, where the environment says that ${name} is`)
+    throw new Failure(`no program at ${chosen}, where ${variable}_PATH says that ${name} is`)
   }
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
   return folders
@@ -112,130 +205,21 @@ function isExecutable(path) {
   }
 }
 
-async function install({ name, debianPackage }) {
-  if (process.getuid?.() !== 0 || !existsSync('/etc/debian_version')) return undefined
-  env.DEBIAN_FRONTEND = 'noninteractive'
-  try {
-    await run('apt-get', ['update'])
-    await run('apt-get', ['install', '-y', '--no-install-recommends', debianPackage])
-  } catch (error) {
-    if (!(error instanceof StepFailure)) throw error
-    console.log(`installing ${debianPackage}: ${error.message}`)
-  }
-  return findProgram(name)
+// ---- tests
+
+async function runTests(failures, files, checks = []) {
+  if (files.length === 0) throw new Failure(`no test files in ${paths.join(', ')}`)
+  const isCovered = isWholeSuite && !options.quick
+  const result = await runFiles(files, { env, isCovered, checks })
+  counts = result.counts
+  failures.push(...result.failures)
+  if (isCovered && result.failures.length === 0) failures.push(...(await coverageGaps()))
 }
 
-// ---- TypeScript
-
-// A package of their own, as all of them would claim the name `tsc` in the one of the project.
-async function installCompilers() {
-  if (existsSync(join(root, 'test', 'typescript', 'node_modules'))) return
-  try {
-    await run('npm', ['ci', '--prefix', join('test', 'typescript'), '--no-audit', '--no-fund'])
-  } catch (error) {
-    if (isCI || !(error instanceof StepFailure)) throw error
-    console.log(`${error.message}: the tests with other versions of TypeScript are skipped`)
-  }
-}
-
-// ---- tap
-
-async function runTap() {
-  const isWholeSuite = tapArguments.length === 0
-  const filesWithoutTests = []
-  const report = new ShortReport()
-  const args = [
-    // None of these is what the gate is about, and a built file that a test loads would count a second time.
-    '--coverage-exclude=test/**',
-    '--coverage-exclude=dist/**',
-    '--coverage-exclude=bench/**',
-    '--coverage-exclude=soak/**',
-    '--coverage-exclude=examples/**',
-    ...timeoutOption(),
-    ...(isWholeSuite ? [] : ['--allow-incomplete-coverage', '--allow-empty-coverage']),
-    ...tapArguments,
-    // tap's other reporters redraw the screen, and under CI they print no failures.
-    '--reporter=tap'
-  ]
-  const failures = []
-  await run('tap', args, line => {
-    counts = summaryOf(line) ?? counts
-    const empty = /^ok \d+ - (.*) # SKIP no tests found/.exec(line)
-    if (empty) filesWithoutTests.push(empty[1])
-    report.add(line)
-  }).catch(error => failures.push(error.message))
-  report.end()
-  if (!counts) failures.push('it printed no summary')
-  if (filesWithoutTests.length > 0) failures.push(`no tests in ${filesWithoutTests.join(', ')}`)
-  if (failures.length === 0 && isWholeSuite) {
-    const files = filesNeverLoaded()
-    if (files.length > 0) failures.push(`no test loads ${files.join(', ')}`)
-  }
-  if (failures.length > 0) throw new StepFailure(failures.join('; '))
-}
-
-// `# { total: 14, pass: 5, fail: 5, todo: 1, skip: 3 }`, without the kinds of which there are none.
-function summaryOf(line) {
-  if (!/^# \{ total: .*\}$/.test(line)) return undefined
-  return Object.fromEntries(Array.from(line.matchAll(/(\w+): (\d+)/g), ([, kind, n]) => [kind, Number(n)]))
-}
-
-/** Prints a line a file, what was skipped and why, and of a file that failed everything but its passes. */
-class ShortReport {
-  #block = []
-
-  add(line) {
-    if (/^# Subtest: /.test(line)) {
-      this.end()
-    } else if (/^(not )?ok /.test(line)) {
-      const isKept = isPass(line) ? isDirective : l => isDirective(l) || !(isPass(l) || isFrame(l))
-      this.#block = [...this.#block.filter(isKept), line]
-      this.end()
-    } else {
-      this.#block.push(line)
-      // Only what a file printed is indented; the rest is tap's own and comes after its files.
-      if (!/^(\s|$)/.test(line)) this.end()
-    }
-  }
-
-  end() {
-    for (const line of this.#block) if (line.trim() !== '') console.log(line)
-    this.#block = []
-  }
-}
-
-const isPass = line => /^\s*ok \d+/.test(line)
-const isDirective = line => /^\s*ok \d+ .*# (SKIP|TODO)/.test(line)
-const isFrame = line => /^\s*(# Subtest: .*|# time=.*|1\.\.\d+.*)?$/.test(line)
-
-// The tests scale their own deadlines, by the load of the machine or by TEST_TIMEOUT_SCALE. tap's deadline for a file only
-// ends one that hangs, so it has to stay above them.
-function timeoutOption() {
-  const seconds = /^timeout: (\d+)$/m.exec(readFileSync(join(root, '.taprc'), 'utf8'))
-  const scale = Number(TEST_TIMEOUT_SCALE)
-  return seconds && scale > 1 ? [`--timeout=${Math.ceil(Number(seconds[1]) * scale)}`] : []
-}
-
-// tap's coverage knows the files that some test loaded and no others, so a file without a test would pass its gate.
-function filesNeverLoaded() {
-  const loaded = new Set()
-  const folder = join(root, '.tap', 'coverage')
-  for (const name of readdirSync(folder)) {
-    const { result } = JSON.parse(readFileSync(join(folder, name), 'utf8'))
-    for (const { url } of result) {
-      if (url.startsWith('file:')) loaded.add(relative(root, fileURLToPath(url)).replaceAll(sep, '/'))
-    }
-  }
-  return readdirSync(join(root, 'dist', 'lib'), { recursive: true })
-    .filter(name => name.endsWith('.js') && hasCode(join(root, 'dist', 'lib', name)))
-    .map(name => `lib/${name.replaceAll(sep, '/').replace(/\.js$/, '.ts')}`)
-    .filter(file => !loaded.has(file))
-}
-
-// A module of types alone compiles to `export {}`; nothing loads it.
-function hasCode(file) {
-  const text = readFileSync(file, 'utf8')
-  return text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '').trim() !== 'export {};'
+function testsUnder(folder) {
+  return paths.some(
+    path => join(path, '/').startsWith(`${folder}/`) || `${folder}/`.startsWith(join(path, '/'))
+  )
 }
 
 process.exitCode = await main()

@@ -5,9 +5,10 @@ import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'undici'
 import { listen, makeApp } from './helpers/app.js'
+import { root } from './helpers/root.js'
 import { withDeadline } from './helpers/timeout.js'
 
-const guide = readFileSync(join(import.meta.dirname, '..', 'docs', 'deploying.md'), 'utf8')
+const guide = readFileSync(join(root, 'docs', 'deploying.md'), 'utf8')
 const [, snippet = ''] = /```js\n(const url = [\s\S]*?)```/.exec(guide) ?? []
 
 /** What the server does with a connection: closes it with a code or without one, cuts it, refuses it. */

@@ -12,8 +12,8 @@ import * as testingErrors from '../lib/testing/error.js'
 import * as upgradeErrors from '../lib/upgrade/error.js'
 import * as wsErrors from '../lib/ws/error.js'
 import { brokenLinks } from './helpers/links.js'
+import { root } from './helpers/root.js'
 
-const root = join(import.meta.dirname, '..')
 const read = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8')
 
 /** The codes that the source makes: of error classes and violations by asking them, of refusals by reading them. */

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import * as all from '../lib/index.js'
 import * as testing from '../lib/testing/index.js'
+import { root } from './helpers/root.js'
 
 t.test('the exports', async t => {
   t.strictSame(Object.keys(all).sort(), [
@@ -25,7 +26,7 @@ t.test('the exports', async t => {
 t.test(
   'each entry of the package, as built: import and require give the same values by the same names',
   async t => {
-    const { exports } = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8'))
+    const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
     const entries = Object.keys(exports).filter(name => name !== './package.json')
     t.strictSame(entries, ['.', './ws', './testing', './broker-contract', './redis', './nats'])
     const load = createRequire(import.meta.url)
@@ -54,13 +55,12 @@ t.test('fastify-upgrade/testing, as built', async t => {
 })
 
 t.test('the brokers, as built, which load none of their peers, not even for types', async t => {
-  const folder = join(import.meta.dirname, '..')
-  const { peerDependenciesMeta } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  const { peerDependenciesMeta } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const peers = Object.keys(peerDependenciesMeta)
   t.strictSame(peers, ['@nats-io/transport-node', 'ioredis', 'iovalkey'])
-  const files = readdirSync(join(folder, 'dist', 'lib'), { recursive: true, encoding: 'utf8' })
+  const files = readdirSync(join(root, 'dist', 'lib'), { recursive: true, encoding: 'utf8' })
   for (const file of files.filter(name => /\.(js|d\.ts)$/.test(name))) {
-    const text = readFileSync(join(folder, 'dist', 'lib', file), 'utf8')
+    const text = readFileSync(join(root, 'dist', 'lib', file), 'utf8')
     t.notOk(
       peers.some(peer => text.includes(`'${peer}'`)),
       file
@@ -71,7 +71,6 @@ t.test('the brokers, as built, which load none of their peers, not even for type
 })
 
 t.test('an application in TypeScript that knows nothing but the package', async t => {
-  const root = join(import.meta.dirname, '..')
   const modules = (name: string): string => join(root, 'node_modules', name)
   const compilerOptions = {
     noEmit: true,

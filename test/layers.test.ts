@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { posix } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import ts from 'typescript'
+import { root } from './helpers/root.js'
 
 /** Which layer may import which, besides itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -198,14 +198,12 @@ function cycles(files: Files): string[] {
   return found
 }
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
-
 function readFiles(): Files {
   const files = new Map<string, string>()
   for (const folder of ['lib', 'types']) {
-    for (const entry of readdirSync(`${ROOT}${folder}`, { recursive: true, encoding: 'utf8' })) {
+    for (const entry of readdirSync(`${root}/${folder}`, { recursive: true, encoding: 'utf8' })) {
       const path = posix.join(folder, entry.replaceAll('\\', '/'))
-      if (path.endsWith('.ts')) files.set(path, readFileSync(`${ROOT}${path}`, 'utf8'))
+      if (path.endsWith('.ts')) files.set(path, readFileSync(`${root}/${path}`, 'utf8'))
     }
   }
   return files

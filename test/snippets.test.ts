@@ -2,8 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import ts from 'typescript'
-
-const root = join(import.meta.dirname, '..')
+import { root } from './helpers/root.js'
 
 /** What the snippets that are fragments take for granted. Those that import or declare such a name use their own. */
 const PRELUDE = `

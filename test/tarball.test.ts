@@ -5,8 +5,7 @@ import { startChat } from './examples/chat.js'
 import { open } from './helpers/app.js'
 import { brokenLinks } from './helpers/links.js'
 import { run } from './helpers/program.js'
-
-const root = join(import.meta.dirname, '..')
+import { root } from './helpers/root.js'
 
 /** The package as npm installs it: packed, and unpacked into a `node_modules`. */
 async function install(t: Test): Promise<string> {

@@ -6,9 +6,9 @@ import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { type OpenOptions, open, withDeadline } from '../helpers/app.js'
 import { start } from '../helpers/program.js'
+import { root } from '../helpers/root.js'
 import { ms } from '../helpers/timeout.js'
 
-const root = join(import.meta.dirname, '..', '..')
 const TOKEN = 'a-random-text-of-32-characters-or-more'
 const PASSWORD = 'correct horse battery staple'
 const ACCOUNT = { user: 'ada', password: PASSWORD }

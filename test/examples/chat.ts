@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
 import { stopGently } from '../helpers/program.js'
+import { root } from '../helpers/root.js'
 import { withDeadline } from '../helpers/timeout.js'
 
-const BUILT = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'chat', 'server.js')
+const BUILT = join(root, 'dist', 'examples', 'chat', 'server.js')
 
 /** A server of the chat. */
 export interface Chat {

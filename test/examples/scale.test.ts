@@ -6,8 +6,9 @@ import t, { type Test } from 'tap'
 import { open, withDeadline } from '../helpers/app.js'
 import { REDIS, redisSkip } from '../helpers/engine.js'
 import { stopGently } from '../helpers/program.js'
+import { root } from '../helpers/root.js'
 
-const SERVER = join(import.meta.dirname, '..', '..', 'dist', 'examples', 'scale', 'server.js')
+const SERVER = join(root, 'dist', 'examples', 'scale', 'server.js')
 const PROTOCOLS = { protocols: ['chat.v1'] }
 
 /** Starts the two processes; gives their ports. */

@@ -20,7 +20,7 @@ export class ServerProcess extends EventEmitter {
 
   constructor() {
     super()
-    this.#child = fork(join(import.meta.dirname, 'server.ts'), {
+    this.#child = fork(join(import.meta.dirname, 'server.js'), {
       execArgv: [...process.execArgv, '--expose-gc'],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc']
     })

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import type { Test } from 'tap'
+import { root } from '../helpers/root.js'
 
 /** How long and with which numbers a property is tried. `npm run fuzz` sets these; see README.md here. */
 const { FUZZ_RUNS, FUZZ_SECONDS, FUZZ_SEED, FUZZ_PATH, FUZZ_ONLY } = process.env
@@ -36,7 +37,7 @@ export async function tryProperty<Case>(
 
 /** Cases that were found once, by file name: `fixtures/<kind>-*.json`. */
 export function fixtures(kind: string): ReadonlyMap<string, unknown> {
-  const folder = join(import.meta.dirname, 'fixtures')
+  const folder = join(root, 'test', 'fuzz', 'fixtures')
   const files = readdirSync(folder).filter(file => file.startsWith(`${kind}-`) && file.endsWith('.json'))
   return new Map(files.sort().map(file => [file, JSON.parse(readFileSync(join(folder, file), 'utf8'))]))
 }

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
 import { freePort, program, start } from './program.js'
+import { root } from './root.js'
 import { ms, withDeadline } from './timeout.js'
 
 const { path: NGINX, skip } = program('nginx', '/usr/sbin/nginx')
@@ -12,7 +13,7 @@ const { path: NGINX, skip } = program('nginx', '/usr/sbin/nginx')
 /** Why the tests behind nginx are skipped, for tap's `skip` option; false where they run. */
 export const nginxSkip: string | false = skip
 
-const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'deploying.md')
+const PAGE = join(root, 'docs', 'deploying.md')
 
 /** What differs from the configuration in the documentation. */
 export interface NginxOptions {

@@ -19,11 +19,11 @@ export function program(name: string, usual: string): Program {
 }
 
 function skipReason(name: string, variable: string, path: string): string | false {
+  const reason = process.env[`TEST_SKIP_${variable}`]
+  if (reason) return reason
   const { CI } = process.env
   // A run that should have had the program fails at its start, rather than pass without the tests.
   if (CI && CI !== 'false') return false
-  const reason = process.env[`TEST_SKIP_${variable}`]
-  if (reason) return reason
   return existsSync(path) ? false : `no ${name} at ${path} (${variable}_PATH names another)`
 }
 

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { root } from '../helpers/root.js'
 import { withDeadline } from '../helpers/timeout.js'
-
-const ROOT = join(import.meta.dirname, '..', '..')
 
 export interface Outcome {
   readonly exitCode: number | null
@@ -19,7 +18,7 @@ const COVERAGE = /^(NODE_OPTIONS|NODE_V8_COVERAGE|_?TAPJS?_.*)$/
 /** Runs a command of `soak/` on the built project. */
 export async function run(t: Test, file: string, args: readonly string[]): Promise<Outcome> {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !COVERAGE.test(name)))
-  const child = spawn(process.execPath, [join(ROOT, 'soak', file), ...args], {
+  const child = spawn(process.execPath, [join(root, 'soak', file), ...args], {
     env,
     stdio: ['ignore', 'pipe', 'pipe']
   })

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { root } from '../helpers/root.js'
 import { member, numberOf, run } from './command.js'
 
 t.test('the load: 500 connections are held, and each gets its answers', async t => {
@@ -21,7 +22,7 @@ t.test('the load: 500 connections are held, and each gets its answers', async t 
 
 /** A build whose echo sends one of the messages so many times. */
 function brokenBuild(t: Test, times: number): string {
-  const real = JSON.stringify(join(import.meta.dirname, '..', '..', 'dist', 'lib', 'index.js'))
+  const real = JSON.stringify(join(root, 'dist', 'lib', 'index.js'))
   const folder = t.testdir({
     'package.json': '{ "type": "module" }',
     dist: {

@@ -5,11 +5,12 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
+import { root } from '../helpers/root.js'
 import { ms } from '../helpers/timeout.js'
 
 const run = promisify(execFile)
-const root = join(import.meta.dirname, '..', '..')
-const { devDependencies } = JSON.parse(readFileSync(join(import.meta.dirname, 'package.json'), 'utf8'))
+const folder = join(root, 'test', 'typescript')
+const { devDependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 const versions = [...Object.keys(devDependencies), 'typescript']
 
 const IMPORTS = `
@@ -126,11 +127,10 @@ function applications(t: Test): string {
 t.setTimeout(ms(1_200_000))
 
 for (const name of versions) {
-  const folder = name === 'typescript' ? root : import.meta.dirname
-  const path = join(folder, 'node_modules', name)
+  const path = join(name === 'typescript' ? root : folder, 'node_modules', name)
   const skip = existsSync(path) ? false : 'run: npm ci --prefix test/typescript'
   t.test(`applications compile with ${name}`, { skip }, async t => {
-    const { stdout } = await run(process.execPath, [join(import.meta.dirname, 'compile.js'), path], {
+    const { stdout } = await run(process.execPath, [join(folder, 'compile.js'), path], {
       cwd: applications(t)
     })
     t.equal(stdout, '')

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type WebSocket, WebSocketServer } from '../../lib/ws/index.js'
 import { connectRaw, handshake, open, Signal, tick, watchProcess } from '../helpers/app.js'
+import { root } from '../helpers/root.js'
 import { bytes, frame, header } from '../protocol/wire.js'
 import { IMPLEMENTATIONS, listening, portOf, upgrading } from './servers.js'
 
@@ -193,7 +194,7 @@ const CODES: readonly (readonly [sent: Buffer, theirs: string | undefined, ours:
 ]
 
 t.test('docs/compatibility.md has the code that each error of ws has here', async t => {
-  const page = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'compatibility.md'), 'utf8')
+  const page = readFileSync(join(root, 'docs', 'compatibility.md'), 'utf8')
   for (const [sent, theirs, ours] of CODES) {
     const code = theirs === undefined || theirs.startsWith('Z_') ? theirs : `WS_ERR_${theirs}`
     const expected = { ws: code, ours: `FST_UPGRADE_${ours}` }

@@ -1,0 +1,149 @@
+// Runs test files that were compiled into .build, several at a time, and measures what they cover of lib.
+import { spawn } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join, relative, sep } from 'node:path'
+import { Report } from 'c8'
+
+const root = join(import.meta.dirname, '..')
+const build = join(root, '.build')
+const coverageFolder = join(build, 'coverage')
+
+/** Seconds until a file that hangs is ended, where TEST_TIMEOUT_SCALE is 1. */
+const TIMEOUT = 600
+
+/** The line by which a test file asks for a machine without other tests. */
+const ALONE = /^\/\/ Runs alone\b/m
+
+/**
+ * The compiled test files under paths such as `test/fastify` or `test/index.test.ts`, without their compiled extension.
+ * @param {readonly string[]} paths
+ */
+export function testFiles(paths = ['test']) {
+  const all = readdirSync(join(build, 'test'), { recursive: true })
+    .filter(name => name.endsWith('.test.js'))
+    .map(name => `test/${name.replaceAll(sep, '/').replace(/\.js$/, '.ts')}`)
+    .filter(name => existsSync(join(root, name)))
+    .sort()
+  const chosen = paths.map(path => relative(root, join(root, path)).replaceAll(sep, '/'))
+  return all.filter(file => chosen.some(path => file === path || file.startsWith(`${path}/`)))
+}
+
+/**
+ * Runs files, and `checks` beside them, and prints a line for each, and all but the passes of a file that failed.
+ * @returns the counts of assertions, and what failed.
+ */
+export async function runFiles(
+  files,
+  { env, isCovered = false, checks = [], jobs = availableParallelism() }
+) {
+  rmSync(coverageFolder, { recursive: true, force: true })
+  const counts = { pass: 0, fail: 0, skip: 0, todo: 0 }
+  const failures = []
+  const start = async file => {
+    const { output, problem, seconds, summary } = await runFile(file, env, isCovered)
+    for (const kind of Object.keys(counts)) counts[kind] += summary?.[kind] ?? 0
+    if (problem) failures.push(`${file}: ${problem}`)
+    print(`${problem ? 'not ok' : 'ok'} ${file} # ${seconds.toFixed(1)} s`, output, !problem)
+  }
+  const isAlone = file => ALONE.test(readFileSync(join(root, file), 'utf8'))
+  const alone = files.filter(isAlone)
+  const tasks = [
+    ...checks.map(check => () => check().catch(error => failures.push(error.message))),
+    ...files.filter(file => !alone.includes(file)).map(file => () => start(file))
+  ]
+  const work = async () => {
+    for (let task = tasks.shift(); task; task = tasks.shift()) await task()
+  }
+  await Promise.all(Array.from({ length: jobs }, work))
+  for (const file of alone) await start(file)
+  return { counts, failures }
+}
+
+async function runFile(file, env, isCovered) {
+  const started = performance.now()
+  const timeout = TIMEOUT * Math.max(1, Number(env.TEST_TIMEOUT_SCALE) || 1)
+  const child = spawn(process.execPath, ['--enable-source-maps', join(build, file.replace(/\.ts$/, '.js'))], {
+    cwd: root,
+    env: {
+      ...env,
+      TAP_TIMEOUT: String(timeout),
+      ...(isCovered ? { NODE_V8_COVERAGE: coverageFolder } : {})
+    },
+    stdio: ['ignore', 'pipe', 'pipe']
+  })
+  let text = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', data => {
+      text += data
+    })
+  }
+  // The file itself reports a test that takes too long. This is for one that no longer can.
+  const timer = setTimeout(() => child.kill('SIGKILL'), 2000 * timeout)
+  const status = await new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code, signal) => resolve(signal ?? code))
+  })
+  clearTimeout(timer)
+  const output = text.split('\n')
+  const summary = output.map(summaryOf).findLast(Boolean)
+  const seconds = (performance.now() - started) / 1000
+  return { output, summary, seconds, problem: problemOf(status, summary) }
+}
+
+function problemOf(status, summary) {
+  if (status !== 0) return `ended with ${status}`
+  if (!summary) return 'printed no summary'
+  if (summary.fail > 0) return `${summary.fail} failed`
+  return summary.total > 0 ? undefined : 'no tests'
+}
+
+// `# { total: 14, pass: 5, fail: 5, todo: 1, skip: 3 }`, without the kinds of which there are none.
+function summaryOf(line) {
+  if (!/^# \{ total: .*\}$/.test(line)) return undefined
+  return Object.fromEntries(Array.from(line.matchAll(/(\w+): (\d+)/g), ([, kind, n]) => [kind, Number(n)]))
+}
+
+const isPass = line => /^\s*ok \d+/.test(line)
+const isDirective = line => /^\s*ok \d+ .*# (SKIP|TODO)/.test(line)
+const isFrame = line => /^\s*(# Subtest: .*|# time=.*|# \{ total: .*|TAP version \d+|1\.\.\d+.*)?$/.test(line)
+
+function print(title, output, isGood) {
+  const isKept = isGood ? isDirective : line => isDirective(line) || !(isPass(line) || isFrame(line))
+  console.log([title, ...output.filter(isKept).map(line => `    ${line}`)].join('\n'))
+}
+
+/**
+ * Prints the lines of lib that no test covers.
+ * @returns what is missing from a complete coverage.
+ */
+export async function coverageGaps() {
+  const report = new Report({
+    include: ['.build/lib/**'],
+    exclude: [],
+    tempDirectory: coverageFolder,
+    reporter: ['text'],
+    skipFull: true,
+    mergeAsync: true
+  })
+  const map = await report.getCoverageMapFromAllCoverageFiles()
+  const summary = map.getCoverageSummary()
+  const gaps = ['statements', 'branches', 'functions', 'lines']
+    .filter(kind => summary[kind].pct !== 100)
+    .map(kind => `${summary[kind].pct} % of the ${kind} are covered`)
+  if (gaps.length > 0) await report.run()
+  // The map knows the files that some test loaded and no others.
+  const loaded = map.files().map(file => relative(root, file).replaceAll(sep, '/'))
+  const missing = readdirSync(join(build, 'lib'), { recursive: true })
+    .filter(name => name.endsWith('.js') && hasCode(join(build, 'lib', name)))
+    .map(name => `lib/${name.replaceAll(sep, '/').replace(/\.js$/, '.ts')}`)
+    .filter(file => !loaded.includes(file))
+  if (missing.length > 0) gaps.push(`no test loads ${missing.join(', ')}`)
+  return gaps
+}
+
+// A module of types alone compiles to `export {}`; nothing loads it.
+function hasCode(file) {
+  const text = readFileSync(file, 'utf8')
+  return text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '').trim() !== 'export {};'
+}
