@@ -17,10 +17,10 @@ const MAX_PAYLOAD = 2 ** 28
  */
 export function makeParser() {
   let messages = 0
-  const parser = new FrameParser(true, MAX_PAYLOAD, {
-    onMessage: () => {
-      messages++
-    },
+  const count = () => {
+    messages++
+  }
+  const parser = new FrameParser(true, MAX_PAYLOAD, false, { onMessage: count, onCompressed: count }, {
     onControl: () => {},
     onViolation: violation => {
       throw new Error(`the parser found a violation: ${JSON.stringify(violation)}`)

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { isThenable } from '../socket/thenable.js'
+import { isThenable } from '../socket/events.js'
 import { InvalidChoiceError } from './error.js'
 
 /** Chooses one of the subprotocols that a client offers, or false, as in `ws`. */

@@ -28,6 +28,7 @@ export class Subject {
     }
     const events: ConnectionEvents = {
       onMessage: (data, isBinary) => tell(isBinary ? binary(data) : text(data)),
+      onCompressed: () => {},
       onPing: data => tell(`ping ${data.toString('hex')}`),
       onPong: data => tell(`pong ${data.toString('hex')}`),
       onClose: (code, reason) => tell(`close ${code} ${JSON.stringify(reason.toString())}`),
@@ -43,7 +44,7 @@ export class Subject {
   /** Gives the connection copies: it overwrites what it gets. */
   receive(...pieces: readonly Uint8Array[]): this {
     for (const piece of pieces) {
-      this.connection.receiveData(Buffer.from(piece))
+      this.connection.input.push(Buffer.from(piece))
       this.flush()
     }
     return this
