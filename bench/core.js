@@ -20,12 +20,18 @@ export function makeParser() {
   const count = () => {
     messages++
   }
-  const parser = new FrameParser(true, MAX_PAYLOAD, false, { onMessage: count, onCompressed: count }, {
-    onControl: () => {},
-    onViolation: violation => {
-      throw new Error(`the parser found a violation: ${JSON.stringify(violation)}`)
+  const parser = new FrameParser(
+    true,
+    MAX_PAYLOAD,
+    false,
+    { onMessage: count, onCompressed: count },
+    {
+      onControl: () => {},
+      onViolation: violation => {
+        throw new Error(`the parser found a violation: ${JSON.stringify(violation)}`)
+      }
     }
-  })
+  )
   return chunk => {
     messages = 0
     parser.push(chunk)
