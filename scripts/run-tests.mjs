@@ -1,8 +1,8 @@
 // Runs test files that were compiled into .build, several at a time, and measures what they cover of lib.
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join, relative, sep } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { Report } from 'c8'
 
 const root = join(import.meta.dirname, '..')
@@ -27,6 +27,21 @@ export function testFiles(paths = ['test']) {
     .sort()
   const chosen = paths.map(path => relative(root, join(root, path)).replaceAll(sep, '/'))
   return all.filter(file => chosen.some(path => file === path || file.startsWith(`${path}/`)))
+}
+
+/**
+ * Lets compiled tests load the packages of test/interop. Only those that its package.json names: what these depend on, and
+ * the root has too, must not be there twice.
+ */
+export function linkPackages() {
+  const from = join(root, 'test', 'interop')
+  const to = join(build, 'test', 'interop', 'node_modules')
+  rmSync(to, { recursive: true, force: true })
+  const { devDependencies } = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8'))
+  for (const name of Object.keys(devDependencies)) {
+    mkdirSync(dirname(join(to, name)), { recursive: true })
+    symlinkSync(join(from, 'node_modules', name), join(to, name), 'junction')
+  }
 }
 
 /**
