@@ -143,7 +143,7 @@ export function replay(
     compare(`cut at ${at}`, new Subject(role, options).receive(wire.subarray(0, at), wire.subarray(at)))
   }
   const single = new Subject(role, options)
-  for (let i = 0; i < wire.length; i++) single.connection.receiveData(Buffer.from(wire.subarray(i, i + 1)))
+  for (let i = 0; i < wire.length; i++) single.connection.input.push(Buffer.from(wire.subarray(i, i + 1)))
   single.flush()
   compare('one byte at a time', single)
   t.strictSame(different.slice(0, 3), [], 'the same however the bytes are cut')
