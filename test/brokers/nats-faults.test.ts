@@ -6,8 +6,8 @@ import { natsBroker } from '../../lib/brokers/nats/nats.js'
 import { listen, makeApp, open, watchProcess } from '../helpers/app.js'
 import { natsSkip, startNats } from '../helpers/engine.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { natsConnection } from './clients.js'
+import { record } from './recorder.js'
 
 const HELLO = Buffer.from('hello')
 

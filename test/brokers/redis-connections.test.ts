@@ -6,8 +6,8 @@ import t, { type Test } from 'tap'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
 import { redisSkip, startRedis } from '../helpers/engine.js'
 import { withDeadline } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { redisClient } from './clients.js'
+import { record } from './recorder.js'
 
 // What the broker does with its own connections.
 

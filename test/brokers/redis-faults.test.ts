@@ -8,9 +8,9 @@ import { watchProcess } from '../helpers/app.js'
 import { type Engine, redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
 import { freePort } from '../helpers/program.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { redisClient } from './clients.js'
 import { startProxy } from './proxy.js'
+import { record } from './recorder.js'
 
 const HOST = '127.0.0.1'
 const HELLO = Buffer.from('hello')
@@ -291,7 +291,7 @@ t.test('clients that it cannot use', async t => {
   for (const client of [undefined, {}, new Map()]) {
     t.throws(() => Reflect.apply(redisBroker, undefined, [client]), {
       code: 'FST_UPGRADE_INVALID_BROKER_OPTION',
-      message: /The client of a broker must be of ioredis/
+      message: /The client of a broker must be a client of ioredis/
     })
   }
   const cluster = new ValkeyCluster([{ host: HOST, port: 1 }], { lazyConnect: true })

@@ -4,9 +4,9 @@ import { anyNode } from '../../lib/brokers/redis/client.js'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
 import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
 import { ms } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { redisClient } from './clients.js'
 import { startProxy } from './proxy.js'
+import { record } from './recorder.js'
 
 // How a session with Redis begins and ends.
 
@@ -86,7 +86,7 @@ t.test('either connection that hangs counts as an outage', { skip: redisSkip }, 
     states.push('down', 'up')
     await told.until(...states)
   }
-  t.match(told.errors, [/Redis has not answered within/, /Redis has not answered within/])
+  t.match(told.errors, [/Redis did not reply within/, /Redis did not reply within/])
 })
 
 t.test('sharded channels of several slots are restored', { skip: redisSkip }, async t => {

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { type Broker, MemoryBroker, MemoryHub, prepare } from '../../lib/index.js'
-import { sealEnvelope } from '../../lib/topics/envelope.js'
-import { ManualBroker } from '../brokers/broker.js'
+import { encodePublication } from '../../lib/topics/publication.js'
+import { ManualBroker } from '../brokers/manual-broker.js'
 import { type Client, listen, makeApp, open, tick, watchProcess } from '../helpers/app.js'
 
 const OTHER = 'f'.repeat(32)
@@ -110,13 +110,16 @@ t.test('no topic has the channel of broadcasts', async t => {
 t.test('the channel of broadcasts is subscribed to once, when the server starts', async t => {
   const broker = new ManualBroker()
   const { server, events, clients } = await serve(t, broker)
-  t.strictSame(broker.asked, ['subscribe b:'])
-  await broker.answer(new Error('refused'))
+  t.strictSame(broker.pending, ['subscribe b:'])
+  await broker.settle(new Error('refused'))
   t.strictSame(events, ['unsubscribed ""'])
   broker.events?.onUp()
-  t.strictSame(broker.asked, ['subscribe b:'], 'it is tried again')
-  await broker.answer()
-  broker.events?.onMessage('b:', sealEnvelope(OTHER, 'of another', false, true))
+  t.strictSame(broker.pending, ['subscribe b:'], 'it is tried again')
+  await broker.settle()
+  broker.events?.onMessage(
+    'b:',
+    encodePublication(OTHER, { payload: 'of another', isBinary: false, compress: true })
+  )
   broker.events?.onMessage('b:', Buffer.from('garbage'))
   t.strictSame(await take(clients, 1), [['of another'], ['of another']])
   t.strictSame(events, ['unsubscribed ""', 'up', 'invalid ""'])
@@ -127,20 +130,20 @@ t.test('a broadcast that the broker does not take rejects, is counted and told',
   const accidents = watchProcess(t)
   const broker = new ManualBroker()
   const { app, server, events, clients } = await serve(t, broker)
-  await broker.answer()
+  await broker.settle()
   const lost = server.broadcast('lost')
   t.strictSame(await take(clients, 1), [['lost'], ['lost']], 'local delivery does not wait')
   await Promise.all([
     t.rejects(lost, { code: 'FST_UPGRADE_BROKER_PUBLISH' }),
-    broker.answer(new Error('down'))
+    broker.settle(new Error('down'))
   ])
   // Not awaited.
   void server.broadcast('lost, too')
-  await broker.answer(new Error('down'))
+  await broker.settle(new Error('down'))
   t.strictSame(events, ['lost ""', 'lost ""'])
   t.equal(server.lost, 2)
   await server.broadcast('local', { local: true })
-  t.strictSame(broker.asked, [])
+  t.strictSame(broker.pending, [])
   t.throws(() => Reflect.apply(server.broadcast, server, [{}]), { code: 'FST_UPGRADE_INVALID_DATA' })
   await app.close()
   await t.rejects(server.broadcast('late'), { code: 'FST_UPGRADE_BROKER_CLOSED' })

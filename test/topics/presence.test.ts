@@ -1,8 +1,8 @@
 import t, { type Test } from 'tap'
 import { MemoryBroker, MemoryHub } from '../../lib/brokers/memory.js'
 import type { Presence } from '../../lib/topics/presence.js'
-import { MAX_MEMBER_SIZE, statesOf } from '../../lib/topics/presence-message.js'
-import { PubSub } from '../../lib/topics/pubsub.js'
+import { MAX_MEMBER_SIZE, statesOf } from '../../lib/topics/presence-protocol.js'
+import { Topics } from '../../lib/topics/topics.js'
 import { ms, watchProcess, withDeadline } from '../helpers/app.js'
 
 interface Message {
@@ -10,13 +10,13 @@ interface Message {
   readonly isBinary: boolean
   readonly compress: boolean
 }
-type Server = PubSub<Message, { send(message: Message): void }>
+type Server = Topics<Message, { send(message: Message): void }>
 
 const SETTINGS = { interval: ms(40), timeout: ms(200) }
 
 /** A server as of a process of its own. */
 function server(t: Test, broker: MemoryBroker | undefined, errors: unknown[] = []): Server {
-  const made: Server = new PubSub({
+  const made: Server = new Topics({
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent: () => {},

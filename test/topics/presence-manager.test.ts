@@ -1,9 +1,9 @@
 import FakeTimers from '@sinonjs/fake-timers'
 import t, { type Test } from 'tap'
-import { openEnvelope, sealEnvelope } from '../../lib/topics/envelope.js'
 import type { Presence } from '../../lib/topics/presence.js'
-import { type Publication, PubSub } from '../../lib/topics/pubsub.js'
-import { ManualBroker } from '../brokers/broker.js'
+import { decodePublication, encodePublication, type Publication } from '../../lib/topics/publication.js'
+import { Topics } from '../../lib/topics/topics.js'
+import { ManualBroker } from '../brokers/manual-broker.js'
 
 const SETTINGS = { interval: 5000, timeout: 15_000 }
 const [OTHER, THIRD] = ['e'.repeat(32), 'f'.repeat(32)]
@@ -21,17 +21,22 @@ function make(t: Test) {
     for (const { settle } of calls) settle()
     await new Promise(resolve => setImmediate(resolve))
     return calls.map(({ method, channel, message }) => {
-      const envelope = message && openEnvelope(message)
-      return envelope === undefined ? `${method} ${channel}` : `${channel} ${Buffer.from(envelope.payload)}`
+      const publication = message && decodePublication(message)
+      return publication === undefined
+        ? `${method} ${channel}`
+        : `${channel} ${Buffer.from(publication.payload)}`
     })
   }
   const hear = (message: object, origin = OTHER, topic = 'room'): void =>
-    broker.events?.onMessage(`p:${topic}`, sealEnvelope(origin, JSON.stringify(message), false, false))
+    broker.events?.onMessage(
+      `p:${topic}`,
+      encodePublication(origin, { payload: JSON.stringify(message), isBinary: false, compress: false })
+    )
   return { clock, broker, server, said, hear }
 }
 
 function makeServer(broker: ManualBroker | undefined) {
-  const server = new PubSub<Publication, { send(): void }>({
+  const server = new Topics<Publication, { send(): void }>({
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},
@@ -90,7 +95,7 @@ t.test('a process that watches asks, and has nothing to tell', async t => {
   const ready = presence.ready.then(() => {
     isReady = true
   })
-  t.strictSame(broker.asked, ['subscribe p:room'])
+  t.strictSame(broker.pending, ['subscribe p:room'])
   t.strictSame(await said(), ['subscribe p:room'])
   t.strictSame(await said(), [told({ type: 'ask' })], 'when it hears the answers')
   t.equal(isReady, false)
@@ -183,9 +188,9 @@ t.test('who tells of a member that is another’s ends nothing', async t => {
 t.test('who cannot hear the answers does not ask', async t => {
   const { broker, server } = make(t)
   const { ready } = server.presence('room')
-  await broker.answer(new Error('away'))
+  await broker.settle(new Error('away'))
   await ready
-  t.strictSame(broker.asked, [])
+  t.strictSame(broker.pending, [])
 })
 
 t.test('once closed nothing is told, and no timer is left', async t => {
