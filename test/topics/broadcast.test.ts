@@ -21,7 +21,7 @@ async function serve(t: Test, broker?: Broker) {
   return { app, server: app.websocketServer, clients, events }
 }
 
-/** The next messages of each client. */
+/** Resolves with the next messages of each client. */
 async function take(clients: readonly Client[], count: number): Promise<string[][]> {
   return Promise.all(
     clients.map(async client => {
@@ -32,7 +32,7 @@ async function take(clients: readonly Client[], count: number): Promise<string[]
   )
 }
 
-t.test('with a broker a broadcast reaches the connections of all processes, once and in order', async t => {
+t.test('with a broker, broadcasts reach the connections of all processes once and in order', async t => {
   const accidents = watchProcess(t)
   const hub = new MemoryHub()
   const servers = await Promise.all([1, 2, 3].map(() => serve(t, new MemoryBroker(hub))))
@@ -63,7 +63,7 @@ t.test('with a broker a broadcast reaches the connections of all processes, once
   t.strictSame(accidents, [])
 })
 
-t.test('{ local: true } keeps a broadcast in its process', async t => {
+t.test('a broadcast with { local: true } stays in its process', async t => {
   const hub = new MemoryHub()
   const [first, second] = await Promise.all([
     serve(t, new MemoryBroker(hub)),
@@ -78,7 +78,7 @@ t.test('{ local: true } keeps a broadcast in its process', async t => {
   t.strictSame(await take(second.clients, 1), [['everywhere'], ['everywhere']])
 })
 
-t.test('without a broker a broadcast stays in its process, and the promise resolves', async t => {
+t.test('without a broker, a broadcast stays in its process and resolves', async t => {
   const { server, clients } = await serve(t)
   await server.broadcast('one')
   await server.broadcast('two', { local: true })
@@ -88,7 +88,7 @@ t.test('without a broker a broadcast stays in its process, and the promise resol
   ])
 })
 
-t.test('no topic has the channel of broadcasts', async t => {
+t.test('no topic shares the channel of broadcasts', async t => {
   const hub = new MemoryHub()
   const [first, second] = await Promise.all([
     serve(t, new MemoryBroker(hub)),
@@ -107,14 +107,14 @@ t.test('no topic has the channel of broadcasts', async t => {
   t.throws(() => first.server.publish('', 'x'), { code: 'FST_UPGRADE_INVALID_TOPIC' })
 })
 
-t.test('the channel of broadcasts is subscribed to once, when the server starts', async t => {
+t.test('the server subscribes to broadcasts once, when it starts', async t => {
   const broker = new ManualBroker()
   const { server, events, clients } = await serve(t, broker)
   t.strictSame(broker.pending, ['subscribe b:'])
   await broker.settle(new Error('refused'))
   t.strictSame(events, ['unsubscribed ""'])
   broker.events?.onUp()
-  t.strictSame(broker.pending, ['subscribe b:'], 'it is tried again')
+  t.strictSame(broker.pending, ['subscribe b:'], 'the server retries it')
   await broker.settle()
   broker.events?.onMessage(
     'b:',
@@ -126,7 +126,7 @@ t.test('the channel of broadcasts is subscribed to once, when the server starts'
   t.equal(server.lost, 0)
 })
 
-t.test('a broadcast that the broker does not take rejects, is counted and told', async t => {
+t.test('a broadcast that the broker rejects is counted and reported as lost', async t => {
   const accidents = watchProcess(t)
   const broker = new ManualBroker()
   const { app, server, events, clients } = await serve(t, broker)
@@ -151,7 +151,7 @@ t.test('a broadcast that the broker does not take rejects, is counted and told',
   t.strictSame(accidents, [])
 })
 
-t.test('a socket whose send was replaced and throws keeps no other from a broadcast', async t => {
+t.test('a socket with a replaced send that throws does not keep a broadcast from the others', async t => {
   const { app, log } = await makeApp(t)
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)
