@@ -36,13 +36,3 @@ export interface Broker {
    */
   close(): Promise<void>
 }
-
-export const BROKER_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close'] as const
-
-export function isBroker(value: unknown): value is Broker {
-  return hasMethods(value, BROKER_METHODS)
-}
-
-export function hasMethods(value: unknown, names: readonly string[]): boolean {
-  return names.every(name => typeof Reflect.get(Object(value), name) === 'function')
-}

@@ -1,7 +1,7 @@
 import type { BrokerEvents } from './broker.js'
 import { ClosedBrokerError, InvalidBrokerOptionError } from './error.js'
 
-// Shared by the brokers that have an engine, such as Redis or NATS.
+// Common to all brokers that have an engine, such as Redis or NATS.
 
 /** Whether a broker is connected to its engine. It reports each change once and decides whether calls go ahead. */
 export class EngineState {
@@ -80,6 +80,11 @@ export class ReplyTimeout {
     clearTimeout(this.#timer)
     clearImmediate(this.#immediate)
   }
+}
+
+/** Whether a client has these methods. */
+export function hasMethods(client: unknown, names: readonly string[]): boolean {
+  return names.every(name => typeof Reflect.get(Object(client), name) === 'function')
 }
 
 /** The maximum delay of a timer. */

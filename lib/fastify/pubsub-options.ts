@@ -1,13 +1,15 @@
 import type { FastifyUpgradeOptions, TopicChoice, WebSocketRouteOptions } from '../../types/options.js'
-import { BROKER_METHODS, type Broker, isBroker } from '../brokers/broker.js'
+import type { Broker } from '../brokers/broker.js'
 import { MAX_INT32 } from '../options/connection-settings.js'
 import { invalidOption } from '../options/error.js'
 import { checkFunction, checkNames, readNumber } from '../options/option-check.js'
 import type { PresenceSettings } from '../topics/presence-manager.js'
 
+const BROKER_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
+
 export function readBroker({ broker }: FastifyUpgradeOptions): Broker | undefined {
   if (broker === undefined) return undefined
-  if (isBroker(broker)) return broker
+  if (BROKER_METHODS.every(name => typeof Reflect.get(Object(broker), name) === 'function')) return broker
   throw invalidOption('broker', `an object with the methods ${BROKER_METHODS.join(', ')}`, broker)
 }
 

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { type Broker, type BrokerEvents, hasMethods } from '../broker.js'
-import { checkTimeout, EngineState, ReplyTimeout } from '../engine.js'
+import type { Broker, BrokerEvents } from '../broker.js'
+import { checkTimeout, EngineState, hasMethods, ReplyTimeout } from '../engine.js'
 import { InvalidBrokerOptionError } from '../error.js'
 
 /** The part of a connection of `@nats-io/transport-node` that the broker uses. */

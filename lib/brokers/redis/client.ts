@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
-import { hasMethods } from '../broker.js'
+import { hasMethods } from '../engine.js'
 
-/** The part of a client that the broker uses: of `Redis` of `ioredis` or `iovalkey`, such as `app.redis` of `@fastify/redis`. */
+/** The part that the broker uses of `Redis` of `ioredis` or `iovalkey`, and so of `app.redis` of `@fastify/redis`. */
 export interface RedisClient {
   readonly options: { readonly keyPrefix?: string | undefined }
   duplicate(first?: object, second?: object): RedisClient
@@ -19,7 +19,7 @@ export interface RedisClient {
   sunsubscribe(...channels: string[]): Promise<unknown>
 }
 
-/** The part of `Cluster` that the broker uses. */
+/** The part that the broker uses of `Cluster`. */
 export interface RedisCluster extends RedisClient {
   duplicate(first?: object, second?: object): RedisCluster
   nodes(role: 'master'): RedisClient[]

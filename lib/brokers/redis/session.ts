@@ -62,7 +62,7 @@ export class RedisSession {
 
   publish(channel: string, message: Uint8Array): Promise<void> {
     const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength)
-    return this.#settle(
+    return this.#run(
       this.#settings.sharded
         ? this.#publisher?.spublish(channel, bytes)
         : this.#publisher?.publish(channel, bytes)
@@ -70,7 +70,7 @@ export class RedisSession {
   }
 
   subscribe(channels: readonly string[]): Promise<void> {
-    return this.#settle(
+    return this.#run(
       this.#settings.sharded
         ? // All channels of one command would have to be in one slot, so each has its own command.
           Promise.all(channels.map(channel => this.#subscriber?.ssubscribe(channel)))
@@ -79,15 +79,15 @@ export class RedisSession {
   }
 
   unsubscribe(channel: string): Promise<void> {
-    return this.#settle(
+    return this.#run(
       this.#settings.sharded
         ? this.#subscriber?.sunsubscribe(channel)
         : this.#subscriber?.unsubscribe(channel)
     )
   }
 
-  /** Clients reject pending commands without the reason for which the connection ended. */
-  async #settle(command: Promise<unknown> | undefined): Promise<void> {
+  /** Rejects with the reason if the session ends. Clients only report that the connection is closed. */
+  async #run(command: Promise<unknown> | undefined): Promise<void> {
     try {
       await command
     } catch (error) {
