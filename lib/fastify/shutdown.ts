@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
-import { setImmediate } from '../limits/set-immediate.js'
+import { setImmediate } from '../limits/deadline.js'
 import { isThenable } from '../socket/events.js'
 import type { ShutdownSettings } from './options.js'
 import type { WebSocket } from './websocket.js'

@@ -40,7 +40,7 @@ export interface ConnectionEvents extends MessageHandler {
  * connection itself keeps the closing handshake and answers pings.
  */
 export class Connection implements ControlHandler {
-  // What sending looks at stands together: with many connections, what a message costs is what has to come from memory.
+  // Fields that sending needs come first: with many connections, memory access is most of the cost of a message.
   readonly output: FrameWriter
   readonly input: FrameParser
   readonly #role: Role
@@ -135,7 +135,7 @@ export class Connection implements ControlHandler {
     this.output.write(FIN | CLOSE, body)
   }
 
-  /** Takes what a compressed message inflates to. */
+  /** Takes a compressed message after it was inflated. */
   receiveInflated(data: Buffer, isBinary: boolean): void {
     if (isBinary || isUtf8(data)) this.#events.onMessage(data, isBinary)
     else this.fail(INVALID_UTF8)

@@ -118,7 +118,7 @@ export class FrameParser {
     return this.#position < this.#chunk.length
   }
 
-  /** Takes what arrived. The chunk is overwritten: it must belong to the caller alone. */
+  /** Takes the bytes that arrived. The chunk is overwritten: it must belong to the caller alone. */
   push(chunk: Buffer): void {
     if (this.#stopped) return
     const rest = this.#chunk.length - this.#position
@@ -138,7 +138,7 @@ export class FrameParser {
     this.#parse()
   }
 
-  /** Discards what is left and all that comes. */
+  /** Discards the rest and all further bytes. */
   stop(): void {
     this.#stopped = true
     this.#chunk = EMPTY
@@ -242,7 +242,7 @@ export class FrameParser {
     this.#append(this.#message, first, payload, 0)
   }
 
-  /** Takes what the chunk has of an unfinished payload. */
+  /** Takes the part of an unfinished payload that the chunk holds. */
   #readPayload(): void {
     const start = this.#position
     const end = Math.min(start + this.#remaining, this.#chunk.length)

@@ -8,7 +8,7 @@ const SLAB_SIZE = 65536
 /** Payloads from this size on are not copied but passed on by reference. */
 export const COPY_BELOW = 4096
 
-/** A place among the frames that wait, for one that is not there yet, and what waits behind it. */
+/** The place of a frame that is not ready yet, and the frames that wait behind it. */
 export class Gap {
   /** FIN, reserved bits and opcode of the frame. */
   readonly first: number
@@ -39,7 +39,7 @@ export class FrameWriter {
   /** Where frames are added: to what may leave, or behind the last gap. */
   #open = NOTHING
   #gaps: Gap[] | undefined
-  /** The part of `#slab` that is written and not yet in `#buffers`; it can grow while nobody else wrote behind it. */
+  /** The part of `#slab` that is written and not yet in `#buffers`; it can grow until another connection has written behind it. */
   #slab = slab
   #start = 0
   #end = 0
@@ -108,12 +108,12 @@ export class FrameWriter {
     this.size += frame.length
   }
 
-  /** How many gaps are not closed: each holds back what was written behind it. */
+  /** The number of open gaps: each holds back the frames behind it. */
   get gaps(): number {
     return this.#gaps?.length ?? 0
   }
 
-  /** @param size what the gap adds to `size` until it is filled. */
+  /** @param size the bytes that the gap adds to `size` until it is filled. */
   leaveGap(first: number, size: number): Gap {
     this.#close()
     const gap = new Gap(first, size)
@@ -193,7 +193,7 @@ export class FrameWriter {
     else this.#open.push(buffer)
   }
 
-  /** Adds what was written into the slab. */
+  /** Adds the frames that were written into the slab. */
   #close(): void {
     if (this.#end > this.#start) this.#add(this.#slab.subarray(this.#start, this.#end))
     this.#start = this.#end

@@ -3,8 +3,8 @@ import { MAX_CONTROL_PAYLOAD } from '../protocol/close-code.js'
 import { InvalidDataError, PingTooLongError } from './error.js'
 import { isThenable } from './events.js'
 
-// The codec: where a message becomes what the application gets, and back. Listeners, the iterator, the stream and everything
-// that sends come through here.
+// The codec: it turns the bytes of a message into the value for the application, and back. Listeners, the iterator, the
+// stream and all ways to send use it.
 
 /** A message as the iterator returns it: text as a string, a binary message as a Buffer. */
 export type Message = string | Buffer

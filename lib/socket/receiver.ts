@@ -23,9 +23,9 @@ import { Sender } from './sender.js'
 import { Stats } from './stats.js'
 
 /**
- * Receives messages: takes the bytes of the stream, applies the limits, has the protocol parse them, inflates what is
- * compressed and hands each message to the consumers. It makes the other parts of a connection, as all of them react to
- * what is received.
+ * Receives messages: takes the bytes of the stream, applies the limits, has the protocol parse them, inflates
+ * compressed messages and passes each message to the consumers. It creates the other parts of a connection, as all of them
+ * react to received data.
  */
 export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   readonly connection: Connection

@@ -99,7 +99,7 @@ export class Sender {
   #isScheduled = false
   /** The stream ends once everything is written. */
   #isFinishing = false
-  /** The caller was told that there is no room. */
+  /** `send` has returned false, so `drain` is due. */
   #isFull = false
   /** Whether `#onWritten` runs when the writes under way and the next one are done. */
   #watchesWrites = false

@@ -203,7 +203,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /**
    * The connection as a stream with backpressure both ways. Strings written with `decodeStrings: false` leave as text,
    * everything else as binary messages; with `readableObjectMode` text is read as strings. Its end closes the
-   * connection with 1000, its destruction cuts it. What the event `error` tells is an error of it: what was read is not all.
+   * connection with 1000, its destruction cuts it. An error of the event `error` is an error of the stream: the data so far is incomplete.
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
