@@ -73,7 +73,7 @@ function check(
     reply.headers(RETRY_AFTER)
     return new ShuttingDownError()
   }
-  if (route.counts.length > 0 && !takeSlots(upgrade, route, request)) {
+  if (route.limiters.length > 0 && !takeSlots(upgrade, route, request)) {
     reply.headers(RETRY_AFTER)
     return new TooManyConnectionsError()
   }
@@ -86,17 +86,17 @@ function check(
 }
 
 /** @returns whether there was a free slot. */
-function takeSlots(upgrade: Upgrade, { counts }: WebSocketRoute, request: FastifyRequest): boolean {
+function takeSlots(upgrade: Upgrade, { limiters }: WebSocketRoute, request: FastifyRequest): boolean {
   // Over a Unix socket it is undefined, contrary to Fastify's type.
   const ip: string | undefined = request.ip
-  for (const count of counts) {
-    if (count.missesAddress(ip))
+  for (const limiter of limiters) {
+    if (limiter.missesAddress(ip))
       request.log.warn(
         { ip },
         `${NO_ADDRESS}; set "trustProxy" so that request.ip is the address of the client`
       )
   }
-  return upgrade.takeSlots(counts, ip)
+  return upgrade.takeSlots(limiters, ip)
 }
 
 function checkOrigin(

@@ -1,7 +1,7 @@
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
-import { ConnectionCount, readConnectionLimits } from '../limits/connection-limiter.js'
+import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import { nearestName } from '../options/option-check.js'
 import { toError } from '../socket/error.js'
 import type { DeclaredRoutes } from './declared-routes.js'
@@ -19,8 +19,8 @@ import type { WebSocketServer } from './websocket-server.js'
 export interface Scope {
   readonly defaults: Settings
   readonly server: WebSocketServer
-  /** The connections of all routes. */
-  readonly count: ConnectionCount
+  /** Limits the connections of all routes together. */
+  readonly limiter: ConnectionLimiter
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
   readonly isLogDisabled: IsLogDisabled
@@ -55,7 +55,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, count, listener, isLogDisabled }: Scope
+  { defaults, server, limiter, listener, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -69,8 +69,16 @@ function addWebSocketRoute(
     topics: readTopics(own),
     subprotocols: readSubprotocols(own) ?? (true as const)
   }))
-  const counts = [count, new ConnectionCount(limits)].filter(({ isLimited }) => isLimited)
-  const route: WebSocketRoute = { url: options.url, settings, server, counts, handler, topics, isLogDisabled }
+  const limiters = [limiter, new ConnectionLimiter(limits)].filter(({ isLimited }) => isLimited)
+  const route: WebSocketRoute = {
+    url: options.url,
+    settings,
+    server,
+    limiters,
+    handler,
+    topics,
+    isLogDisabled
+  }
   // Fastify adds a HEAD route for a GET route. It needs the constraint too, or it would hide an ordinary HEAD route.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }

@@ -1,4 +1,4 @@
-import type { ConnectionCount, Release } from '../limits/connection-limiter.js'
+import type { ConnectionLimiter, Release } from '../limits/connection-limiter.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
 import type { Refusal } from '../protocol/handshake/request.js'
 import type { ChannelOwner, UpgradeChannel } from './channel.js'
@@ -44,7 +44,7 @@ export class OpeningHandshake<Channel extends UpgradeChannel = UpgradeChannel>
    * Takes a slot of each limiter, or none at all.
    * @returns whether each had a free slot.
    */
-  takeSlots(limiters: readonly ConnectionCount[], address: string | undefined): boolean {
+  takeSlots(limiters: readonly ConnectionLimiter[], address: string | undefined): boolean {
     const slots: Release[] = []
     this.#slots = slots
     for (const limiter of limiters) {

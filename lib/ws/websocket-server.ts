@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { ConnectionCount, readConnectionLimits } from '../limits/connection-limiter.js'
+import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import { asksForWebSocket, type Handshake, type Refusal } from '../protocol/handshake/request.js'
 import { acceptResponse } from '../protocol/handshake/response.js'
 import { toError } from '../socket/error.js'
@@ -55,7 +55,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   path: string
   readonly #WebSocket: typeof WebSocket
   readonly #settings: ServerSettings
-  readonly #count: ConnectionCount
+  readonly #limiter: ConnectionLimiter
   readonly #host: ConnectionHost
   readonly #pending = new Set<Upgrade>()
   #http: HttpServer | undefined
@@ -74,7 +74,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     this.#WebSocket = given.WebSocket ?? WebSocket
     this.path = given.path ?? ''
     this.#settings = readSettings(given)
-    this.#count = new ConnectionCount(readConnectionLimits(given))
+    this.#limiter = new ConnectionLimiter(readConnectionLimits(given))
     if (this.options.clientTracking === true) this.clients = new Set()
     this.#host = {
       report: error => this.#report(error),
@@ -197,12 +197,12 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   #takeSlot(upgrade: Upgrade): boolean {
-    if (!this.#count.isLimited) return true
+    if (!this.#limiter.isLimited) return true
     // A request of the application's own may have no socket.
     const connection: Socket | undefined = upgrade.channel.request.socket
     const remoteAddress = connection?.remoteAddress
-    if (this.#count.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
-    return upgrade.takeSlots([this.#count], remoteAddress)
+    if (this.#limiter.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
+    return upgrade.takeSlots([this.#limiter], remoteAddress)
   }
 
   #accept(upgrade: Upgrade, { key, protocols, extensions }: Handshake, callback: UpgradeCallback): void {
@@ -227,7 +227,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     }
     const stream = channel.switchProtocols(head)
     const options = { protocol: protocol ?? '', settings: this.#settings, deflate }
-    if (this.#count.isLimited) stream.once('close', upgrade.keepSlots())
+    if (this.#limiter.isLimited) stream.once('close', upgrade.keepSlots())
     const opening = { WebSocket: this.#WebSocket, options, patience: handshakeTimeout }
     openConnection(stream, opening, this.#host, client => callback(client, request))
   }
