@@ -3,7 +3,7 @@ import { NO_ADDRESS } from '../limits/connection-limiter.js'
 import { asksForWebSocket, checkRequest, type Refusal } from '../protocol/handshake/request.js'
 import { toError } from '../socket/error.js'
 import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
-import { callVerifyClient, type VerifyClient } from '../upgrade/verify-client.js'
+import { callVerifyClient } from '../upgrade/verify-client.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'
@@ -79,10 +79,9 @@ function check(
   }
   const { origin } = upgrade.handshake
   const checked = checkOrigin(route, origin, request)
-  const { verifyClient } = route.server.options
   // As in `ws`, applications may assign null.
-  if (!verifyClient) return checked
-  return checkClient(checked, verifyClient, origin, request, reply)
+  if (!route.server.options.verifyClient) return checked
+  return checkClient(checked, route, origin, request, reply)
 }
 
 /** @returns whether there was a free slot. */
@@ -120,13 +119,16 @@ function forbid(origin: string, request: FastifyRequest): Error {
 
 async function checkClient(
   checked: Checked,
-  verifyClient: VerifyClient,
+  { server }: WebSocketRoute,
   origin: string | undefined,
   request: FastifyRequest,
   reply: FastifyReply
 ): Promise<Error | undefined> {
   const forbidden = await checked
   if (forbidden !== undefined) return forbidden
+  // The application may have removed it meanwhile.
+  const { verifyClient } = server.options
+  if (!verifyClient) return undefined
   const info = { origin: origin ?? '', secure: request.protocol === 'https', req: request.raw }
   const refusal = await new Promise<Refusal | undefined>((resolve, reject) => {
     callVerifyClient(verifyClient, info, resolve, reject)
