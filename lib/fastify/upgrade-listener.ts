@@ -172,7 +172,7 @@ export class UpgradeListener implements Application {
     return hasWebSocketRoute(this.#app, request, this.routes.customConstraints)
   }
 
-  /** What the router looks for. The router calls this once for each request, after `rewriteUrl`. */
+  /** The query of a request. The router calls this once for each request, after `rewriteUrl`. */
   #query(request: IncomingMessage): Offers | undefined {
     const upgrade = Upgrade.of(request)
     if (upgrade === undefined) return undefined

@@ -43,15 +43,15 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
   readonly dispatch: Dispatch
   /** Why the request is no valid handshake, if so. */
   readonly refusal: Refusal | undefined
-  /** What the client asks for; nothing, when there is a refusal. */
+  /** The offers of the client; none when there is a refusal. */
   readonly handshake: Handshake
-  /** What the router looks for. */
+  /** The query for the router. */
   offers: Offers
   readonly #request: UpgradingRequest
   readonly #startedAt = performance.now()
   #timeout: number
   #reply: FastifyReply | undefined
-  /** What becomes of a 101. */
+  /** Set while status 101 accepts the handshake. */
   #acceptance: Acceptance | undefined
   /** The headers of the 101. */
   #headers: Headers | undefined
@@ -144,7 +144,7 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
     this.#headers = undefined
   }
 
-  // What Fastify writes to the response
+  // The answers that Fastify writes to the response
 
   onHead(response: ServerResponse, status: number, rest: readonly unknown[]): readonly unknown[] | undefined {
     const last = rest.at(-1)

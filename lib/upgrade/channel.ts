@@ -13,15 +13,14 @@ export interface ChannelOwner {
   onClose(): void
 }
 
-/** Decides what becomes of an answer that an application writes to the response of a channel. */
+/** Sorts the answers that an application writes to the response of a channel: a refusal, or the acceptance of the handshake. */
 export interface ResponseOwner {
   /**
-   * @param rest what follows the status in a call of `writeHead`.
-   * @returns what follows the status in the head of a refusal; undefined when the answer accepts the handshake, and
-   * the response writes nothing.
+   * @param rest the arguments of `writeHead` after the status.
+   * @returns those arguments for the head of a refusal; undefined for an acceptance, which the response does not write.
    */
   onHead(response: ServerResponse, status: number, rest: readonly unknown[]): readonly unknown[] | undefined
-  /** @returns whether the answer accepts the handshake, and the response writes nothing. */
+  /** @returns whether the answer is an acceptance, which the response does not write. */
   onEnd(): boolean
 }
 
@@ -31,7 +30,10 @@ export interface ResponseOwner {
  */
 export interface UpgradeChannel {
   readonly request: IncomingMessage
-  /** The socket of an HTTP/1.1 connection, or a stream of an HTTP/2 one. It carries the frames once the handshake is accepted. */
+  /**
+   * The socket of an HTTP/1.1 connection, or a stream of an HTTP/2 one. It carries the frames once the handshake is accepted.
+   * Its write callbacks are the write progress for the heartbeat, where it has no handle that counts the bytes.
+   */
   readonly stream: Duplex
   /** Whether an answer is sent, or at least its head. */
   readonly isAnswered: boolean

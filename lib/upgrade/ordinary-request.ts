@@ -137,7 +137,7 @@ function takeBody(request: IncomingMessage): Buffer {
 }
 
 /** RFC 9112 section 7.1: one chunk, the last chunk and the trailers. */
-function chunked(body: Buffer, rawTrailers: readonly string[]): Buffer {
+export function chunked(body: Buffer, rawTrailers: readonly string[]): Buffer {
   const chunk =
     body.length > 0 ? [Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from('\r\n')] : []
   let end = '0\r\n'

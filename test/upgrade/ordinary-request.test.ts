@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, IncomingMessage } from 'node:http'
 import { createServer as createTcpServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { serveOrdinarily } from '../../lib/upgrade/ordinary-request.js'
+import { chunked, serveOrdinarily } from '../../lib/upgrade/ordinary-request.js'
 import { connectRaw, type RawClient, withDeadline } from '../helpers/app.js'
 
 interface Unfinished {
@@ -139,3 +139,8 @@ for (const [kind, fields, trailers] of [
     await client.end()
   })
 }
+
+t.test('RFC 9112 section 7.1: an empty body in chunks is the last chunk alone', t => {
+  t.equal(String(chunked(Buffer.alloc(0), [])), '0\r\n\r\n')
+  t.end()
+})
