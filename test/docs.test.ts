@@ -9,6 +9,7 @@ import * as optionErrors from '../lib/options/error.js'
 import * as violations from '../lib/protocol/violation.js'
 import * as socketErrors from '../lib/socket/error.js'
 import * as testingErrors from '../lib/testing/error.js'
+import * as topicErrors from '../lib/topics/error.js'
 import * as upgradeErrors from '../lib/upgrade/error.js'
 import * as wsErrors from '../lib/ws/error.js'
 import { brokenLinks } from './helpers/links.js'
@@ -25,6 +26,7 @@ function codesInSource(): string[] {
     ...upgradeErrors,
     ...wsErrors,
     ...brokerErrors,
+    ...topicErrors,
     ...testingErrors,
     ...optionErrors
   })) {
@@ -52,45 +54,39 @@ t.test('docs/errors.md lists the codes of the source, each once and no others', 
   t.strictSame([...documented].sort(), codesInSource())
 })
 
-t.test(
-  'the table of options in the README has each that there is, and the defaults of the source',
-  async t => {
-    const settings = readPluginOptions({})
-    const { code, timeout, spread } = readShutdown({})
-    const { interval, timeout: patience } = readPresence({})
-    const lines = Array.from(
-      read('README.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm),
-      ([, name = '', value]) => [name, value] as const
-    )
-    const rows = new Map(lines)
-    t.strictSame(
-      lines.map(([name]) => name).sort(),
-      [...new Set([...PLUGIN_OPTIONS, ...ROUTE_OPTIONS])].sort()
-    )
-    t.equal(rows.get('presence'), `\`{ interval: ${interval}, timeout: ${patience} }\``)
-    for (const name of [
-      'maxPayload',
-      'handshakeTimeout',
-      'closeTimeout',
-      'highWaterMark',
-      'maxBufferedAmount'
-    ] as const) {
-      t.equal(rows.get(name), String(settings[name]), name)
-    }
-    t.equal(rows.get('origin'), `\`'${String(settings.origin)}'\``)
-    const heartbeat = settings.heartbeat || { interval: 0, timeout: 0 }
-    t.equal(
-      rows.get('heartbeat'),
-      `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
-      'heartbeat'
-    )
-    t.equal(
-      rows.get('shutdown'),
-      `\`{ code: ${code}, reason: '', timeout: ${timeout}, spread: ${spread} }\``,
-      'shutdown'
-    )
+t.test('docs/options.md lists every option, with the defaults of the source', async t => {
+  const settings = readPluginOptions({})
+  const { code, timeout, spread } = readShutdown({})
+  const { interval, timeout: patience } = readPresence({})
+  const lines = Array.from(
+    read('docs/options.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm),
+    ([, name = '', value]) => [name, value] as const
+  )
+  const rows = new Map(lines)
+  t.strictSame(lines.map(([name]) => name).sort(), [...new Set([...PLUGIN_OPTIONS, ...ROUTE_OPTIONS])].sort())
+  t.equal(rows.get('presence'), `\`{ interval: ${interval}, timeout: ${patience} }\``)
+  for (const name of [
+    'maxPayload',
+    'handshakeTimeout',
+    'closeTimeout',
+    'highWaterMark',
+    'maxBufferedAmount'
+  ] as const) {
+    t.equal(rows.get(name), String(settings[name]), name)
   }
-)
+  t.equal(rows.get('origin'), `\`'${String(settings.origin)}'\``)
+  const heartbeat = settings.heartbeat || { interval: 0, timeout: 0 }
+  t.equal(
+    rows.get('heartbeat'),
+    `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
+    'heartbeat'
+  )
+  t.equal(
+    rows.get('shutdown'),
+    `\`{ code: ${code}, reason: '', timeout: ${timeout}, spread: ${spread} }\``,
+    'shutdown'
+  )
+})
 
 t.test('each guard of SECURITY.md names a test that is there', async t => {
   const rows = [...read('SECURITY.md').matchAll(/\| `(test\/\S+)`: (.+?) +\|$/gm)]

@@ -1,5 +1,6 @@
-import { sizeOfHeader, writeHeader } from './frame-header.js'
+import { FIN, RSV1, sizeOfHeader, writeHeader } from './frame-header.js'
 import { mask } from './mask.js'
+import { BINARY, CONTINUATION, TEXT } from './opcode.js'
 
 /** Frames are copied together into slabs of this many bytes, which all connections share. */
 const SLAB_SIZE = 65536
@@ -42,12 +43,43 @@ export class FrameWriter {
   #slab = slab
   #start = 0
   #end = 0
-  /** Bytes that wait. */
+  /** Bytes that are pending. */
   size = 0
+  #sendsFragments = false
 
   /** @param maskingKey gives a fresh, unpredictable 32-bit key a frame (RFC 6455 section 10.3); only clients mask. */
   constructor(maskingKey?: () => number) {
     this.#maskingKey = maskingKey
+  }
+
+  /**
+   * Adds a message, or with `fin` false a fragment of one; the next call continues it, whatever its `isBinary` says. Must not
+   * be called after a Close frame was sent.
+   */
+  send(data: string | Uint8Array, isBinary: boolean, fin = true, isCompressed = false): void {
+    this.write(this.#firstByte(isBinary, fin, isCompressed), data)
+  }
+
+  /**
+   * Keeps the place of a message, or a fragment of one, that is being compressed; frames that are added later leave after it.
+   * @param size bytes that count as pending until {@link fillGap} is called.
+   */
+  sendLater(isBinary: boolean, fin: boolean, size: number): Gap {
+    return this.leaveGap(this.#firstByte(isBinary, fin, true), size)
+  }
+
+  /** Whether a message was begun in fragments and is not finished. */
+  get sendsFragments(): boolean {
+    return this.#sendsFragments
+  }
+
+  /** RFC 6455 section 5.2. RFC 7692 section 6.1: the first frame of a message says whether it is compressed. */
+  #firstByte(isBinary: boolean, fin: boolean, isCompressed: boolean): number {
+    let first = isBinary ? BINARY : TEXT
+    if (isCompressed) first |= RSV1
+    if (this.#sendsFragments) first = CONTINUATION
+    this.#sendsFragments = !fin
+    return fin ? FIN | first : first
   }
 
   /**

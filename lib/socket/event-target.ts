@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { BINARY_TYPES, type BinaryType } from './payload.js'
+import { BINARY_TYPES, type BinaryType } from './codec.js'
 
 export interface WebSocketEvent<Target> {
   readonly type: string

@@ -3,10 +3,10 @@ import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { deadlinesAfter } from '../limits/deadline.js'
 import { NORMAL_CLOSURE } from '../protocol/close-code.js'
-import type { Consumer, Source } from './consumer.js'
+import { decode, type SendData } from './codec.js'
+import type { Consumer, Source } from './consumers.js'
 import { NotOpenError, toError } from './error.js'
-import type { SendData } from './payload.js'
-import type { SendCallback } from './send-callbacks.js'
+import type { SendCallback } from './sender.js'
 
 /** `readyState` of a connection that may send. */
 const OPEN = 1
@@ -81,9 +81,8 @@ export class WebSocketStream extends Duplex implements Consumer {
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {
-    const isText = !isBinary && this.readableObjectMode
     try {
-      this.#wantsMore = this.push(isText ? data.toString() : data)
+      this.#wantsMore = this.push(this.readableObjectMode ? decode(data, isBinary) : data)
     } catch (error) {
       // More text than a string can hold.
       this.destroy(toError(error))

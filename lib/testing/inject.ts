@@ -14,8 +14,8 @@ import {
 } from '../protocol/handshake/client-handshake.js'
 import type { Headers } from '../protocol/handshake/header-field.js'
 import { parseTokenList } from '../protocol/handshake/token.js'
+import type { WebSocketOwner, WebSocketSettings } from '../socket/options.js'
 import { WebSocket } from '../socket/websocket.js'
-import type { WebSocketOwner, WebSocketSettings } from '../socket/websocket-options.js'
 import { InjectInvalidResponseError, InjectRefusedError } from './error.js'
 import { MemorySocket } from './memory-socket.js'
 

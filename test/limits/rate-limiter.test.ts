@@ -1,0 +1,20 @@
+import t from 'tap'
+import { TokenBucket } from '../../lib/limits/rate-limiter.js'
+
+t.test(
+  'a second may come at once, the last may go into debt, and what was taken comes back with time',
+  async t => {
+    const bucket = new TokenBucket(10, 1000)
+    for (let i = 0; i < 10; i++) t.equal(bucket.take(1, 1000), true)
+    t.equal(bucket.take(1, 1000), false, 'an eleventh')
+    t.equal(bucket.wait(1000), 200, 'until there is one whole token')
+    t.equal(bucket.wait(1200), 0)
+    t.equal(bucket.take(1, 1200), true)
+    t.equal(bucket.take(25, 2200), true, 'one large take')
+    t.equal(bucket.wait(2200), 1600)
+    t.equal(bucket.take(1, 3600), false)
+    for (let i = 0; i < 10; i++)
+      t.equal(bucket.take(1, 1e9), true, 'after a long time there is a second of them')
+    t.equal(bucket.take(1, 1e9), false)
+  }
+)
