@@ -11,7 +11,7 @@ export interface ConnectionLimitOptions {
 /** Their names. */
 export const CONNECTION_LIMITS: readonly string[] = ['maxConnections', 'maxConnectionsPerAddress']
 
-/** How many connections there may be. */
+/** The highest numbers of connections. */
 export interface ConnectionLimits {
   readonly total: number | false
   readonly perAddress: number | false
@@ -26,7 +26,7 @@ export function readConnectionLimits(options: ConnectionLimitOptions, prefix = '
   }
 }
 
-/** Gives back the place of a connection; called once. */
+/** Releases the slot of a connection. To be called once. */
 export type Release = () => void
 
 /** Why `maxConnectionsPerAddress` does not limit a connection. */
@@ -37,7 +37,7 @@ export const NO_ADDRESS =
 const releaseNothing: Release = () => {}
 
 /** Counts connections, handshakes under way included, against their limits. */
-export class ConnectionCount {
+export class ConnectionLimiter {
   readonly #limits: ConnectionLimits
   readonly #byAddress = new Map<string, { connections: number }>()
   #total = 0
@@ -54,7 +54,7 @@ export class ConnectionCount {
   /**
    * @param address the remote address. One that is no IP address is not counted: all clients behind a Unix socket would
    * share one limit.
-   * @returns undefined when there is no free slot.
+   * @returns releases the slot; undefined when none is free.
    */
   take(address: string | undefined): Release | undefined {
     const { total, perAddress } = this.#limits

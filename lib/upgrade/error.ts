@@ -6,7 +6,7 @@ type ErrorClass<Code extends string, Arguments extends [string?] = []> = Fastify
   Arguments
 >
 
-// Mistakes of the application that a handshake brings to light.
+// Mistakes of the application during a handshake.
 
 export const InvalidChoiceError: ErrorClass<'INVALID_CHOICE', [string]> = createError(
   'FST_UPGRADE_INVALID_CHOICE',
@@ -19,7 +19,7 @@ export const InvalidHeaderError: ErrorClass<'INVALID_HEADER', [string]> = create
   500
 )
 
-// Refusals. A peer causes them as often as it likes, so they come without the cost of a stack trace.
+// Refusals. Clients can cause them at any rate, so they do without the cost of a stack trace.
 
 export const HandshakeTimeoutError: ErrorClass<'HANDSHAKE_TIMEOUT'> = createError(
   'FST_UPGRADE_HANDSHAKE_TIMEOUT',
@@ -43,10 +43,10 @@ export const ShuttingDownError: ErrorClass<'SHUTTING_DOWN'> = createError(
   false
 )
 
-/** Seconds, for those whom the server cannot serve now: by then a load balancer may send them elsewhere. */
-export const COME_BACK = { 'retry-after': '5' } as const
+/** The header of a 503. The client retries after this many seconds; by then a load balancer may choose another server. */
+export const RETRY_AFTER = { 'retry-after': '5' } as const
 
-/** The error that answers a handshake which the protocol core, or the application, refused. */
+/** The error for a handshake that the protocol core or the application refuses. */
 export function refusalError({ code, message, status }: Omit<Refusal, 'headers'>): FastifyError {
   return new (createError<string, [string]>(code, '%s', status, Error, false))(message)
 }

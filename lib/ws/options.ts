@@ -11,7 +11,7 @@ import { invalidOption } from '../options/error.js'
 import { checkConstants, checkFunction } from '../options/option-check.js'
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/options-of-ws.js'
 import type { WebSocket } from '../socket/websocket.js'
-import type { HandleProtocols } from '../upgrade/protocol-choice.js'
+import type { HandleProtocols } from '../upgrade/negotiation.js'
 import type { VerifyClient } from '../upgrade/verify-client.js'
 import { toDeflate } from './deflate.js'
 
