@@ -22,7 +22,7 @@ export interface Opened {
   readonly topics: readonly string[]
   /** Milliseconds from the request to the 101. */
   readonly handshakeTime: number
-  /** Gives back the place of the connection. */
+  /** Releases the slots of the connection. */
   readonly release: () => void
 }
 

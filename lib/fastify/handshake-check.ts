@@ -7,7 +7,7 @@ import {
   type Refusal
 } from '../protocol/handshake/request.js'
 import { toError } from '../socket/error.js'
-import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
+import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'
@@ -73,11 +73,11 @@ function checkUpgrade(
     return new UnsupportedSubprotocolError(reason, offers.unsupportedBy.join(', '))
   }
   if (route.server.isClosing) {
-    reply.headers(COME_BACK)
+    reply.headers(RETRY_AFTER)
     return new ShuttingDownError()
   }
-  if (route.counts.length > 0 && !takePlaces(upgrade, route, request)) {
-    reply.headers(COME_BACK)
+  if (route.limiters.length > 0 && !takeSlots(upgrade, route, request)) {
+    reply.headers(RETRY_AFTER)
     return new TooManyConnectionsError()
   }
   const checked = checkOrigin(route, handshake, request)
@@ -86,17 +86,17 @@ function checkUpgrade(
   return checkClient(checked, route, handshake, request, reply)
 }
 
-function takePlaces(upgrade: Upgrade, { counts }: WebSocketRoute, request: FastifyRequest): boolean {
+function takeSlots(upgrade: Upgrade, { limiters }: WebSocketRoute, request: FastifyRequest): boolean {
   // Over a Unix socket it is undefined, whatever Fastify's type says.
   const ip: string | undefined = request.ip
-  for (const count of counts) {
-    if (count.missesAddress(ip))
+  for (const limiter of limiters) {
+    if (limiter.missesAddress(ip))
       request.log.warn(
         { ip },
         `${NO_ADDRESS}; set "trustProxy" so that request.ip is the address of the client`
       )
   }
-  return upgrade.takePlaces(counts, ip)
+  return upgrade.takeSlots(limiters, ip)
 }
 
 function checkOrigin({ settings }: WebSocketRoute, { origin }: Handshake, request: FastifyRequest): Checked {

@@ -1,7 +1,7 @@
 import type { FastifyInstance, RouteHandlerMethod, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
-import { ConnectionCount, readConnectionLimits } from '../limits/connection-limiter.js'
+import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import { nearestName } from '../options/option-check.js'
 import { toError } from '../socket/error.js'
 import { chooseDeflate } from '../upgrade/deflate-choice.js'
@@ -24,7 +24,7 @@ export interface Scope {
   readonly defaults: Settings
   readonly server: WebSocketServer
   /** The connections of all routes. */
-  readonly count: ConnectionCount
+  readonly limiter: ConnectionLimiter
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
   readonly isLogDisabled: IsLogDisabled
@@ -59,7 +59,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, count, listener, isLogDisabled }: Scope
+  { defaults, server, limiter, listener, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -73,8 +73,16 @@ function addWebSocketRoute(
     topics: readTopics(own),
     subprotocols: readSubprotocols(own) ?? (true as const)
   }))
-  const counts = [count, new ConnectionCount(limits)].filter(({ isLimited }) => isLimited)
-  const route: WebSocketRoute = { url: options.url, settings, server, counts, handler, topics, isLogDisabled }
+  const limiters = [limiter, new ConnectionLimiter(limits)].filter(({ isLimited }) => isLimited)
+  const route: WebSocketRoute = {
+    url: options.url,
+    settings,
+    server,
+    limiters,
+    handler,
+    topics,
+    isLogDisabled
+  }
   // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
@@ -162,7 +170,7 @@ function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
             reply,
             topics,
             handshakeTime: upgrade.elapsedTime,
-            release: upgrade.keepPlaces()
+            release: upgrade.keepSlots()
           })
       })
     }

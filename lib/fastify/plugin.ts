@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
-import { ConnectionCount, readConnectionLimits } from '../limits/connection-limiter.js'
+import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import { MAX_INT32 } from '../options/connection-settings.js'
 import { DeclaredRoutes } from './declared-routes.js'
 import { AlreadyRegisteredError, DecoratorTakenError, Http2Error } from './error.js'
@@ -22,7 +22,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   const defaults = readPluginOptions(options)
   const settings = readShutdown(options)
   const pubsub = { broker: readBroker(options), presence: readPresence(options) }
-  const count = new ConnectionCount(readConnectionLimits(options))
+  const limiter = new ConnectionLimiter(readConnectionLimits(options))
   const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
@@ -54,7 +54,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   addWebSocketRoutes(app, {
     defaults,
     server,
-    count,
+    limiter,
     listener,
     declared,
     isLogDisabled: readRequestLogging(root)

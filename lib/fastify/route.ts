@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { TopicChoice } from '../../types/options.js'
-import type { ConnectionCount } from '../limits/connection-limiter.js'
+import type { ConnectionLimiter } from '../limits/connection-limiter.js'
 import type { Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import type { WebSocketServer } from './websocket-server.js'
@@ -12,8 +12,8 @@ export interface WebSocketRoute {
   readonly url: string
   readonly settings: Settings
   readonly server: WebSocketServer
-  /** What may limit how many connections the route has. */
-  readonly counts: readonly ConnectionCount[]
+  /** Those of the plugin and of the route that have a limit. */
+  readonly limiters: readonly ConnectionLimiter[]
   /** What its connections are subscribed to from the start. */
   readonly topics: TopicChoice | undefined
   readonly handler: WebSocketHandler

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { deadlinesAfter } from '../limits/deadline.js'
-import { COME_BACK, ShuttingDownError } from '../upgrade/error.js'
+import { RETRY_AFTER, ShuttingDownError } from '../upgrade/error.js'
 import { afterResponses } from '../upgrade/ordinary-request.js'
 import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
@@ -89,7 +89,7 @@ export class UpgradeListener implements Application {
     if (this.#isClosing) return
     this.#isClosing = true
     for (const shutdown of this.#shutdowns) shutdown.refuse()
-    for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), COME_BACK)
+    for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), RETRY_AFTER)
     this.#server.onClosing()
     // A `preClose` hook that fails keeps all that follow from running, and the server would wait for connections for ever.
     this.#watch = setInterval(() => {
@@ -170,7 +170,7 @@ export class UpgradeListener implements Application {
     const { url } = request
     // Fastify itself answers 503 while it closes.
     if (this.#isClosing)
-      for (const [name, value] of Object.entries(COME_BACK)) response.setHeader(name, value)
+      for (const [name, value] of Object.entries(RETRY_AFTER)) response.setHeader(name, value)
     try {
       this.#app.routing(request, response)
     } catch (error) {

@@ -5,7 +5,12 @@ import type { FastifyReply } from 'fastify'
 import type { Headers } from '../protocol/handshake/header-field.js'
 import { checkRequest, type Handshake, type Refusal } from '../protocol/handshake/request.js'
 import { acceptResponse } from '../protocol/handshake/response.js'
-import { COME_BACK, HandshakeTimeoutError, InvalidHeaderError, ShuttingDownError } from '../upgrade/error.js'
+import {
+  HandshakeTimeoutError,
+  InvalidHeaderError,
+  RETRY_AFTER,
+  ShuttingDownError
+} from '../upgrade/error.js'
 import { OpeningHandshake } from '../upgrade/opening-handshake.js'
 import { Offers } from './subprotocol.js'
 import { UpgradeResponse } from './upgrade-response.js'
@@ -168,7 +173,7 @@ export class Upgrade extends OpeningHandshake<Socket> {
     // The client left while the hooks were at work.
     if (this.socket.destroyed) return
     if (acceptance.server.isClosing) {
-      this.refuse(new ShuttingDownError(), COME_BACK)
+      this.refuse(new ShuttingDownError(), RETRY_AFTER)
       return
     }
     const { protocol, extensions } = acceptance

@@ -29,7 +29,8 @@ export interface WebSocketOwner<Socket> {
   onClose(socket: Socket, code: number, reason: Error | undefined): void
 }
 
-export interface WebSocketOptions<Socket> extends TransportOptions {
+/** What the constructor of a WebSocket takes. */
+export interface WebSocketInit<Socket> extends TransportOptions {
   readonly settings: WebSocketSettings
   readonly owner: WebSocketOwner<Socket>
   /** The subprotocol in use; empty for none. */

@@ -28,7 +28,7 @@ import type { TransportEvents } from './transport-options.js'
 import type {
   Traffic,
   WebSocketEvents,
-  WebSocketOptions,
+  WebSocketInit,
   WebSocketOwner,
   WebSocketSettings
 } from './websocket-options.js'
@@ -63,7 +63,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   #isClosed = false
 
   /** @internal */
-  constructor(stream: Duplex, options: WebSocketOptions<WebSocket>) {
+  constructor(stream: Duplex, options: WebSocketInit<WebSocket>) {
     if (!isStream(stream)) throw new NoClientError()
     super({ captureRejections: true })
     this.protocol = options.protocol

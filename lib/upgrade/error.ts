@@ -43,8 +43,8 @@ export const ShuttingDownError: ErrorClass<'SHUTTING_DOWN'> = createError(
   false
 )
 
-/** Seconds, for those whom the server cannot serve now: by then a load balancer may send them elsewhere. */
-export const COME_BACK = { 'retry-after': '5' } as const
+/** The header of a 503. Within these seconds a load balancer may choose another server for the client. */
+export const RETRY_AFTER = { 'retry-after': '5' } as const
 
 /** The error that answers a handshake which the protocol core, or the application, refused. */
 export function refusalError({ code, message, status }: Omit<Refusal, 'headers'>): FastifyError {

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { ConnectionCount, Release } from '../limits/connection-limiter.js'
+import type { ConnectionLimiter, Release } from '../limits/connection-limiter.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
 import { ignoreErrors } from '../socket/byte-stream.js'
 import { switchProtocols } from './switch-protocols.js'
@@ -8,9 +8,9 @@ import { switchProtocols } from './switch-protocols.js'
 /** Milliseconds that a refused client has to read its answer and to close. */
 const LINGER = 5_000
 
-/** Shared, as most handshakes take none. */
-const NO_PLACES: readonly Release[] = []
-const keepNothing: Release = () => {}
+/** Shared, as most handshakes take no slot. */
+const NO_SLOTS: readonly Release[] = []
+const releaseNothing: Release = () => {}
 
 /**
  * An opening handshake on its way from the event `upgrade` to the 101 or a refusal, whoever answers it. Node's HTTP server
@@ -23,8 +23,8 @@ export abstract class OpeningHandshake<Stream extends Duplex = Duplex> implement
   #listeners: Readonly<Record<string, () => void>> | undefined
   #deadline: Deadlines | undefined
   #isOver = false
-  /** Gives back the places that the handshake takes. */
-  #places = NO_PLACES
+  /** Gives back the slots that the handshake takes. */
+  #slots = NO_SLOTS
 
   /** @param head the first bytes of the connection, which came with the request. */
   constructor(request: IncomingMessage, socket: Stream, head: Buffer) {
@@ -69,33 +69,33 @@ export abstract class OpeningHandshake<Stream extends Duplex = Duplex> implement
     }
   }
 
-  /** @returns whether there was one more place, by each of the counts. */
-  takePlaces(counts: readonly ConnectionCount[], address: string | undefined): boolean {
-    const places: Release[] = []
-    this.#places = places
-    for (const count of counts) {
-      const release = count.take(address)
+  /** @returns whether every limiter had a free slot; if not, none is taken. */
+  takeSlots(limiters: readonly ConnectionLimiter[], address: string | undefined): boolean {
+    const slots: Release[] = []
+    this.#slots = slots
+    for (const limiter of limiters) {
+      const release = limiter.take(address)
       if (release === undefined) {
-        this.#leavePlaces()
+        this.#releaseSlots()
         return false
       }
-      places.push(release)
+      slots.push(release)
     }
     return true
   }
 
-  /** The connection keeps the places of the handshake until it gives them back. */
-  keepPlaces(): Release {
-    const places = this.#places
-    if (places === NO_PLACES) return keepNothing
-    this.#places = NO_PLACES
+  /** @returns releases the slots of the handshake, which the connection keeps from here on. */
+  keepSlots(): Release {
+    const slots = this.#slots
+    if (slots === NO_SLOTS) return releaseNothing
+    this.#slots = NO_SLOTS
     return () => {
-      for (const release of places) release()
+      for (const release of slots) release()
     }
   }
 
-  #leavePlaces(): void {
-    this.keepPlaces()()
+  #releaseSlots(): void {
+    this.keepSlots()()
   }
 
   /** No handshake may last for ever. While it waits for its turn, the time is that of the responses before it. */
@@ -125,7 +125,7 @@ export abstract class OpeningHandshake<Stream extends Duplex = Duplex> implement
    * @param response the refusal, unless it is written already.
    */
   protected endSocket(response?: Buffer): void {
-    this.#leavePlaces()
+    this.#releaseSlots()
     this.linger()
     if (response === undefined) this.socket.end()
     else this.socket.end(response)
@@ -150,7 +150,7 @@ export abstract class OpeningHandshake<Stream extends Duplex = Duplex> implement
   /** The connection is gone. */
   protected onClose(): void {
     this.leave()
-    this.#leavePlaces()
+    this.#releaseSlots()
   }
 
   /** The socket is somebody else's now. */

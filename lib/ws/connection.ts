@@ -5,7 +5,7 @@ import { INTERNAL_ERROR } from '../protocol/close-code.js'
 import { NotOpenError } from '../socket/error.js'
 import { isThenable } from '../socket/thenable.js'
 import type { WebSocket } from '../socket/websocket.js'
-import type { WebSocketOptions, WebSocketOwner } from '../socket/websocket-options.js'
+import type { WebSocketInit, WebSocketOwner } from '../socket/websocket-options.js'
 
 /** Told of what concerns more than a connection. */
 export interface ConnectionHost {
@@ -21,7 +21,7 @@ export type UpgradeCallback = (socket: WebSocket, request: IncomingMessage) => u
 /** How a connection is opened. */
 export interface Opening {
   readonly WebSocket: typeof WebSocket
-  readonly options: Omit<WebSocketOptions<WebSocket>, 'owner' | 'role'>
+  readonly options: Omit<WebSocketInit<WebSocket>, 'owner' | 'role'>
   /** Milliseconds that the first message waits for somebody to take it. */
   readonly patience: number
 }

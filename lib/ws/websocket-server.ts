@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { ConnectionCount, readConnectionLimits } from '../limits/connection-limiter.js'
+import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import {
   asksForWebSocket,
   checkRequest,
@@ -13,7 +13,7 @@ import { acceptResponse } from '../protocol/handshake/response.js'
 import { toError } from '../socket/error.js'
 import { WebSocket } from '../socket/websocket.js'
 import { chooseDeflate } from '../upgrade/deflate-choice.js'
-import { COME_BACK, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
+import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
 import { askHandleProtocols } from '../upgrade/protocol-choice.js'
 import { isTaken, takeUpgrade } from '../upgrade/upgrade-owner.js'
 import { askVerifyClient } from '../upgrade/verify-client.js'
@@ -58,7 +58,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   path: string
   readonly #WebSocket: typeof WebSocket
   readonly #settings: ServerSettings
-  readonly #count: ConnectionCount
+  readonly #limiter: ConnectionLimiter
   readonly #host: ConnectionHost
   readonly #pending = new Set<Upgrade>()
   #http: HttpServer | undefined
@@ -77,7 +77,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     this.#WebSocket = given.WebSocket ?? WebSocket
     this.path = given.path ?? ''
     this.#settings = readSettings(given)
-    this.#count = new ConnectionCount(readConnectionLimits(given))
+    this.#limiter = new ConnectionLimiter(readConnectionLimits(given))
     if (this.options.clientTracking === true) this.clients = new Set()
     this.#host = {
       report: error => this.#report(error),
@@ -185,19 +185,19 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     try {
       if (refusal !== undefined) upgrade.refuse(refusal)
       else if (this.#state !== 'running') this.#refuseShuttingDown(upgrade)
-      else if (!this.#takePlace(upgrade)) this.#refuseForNow(upgrade, new TooManyConnectionsError())
+      else if (!this.#takeSlot(upgrade)) this.#refuseForNow(upgrade, new TooManyConnectionsError())
       else this.#accept(upgrade, handshake, callback)
     } catch (error) {
       this.#fail(upgrade, error)
     }
   }
 
-  #takePlace(upgrade: Upgrade): boolean {
-    if (!this.#count.isLimited) return true
+  #takeSlot(upgrade: Upgrade): boolean {
+    if (!this.#limiter.isLimited) return true
     const carrier: Socket | undefined = upgrade.request.socket
     const remoteAddress = carrier?.remoteAddress
-    if (this.#count.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
-    return upgrade.takePlaces([this.#count], remoteAddress)
+    if (this.#limiter.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
+    return upgrade.takeSlots([this.#limiter], remoteAddress)
   }
 
   #accept(upgrade: Upgrade, { key, protocols, extensions }: Handshake, callback: UpgradeCallback): void {
@@ -217,7 +217,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       : acceptResponse(acceptance)
     if (!upgrade.accept(head)) return
     const options = { protocol: protocol ?? '', settings: this.#settings, deflate }
-    if (this.#count.isLimited) socket.once('close', upgrade.keepPlaces())
+    if (this.#limiter.isLimited) socket.once('close', upgrade.keepSlots())
     const opening = { WebSocket: this.#WebSocket, options, patience: handshakeTimeout }
     openConnection(socket, opening, this.#host, client => callback(client, request))
   }
@@ -227,7 +227,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   #refuseForNow(upgrade: Upgrade, { message }: Error): void {
-    upgrade.refuse({ status: 503, message, headers: COME_BACK })
+    upgrade.refuse({ status: 503, message, headers: RETRY_AFTER })
   }
 
   /** The application could not answer a handshake. */
