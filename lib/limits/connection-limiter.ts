@@ -1,6 +1,6 @@
 import { isIP, isIPv6 } from 'node:net'
-import { MAX_INT32 } from '../options/connection-settings.js'
-import { readLimit } from '../options/option-check.js'
+import { readOptions } from '../options/option.js'
+import { CONNECTION_LIMITS } from '../options/table.js'
 
 /** The options of limits on connections. */
 export interface ConnectionLimitOptions {
@@ -8,22 +8,16 @@ export interface ConnectionLimitOptions {
   readonly maxConnectionsPerAddress?: number | false | undefined
 }
 
-/** Their names. */
-export const CONNECTION_LIMITS: readonly string[] = ['maxConnections', 'maxConnectionsPerAddress']
-
 /** How many connections there may be. */
 export interface ConnectionLimits {
   readonly total: number | false
   readonly perAddress: number | false
 }
 
-/** @param prefix what stands before the name of an option in an error. */
+/** @param prefix the part of an option's name before its own, in an error. */
 export function readConnectionLimits(options: ConnectionLimitOptions, prefix = ''): ConnectionLimits {
-  const { maxConnections, maxConnectionsPerAddress } = options
-  return {
-    total: readLimit(maxConnections, `${prefix}maxConnections`, MAX_INT32, false),
-    perAddress: readLimit(maxConnectionsPerAddress, `${prefix}maxConnectionsPerAddress`, MAX_INT32, false)
-  }
+  const limits = readOptions(CONNECTION_LIMITS, options, { prefix })
+  return { total: limits.maxConnections, perAddress: limits.maxConnectionsPerAddress }
 }
 
 /** Releases the slot of a connection. It is called once. */

@@ -1,4 +1,4 @@
-import type { RateLimit } from '../options/connection-settings.js'
+import type { RateLimit } from '../options/table.js'
 import type { Connection } from '../protocol/connection.js'
 import { CONTROL_FLOOD, MESSAGE_TIMEOUT, OVERLOADED } from '../protocol/violation.js'
 import { BudgetShare, type BufferBudget } from './buffer-budget.js'

@@ -1,4 +1,4 @@
-import type { RateLimit } from '../options/connection-settings.js'
+import type { RateLimit } from '../options/table.js'
 import { RATE_EXCEEDED, type Violation } from '../protocol/violation.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 import { TokenBucket } from './token-bucket.js'

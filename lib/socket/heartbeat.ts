@@ -1,5 +1,5 @@
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
-import type { HeartbeatSettings } from '../options/connection-settings.js'
+import type { HeartbeatSettings } from '../options/table.js'
 import type { Connection } from '../protocol/connection.js'
 import { Patience } from './patience.js'
 import type { Writer } from './writer.js'

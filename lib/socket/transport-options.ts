@@ -1,6 +1,6 @@
 import type { Deflate } from '../compression/per-message-deflate.js'
 import type { PeerLimitSettings } from '../limits/peer-limits.js'
-import type { HeartbeatSettings } from '../options/connection-settings.js'
+import type { HeartbeatSettings } from '../options/table.js'
 import type { ConnectionEvents, Role } from '../protocol/connection.js'
 import type { WriterEvents } from './writer.js'
 

@@ -8,8 +8,9 @@ import {
   readTotalBufferedAmount
 } from '../options/connection-settings.js'
 import { invalidOption } from '../options/error.js'
-import { checkConstants, checkFunction } from '../options/option-check.js'
-import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/options-of-ws.js'
+import { checkOptions } from '../options/option.js'
+import { CONNECTION_OPTIONS, WS_OPTIONS } from '../options/table.js'
+import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
 import type { WebSocket } from '../socket/websocket.js'
 import type { HandleProtocols } from '../upgrade/protocol-choice.js'
 import type { VerifyClient } from '../upgrade/verify-client.js'
@@ -57,14 +58,6 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   readonly maxPendingAutoPongs?: number | undefined
 }
 
-const CONSTANTS: Readonly<Record<string, boolean>> = {
-  autoPong: true,
-  allowSynchronousEvents: true,
-  skipUTF8Validation: false
-}
-
-const MAX_PAYLOAD = 100 * 2 ** 20
-
 /** As in `ws`, any truthy value of these counts as true. */
 const FLAGS: readonly string[] = ['noServer', 'clientTracking']
 
@@ -78,12 +71,8 @@ export function readOptions(given: ServerOptions): ServerOptions {
       .filter(([name, value]) => Boolean(value) || !OPTIONAL.includes(name))
       .map(([name, value]) => [name, FLAGS.includes(name) ? Boolean(value) : value])
   )
-  checkConstants(options, CONSTANTS, '')
-  for (const name of ['verifyClient', 'handleProtocols', 'WebSocket'] as const)
-    checkFunction(options[name], name)
+  checkOptions(WS_OPTIONS, options, '')
   const { port, server, noServer } = options
-  if (server !== undefined && typeof server.on !== 'function')
-    throw invalidOption('server', 'an HTTP server, such as "app.server" of Fastify', server)
   const ways = [port !== undefined, server !== undefined, noServer === true].filter(Boolean)
   if (ways.length !== 1) {
     throw invalidOption('noServer', 'true, or else one of "port" and "server" set', noServer)
@@ -99,7 +88,12 @@ export interface ServerSettings extends ConnectionSettings {
 
 /** The settings of connections, with the defaults of `ws` where code that was written for it relies on them. */
 export function readSettings(options: ServerOptions): ServerSettings {
-  const { maxPayload = MAX_PAYLOAD, closeTimeout, perMessageDeflate, heartbeat = false } = options
+  const {
+    maxPayload = CONNECTION_OPTIONS.maxPayload.wsDefault,
+    heartbeat = CONNECTION_OPTIONS.heartbeat.wsDefault,
+    closeTimeout,
+    perMessageDeflate
+  } = options
   const settings = readConnectionSettings(
     {
       ...options,

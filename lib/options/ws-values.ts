@@ -1,4 +1,4 @@
-import { MAX_INT32 } from './connection-settings.js'
+import { MAX_INT32 } from './option.js'
 
 /** The options that were given: `ws` has null for none. */
 export function withoutNull<Options extends object>(options: Options): Options {
