@@ -1,12 +1,7 @@
 import { isIP, isIPv6 } from 'node:net'
+import type { ConnectionLimitOptions } from '../options/connection-options.js'
 import { readOptions } from '../options/option.js'
 import { CONNECTION_LIMITS } from '../options/table.js'
-
-/** The options of limits on connections. */
-export interface ConnectionLimitOptions {
-  readonly maxConnections?: number | false | undefined
-  readonly maxConnectionsPerAddress?: number | false | undefined
-}
 
 /** How many connections there may be. */
 export interface ConnectionLimits {

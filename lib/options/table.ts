@@ -360,8 +360,8 @@ const verifyClient = callback({
   defaultText: 'accepts every client'
 })
 
-const autoPong = constant(true, 'Of `ws`: pings are always answered.')
-const skipUTF8Validation = constant(false, 'Of `ws`: text is always validated.')
+const autoPong = constant(true, 'Must be `true`: pings are always answered.')
+const skipUTF8Validation = constant(false, 'Must be `false`: text is always validated.')
 
 /** The object `options` of the plugin. */
 export const SERVER_OPTIONS = {
@@ -379,7 +379,7 @@ export const SERVER_OPTIONS = {
   }),
   handleProtocols,
   verifyClient,
-  clientTracking: constant(true, 'Of `ws`: `clients` always exists.'),
+  clientTracking: constant(true, 'Must be `true`: the set `clients` always exists.'),
   autoPong,
   skipUTF8Validation
 }
@@ -463,19 +463,21 @@ export const WS_OPTIONS = {
     defaultText: '`WebSocket`'
   }),
   autoPong,
-  allowSynchronousEvents: constant(true, 'Of `ws`: the messages of one read are emitted in one tick.'),
+  allowSynchronousEvents: constant(true, 'Must be `true`: the messages of one read are emitted in one tick.'),
   skipUTF8Validation,
   maxBufferedChunks: unchecked({
-    description: 'Of `ws`, without effect: fragments are joined as they arrive, and their number is limited.',
+    description:
+      'Accepted for code written for `ws`, without effect: fragments are joined as they arrive, and their number is limited.',
     values: 'any'
   }),
   maxFragments: unchecked({
     description:
-      'Of `ws`, without effect: the limit is 4096, and one more for each 16 bytes of `maxPayload`.',
+      'Accepted for code written for `ws`, without effect: the limit is 4096, and one more for each 16 bytes of `maxPayload`.',
     values: 'any'
   }),
   maxPendingAutoPongs: unchecked({
-    description: 'Of `ws`, without effect: while 64 pongs are pending, only the last ping is answered.',
+    description:
+      'Accepted for code written for `ws`, without effect: while 64 pongs are pending, only the last ping is answered.',
     values: 'any'
   })
 }

@@ -1,7 +1,10 @@
 import type { IncomingMessage, Server } from 'node:http'
 import { BufferBudget } from '../limits/buffer-budget.js'
-import type { ConnectionLimitOptions } from '../limits/connection-limiter.js'
-import type { BudgetOptions, ConnectionOptions } from '../options/connection-options.js'
+import type {
+  BudgetOptions,
+  ConnectionLimitOptions,
+  ConnectionOptions
+} from '../options/connection-options.js'
 import {
   type ConnectionSettings,
   readConnectionSettings,
@@ -17,44 +20,67 @@ import type { VerifyClient } from '../upgrade/verify-client.js'
 import { toDeflate } from './deflate.js'
 
 /**
- * The options of `ws`, and those of a connection. One of `port`, `server` and `noServer` has to be there, and only one.
- * Names that are not listed are ignored: libraries pass on options of their own.
+ * The options of `ws`, and those of a connection. Exactly one of `port`, `server` and `noServer` is required. Unknown names are
+ * ignored, as libraries pass on options of their own.
  */
 export interface ServerOptions extends ConnectionOptions, BudgetOptions, ConnectionLimitOptions {
-  /** Upgrades come through `handleUpgrade` only. */
+  /** Takes upgrades through `handleUpgrade` only. Default: `false`. */
   readonly noServer?: boolean | undefined
-  /** The server whose upgrades are taken. Those for another path are left to its other listeners, if there are any. */
+  /**
+   * The HTTP server whose upgrades are taken. Upgrades for another `path` are left to its other listeners, if there are
+   * any.
+   */
   readonly server?: Server | undefined
-  /** Listens there with a server of its own, which answers 426 to ordinary requests. */
+  /** Port for an HTTP server of its own, which answers ordinary requests with 426. */
   readonly port?: number | undefined
+  /** Address on which that HTTP server listens. */
   readonly host?: string | undefined
-  /** Connections that the system keeps until they are accepted. Default: 511. */
+  /** Connections that the operating system queues until they are accepted. Default: 511. */
   readonly backlog?: number | undefined
   /** The only path that is taken, without the query. Default: every path. */
   path?: string | undefined
-  /** The largest message, in bytes; 0 and values above 2147483647 mean 2147483647. Default: 104857600, as in `ws`. */
+  /**
+   * Size in bytes of the largest message that a peer may send. The limit is checked on the frame header, before the
+   * message is buffered, and while a compressed message is inflated. A larger message closes the connection with 1009.
+   * Default: 104857600.
+   */
   readonly maxPayload?: number | undefined
-  /** Default: false, as in `ws`, whose users send pings of their own. */
+  /**
+   * Pings each peer and cuts a peer that does not respond. `false` turns pings off; a peer that has disappeared then
+   * stays connected until `idleTimeout` passes or the operating system reports an error. Default: `false`.
+   */
   readonly heartbeat?: ConnectionOptions['heartbeat']
-  /** Whether there is a set of `clients`. Default: true. */
+  /** Whether the server has the set `clients`. Default: `true`. */
   readonly clientTracking?: boolean | undefined
-  /** Chooses one of the offered subprotocols, or none by returning false. Default: the first. */
+  /**
+   * Chooses one of the offered subprotocols: `(protocols, request) => string`, or `false` for none. Without it, a server
+   * of `fastify-upgrade/ws` chooses the first. It is read at each handshake, so it may be assigned later.
+   */
   handleProtocols?: HandleProtocols
-  /** Lets a client in. Refused ones get 401 unless the callback says otherwise. Default: everybody comes in. */
+  /**
+   * Accepts a handshake by returning `true`, or through the callback that is its second parameter. Other handshakes are
+   * refused with 401, or as the callback says. It is read at each handshake, so it may be assigned later. Default:
+   * accepts every client.
+   */
   verifyClient?: VerifyClient | undefined
-  /** The class of the connections: one derived from `WebSocket`. */
+  /** The class of the connections: `WebSocket`, or a class derived from it. Default: `WebSocket`. */
   WebSocket?: typeof WebSocket | undefined
-  /** Of `ws`: has to be true, as pings are always answered. */
+  /** Must be `true`: pings are always answered. */
   readonly autoPong?: boolean | undefined
-  /** Of `ws`: has to be true, as the messages of one read are told in one tick. */
+  /** Must be `true`: the messages of one read are emitted in one tick. */
   readonly allowSynchronousEvents?: boolean | undefined
-  /** Of `ws`: has to be false, as text is always checked. */
+  /** Must be `false`: text is always validated. */
   readonly skipUTF8Validation?: boolean | undefined
-  /** Of `ws`, without effect: fragments are joined as they come, and their number has a limit. */
+  /**
+   * Accepted for code written for `ws`, without effect: fragments are joined as they arrive, and their number is limited.
+   */
   readonly maxBufferedChunks?: number | undefined
-  /** Of `ws`, without effect: 4096, and one for each 16 bytes of `maxPayload`. */
+  /**
+   * Accepted for code written for `ws`, without effect: the limit is 4096, and one more for each 16 bytes of
+   * `maxPayload`.
+   */
   readonly maxFragments?: number | undefined
-  /** Of `ws`, without effect: while 64 pongs are pending, only the last ping is answered; `ws` cuts the connection. */
+  /** Accepted for code written for `ws`, without effect: while 64 pongs are pending, only the last ping is answered. */
   readonly maxPendingAutoPongs?: number | undefined
 }
 
