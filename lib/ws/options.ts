@@ -84,10 +84,10 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   readonly maxPendingAutoPongs?: number | undefined
 }
 
-/** As in `ws`, any truthy value of these counts as true. */
+/** Booleans. As in `ws`, any truthy value counts as true. */
 const FLAGS: readonly string[] = ['noServer', 'clientTracking']
 
-/** As in `ws`, these are not set when their value is falsy. */
+/** As in `ws`, a falsy value means that the option is not set. */
 const OPTIONAL: readonly string[] = ['server', 'path', 'handleProtocols', 'verifyClient']
 
 /** The given options, with the values that `ws` accepts converted to those that this package expects. */
@@ -106,13 +106,13 @@ export function readOptions(given: ServerOptions): ServerOptions {
   return options
 }
 
-/** The settings of a server's connections. */
+/** The settings of the connections of a server. */
 export interface ServerSettings extends ConnectionSettings {
-  /** Shared by all of them. */
+  /** Shared by all connections of the server. */
   readonly budget: BufferBudget
 }
 
-/** The settings of connections, with the defaults of `ws` where code that was written for it relies on them. */
+/** The settings of the connections of a server, with the defaults of `ws` on which code written for it relies. */
 export function readSettings(options: ServerOptions): ServerSettings {
   const {
     maxPayload = CONNECTION_OPTIONS.maxPayload.wsDefault,

@@ -411,6 +411,8 @@ t.test('perMessageDeflate: defaults, edges, and what has no effect', async t => 
     defaults
   )
   t.strictSame(read({ zlibDeflateOptions: { chunkSize: 1024, level: undefined } }), defaults)
+  const asInWs = asOptions({ perMessageDeflate: { zlibDeflateOptions: null } })
+  t.strictSame(readPluginOptions(asInWs).perMessageDeflate, defaults)
   for (const edge of [0, 1] as const) {
     const ranges = Object.fromEntries(Object.entries(RANGES).map(([name, range]) => [name, range[edge]]))
     const zlibRanges = Object.fromEntries(
