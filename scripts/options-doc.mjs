@@ -12,6 +12,8 @@ which of these accept its options. An option of the plugin is the default of all
 
 Sizes are in bytes and durations in milliseconds. An unknown name or an invalid value throws at registration, with an error that
 names the option; \`WebSocketServer\` ignores unknown names, as libraries pass on options of their own.
+
+The API reference has more about [limits](api.md#limits), [slow peers](api.md#slow-peers) and [shutdown](api.md#shutdown).
 `
 
 const SCOPES = {
