@@ -6,7 +6,7 @@ import type {
   ConnectionOptions,
   PerMessageDeflateOptions
 } from '../lib/options/connection-options.js'
-import type { HandleProtocols } from '../lib/upgrade/protocol-choice.js'
+import type { HandleProtocols } from '../lib/upgrade/negotiation.js'
 import type { VerifyClient } from '../lib/upgrade/verify-client.js'
 import type { WebSocketErrorHandler } from './handler.js'
 

@@ -9,24 +9,24 @@ import type { WebSocketOwner } from '../socket/websocket-options.js'
 import type { WebSocketRoute } from './route.js'
 import { WebSocket } from './websocket.js'
 
-/** What remains of a handshake. */
+/** The result of a handshake. */
 export interface Opened {
-  /** Behind the 101. */
+  /** Carries the frames. */
   readonly stream: Duplex
   readonly protocol: string | undefined
-  /** What was agreed on, where messages may be compressed. */
+  /** How messages are compressed; undefined when they are not. */
   readonly deflate: Deflate | undefined
   readonly request: FastifyRequest
   readonly reply: FastifyReply
-  /** What it is subscribed to from the start. */
+  /** The topics to which the connection is subscribed before its handler runs. */
   readonly topics: readonly string[]
   /** Milliseconds from the request to the 101. */
   readonly handshakeTime: number
-  /** Releases the slots of the connection. */
+  /** Releases the connection's slots. */
   readonly release: () => void
 }
 
-/** Begins the connection: runs the handler of its route, and lets Fastify know when it has ended. */
+/** Opens a connection: runs the handler of its route, and ends the request in Fastify when the connection ends. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
   const { stream, protocol = '', deflate, request, topics } = opened
   const owner = new Owner(app, route, opened)
@@ -36,7 +36,7 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
     route.server
   )
   route.server.add(socket)
-  // Nobody waits for the broker: it tells by events what goes wrong.
+  // Not awaited: the broker reports its failures as events.
   for (const topic of topics) void socket.subscribe(topic)
   try {
     owner.readLogLevel(request)
@@ -55,12 +55,12 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   }
 }
 
-/** The routes whose handlers have returned a value. */
+/** The routes whose handlers have returned a value, each of which is warned of once. */
 const warned = new WeakSet<WebSocketRoute>()
 
 /**
- * What a connection keeps of its route and its handshake. The request and the reply take more memory than the connection
- * itself. Once the handler has settled they are let go, unless somebody waits for their end.
+ * Connects a WebSocket with its route. The request and the reply take more memory than the connection itself, so they are
+ * released once the handler has settled, unless a listener or a hook waits for their end.
  */
 class Owner implements WebSocketOwner<WebSocket> {
   readonly #app: FastifyInstance
@@ -72,7 +72,7 @@ class Owner implements WebSocketOwner<WebSocket> {
   readonly #handshakeTime: number
   #closeLogLevel: CloseLogLevel | false = false
   #reply: FastifyReply | undefined
-  /** The connection was closed for an error of the application. */
+  /** Whether an error of the application has closed the connection. */
   #failed = false
 
   constructor(
@@ -88,19 +88,19 @@ class Owner implements WebSocketOwner<WebSocket> {
     this.#release = release
   }
 
-  /** A function of the application may decide; the request is there only now. */
+  /** `disableRequestLogging` may be a function of the request, which is released later. */
   readLogLevel(request: FastifyRequest): void {
     const { settings, isLogDisabled } = this.#route
     this.#closeLogLevel = settings.closeLogLevel ?? (isLogDisabled(request) ? false : 'info')
   }
 
-  /** The handler has done its work. */
+  /** The handler has returned, or its promise has settled. */
   settle(socket: WebSocket): void {
     socket.readAlways()
     const reply = this.#reply
     if (reply === undefined || this.#route.settings.errorHandler !== undefined || isAwaited(reply)) return
     this.#reply = undefined
-    // Whoever still has the request may yet listen to it.
+    // The application may still hold the request, and listen to it later.
     const keep = (): void => {
       this.#reply = reply
     }
@@ -108,7 +108,7 @@ class Owner implements WebSocketOwner<WebSocket> {
     reply.raw.once('newListener', keep)
   }
 
-  /** The handler has returned, or what it returned has resolved. */
+  /** The handler has returned a value, or its promise has resolved. */
   finish(socket: WebSocket, value: unknown): void {
     // A short arrow function returns what `socket.send` or `socket.on` returns.
     const isOfSocket = typeof value === 'boolean' || value === socket
@@ -121,7 +121,7 @@ class Owner implements WebSocketOwner<WebSocket> {
     this.settle(socket)
   }
 
-  /** The handler has thrown, or what it returned has rejected. */
+  /** The handler has thrown, or its promise has rejected. */
   fail(socket: WebSocket, error: unknown): void {
     this.#onError(socket, error, `the WebSocket handler of GET ${this.#route.url} failed`)
     this.settle(socket)
@@ -149,9 +149,9 @@ class Owner implements WebSocketOwner<WebSocket> {
     this.#onError(socket, thrown, `a listener or callback of the WebSocket at GET ${this.#route.url} failed`)
   }
 
-  /** Hands an error of the application to its error handler. No failure here reaches the process. */
+  /** Calls the `errorHandler` with an error of the application. An exception in it does not reach the process. */
   #onError(socket: WebSocket, thrown: unknown, message: string): void {
-    // With another socket's error this connection may well be open.
+    // If this connection is open, the error is about another socket.
     if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
       this.#log.debug({ err: thrown }, 'the peer went away while a handler was at work')
       return
@@ -176,14 +176,14 @@ class Owner implements WebSocketOwner<WebSocket> {
   }
 
   #closeWithError(socket: WebSocket, error: Error, message: string): void {
-    // What comes after the first, while the connection closes, could fill the log at the will of the peer.
+    // While the connection closes, the peer could cause any number of further errors, and fill the log.
     this.#log[this.#failed ? 'debug' : 'error']({ err: error }, message)
     this.#failed = true
     socket.close(INTERNAL_ERROR)
   }
 }
 
-/** Whether somebody is to be told when the request or the response ends: Fastify itself for `onResponse` and its log. */
+/** Whether there are listeners for the end of the request or the response. Fastify has one for `onResponse` and its log. */
 function isAwaited({ raw: response, request: { raw: request } }: FastifyReply): boolean {
   return (
     response.listenerCount('finish') > 0 ||
@@ -193,7 +193,7 @@ function isAwaited({ raw: response, request: { raw: request } }: FastifyReply): 
   )
 }
 
-/** The request ends here, so that `request.signal` is aborted, and then the response with its `onResponse` hooks. */
+/** Ends the request, which aborts `request.signal`, and then the response, which runs the `onResponse` hooks. */
 function endRequest(reply: FastifyReply): void {
   if (!isAwaited(reply)) return
   const { raw: request } = reply.request

@@ -1,19 +1,14 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { NO_ADDRESS } from '../limits/connection-limiter.js'
-import {
-  asksForWebSocket,
-  checkRequest,
-  type Handshake,
-  type Refusal
-} from '../protocol/handshake/request.js'
+import { asksForWebSocket, checkRequest, type Refusal } from '../protocol/handshake/request.js'
 import { toError } from '../socket/error.js'
 import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
+import { callVerifyClient } from '../upgrade/verify-client.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
 import { isAllowed } from './origin.js'
 import { routeOf, type WebSocketRoute } from './route.js'
 import { Upgrade } from './upgrade.js'
-import { verifyClient } from './verify-client.js'
 
 /** Whether the path of a request has a WebSocket route. */
 type HasRoute = (request: FastifyRequest['raw']) => boolean
@@ -32,29 +27,31 @@ export function addHandshakeChecks(
       return
     }
     if (request.is404) declared.report(request.url, request.log)
-    // Fastify takes what is no error for success.
-    const fail = (thrown: unknown): void => done(toError(thrown))
     let checked: Checked
     try {
-      checked = checkUpgrade(upgrade, defaultTimeout, request, reply)
+      checked = check(upgrade, defaultTimeout, request, reply)
     } catch (thrown) {
-      fail(thrown)
-      return
+      // Fastify ignores a thrown value that is no error.
+      checked = toError(thrown)
     }
-    if (checked instanceof Promise) checked.then(done, fail)
+    if (checked instanceof Promise) checked.then(done, thrown => done(toError(thrown)))
     else done(checked)
   })
-  // An error that comes while the 101 waits for the hooks of the reply takes its place.
+  // An error in the hooks of the reply takes the place of the 101.
   root.addHook('onError', (request, _reply, _error, done) => {
-    Upgrade.of(request.raw)?.takeBack()
+    Upgrade.of(request.raw)?.withdraw()
     done()
   })
 }
 
-/** Why a handshake is refused, if it is. A promise only where the application needs time: each costs a handshake's tenth. */
+/**
+ * The error that refuses a handshake, if any. It is a promise only where the application decides later: a promise costs a
+ * tenth of a handshake.
+ */
 type Checked = Error | undefined | Promise<Error | undefined>
 
-function checkUpgrade(
+/** Checks the request, the route, the limits, the origin, and calls `verifyClient`. */
+function check(
   upgrade: Upgrade,
   defaultTimeout: number,
   request: FastifyRequest,
@@ -62,12 +59,12 @@ function checkUpgrade(
 ): Checked {
   const route = routeOf(request)
   upgrade.enter(reply, route?.settings.handshakeTimeout ?? defaultTimeout)
-  const { refusal, handshake, offers } = upgrade
+  const { refusal, offers } = upgrade
   if (refusal !== undefined) return refuse(reply, refusal)
   if (route === undefined) return undefined
   if (offers.unsupportedBy !== undefined) {
     const reason =
-      handshake.protocols.length === 0
+      upgrade.handshake.protocols.length === 0
         ? 'The client has to offer a subprotocol'
         : 'None of the offered subprotocols is spoken here'
     return new UnsupportedSubprotocolError(reason, offers.unsupportedBy.join(', '))
@@ -80,14 +77,16 @@ function checkUpgrade(
     reply.headers(RETRY_AFTER)
     return new TooManyConnectionsError()
   }
-  const checked = checkOrigin(route, handshake, request)
-  // It may have been assigned `null`, as `ws` has for none.
+  const { origin } = upgrade.handshake
+  const checked = checkOrigin(route, origin, request)
+  // As in `ws`, applications may assign null.
   if (!route.server.options.verifyClient) return checked
-  return checkClient(checked, route, handshake, request, reply)
+  return checkClient(checked, route, origin, request, reply)
 }
 
+/** @returns whether there was a free slot. */
 function takeSlots(upgrade: Upgrade, { limiters }: WebSocketRoute, request: FastifyRequest): boolean {
-  // Over a Unix socket it is undefined, whatever Fastify's type says.
+  // Over a Unix socket it is undefined, contrary to Fastify's type.
   const ip: string | undefined = request.ip
   for (const limiter of limiters) {
     if (limiter.missesAddress(ip))
@@ -99,7 +98,11 @@ function takeSlots(upgrade: Upgrade, { limiters }: WebSocketRoute, request: Fast
   return upgrade.takeSlots(limiters, ip)
 }
 
-function checkOrigin({ settings }: WebSocketRoute, { origin }: Handshake, request: FastifyRequest): Checked {
+function checkOrigin(
+  { settings }: WebSocketRoute,
+  origin: string | undefined,
+  request: FastifyRequest
+): Checked {
   if (origin === undefined) return undefined
   const allowed = isAllowed(origin, settings.origin, request)
   if (typeof allowed !== 'object') return allowed ? undefined : forbid(origin, request)
@@ -117,19 +120,25 @@ function forbid(origin: string, request: FastifyRequest): Error {
 async function checkClient(
   checked: Checked,
   { server }: WebSocketRoute,
-  { origin }: Handshake,
+  origin: string | undefined,
   request: FastifyRequest,
   reply: FastifyReply
 ): Promise<Error | undefined> {
   const forbidden = await checked
   if (forbidden !== undefined) return forbidden
-  const refusal = await verifyClient(server.options, request, origin)
+  // The application may have removed it meanwhile.
+  const { verifyClient } = server.options
+  if (!verifyClient) return undefined
+  const info = { origin: origin ?? '', secure: request.protocol === 'https', req: request.raw }
+  const refusal = await new Promise<Refusal | undefined>((resolve, reject) => {
+    callVerifyClient(verifyClient, info, resolve, reject)
+  })
   return refusal && refuse(reply, refusal)
 }
 
 /**
- * What an ordinary request gets that found no route, if its path has WebSocket routes. A client that asked for WebSocket
- * without `Connection: Upgrade` comes here too: for Node it is an ordinary request.
+ * The error for an ordinary request without a route whose path has WebSocket routes. A request for a WebSocket without
+ * `Connection: Upgrade` comes here too: for Node it is an ordinary request.
  */
 function ordinaryRequestError(
   { raw }: FastifyRequest,
@@ -140,13 +149,13 @@ function ordinaryRequestError(
   if (!isGet || raw.httpVersionMajor !== 1 || !hasRoute(raw)) return undefined
   const handshake = asksForWebSocket(raw) ? checkRequest(raw) : undefined
   if (handshake !== undefined && 'status' in handshake) return refuse(reply, handshake)
-  // Node takes a Connection header that does not say "close" for keep-alive.
+  // Without "close" in the Connection header, Node keeps the connection alive.
   const connection = reply.raw.shouldKeepAlive ? 'Upgrade' : 'Upgrade, close'
   reply.headers({ upgrade: 'websocket', connection })
   return new UpgradeRequiredError()
 }
 
-/** The headers go onto the reply, as an error handler of the application may answer without those of the error. */
+/** Sets the headers on the reply, as an error handler of the application may ignore those of the error. */
 function refuse(reply: FastifyReply, refusal: Refusal): Error {
   reply.headers(refusal.headers)
   return refusalError(refusal)

@@ -1,42 +1,38 @@
-import type { FastifyInstance, RouteHandlerMethod, RouteOptions } from 'fastify'
+import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import { nearestName } from '../options/option.js'
 import { toError } from '../socket/error.js'
-import { chooseDeflate } from '../upgrade/deflate-choice.js'
-import { openConnection } from './connection.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { InvalidRouteError } from './error.js'
+import { handshakeHandler } from './handshake-handler.js'
 import { readRouteChoices, readRouteOptions, type Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
-import { chooseSubprotocol } from './subprotocol-choice.js'
-import { chooseTopics } from './topic-choice.js'
-import { Upgrade } from './upgrade.js'
 import type { UpgradeListener } from './upgrade-listener.js'
 import type { WebSocketServer } from './websocket-server.js'
 
-/** Where the routes of a scope belong. */
+/** Shared by the routes of a scope. */
 export interface Scope {
   readonly defaults: Settings
   readonly server: WebSocketServer
-  /** The connections of all routes. */
+  /** Limits the connections of all routes together. */
   readonly limiter: ConnectionLimiter
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
   readonly isLogDisabled: IsLogDisabled
 }
 
-/** What an `onRoute` hook gets, of whichever kind the route is. */
+/** The options that an `onRoute` hook gets, for routes of any kind. */
 type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {
   readonly routePath: string
   readonly prefix: string
   readonly websocket?: unknown
 }
 
-/** Makes the routes of a scope that ask for it WebSocket routes, as they are registered. */
+/** Makes WebSocket routes of the routes that are registered with `websocket` or `wsHandler`. */
 export function addWebSocketRoutes(app: FastifyInstance, scope: Scope): void {
   app.addHook('onRoute', function (options: RegisteredRoute) {
     const { websocket = false, wsHandler } = options
@@ -86,16 +82,16 @@ function addWebSocketRoute(
     topics,
     isLogDisabled
   }
-  // HEAD routes that Fastify adds for a GET route come here too; they keep out of the way of ordinary ones.
+  // Fastify adds a HEAD route for a GET route. It needs the constraint too, or it would hide an ordinary HEAD route.
   if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
-  // For API documentation, as an operation that answers 426 is none.
+  // API documentation leaves the route out: for an ordinary request it only answers 426.
   options.schema = Object.assign({ hide: true }, options.schema)
   options.config = Object.assign({}, options.config, { [kRoute]: route })
   options.handler = handshakeHandler(route)
 }
 
-/** Reads the options of a route. The error for a wrong one names the route, as an application may have many of them. */
+/** Reads the options of a route, and adds the route to the message of an error. */
 function namingRoute<Read>(url: string, read: () => Read): Read {
   try {
     return read()
@@ -108,7 +104,7 @@ function namingRoute<Read>(url: string, read: () => Read): Read {
   }
 }
 
-/** Warns of names that are probably meant to be `websocket` or `wsHandler`, as Fastify ignores names that it does not know. */
+/** Warns of names that probably mean `websocket` or `wsHandler`: Fastify ignores unknown names. */
 function warnOfMisspeltNames(app: FastifyInstance, options: RegisteredRoute): void {
   if (options.method === 'HEAD') return
   for (const name of Object.keys(options)) {
@@ -131,7 +127,7 @@ function addWsHandler(
   if (options.method === 'HEAD') return
   if (!methods.includes('GET')) throw new InvalidRouteError(options.url, 'with a wsHandler has to have GET')
   const { websocket: _websocket, prefix, routePath, wsHandler: _wsHandler, ...rest } = options
-  // For the path '/' below a prefix, Fastify has made '' of it by now.
+  // Below a prefix, Fastify has replaced the path '/' by ''.
   const path = routePath === '' && prefix !== '' ? '/' : routePath
   app.route({
     ...withOwnLists(rest),
@@ -144,57 +140,12 @@ function addWsHandler(
   })
 }
 
-/** A copy of the options whose lists of hooks are copies too: the hooks `onRoute` of other plugins add to them in place. */
+/** A copy of the options and of their lists of hooks: `onRoute` hooks of other plugins add to the lists in place. */
 function withOwnLists<Options extends object>(options: Options): Options {
   const copy = { ...options }
   for (const [name, value] of Object.entries(copy))
     if (Array.isArray(value)) Reflect.set(copy, name, [...value])
   return copy
-}
-
-/** What Fastify runs after the hooks of the route: the end of the handshake. */
-function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
-  return function (request, reply) {
-    const upgrade = Upgrade.of(request.raw)
-    const accept = (protocol: string | undefined, topics: readonly string[] = []): void => {
-      if (upgrade === undefined || reply.sent) return
-      const { perMessageDeflate } = route.settings
-      const { deflate, response } = chooseDeflate(upgrade.handshake.extensions, perMessageDeflate)
-      upgrade.accept({
-        protocol,
-        extensions: response,
-        server: route.server,
-        open: stream =>
-          openConnection(this, route, {
-            stream,
-            protocol,
-            deflate,
-            request,
-            reply,
-            topics,
-            handshakeTime: upgrade.elapsedTime,
-            release: upgrade.keepSlots()
-          })
-      })
-    }
-    const settle = (
-      choices: Promise<[protocol: string | undefined, topics: readonly string[] | undefined]>
-    ) => {
-      choices.then(
-        choice => accept(...choice),
-        error => upgrade?.refuse(toError(error))
-      )
-    }
-    // One after the other: what the first rejects with always has somebody who hears of it.
-    const protocol = upgrade && chooseSubprotocol(route, upgrade, request)
-    if (protocol instanceof Promise) {
-      settle(protocol.then(name => Promise.all([name, chooseTopics(route, request)])))
-      return
-    }
-    const topics = chooseTopics(route, request)
-    if (topics instanceof Promise) settle(topics.then(list => [protocol, list]))
-    else accept(protocol, topics)
-  }
 }
 
 function isWebSocketOption(option: unknown): option is boolean | WebSocketRouteOptions {

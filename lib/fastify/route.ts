@@ -6,21 +6,21 @@ import type { Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import type { WebSocketServer } from './websocket-server.js'
 
-/** What the plugin knows of a WebSocket route. */
+/** A WebSocket route. */
 export interface WebSocketRoute {
-  /** Its path with the names of parameters, for messages. */
+  /** Its path with the names of parameters, for log lines and errors. */
   readonly url: string
   readonly settings: Settings
   readonly server: WebSocketServer
-  /** Those of the plugin and of the route that have a limit. */
+  /** Limit the number of its connections; empty without limits. */
   readonly limiters: readonly ConnectionLimiter[]
-  /** What its connections are subscribed to from the start. */
+  /** Chooses the topics to which a new connection is subscribed. */
   readonly topics: TopicChoice | undefined
   readonly handler: WebSocketHandler
   readonly isLogDisabled: IsLogDisabled
 }
 
-/** Where the `config` of a route keeps its {@link WebSocketRoute}. */
+/** The key of the {@link WebSocketRoute} in the `config` of a route. */
 export const kRoute = Symbol('fastify-upgrade.route')
 
 /** The WebSocket route that a request was routed to. */

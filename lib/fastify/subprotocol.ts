@@ -1,24 +1,24 @@
 import type { FastifyInstance } from 'fastify'
 
-/** The name of the constraint that makes a route one for WebSockets. */
+/** The name of the constraint that WebSocket routes have. */
 export const CONSTRAINT = 'websocket'
 
-/** The constraint of a route: the subprotocols that it speaks, or true when it registers none. */
+/** The constraint of a route: the subprotocols that it registers, or true when it registers none. */
 export type RouteSubprotocols = readonly string[] | true
 
-/** What a request looks for among the routes at a path. */
+/** Selects routes at a path. A request's constraint is a query. */
 abstract class Query {
   abstract matches(routes: Routes): number
 }
 
-/** The WebSocket routes at one path, each a bit in the router's mask of handlers. */
+/** The WebSocket routes at one path. Each is a bit in the router's mask of handlers. */
 class Routes {
   all = 0
   /** Those that register no subprotocol. */
   plain = 0
   readonly bySubprotocol = new Map<string, number>()
 
-  /** The router asks with a route's constraint while it is built, and with a request's query later. */
+  /** The router calls this with the constraint of a route while it adds the route, and later with the query of a request. */
   get(value: unknown): number {
     return value instanceof Query ? value.matches(this) : 0
   }
@@ -60,7 +60,7 @@ class Speaks extends Query {
   }
 }
 
-/** Matches every WebSocket route and tells where the last ones were. */
+/** Matches every WebSocket route, and keeps the routes of the path that was found. */
 class Find extends Query {
   at: Routes | undefined
 
@@ -79,12 +79,12 @@ export class Offers extends Query {
   readonly names: readonly string[]
   /** The subprotocol of the route that was found; undefined when that registers none. */
   selected: string | undefined
-  /** What the path speaks, when that is nothing that was offered. */
+  /** The subprotocols that the path has, when none of them was offered. */
   unsupportedBy: readonly string[] | undefined
 
   readonly #takesPlain: boolean
 
-  /** @param takesPlain whether a route that registers none will do. */
+  /** @param takesPlain whether it matches a route that registers none. */
   constructor(names: readonly string[], takesPlain = true) {
     super()
     this.names = names
@@ -96,16 +96,16 @@ export class Offers extends Query {
     this.selected = this.names.find(name => routes.bitsOf(name) !== 0)
     if (this.selected !== undefined) return routes.bitsOf(this.selected)
     if (this.#takesPlain && routes.plain !== 0) return routes.plain
-    // Any route will do to run the hooks of this path and refuse there.
+    // The handshake is refused after the hooks of the path, which any of its routes has.
     this.unsupportedBy = [...routes.bySubprotocol.keys()]
     return routes.all
   }
 }
 
-/** Where the routes of an application are found. */
+/** The router of an application. */
 type Router = Pick<FastifyInstance, 'findRoute'>
 
-/** The parts of a request that the router goes by. */
+/** The parts of a request that the router uses. */
 interface Target {
   readonly url?: string | undefined
   readonly headers: { readonly host?: string | undefined; readonly 'accept-version'?: string | undefined }
@@ -121,16 +121,17 @@ function find(router: Router, request: Target, query: Query, custom: object = {}
 
 /**
  * Whether the path of a request has any WebSocket route.
- * @param custom what routes ask for by strategies of the application. What this request offers to them is not known here.
+ * @param custom the combinations of the application's own constraints that routes have. The values of the request for them
+ * are not known here.
  */
 export function hasWebSocketRoute(router: Router, request: Target, custom: readonly object[]): boolean {
   return custom.some(constraints => find(router, request, ANY, constraints) !== null)
 }
 
 /**
- * The query for a handshake when further constraints, such as `host`, decide too. The router applies one constraint
- * after the other, so a subprotocol that only routes of another host speak would hide those of this host: the first
- * that leads to a route is looked for here.
+ * The query for a handshake where routes have further constraints, such as `host`. The router applies one constraint after
+ * the other, so a subprotocol that only routes of another host register would hide the routes of this host. So this looks
+ * for the first subprotocol that leads to a route.
  */
 export function offersBeside(router: Router, request: Target, offers: Offers): Offers {
   const path = new Find()
@@ -142,8 +143,8 @@ export function offersBeside(router: Router, request: Target, offers: Offers): O
 }
 
 /**
- * The router's constraint strategy. Where a handshake is derived it must match, so that none reaches an ordinary route;
- * where none is derived, no WebSocket route matches.
+ * The router's constraint strategy. A request with a query, which is a handshake, reaches no ordinary route. A request
+ * without one reaches no WebSocket route.
  */
 export function constraintStrategy<Request>(queryOf: (request: Request) => Offers | undefined): {
   name: string

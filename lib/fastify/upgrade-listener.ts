@@ -2,38 +2,36 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { deadlinesAfter } from '../limits/deadline.js'
 import { RETRY_AFTER, ShuttingDownError } from '../upgrade/error.js'
-import { afterResponses } from '../upgrade/ordinary-request.js'
+import { type Application, type Dispatch, UpgradeServer } from '../upgrade/upgrade-server.js'
 import { RouteRegistry } from './route-registry.js'
 import type { Shutdown } from './shutdown.js'
 import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
 import { Upgrade } from './upgrade.js'
-import { type Application, type Dispatch, UpgradeServer } from './upgrade-server.js'
 
-/** Milliseconds between two looks at a server that is about to close. */
+/** Milliseconds between two checks of whether the server has stopped listening. */
 const WATCH = 100
 
-/** Milliseconds that a client has which comes when the time of a shutdown is up. */
+/** Milliseconds that a client that connects after the deadline of the shutdown has to read its refusal. */
 const LAST_LINGER = 100
 
-/** Thrown out of the router to leave a handshake to another application or listener. */
+/** Thrown through the router to pass a handshake on to another application or listener. */
 const NOT_OURS = Symbol('not ours')
 
 /** By the root of the application. */
 const listeners = new WeakMap<FastifyInstance, UpgradeListener>()
 
-/** Takes the handshakes of an application, whichever scopes the plugin is registered in. */
+/** Takes the handshakes of an application, for all scopes in which the plugin is registered. */
 export class UpgradeListener implements Application {
   readonly routes: RouteRegistry = new RouteRegistry()
-  /** Milliseconds that a handshake has until its route is known. */
   readonly timeout: number
   readonly #app: FastifyInstance
   readonly #server: UpgradeServer
-  /** The handshakes that have not ended, those that wait for their turn included. */
+  /** The handshakes that are not over, including those whose turn has not come. */
   readonly #pending = new Set<Upgrade>()
   readonly #shutdowns: Shutdown[] = []
   #isReady = false
   #isClosing = false
-  /** The time of all scopes is up. */
+  /** The deadline of the shutdown has passed. */
   #isOverdue = false
   #watch: NodeJS.Timeout | undefined
   #closed: Promise<void> | undefined
@@ -66,12 +64,12 @@ export class UpgradeListener implements Application {
     return listener
   }
 
-  /** Has a scope closed with the application. */
+  /** Adds a scope that closes with the application. */
   onClose(shutdown: Shutdown): void {
     this.#shutdowns.push(shutdown)
   }
 
-  /** All plugins and routes of the application are there. */
+  /** All plugins and routes of the application are loaded. */
   onReady(): void {
     this.#isReady = true
   }
@@ -89,21 +87,21 @@ export class UpgradeListener implements Application {
     if (this.#isClosing) return
     this.#isClosing = true
     for (const shutdown of this.#shutdowns) shutdown.refuse()
-    for (const upgrade of this.#pending) upgrade.refuse(new ShuttingDownError(), RETRY_AFTER)
+    for (const upgrade of this.#pending) upgrade.sendError(new ShuttingDownError(), RETRY_AFTER)
     this.#server.onClosing()
-    // A `preClose` hook that fails keeps all that follow from running, and the server would wait for connections for ever.
+    // When a `preClose` hook fails, Fastify does not run those after it, and the server would wait for connections for ever.
     this.#watch = setInterval(() => {
       if (!this.#app.server.listening) void this.close()
     }, WATCH).unref()
   }
 
-  /** Closes all scopes, at the first call and at once, so that none waits for the peers of another. */
+  /** Closes all scopes at the same time, so that none waits for the peers of another. Later calls return the same promise. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
   }
 
-  /** The application is closed. Other applications may still use its server. */
+  /** The application has closed. Other applications may still use its server. */
   leave(): void {
     this.#server.remove(this)
   }
@@ -111,73 +109,60 @@ export class UpgradeListener implements Application {
   async #close(): Promise<void> {
     this.refuse()
     clearInterval(this.#watch)
-    // Not cleared, as handshakes may come until the server has closed; it holds no process alive.
+    // Not cleared, as handshakes may arrive until the server has closed. It does not keep the process alive.
     setTimeout(() => this.#cut(), Math.max(...this.#shutdowns.map(({ timeout }) => timeout))).unref()
     await Promise.all(this.#shutdowns.map(shutdown => shutdown.run()))
   }
 
   #cut(): void {
     this.#isOverdue = true
-    for (const upgrade of this.#pending) upgrade.abort()
+    for (const upgrade of this.#pending) upgrade.channel.destroy()
   }
 
-  /**
-   * Answers a handshake when its turn comes.
-   * @returns whether it is answered here, or by an application behind this one; undefined while it waits for its turn.
-   */
-  answer(dispatch: Dispatch): boolean | undefined {
-    const upgrade = new Upgrade(dispatch, this.timeout, this.#onEnd)
-    this.#pending.add(upgrade)
-    if (this.#isOverdue) this.#cutSoon(upgrade)
-    let isAnswered: boolean | undefined
-    afterResponses(dispatch.request, dispatch.socket, () => {
-      isAnswered = this.#begin(upgrade)
-    })
-    // What is over within this tick needs nobody to look after it.
-    upgrade.watch()
-    return isAnswered
-  }
-
-  /** Time to read a refusal, and no more. */
+  /** Gives a client time to read its refusal, and no more. */
   #cutSoon(upgrade: Upgrade): void {
     deadlinesAfter(LAST_LINGER).set({
       onDeadline: () => {
-        if (this.#pending.has(upgrade)) upgrade.abort()
+        if (this.#pending.has(upgrade)) upgrade.channel.destroy()
       }
     })
   }
 
-  #begin(upgrade: Upgrade): boolean | undefined {
+  // The handshakes
+
+  answer(dispatch: Dispatch): boolean | undefined {
+    const upgrade = new Upgrade(dispatch, this.#pending, this.timeout)
+    if (this.#isOverdue) this.#cutSoon(upgrade)
+    let isAnswered: boolean | undefined
+    dispatch.channel.begin(upgrade, () => {
+      isAnswered = this.#route(upgrade)
+    })
+    return isAnswered
+  }
+
+  /**
+   * Lets Fastify answer a handshake whose turn has come.
+   * @returns whether it is answered here or by an application after this one; undefined while that waits for its turn.
+   */
+  #route(upgrade: Upgrade): boolean | undefined {
+    const { request } = upgrade.channel
+    const { url } = request
     try {
-      upgrade.begin()
-      if (!this.#route(upgrade)) return upgrade.dispatch.next()
+      const response = upgrade.respond()
+      // Fastify itself answers 503 while it closes.
+      if (this.#isClosing)
+        for (const [name, value] of Object.entries(RETRY_AFTER)) response.setHeader(name, value)
+      this.#app.routing(request, response)
       upgrade.wait()
     } catch (error) {
+      if (error === NOT_OURS) {
+        // Fastify's option `rewriteUrl` may have changed it.
+        if (url !== undefined) request.url = url
+        upgrade.release()
+        return upgrade.dispatch.next()
+      }
       this.#app.log.error({ err: error }, 'a WebSocket handshake failed')
-      upgrade.abort()
-    }
-    return true
-  }
-
-  readonly #onEnd = (upgrade: Upgrade): void => {
-    this.#pending.delete(upgrade)
-  }
-
-  /** @returns false when the path has no WebSocket route here, and another application or listener may have it. */
-  #route(upgrade: Upgrade): boolean {
-    const { request } = upgrade
-    const { raw: response } = upgrade.response
-    const { url } = request
-    // Fastify itself answers 503 while it closes.
-    if (this.#isClosing)
-      for (const [name, value] of Object.entries(RETRY_AFTER)) response.setHeader(name, value)
-    try {
-      this.#app.routing(request, response)
-    } catch (error) {
-      if (error !== NOT_OURS) throw error
-      if (url !== undefined) request.url = url
-      upgrade.release()
-      return false
+      upgrade.channel.destroy()
     }
     return true
   }
@@ -187,7 +172,7 @@ export class UpgradeListener implements Application {
     return hasWebSocketRoute(this.#app, request, this.routes.customConstraints)
   }
 
-  /** What the router looks for. It asks once a request, after `rewriteUrl`. */
+  /** What the router looks for. The router calls this once for each request, after `rewriteUrl`. */
   #query(request: IncomingMessage): Offers | undefined {
     const upgrade = Upgrade.of(request)
     if (upgrade === undefined) return undefined

@@ -1,10 +1,10 @@
 import { AsyncResource } from 'node:async_hooks'
-import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Headers } from '../protocol/handshake/header-field.js'
-import { checkRequest, type Handshake, type Refusal } from '../protocol/handshake/request.js'
-import { acceptResponse } from '../protocol/handshake/response.js'
+import type { Handshake, Refusal } from '../protocol/handshake/request.js'
+import type { ResponseOwner } from '../upgrade/channel.js'
 import {
   HandshakeTimeoutError,
   InvalidHeaderError,
@@ -12,10 +12,10 @@ import {
   ShuttingDownError
 } from '../upgrade/error.js'
 import { OpeningHandshake } from '../upgrade/opening-handshake.js'
+import type { Dispatch } from '../upgrade/upgrade-server.js'
 import { Offers } from './subprotocol.js'
-import { UpgradeResponse } from './upgrade-response.js'
-import type { Dispatch } from './upgrade-server.js'
 
+/** Stands for a handshake that is refused. */
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }
 
 const kUpgrade = Symbol('fastify-upgrade.upgrade')
@@ -25,52 +25,56 @@ interface UpgradingRequest extends IncomingMessage {
   [kUpgrade]?: Upgrade | undefined
 }
 
-/** What was accepted: see {@link Upgrade.accept}. */
-interface Acceptance {
+/** How a handshake is accepted. */
+export interface Acceptance {
   readonly protocol: string | undefined
   readonly extensions: string | undefined
-  /** A server that closes meanwhile refuses. */
+  /** A server that has begun to close meanwhile refuses. */
   readonly server: { readonly isClosing: boolean }
-  /** Told of the stream behind the 101. */
-  readonly open: (stream: Socket) => void
+  /** Called with the stream that carries the frames. */
+  readonly open: (stream: Duplex) => void
 }
 
-/** An opening handshake on its way from the `upgrade` event through Fastify to the 101 or a refusal. */
-export class Upgrade extends OpeningHandshake<Socket> {
-  declare readonly request: UpgradingRequest
-  readonly response: UpgradeResponse
-  /** Why the handshake does not follow RFC 6455, if so. */
-  readonly refusal: Refusal | undefined
-  /** What the client asked for; nothing, when it is refused. */
-  readonly handshake: Handshake
-  /** How the handshake came here. */
+/**
+ * An opening handshake on its way through Fastify. Fastify answers it as any request: with an error, or with status 101.
+ * A refusal is sent as Fastify writes it. A 101 becomes the acceptance, with the headers of the reply.
+ */
+export class Upgrade extends OpeningHandshake implements ResponseOwner {
   readonly dispatch: Dispatch
+  /** Why the request is no valid handshake, if so. */
+  readonly refusal: Refusal | undefined
+  /** What the client asks for; nothing, when there is a refusal. */
+  readonly handshake: Handshake
   /** What the router looks for. */
   offers: Offers
-  readonly #onEnd: (upgrade: Upgrade) => void
+  readonly #request: UpgradingRequest
   readonly #startedAt = performance.now()
   #timeout: number
   #reply: FastifyReply | undefined
-  /** Its time was up once; what comes then has to be sent in the time of a refusal. */
+  /** What becomes of a 101. */
+  #acceptance: Acceptance | undefined
+  /** The headers of the 101. */
+  #headers: Headers | undefined
+  /** The async context of {@link accept}, for hooks of the reply that end in another one. */
+  #scope: AsyncResource | undefined
+  #dropsInvalidHeaders = false
   #isLate = false
 
   /**
+   * @param pending the handshakes of the application that are not over.
    * @param timeout milliseconds until the handshake is refused with 503.
-   * @param onEnd told when the handshake is over, whichever way.
    */
-  constructor(dispatch: Dispatch, timeout: number, onEnd: (upgrade: Upgrade) => void) {
-    const { socket, head } = dispatch
-    const request: UpgradingRequest = dispatch.request
-    super(request, socket, head)
+  constructor(dispatch: Dispatch, pending: Set<Upgrade>, timeout: number) {
+    const { channel } = dispatch
+    super(channel, pending)
     this.dispatch = dispatch
-    this.response = new UpgradeResponse(request)
-    const checked = checkRequest(request)
+    const checked = channel.readHandshake()
     this.refusal = 'status' in checked ? checked : undefined
     this.handshake = 'status' in checked ? NOTHING : checked
     this.offers = new Offers(this.handshake.protocols)
     this.#timeout = timeout
-    this.#onEnd = onEnd
-    request[kUpgrade] = this
+    this.#request = channel.request
+    this.#request[kUpgrade] = this
   }
 
   /** The upgrade that a request asks for. */
@@ -83,123 +87,140 @@ export class Upgrade extends OpeningHandshake<Socket> {
     return performance.now() - this.#startedAt
   }
 
-  get isAnswered(): boolean {
-    return this.response.isSent
+  /**
+   * The turn of the handshake has come.
+   * @returns the response for Fastify.
+   */
+  respond(): ServerResponse {
+    return this.channel.respond(this)
   }
 
-  override watch(): void {
-    super.watch()
-    if (!this.isOver) this.response.raw.on('finish', this.#onRefused)
-  }
-
-  protected override listeners(): Readonly<Record<string, () => void>> {
-    // The response waits for it.
-    return { ...super.listeners(), drain: () => this.response.raw.emit('drain') }
-  }
-
-  /** Connects the response with the socket. */
-  begin(): void {
-    this.response.raw.assignSocket(this.socket)
-  }
-
-  /** Its turn has come, and it waits for hooks. */
+  /** The handshake has been routed, and may wait for hooks. */
   wait(): void {
     this.startDeadline(this.#timeout)
   }
 
-  /** Leaves the socket to somebody else, as if nothing had happened. */
-  release(): void {
-    this.leave()
-    this.response.raw.detachSocket(this.socket)
-    this.request[kUpgrade] = undefined
+  override release(): void {
+    super.release()
+    this.#request[kUpgrade] = undefined
   }
 
   /**
    * Fastify's hooks have begun, and the route is known.
-   * @param timeout milliseconds that the handshake may take, counted from now.
+   * @param timeout milliseconds that the handshake may take from now on.
    */
   enter(reply: FastifyReply, timeout: number): void {
     this.#reply = reply
     this.#timeout = timeout
-    if (this.hasDeadline) this.setTimeout(timeout)
+    this.restartDeadline(timeout)
   }
 
-  /**
-   * Has the reply sent as a 101, through the hooks of a reply, and the protocol switched then. `open` is called in the
-   * async context of this call.
-   */
+  /** Sends the reply with status 101 through its hooks. `open` is called in the async context of this call. */
   accept(acceptance: Acceptance): void {
-    let scope: AsyncResource | undefined
-    this.response.accept(headers => {
-      if (scope === undefined) this.#onAccept(acceptance, headers)
-      else scope.runInAsyncScope(this.#onAccept, this, acceptance, headers)
-    })
+    this.#acceptance = acceptance
     this.#reply?.code(101).send()
-    // Hooks of the reply that take their time may end in another context.
-    if (!this.isOver) scope = new AsyncResource('WEBSOCKETHANDSHAKE')
+    if (!this.isOver) this.#scope = new AsyncResource('WEBSOCKETHANDSHAKE')
   }
 
-  /** Answers with an error, unless the hooks have not begun, or an answer is under way already. */
-  refuse(error: Error, headers: Readonly<Record<string, string>> = {}): void {
+  /** Replies with an error, unless the hooks have not begun or an answer is on its way. */
+  sendError(error: Error, headers: Readonly<Record<string, string>> = {}): void {
     const reply = this.#reply
-    if (reply === undefined || reply.sent || this.response.isSent) return
-    this.takeBack()
+    if (reply === undefined || reply.sent || this.channel.isAnswered) return
+    this.withdraw()
     reply.headers(headers).send(error)
   }
 
-  /** The 101 that waits for the hooks of the reply will not be sent; an error takes its place. */
-  takeBack(): void {
-    if (!this.response.isAccepting && this.response.raw.statusCode !== 101) return
-    this.response.refuse()
+  /** An error takes the place of a 101 that waits for the hooks of the reply. */
+  withdraw(): void {
+    const reply = this.#reply
+    if (this.#acceptance === undefined && reply?.raw.statusCode !== 101) return
+    this.#refuseFromNowOn()
     // With 200 Fastify takes the status of the error.
-    this.#reply?.code(200)
+    reply?.code(200)
   }
 
-  onDeadline(): void {
+  #refuseFromNowOn(): void {
+    this.#acceptance = undefined
+    this.#headers = undefined
+  }
+
+  // What Fastify writes to the response
+
+  onHead(response: ServerResponse, status: number, rest: readonly unknown[]): readonly unknown[] | undefined {
+    const last = rest.at(-1)
+    const headers = typeof last === 'object' && last !== null ? last : {}
+    if (this.#acceptance !== undefined && status === 101) {
+      this.#headers = Object.assign(response.getHeaders(), headers)
+      return undefined
+    }
+    return this.#dropsInvalidHeaders ? [validHeaders(headers)] : rest
+  }
+
+  onEnd(): boolean {
+    const acceptance = this.#acceptance
+    const headers = this.#headers
+    if (acceptance === undefined || headers === undefined) return false
+    this.#refuseFromNowOn()
+    if (this.#scope === undefined) this.#complete(acceptance, headers)
+    else this.#scope.runInAsyncScope(this.#complete, this, acceptance, headers)
+    return true
+  }
+
+  #complete({ protocol, extensions, server, open }: Acceptance, headers: Headers): void {
+    // The client left while the hooks were at work.
+    if (!this.channel.isOpen) {
+      this.channel.destroy()
+      return
+    }
+    if (server.isClosing) {
+      this.sendError(new ShuttingDownError(), RETRY_AFTER)
+      return
+    }
+    let stream: Duplex
+    try {
+      stream = this.channel.accept({ key: this.handshake.key, protocol, extensions, headers })
+    } catch (error) {
+      // The hooks of the reply set the header again.
+      this.#dropsInvalidHeaders = true
+      this.sendError(new InvalidHeaderError(String(error)))
+      return
+    }
+    open(stream)
+  }
+
+  // The end without an acceptance
+
+  override onDeadline(): void {
     const reply = this.#reply
-    const isAnswered = reply === undefined || this.response.isSent
-    // What was hijacked belongs to the application, with all that comes of it.
+    const isAnswered = reply === undefined || this.channel.isAnswered
+    // The application answers a reply that it has hijacked, whenever it likes.
     if (!isAnswered && reply.sent) return
     if (isAnswered || this.#isLate) {
-      this.abort()
+      this.channel.destroy()
       return
     }
     this.#isLate = true
     this.linger()
-    this.refuse(new HandshakeTimeoutError())
+    this.sendError(new HandshakeTimeoutError())
   }
 
-  #onAccept(acceptance: Acceptance, headers: Headers): void {
-    // The client left while the hooks were at work.
-    if (this.socket.destroyed) return
-    if (acceptance.server.isClosing) {
-      this.refuse(new ShuttingDownError(), RETRY_AFTER)
-      return
-    }
-    const { protocol, extensions } = acceptance
-    let head: string
-    try {
-      head = acceptResponse({ key: this.handshake.key, protocol, extensions, headers })
-    } catch (error) {
-      this.response.dropInvalidHeaders()
-      this.refuse(new InvalidHeaderError(String(error)))
-      return
-    }
-    this.response.switch(this.socket)
-    this.switch(head)
-    acceptance.open(this.socket)
-  }
-
-  readonly #onRefused = (): void => this.endSocket()
-
-  protected override onClose(): void {
+  override onClose(): void {
     super.onClose()
     // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
-    if (!this.response.isSent) this.request.destroy()
+    if (!this.channel.isAnswered) this.channel.request.destroy()
   }
+}
 
-  protected onOver(): void {
-    this.response.raw.off('finish', this.#onRefused)
-    this.#onEnd(this)
+function validHeaders(headers: object): object {
+  return Object.fromEntries(Object.entries(headers).filter(isValid))
+}
+
+function isValid([name, value]: [string, unknown]): boolean {
+  try {
+    validateHeaderName(name)
+    for (const one of [value].flat()) validateHeaderValue(name, String(one))
+    return true
+  } catch {
+    return false
   }
 }

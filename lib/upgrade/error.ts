@@ -2,7 +2,7 @@ import createError, { type FastifyError } from '@fastify/error'
 import { defineError, defineRefusal } from '../error.js'
 import type { Refusal } from '../protocol/handshake/request.js'
 
-// Mistakes of the application that a handshake brings to light.
+// Mistakes of the application during a handshake.
 
 export const InvalidChoiceError = defineError(
   'INVALID_CHOICE',
@@ -33,10 +33,10 @@ export const ShuttingDownError = defineRefusal(
   'The server is shutting down; try again later.'
 )
 
-/** The header of a 503. Within these seconds a load balancer may choose another server for the client. */
+/** The header of a 503. The client retries after this many seconds; by then a load balancer may choose another server. */
 export const RETRY_AFTER = { 'retry-after': '5' } as const
 
-/** The error that answers a handshake which the protocol core, or the application, refused. */
+/** The error for a handshake that the protocol core or the application refuses. */
 export function refusalError({ code, message, status }: Omit<Refusal, 'headers'>): FastifyError {
   return new (createError<string, [string]>(code, '%s', status, Error, false))(message)
 }

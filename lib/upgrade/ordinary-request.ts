@@ -1,31 +1,31 @@
-import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
-import type { Duplex } from 'node:stream'
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
+import { type Duplex, PassThrough } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { asksForH2cOnly } from '../protocol/handshake/request.js'
 import { parseTokenList } from '../protocol/handshake/token.js'
-import { refusalResponse } from './refusal.js'
-import { takeBody } from './request-body.js'
+import { afterResponses, refusalResponse } from './http1.js'
 
-/** Fields that make the request one for an upgrade, RFC 9110 section 7.8 and RFC 7540 section 3.2.1. */
+/** Fields that ask for an upgrade, RFC 9110 section 7.8 and RFC 7540 section 3.2.1. */
 const UPGRADE_FIELDS = new Set(['upgrade', 'http2-settings'])
 
-/** What Node keeps unless `maxHeadersCount` of the server says otherwise. */
+/** Node's default of the server's `maxHeadersCount`. */
 const DEFAULT_MAX_HEADERS = 1000
 
 const TOO_MANY_FIELDS = refusalResponse({ status: 431, message: 'Too many header fields.', headers: {} })
 
 /**
- * Whether an upgrade to another protocol than WebSocket is ignored, whichever listeners there are: no listener speaks h2c on
- * a server of HTTP/1, and in HTTP/1.0 there is no upgrade (RFC 9110 section 7.8).
+ * Whether an upgrade to another protocol than WebSocket is ignored even if the server has other listeners: no listener of an
+ * HTTP/1 server speaks h2c, and HTTP/1.0 has no upgrade (RFC 9110 section 7.8).
  */
 export function isIgnored(request: IncomingMessage): boolean {
   return request.httpVersionMinor === 0 || asksForH2cOnly(request)
 }
 
 /**
- * Serves a request whose upgrade is ignored as the ordinary request that it is, RFC 9110 section 7.8. Its socket has left
- * the HTTP parser already, so the head goes back in front of what follows it, without the upgrade, and the socket goes
- * back to the server.
+ * Ignores the upgrade of a request and serves it as an ordinary request, RFC 9110 section 7.8. The HTTP parser has let go of
+ * its socket. So the head, without the upgrade, and the body are put back before the bytes that follow them, and the socket
+ * is given to the server as a new connection.
+ * @param rest the bytes that follow the request.
  */
 export function serveOrdinarily(
   server: Server,
@@ -52,9 +52,9 @@ export function serveOrdinarily(
 }
 
 /**
- * Node 26 reads the body of a request that asks for an upgrade, and emits the event before the body is complete. The parser
- * has the socket until then, so the request itself is served. The connection ends after the response: what the parser
- * leaves behind the body cannot be handed back.
+ * Node 26 reads the body of a request that asks for an upgrade, and emits the event before the body is complete. Until then
+ * the parser has the socket, so the request object itself is served. The connection ends after the response: bytes that the
+ * parser has read after the body cannot be put back.
  */
 function serveUnfinished(server: Server, request: IncomingMessage): void {
   const { socket } = request
@@ -67,7 +67,7 @@ function serveUnfinished(server: Server, request: IncomingMessage): void {
       response.detachSocket(socket)
       socket.destroySoon()
     })
-    // Node takes its own listeners away once the body is complete.
+    // Node removes its own listeners once the body is complete.
     socket.on('error', () => {})
     socket.on('drain', () => response.emit('drain'))
     socket.once('timeout', () => socket.destroy())
@@ -78,22 +78,8 @@ function serveUnfinished(server: Server, request: IncomingMessage): void {
 }
 
 /**
- * Calls back once the responses to earlier requests on the same connection are sent, if it is still open then.
- * @param socket the socket that came with the upgrade. While the body of the request is incomplete, Node 26 makes that a
- * stream around the socket of the connection, which is the one that has the responses.
- */
-export function afterResponses(request: IncomingMessage, socket: Duplex, callback: () => void): void {
-  // A request that did not come from Node, for `handleUpgrade` of `ws`, may have none.
-  const carrier: Duplex | undefined = request.socket
-  const earlier: unknown = Reflect.get(carrier ?? socket, '_httpMessage')
-  if (earlier instanceof ServerResponse) {
-    earlier.once('close', () => afterResponses(request, socket, callback))
-  } else if (socket.writable) callback()
-}
-
-/**
- * Whether Node may have dropped fields of the head. It parsed the request with all of them; without a Content-Length that
- * was dropped, its body would be taken for another request.
+ * Whether Node may have dropped header fields. It parses the request with all of them. If the head that is put back lacked
+ * the Content-Length, the body would be read as another request.
  */
 function isCutShort({ maxHeadersCount }: Server, { rawHeaders }: IncomingMessage): boolean {
   const limit = typeof maxHeadersCount === 'number' ? maxHeadersCount : DEFAULT_MAX_HEADERS
@@ -123,7 +109,7 @@ function removeUpgrade(request: IncomingMessage): void {
   }
 }
 
-/** Names and values in turn. */
+/** Names and values in turn, as in `rawHeaders`. */
 function fieldsWithoutUpgrade({ rawHeaders }: IncomingMessage): string[] {
   const fields: string[] = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
@@ -139,4 +125,56 @@ function fieldsWithoutUpgrade({ rawHeaders }: IncomingMessage): string[] {
 function connectionWithoutUpgrade(value: string): string {
   const options = parseTokenList(value) ?? []
   return options.filter(option => !UPGRADE_FIELDS.has(option.toLowerCase())).join(', ')
+}
+
+/** The body of a request as it came over the wire, if Node has read it already. */
+function takeBody(request: IncomingMessage): Buffer {
+  const chunks: Buffer[] = []
+  while (request.readableLength > 0) chunks.push(request.read())
+  const body = Buffer.concat(chunks)
+  const isChunked = request.headers['transfer-encoding'] !== undefined
+  return isChunked && (body.length > 0 || readsBodies()) ? chunked(body, request.rawTrailers) : body
+}
+
+/** RFC 9112 section 7.1: one chunk, the last chunk and the trailers. */
+function chunked(body: Buffer, rawTrailers: readonly string[]): Buffer {
+  const chunk =
+    body.length > 0 ? [Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from('\r\n')] : []
+  let end = '0\r\n'
+  for (let i = 0; i + 1 < rawTrailers.length; i += 2) end += `${rawTrailers[i]}: ${rawTrailers[i + 1]}\r\n`
+  return Buffer.concat([...chunk, Buffer.from(`${end}\r\n`, 'latin1')])
+}
+
+const PROBE = [
+  'POST / HTTP/1.1',
+  'Host: x',
+  'Connection: upgrade',
+  'Upgrade: x',
+  'Transfer-Encoding: chunked',
+  '',
+  '0\r\n\r\n'
+].join('\r\n')
+
+let isReadByNode: boolean | undefined
+
+/**
+ * Whether Node reads the body of a request that asks for an upgrade, as it does since version 26. The request object does
+ * not show whether an empty body in chunks was read, so a request in memory finds it out.
+ */
+function readsBodies(): boolean {
+  isReadByNode ??= probe()
+  return isReadByNode
+}
+
+function probe(): boolean {
+  const server = createServer()
+  const socket = new PassThrough()
+  let isRead = false
+  server.on('upgrade', (_request, _socket, head) => {
+    isRead = head.length === 0
+  })
+  server.emit('connection', socket)
+  socket.emit('data', Buffer.from(PROBE))
+  socket.destroy()
+  return isRead
 }

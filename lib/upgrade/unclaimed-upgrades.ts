@@ -1,52 +1,55 @@
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { deadlinesAfter, type Waiting } from '../limits/deadline.js'
 import { ignoreErrors } from '../socket/byte-stream.js'
-import { refusalResponse } from './refusal.js'
-import { isTaken } from './upgrade-owner.js'
+import { refusalResponse } from './http1.js'
+import { isTaken } from './upgrade-events.js'
 
 const NOT_FOUND = refusalResponse({ status: 404, message: 'Not Found', headers: {} })
 
 /**
- * Upgrades that were left to the other listeners of a server. Each of those may leave it to the others in turn, and a
- * socket that nobody touches would stay open for ever.
+ * Upgrades that this package does not answer because another listener of the server may. If no listener takes the socket,
+ * it gets 404: it would stay open for ever.
  */
-export class LeftUpgrades {
-  readonly #left = new Set<LeftUpgrade>()
+export class UnclaimedUpgrades {
+  readonly #upgrades = new Set<UnclaimedUpgrade>()
 
   get size(): number {
-    return this.#left.size
+    return this.#upgrades.size
   }
 
   /**
+   * @param socket the socket of the event. While the body of the request is incomplete, Node 26 makes that a stream around
+   * the socket of the connection.
+   * @param connection the socket of the connection.
    * @param timeout milliseconds that the other listeners have to take the socket.
-   * @param connection the socket below. While the body of the request is incomplete, Node 26 wraps it.
    */
-  add(socket: Socket, timeout: number, connection = socket): void {
-    // Node has taken its own away.
+  add(socket: Duplex, connection: Socket, timeout: number): void {
+    // Node has removed its own.
     ignoreErrors(socket)
     if (isTaken(socket)) return
-    const left = new LeftUpgrade(socket, connection)
+    const upgrade = new UnclaimedUpgrade(socket, connection)
     const deadlines = deadlinesAfter(timeout)
-    this.#left.add(left)
-    deadlines.set(left)
+    this.#upgrades.add(upgrade)
+    deadlines.set(upgrade)
     socket.once('close', () => {
-      this.#left.delete(left)
-      deadlines.clear(left)
+      this.#upgrades.delete(upgrade)
+      deadlines.clear(upgrade)
     })
   }
 
-  /** Ends those that nobody has taken. */
-  end(): void {
-    for (const left of this.#left) left.onDeadline()
+  /** Refuses the upgrades that no listener has taken. */
+  refuse(): void {
+    for (const upgrade of this.#upgrades) upgrade.onDeadline()
   }
 }
 
-class LeftUpgrade implements Waiting {
-  readonly #socket: Socket
+class UnclaimedUpgrade implements Waiting {
+  readonly #socket: Duplex
   readonly #connection: Socket
   readonly #written: number
 
-  constructor(socket: Socket, connection: Socket) {
+  constructor(socket: Duplex, connection: Socket) {
     this.#socket = socket
     this.#connection = connection
     this.#written = connection.bytesWritten

@@ -4,7 +4,10 @@ import { ignoreErrors } from '../socket/byte-stream.js'
 import { toError } from '../socket/error.js'
 import { serveOrdinarily } from './ordinary-request.js'
 
-/** Returned by a listener of `upgrade` to keep an upgrade from the listeners behind it. */
+// A server may have several listeners of `upgrade`: those of this package, and those of others such as Socket.IO or Vite.
+// Here is how they share the event without answering a request twice.
+
+/** Returned by a listener of `upgrade` to keep the event from the listeners after it. */
 export const TAKEN: unique symbol = Symbol('taken')
 
 /** The changes to a server, and the number of users that need them. */
@@ -20,9 +23,9 @@ const controls = new WeakMap<Server, Control>()
  * of Node. Where Node decides that a request does not upgrade, the headers of the upgrade stay on it, and Node drops the
  * requests that were pipelined behind it. A `shouldUpgradeCallback` that the application has set is respected.
  *
- * A listener that returns {@link TAKEN} keeps the upgrade from the listeners behind it. Some listeners take every upgrade
- * that they see: it would be answered twice, or what they throw would end the process.
- * @returns ends it. When the last user has ended it, the server is as it was before.
+ * A listener that returns {@link TAKEN} keeps the upgrade from the listeners after it. Some listeners answer every upgrade
+ * that they see: the request would be answered twice, or an exception of theirs would end the process.
+ * @returns undoes it. After the last user has called it, the server is as it was before.
  */
 export function controlUpgrades(server: Server): () => void {
   const control = controls.get(server) ?? takeControl(server)
@@ -59,7 +62,7 @@ function takeControl(server: Server): Control {
   Object.assign(server, { emit: emitEvent })
   if (isAllowed !== undefined) Object.assign(server, { shouldUpgradeCallback: always })
   const undo = (): void => {
-    // Another package may have wrapped them since, and goes on calling them.
+    // Another package may have wrapped them since then, and keeps calling them.
     isOn = false
     if (server.emit === emitEvent) {
       if (ownEmit === undefined) Reflect.deleteProperty(server, 'emit')
@@ -72,8 +75,8 @@ function takeControl(server: Server): Control {
 }
 
 /**
- * Asks the callback of the application. As in Node, a request that it refuses is served as an ordinary one. When the
- * callback throws, the connection is cut.
+ * Calls the `shouldUpgradeCallback` of the application. As in Node, a request that it refuses is served as an ordinary one.
+ * When it throws, the connection is cut.
  */
 function mayUpgrade(
   server: Server,
@@ -86,10 +89,48 @@ function mayUpgrade(
     if (isAllowed(request)) return true
     serveOrdinarily(server, request, socket, head)
   } catch (error) {
-    // In Node's own call it would be an uncaught exception, which any client could cause.
+    // When Node calls it, this is an uncaught exception, which any client could cause.
     process.emitWarning(toError(error))
     ignoreErrors(socket)
     socket.destroy()
   }
   return false
+}
+
+/** For each server with the plugin, whether a request is for one of the plugin's routes. */
+const claims = new WeakMap<Server, (request: IncomingMessage) => boolean>()
+
+/**
+ * Claims paths of a server. Listeners of this package that take every path skip claimed ones.
+ * @returns ends the claim.
+ */
+export function claimUpgrades(server: Server, isClaimed: (request: IncomingMessage) => boolean): () => void {
+  claims.set(server, isClaimed)
+  return () => void claims.delete(server)
+}
+
+/** Whether the path of a request is claimed. */
+export function isClaimed(server: Server, request: IncomingMessage): boolean {
+  return claims.get(server)?.(request) === true
+}
+
+const taken = new WeakSet<Duplex>()
+
+/**
+ * Notes that this package answers the handshake on a socket. Other listeners cannot see that otherwise: nothing is read
+ * before the answer.
+ * @returns false when it was noted before.
+ */
+export function takeUpgrade(socket: Duplex): boolean {
+  if (taken.has(socket)) return false
+  taken.add(socket)
+  return true
+}
+
+/**
+ * Whether a listener of `upgrade` has taken a socket. Listeners of other packages start to read it, and Node has removed
+ * its own listeners.
+ */
+export function isTaken(socket: Duplex): boolean {
+  return taken.has(socket) || socket.listenerCount('data') + socket.listenerCount('readable') > 0
 }

@@ -2,7 +2,7 @@ import { type IncomingMessage, type OutgoingHttpHeaders, STATUS_CODES } from 'no
 import type { Refusal } from '../protocol/handshake/request.js'
 import { isThenable } from '../socket/thenable.js'
 
-/** What `verifyClient` is told, as in `ws`. */
+/** The first argument of `verifyClient`, as in `ws`. */
 export interface VerifyClientInfo {
   /** Empty when the client sent none. */
   readonly origin: string
@@ -10,18 +10,21 @@ export interface VerifyClientInfo {
   readonly req: IncomingMessage
 }
 
-/** Lets a client in by returning true, or another value that stands for it, but no promise; with a second parameter, through the callback. */
+/**
+ * Lets a client in by returning a truthy value that is no promise. With a second parameter it answers through the callback
+ * instead.
+ */
 export type VerifyClient = (
   info: VerifyClientInfo,
   callback: (verified: boolean, code?: number, message?: string, headers?: OutgoingHttpHeaders) => void
 ) => unknown
 
 /**
- * Asks `verifyClient` as `ws` does: a function of two parameters answers through its callback.
- * @param settle told once, with the refusal if there is one. What is thrown here is thrown on.
- * @param fail told what a promise rejects with: `ws` knows no asynchronous answer but the callback.
+ * Calls `verifyClient` as `ws` does: a function of two parameters answers through its callback.
+ * @param settle called once, with the refusal if there is one. Its exceptions reach `verifyClient`, or the caller.
+ * @param fail called with the rejection of a promise: `ws` knows no asynchronous answer but the callback.
  */
-export function askVerifyClient(
+export function callVerifyClient(
   verifyClient: VerifyClient,
   info: VerifyClientInfo,
   settle: (refusal: Refusal | undefined) => void,
@@ -31,7 +34,7 @@ export function askVerifyClient(
   const answer: Parameters<VerifyClient>[1] = (verified, status, message, headers) => {
     if (isSettled) return
     isSettled = true
-    // `ws` has null, 0 and the empty text for none.
+    // In `ws`, null, 0 and the empty string stand for none.
     settle(verified ? undefined : refusal(status || 401, message || undefined, headers ?? {}))
   }
   const verified = verifyClient(info, answer)

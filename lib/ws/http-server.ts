@@ -2,19 +2,18 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net'
 import { asksForWebSocket } from '../protocol/handshake/request.js'
 import { isIgnored, serveOrdinarily } from '../upgrade/ordinary-request.js'
-import { LeftUpgrades } from '../upgrade/unclaimed-upgrades.js'
-import { controlUpgrades, TAKEN } from '../upgrade/upgrade-events.js'
-import { isClaimed } from '../upgrade/upgrade-owner.js'
+import { UnclaimedUpgrades } from '../upgrade/unclaimed-upgrades.js'
+import { controlUpgrades, isClaimed, TAKEN } from '../upgrade/upgrade-events.js'
 import type { ServerOptions } from './options.js'
 
 /** Milliseconds between two checks of whether a server is about to close. */
 const WATCH = 100
 
-/** Whoever takes the upgrades of an HTTP server. */
+/** The callbacks of an {@link HttpServer}. */
 export interface UpgradeTaker {
   /**
-   * Asked where somebody else may take the request.
-   * @param isClaimed whether somebody else has its path.
+   * Whether to take a request. Called when another listener may take it instead.
+   * @param isClaimed whether its path is a route of the plugin.
    */
   takes(request: IncomingMessage, isClaimed: boolean): boolean
   take(request: IncomingMessage, socket: Socket, head: Buffer): void
@@ -22,14 +21,14 @@ export interface UpgradeTaker {
   onError(error: Error): void
 }
 
-/** The HTTP server whose upgrades a WebSocketServer takes, its own or one of the application. */
+/** The HTTP server whose upgrades a WebSocketServer takes: its own, or one of the application. */
 export class HttpServer {
-  /** Whether it was made here. */
+  /** Whether the WebSocketServer has created it. */
   readonly isOwn: boolean
   readonly #server: Server
-  readonly #leftFor: number
+  readonly #unclaimedTimeout: number
   readonly #taker: UpgradeTaker
-  readonly #left = new LeftUpgrades()
+  readonly #unclaimed = new UnclaimedUpgrades()
   readonly #onListening: () => void
   readonly #onError: (error: Error) => void
   readonly #release: () => void
@@ -43,38 +42,38 @@ export class HttpServer {
   ) {
     this.isOwn = server === undefined
     this.#server = server ?? createServer(answerOrdinary)
-    // The other listeners may have a deadline of their own, and an answer; that has to come first.
-    this.#leftFor = 2 * timeout
+    // Another listener may answer when a deadline of its own has passed. Its answer has to come before the 404.
+    this.#unclaimedTimeout = 2 * timeout
     this.#taker = taker
     this.#onListening = () => taker.onListening()
     this.#onError = error => taker.onError(error)
     this.#server.on('upgrade', this.#onUpgrade)
     this.#release = controlUpgrades(this.#server)
     this.#server.on('listening', this.#onListening).on('error', this.#onError)
-    if (this.isOwn) this.#server.listen({ ...placeOf(port), host, backlog }, callback)
+    if (this.isOwn) this.#server.listen({ ...listenOptions(port), host, backlog }, callback)
   }
 
   address(): AddressInfo | string | null {
     return this.#server.address()
   }
 
-  /** Takes nothing any more. */
+  /** Takes no more upgrades. */
   leave(): void {
     this.#server.off('upgrade', this.#onUpgrade)
     this.#server.off('listening', this.#onListening).off('error', this.#onError)
     this.#release()
-    if (this.#left.size > 0) this.#watch()
+    if (this.#unclaimed.size > 0) this.#watch()
   }
 
   /**
-   * The server waits for unclaimed upgrades when it closes, and so would the application. As long as it does not close, the
-   * other listeners may still take them. The timer keeps the process alive: a socket without a reader does not.
+   * Refuses the unclaimed upgrades when the server closes, as it would wait for them. Until then the other listeners may
+   * still take them. The timer keeps the process alive: a socket without a reader does not.
    */
   #watch(): void {
     const timer = setInterval(() => {
-      if (this.#server.listening && this.#left.size > 0) return
+      if (this.#server.listening && this.#unclaimed.size > 0) return
       clearInterval(timer)
-      this.#left.end()
+      this.#unclaimed.refuse()
     }, WATCH)
   }
 
@@ -90,21 +89,21 @@ export class HttpServer {
         serveOrdinarily(this.#server, request, socket, head)
         return TAKEN
       }
-      this.#left.add(socket, this.#leftFor, request.socket)
+      this.#unclaimed.add(socket, request.socket, this.#unclaimedTimeout)
     } else if (isAlone || this.#taker.takes(request, isClaimed(this.#server, request))) {
       this.#taker.take(request, socket, head)
-    } else this.#left.add(socket, this.#leftFor, request.socket)
+    } else this.#unclaimed.add(socket, request.socket, this.#unclaimedTimeout)
     return undefined
   }
 }
 
 /** As in `server.listen(port)`, a string that is not a number is the path of a Unix socket. */
-function placeOf(port: number | string | undefined): { port?: number | undefined; path?: string } {
+function listenOptions(port: number | string | undefined): { port?: number | undefined; path?: string } {
   if (typeof port !== 'string') return { port }
   return Number.isNaN(Number(port)) ? { path: port } : { port: Number(port) }
 }
 
-/** What is no handshake: RFC 9110 section 15.5.22. */
+/** Answers 426 to an ordinary request, RFC 9110 section 15.5.22. */
 function answerOrdinary(_request: IncomingMessage, response: ServerResponse): void {
   const body = 'This server speaks WebSocket only; open it with a WebSocket client.'
   response.writeHead(426, {

@@ -15,7 +15,7 @@ import { checkOptions } from '../options/option.js'
 import { CONNECTION_OPTIONS, WS_OPTIONS } from '../options/table.js'
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
 import type { WebSocket } from '../socket/websocket.js'
-import type { HandleProtocols } from '../upgrade/protocol-choice.js'
+import type { HandleProtocols } from '../upgrade/negotiation.js'
 import type { VerifyClient } from '../upgrade/verify-client.js'
 import { toDeflate } from './deflate.js'
 

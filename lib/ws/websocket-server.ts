@@ -3,20 +3,16 @@ import type { IncomingMessage } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
-import {
-  asksForWebSocket,
-  checkRequest,
-  type Handshake,
-  type Refusal
-} from '../protocol/handshake/request.js'
+import { asksForWebSocket, type Handshake, type Refusal } from '../protocol/handshake/request.js'
 import { acceptResponse } from '../protocol/handshake/response.js'
 import { toError } from '../socket/error.js'
 import { WebSocket } from '../socket/websocket.js'
-import { chooseDeflate } from '../upgrade/deflate-choice.js'
 import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
-import { askHandleProtocols } from '../upgrade/protocol-choice.js'
-import { isTaken, takeUpgrade } from '../upgrade/upgrade-owner.js'
-import { askVerifyClient } from '../upgrade/verify-client.js'
+import { Http1Channel } from '../upgrade/http1.js'
+import { callHandleProtocols, chooseDeflate } from '../upgrade/negotiation.js'
+import { OpeningHandshake } from '../upgrade/opening-handshake.js'
+import { isTaken, takeUpgrade } from '../upgrade/upgrade-events.js'
+import { callVerifyClient } from '../upgrade/verify-client.js'
 import { changedResponse } from './changed-response.js'
 import { type ConnectionHost, openConnection, type UpgradeCallback } from './connection.js'
 import {
@@ -30,7 +26,6 @@ import {
 } from './error.js'
 import { HttpServer, type UpgradeTaker } from './http-server.js'
 import { pathOf, readOptions, readSettings, type ServerOptions, type ServerSettings } from './options.js'
-import { Upgrade } from './upgrade.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
 export interface WebSocketServerEvents {
@@ -42,9 +37,11 @@ export interface WebSocketServerEvents {
   listening: []
   /** `close` was called and the last connection has ended. */
   close: []
-  /** Of the HTTP server, and what listeners throw. */
+  /** An error of the HTTP server, or an exception of a listener. */
   error: [error: Error]
 }
+
+type Upgrade = OpeningHandshake<Http1Channel>
 
 type State = 'running' | 'closing' | 'closed'
 
@@ -54,7 +51,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly options: Omit<ServerOptions, 'WebSocket'>
   /** The connections that are open or closing; undefined without `clientTracking`. */
   declare readonly clients: Set<WebSocket>
-  /** Not looked at, as in `ws`: some users keep a path here. */
+  /** Not used here, as in `ws`: some applications keep a path here. */
   path: string
   readonly #WebSocket: typeof WebSocket
   readonly #settings: ServerSettings
@@ -63,11 +60,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly #pending = new Set<Upgrade>()
   #http: HttpServer | undefined
   #state: State = 'running'
-  /** The last client that leaves ends the closing. */
+  /** `close` waits for the last client. */
   #closesWithClients = false
 
   /**
-   * @param callback told when the server of its own listens, with the option `port`.
+   * @param callback called when its own server listens, with the option `port`.
    * @throws {TypeError} `FST_UPGRADE_INVALID_OPTION`.
    */
   constructor(options: ServerOptions = {}, callback?: () => void) {
@@ -89,7 +86,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /**
-   * The address that the HTTP server listens on; null when it does not, or no more.
+   * The address that the HTTP server listens on; null while it does not listen.
    * @throws `FST_UPGRADE_NO_SERVER` with the option `noServer`.
    */
   address(): AddressInfo | string | null {
@@ -98,14 +95,14 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /**
-   * Refuses handshakes with 503 from now on, and closes the server of its own. Open connections stay: close them too, or
-   * wait. `close` is emitted when the last one has ended, without `clientTracking` at once.
+   * Refuses handshakes with 503 from now on, and closes its own HTTP server. Open connections stay: close them too, or
+   * wait. `close` is emitted when the last one has ended, or at once without `clientTracking`.
    * @param callback called with that event; with an error when the server is closed already.
    */
   close(callback?: (error?: Error) => void): void {
     if (this.#state === 'closed') {
       if (callback !== undefined) this.once('close', () => callback(new NotRunningError()))
-      process.nextTick(() => this.#tell('close'))
+      process.nextTick(() => this.#emitSafely('close'))
       return
     }
     if (callback !== undefined) this.once('close', () => callback())
@@ -120,7 +117,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     else process.nextTick(() => this.#onClosed())
   }
 
-  /** Whether a request is for this server: by its path, where there is the option `path`. Made to be overridden. */
+  /** Whether a request is for this server: with the option `path`, by its path. May be overridden. */
   shouldHandle(request: IncomingMessage): boolean {
     const { path } = this.options
     return !path || path === pathOf(request)
@@ -134,14 +131,21 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    */
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, callback: UpgradeCallback): void {
     if (!takeUpgrade(socket)) throw new AlreadyHandledError()
-    const upgrade = new Upgrade(request, socket, head, ended => this.#pending.delete(ended))
-    this.#pending.add(upgrade)
-    upgrade.begin(this.#settings.handshakeTimeout, () => this.#answer(upgrade, callback))
+    const channel = new Http1Channel(request, socket, head)
+    if (!channel.isOpen) {
+      channel.destroy()
+      return
+    }
+    const upgrade: Upgrade = new OpeningHandshake(channel, this.#pending)
+    channel.begin(upgrade, () => {
+      this.#answer(upgrade, callback)
+      upgrade.startDeadline(this.#settings.handshakeTimeout)
+    })
   }
 
   #answer(upgrade: Upgrade, callback: UpgradeCallback): void {
-    const { request, socket } = upgrade
-    const checked = asksForWebSocket(request) ? checkRequest(request) : INVALID_UPGRADE
+    const { request, stream } = upgrade.channel
+    const checked = asksForWebSocket(request) ? upgrade.channel.readHandshake() : INVALID_UPGRADE
     if ('status' in checked) {
       this.#refuse(upgrade, checked)
       return
@@ -153,10 +157,10 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       else {
         const info = {
           origin: checked.origin ?? '',
-          secure: Reflect.get(socket, 'encrypted') === true,
+          secure: Reflect.get(stream, 'encrypted') === true,
           req: request
         }
-        askVerifyClient(this.options.verifyClient, info, complete, error => this.#fail(upgrade, error))
+        callVerifyClient(this.options.verifyClient, info, complete, error => this.#fail(upgrade, error))
       }
     } catch (error) {
       this.#fail(upgrade, error)
@@ -169,18 +173,18 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       upgrade.refuse(refusal)
       return
     }
-    upgrade.leaveAnswer()
-    this.#tell('wsClientError', refusalError(refusal), upgrade.socket, upgrade.request)
+    const { request } = upgrade.channel
+    this.#emitSafely('wsClientError', refusalError(refusal), upgrade.channel.leaveAnswer(), request)
   }
 
-  /** The client was verified, or refused. */
+  /** Answers once `verifyClient` has decided. */
   #complete(
     upgrade: Upgrade,
     handshake: Handshake,
     callback: UpgradeCallback,
     refusal: Refusal | undefined
   ): void {
-    // The client has left, or its time was up.
+    // The client has left, or the deadline has passed.
     if (upgrade.isAnswered) return
     try {
       if (refusal !== undefined) upgrade.refuse(refusal)
@@ -194,32 +198,38 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
 
   #takeSlot(upgrade: Upgrade): boolean {
     if (!this.#limiter.isLimited) return true
-    const carrier: Socket | undefined = upgrade.request.socket
-    const remoteAddress = carrier?.remoteAddress
+    // A request of the application's own may have no socket.
+    const connection: Socket | undefined = upgrade.channel.request.socket
+    const remoteAddress = connection?.remoteAddress
     if (this.#limiter.missesAddress(remoteAddress)) process.emitWarning(new NoAddressError())
     return upgrade.takeSlots([this.#limiter], remoteAddress)
   }
 
   #accept(upgrade: Upgrade, { key, protocols, extensions }: Handshake, callback: UpgradeCallback): void {
-    const { request, socket } = upgrade
+    const { channel } = upgrade
+    const { request } = channel
     const { handleProtocols } = this.options
     const { perMessageDeflate, handshakeTimeout } = this.#settings
     const [first] = protocols
     const protocol =
       !handleProtocols || first === undefined
         ? first
-        : askHandleProtocols(handleProtocols, protocols, request)
+        : callHandleProtocols(handleProtocols, protocols, request)
     const { deflate, response } = chooseDeflate(extensions, perMessageDeflate)
     const acceptance = { key, protocol, extensions: response }
     const hasListeners = this.listenerCount('headers') > 0
     const head = hasListeners
       ? changedResponse(acceptance, lines => this.emit('headers', lines, request))
       : acceptResponse(acceptance)
-    if (!upgrade.accept(head)) return
+    if (!channel.isOpen) {
+      channel.destroy()
+      return
+    }
+    const stream = channel.switchProtocols(head)
     const options = { protocol: protocol ?? '', settings: this.#settings, deflate }
-    if (this.#limiter.isLimited) socket.once('close', upgrade.keepSlots())
+    if (this.#limiter.isLimited) stream.once('close', upgrade.keepSlots())
     const opening = { WebSocket: this.#WebSocket, options, patience: handshakeTimeout }
-    openConnection(socket, opening, this.#host, client => callback(client, request))
+    openConnection(stream, opening, this.#host, client => callback(client, request))
   }
 
   #refuseShuttingDown(upgrade: Upgrade): void {
@@ -230,7 +240,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     upgrade.refuse({ status: 503, message, headers: RETRY_AFTER })
   }
 
-  /** The application could not answer a handshake. */
+  /** Refuses with 500, as the application has failed. */
   #fail(upgrade: Upgrade, error: unknown): void {
     upgrade.refuse(FAILED)
     this.#report(error)
@@ -248,25 +258,25 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   #onClosed(): void {
     this.#closesWithClients = false
     this.#state = 'closed'
-    this.#tell('close')
+    this.#emitSafely('close')
   }
 
-  /** What the HTTP server tells. */
+  /** The callbacks of the HTTP server. */
   #taker(): UpgradeTaker {
     return {
       takes: (request, isClaimed) => this.#takes(request, isClaimed),
       take: (request, socket, head) => {
-        // Another listener was first.
+        // Another listener was called before.
         if (isTaken(socket)) return
         this.handleUpgrade(request, socket, head, client => this.emit('connection', client, request))
       },
-      onListening: () => this.#tell('listening'),
-      // As in `ws`: nobody should miss that a port is in use.
+      onListening: () => this.#emitSafely('listening'),
+      // As in `ws`: without a listener it ends the process, so that a port in use does not go unnoticed.
       onError: error => this.emit('error', error)
     }
   }
 
-  /** Whether a request should be left to other listeners of the HTTP server. Who fails learns it when it is answered. */
+  /** Whether a request is for this server, where other listeners may answer it. A failure is reported when it is answered. */
   #takes(request: IncomingMessage, isClaimed: boolean): boolean {
     try {
       return (!isClaimed || Boolean(this.options.path)) && this.shouldHandle(request)
@@ -275,8 +285,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     }
   }
 
-  /** Emits; what a listener throws does not reach the process. */
-  #tell<Event extends keyof WebSocketServerEvents>(
+  /** Emits an event. An exception of a listener is reported, and does not reach the process. */
+  #emitSafely<Event extends keyof WebSocketServerEvents>(
     event: Event,
     ...args: WebSocketServerEvents[Event]
   ): void {
@@ -287,7 +297,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     }
   }
 
-  /** Tells listeners of `error` what others threw. Without any it is a warning of the process, which nothing stops. */
+  /** Emits `error` for an exception of the application. Without a listener it is a warning, which does not end the process. */
   #report(thrown: unknown): void {
     const error = toError(thrown)
     if (this.listenerCount('error') === 0) {
@@ -302,7 +312,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   static {
-    // What a listener of `connection` rejects with goes the way of what the listeners of its socket reject with.
+    // A rejection of a listener of `connection` is handled like those of the listeners of its socket.
     Object.defineProperty(WebSocketServer.prototype, EventEmitter.captureRejectionSymbol, {
       value(this: WebSocketServer, error: unknown, event: string, socket: unknown) {
         if (event === 'error') process.emitWarning(toError(error))

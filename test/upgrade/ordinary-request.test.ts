@@ -24,7 +24,13 @@ async function unfinished(t: Test, connection = 'Upgrade'): Promise<Unfinished> 
   const [socket]: Socket[] = await accepted
   t.teardown(() => socket.destroy())
   const request = new IncomingMessage(socket)
-  Object.assign(request, { method: 'POST', url: '/', httpVersionMajor: 1, httpVersionMinor: 1 })
+  Object.assign(request, {
+    method: 'POST',
+    url: '/',
+    httpVersion: '1.1',
+    httpVersionMajor: 1,
+    httpVersionMinor: 1
+  })
   request.rawHeaders = ['Host', 'x', 'Connection', connection, 'Upgrade', 'foo', 'Expect', '100-continue']
   request.headers = { host: 'x', connection, upgrade: 'foo', expect: '100-continue' }
   return { client, socket, request }
@@ -104,3 +110,32 @@ t.test('a client that leaves, or is silent for too long, before the body has com
     t.equal(socket.destroyed, true, way)
   }
 })
+
+for (const [kind, fields, trailers] of [
+  ['with a length', { 'content-length': '5' }, {}],
+  ['in chunks', { 'transfer-encoding': 'chunked' }, {}],
+  ['in chunks, with trailers', { 'transfer-encoding': 'chunked' }, { 'x-sum': '1, 2' }]
+] as const) {
+  t.test(`a body that Node has read, as since version 26, is read again: ${kind}`, async t => {
+    const { client, socket, request } = await unfinished(t)
+    request.headers = { host: 'x', connection: 'Upgrade', upgrade: 'foo', ...fields }
+    request.rawHeaders = Object.entries(request.headers).flat().map(String)
+    request.rawTrailers = 'x-sum' in trailers ? ['X-Sum', '1', 'x-sum', '2'] : []
+    request.push('hel')
+    finish(request, 'lo')
+    const server = createServer((message, response) => {
+      let body = ''
+      message.on('data', data => {
+        body += data
+      })
+      message.on('end', () =>
+        response.end(JSON.stringify({ url: message.url, body, trailers: message.trailers }))
+      )
+    })
+    serveOrdinarily(server, request, socket, Buffer.from('GET /next HTTP/1.1\r\nHost: x\r\n\r\n'))
+    t.strictSame(JSON.parse((await client.response()).body), { url: '/', body: 'hello', trailers })
+    t.strictSame(JSON.parse((await client.response()).body), { url: '/next', body: '', trailers: {} })
+    client.socket.end()
+    await client.end()
+  })
+}

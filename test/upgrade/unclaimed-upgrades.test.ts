@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { PassThrough } from 'node:stream'
 import t, { type Test } from 'tap'
-import { LeftUpgrades } from '../../lib/upgrade/unclaimed-upgrades.js'
-import { takeUpgrade } from '../../lib/upgrade/upgrade-owner.js'
+import { UnclaimedUpgrades } from '../../lib/upgrade/unclaimed-upgrades.js'
+import { takeUpgrade } from '../../lib/upgrade/upgrade-events.js'
 import { connectRaw, ms, type RawClient } from '../helpers/app.js'
 
-/** A client, and the socket of a server that nobody reads. */
+/** A client, and the socket of a server without a reader. */
 async function pair(t: Test): Promise<{ client: RawClient; socket: Socket }> {
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true })
   const accepted = once(server, 'connection')
@@ -21,21 +21,24 @@ async function pair(t: Test): Promise<{ client: RawClient; socket: Socket }> {
   return { client, socket }
 }
 
-t.test('who is not taken in time gets 404, and so do all of them at the end', async t => {
-  for (const way of ['time', 'end'] as const) {
-    const { client, socket } = await pair(t)
-    const left = new LeftUpgrades()
-    left.add(socket, way === 'time' ? ms(50) : ms(60_000))
-    if (way === 'end') left.end()
-    t.equal((await client.response()).status, 404, way)
-    await client.end()
-    left.end()
+t.test(
+  'an upgrade that no listener takes gets 404 in time, or when all unclaimed ones are refused',
+  async t => {
+    for (const way of ['time', 'end'] as const) {
+      const { client, socket } = await pair(t)
+      const unclaimed = new UnclaimedUpgrades()
+      unclaimed.add(socket, socket, way === 'time' ? ms(50) : ms(60_000))
+      if (way === 'end') unclaimed.refuse()
+      t.equal((await client.response()).status, 404, way)
+      await client.end()
+      unclaimed.refuse()
+    }
   }
-})
+)
 
 const write = (socket: Socket): unknown => socket.write('mine')
 
-t.test('who is taken, before or after, is left alone', async t => {
+t.test('an upgrade that a listener takes, before or after, is left alone', async t => {
   for (const take of [
     (socket: Socket) => socket.on('data', () => {}),
     (socket: Socket) => socket.on('readable', () => {}),
@@ -43,14 +46,14 @@ t.test('who is taken, before or after, is left alone', async t => {
     write
   ]) {
     for (const isEarly of [true, false]) {
-      // Of what was written before nobody knows whose it is.
+      // Earlier writes may be those of a response on the same connection.
       if (isEarly && take === write) continue
       const { client, socket } = await pair(t)
-      const left = new LeftUpgrades()
+      const unclaimed = new UnclaimedUpgrades()
       if (isEarly) take(socket)
-      left.add(socket, ms(60_000))
+      unclaimed.add(socket, socket, ms(60_000))
       if (!isEarly) take(socket)
-      left.end()
+      unclaimed.refuse()
       socket.end('the end')
       await client.end()
       t.match(String(client.data), /^(mine)?the end$/)
@@ -60,21 +63,21 @@ t.test('who is taken, before or after, is left alone', async t => {
 
 t.test('a listener that writes to a stream around the socket has taken it', async t => {
   const { client, socket } = await pair(t)
-  const left = new LeftUpgrades()
+  const unclaimed = new UnclaimedUpgrades()
   // While the body of the request is incomplete, Node 26 gives listeners a stream without counters.
-  const stream = Object.assign(new PassThrough(), { bytesWritten: undefined })
-  left.add(stream as unknown as Socket, ms(60_000), socket)
+  const stream = new PassThrough()
+  unclaimed.add(stream, socket, ms(60_000))
   socket.write('mine')
-  left.end()
+  unclaimed.refuse()
   socket.end(' the end')
   await client.end()
   t.equal(String(client.data), 'mine the end')
   t.equal(stream.writableEnded, false)
 })
 
-t.test('a reset of one that nobody has taken harms nobody', async t => {
+t.test('a reset of an unclaimed upgrade is no uncaught exception', async t => {
   const { client, socket } = await pair(t)
-  new LeftUpgrades().add(socket, ms(60_000))
+  new UnclaimedUpgrades().add(socket, socket, ms(60_000))
   const closed = new Promise(resolve => socket.once('close', resolve))
   socket.resume()
   client.socket.resetAndDestroy()

@@ -1,7 +1,14 @@
-import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer, IncomingMessage, type Server } from 'node:http'
 import { Socket } from 'node:net'
 import t from 'tap'
-import { controlUpgrades, TAKEN } from '../../lib/upgrade/upgrade-events.js'
+import {
+  claimUpgrades,
+  controlUpgrades,
+  isClaimed,
+  isTaken,
+  TAKEN,
+  takeUpgrade
+} from '../../lib/upgrade/upgrade-events.js'
 
 const decide = (): boolean => false
 
@@ -46,5 +53,34 @@ t.test('what another package has wrapped since stays, and goes on', t => {
   server.on('upgrade', () => seen.push(2))
   server.emit('upgrade', {} as IncomingMessage, new Socket(), Buffer.alloc(0))
   t.strictSame(seen, [1, 2], 'a listener keeps nothing from others any more')
+  t.end()
+})
+
+t.test('an upgrade is taken by this package once, or by a listener that reads its socket', t => {
+  const socket = new Socket()
+  t.equal(isTaken(socket), false)
+  t.equal(takeUpgrade(socket), true)
+  t.equal(isTaken(socket), true)
+  t.equal(takeUpgrade(socket), false)
+  for (const event of ['data', 'readable'] as const) {
+    const read = new Socket()
+    read.on(event, () => {})
+    t.equal(isTaken(read), true, event)
+    t.equal(takeUpgrade(read), true, `${event}: a listener may read it and then call handleUpgrade`)
+  }
+  t.end()
+})
+
+t.test('a server has claimed paths until the claim ends', t => {
+  const server = createServer()
+  const request = new IncomingMessage(new Socket())
+  t.equal(isClaimed(server, request), false)
+  const release = claimUpgrades(server, ({ url }) => url === '/mine')
+  t.equal(isClaimed(server, request), false)
+  request.url = '/mine'
+  t.equal(isClaimed(server, request), true)
+  t.equal(isClaimed(createServer(), request), false)
+  release()
+  t.equal(isClaimed(server, request), false)
   t.end()
 })

@@ -1,0 +1,56 @@
+import type { IncomingMessage } from 'node:http'
+import type { Deflate } from '../compression/per-message-deflate.js'
+import type { DeflateSettings } from '../options/table.js'
+import type { ExtensionOffer } from '../protocol/extension.js'
+import { acceptDeflate } from '../protocol/permessage-deflate.js'
+import { isThenable } from '../socket/thenable.js'
+import { InvalidChoiceError } from './error.js'
+
+/** Chooses one of the subprotocols that a client offers, or none by returning false, as in `ws`. */
+export type HandleProtocols = (protocols: Set<string>, request: IncomingMessage) => string | false
+
+/** @throws {InvalidChoiceError} when the choice was not offered. */
+export function callHandleProtocols(
+  handleProtocols: HandleProtocols,
+  offers: readonly string[],
+  request: IncomingMessage
+): string | undefined {
+  const choice = handleProtocols(new Set(offers), request)
+  // A promise is no choice, and its rejection must not end the process.
+  if (isThenable(choice)) choice.then(undefined, () => {})
+  return checkSubprotocol(choice, offers)
+}
+
+/**
+ * @param choice as in `ws`, false, the empty string and null stand for none.
+ * @throws {InvalidChoiceError} when the choice was not offered.
+ */
+export function checkSubprotocol(
+  choice: string | false | null | undefined,
+  offers: readonly string[]
+): string | undefined {
+  if (choice === undefined || choice === null || choice === false || choice === '') return undefined
+  if (!offers.includes(choice)) throw new InvalidChoiceError(choice)
+  return choice
+}
+
+/** The result of the client's offers of permessage-deflate. */
+export interface DeflateChoice {
+  /** How messages are compressed; undefined when they are not. */
+  readonly deflate: Deflate | undefined
+  /** The value of `Sec-WebSocket-Extensions` in the answer. */
+  readonly response: string | undefined
+}
+
+const NO_DEFLATE: DeflateChoice = { deflate: undefined, response: undefined }
+
+/** @param settings false where messages are not compressed. */
+export function chooseDeflate(
+  offers: readonly ExtensionOffer[],
+  settings: DeflateSettings | false
+): DeflateChoice {
+  const accepted = settings ? acceptDeflate(offers, settings) : undefined
+  if (!settings || accepted === undefined) return NO_DEFLATE
+  const { parameters, response } = accepted
+  return { deflate: { parameters, settings }, response }
+}
