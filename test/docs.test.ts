@@ -9,6 +9,7 @@ import { SECTIONS } from '../lib/options/table.js'
 import * as violations from '../lib/protocol/violation.js'
 import * as socketErrors from '../lib/socket/error.js'
 import * as testingErrors from '../lib/testing/error.js'
+import * as topicErrors from '../lib/topics/error.js'
 import * as upgradeErrors from '../lib/upgrade/error.js'
 import * as wsErrors from '../lib/ws/error.js'
 import { brokenLinks } from './helpers/links.js'
@@ -25,6 +26,7 @@ function codesInSource(): string[] {
     ...upgradeErrors,
     ...wsErrors,
     ...brokerErrors,
+    ...topicErrors,
     ...testingErrors,
     ...optionErrors
   })) {

@@ -3,10 +3,10 @@ import { EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Broker, BrokerEvents } from './broker.js'
 
-/** Milliseconds that anything may take. */
+/** The maximum time for a step of a test, in milliseconds. */
 const DEADLINE = 10_000
 
-/** Names with all that some engine gives a meaning to. */
+/** Names with the characters that have a meaning in some engine. */
 const CHANNELS = [
   'm:a',
   'm:a.b',
@@ -22,7 +22,7 @@ const CHANNELS = [
 
 const BYTES = Buffer.from(Array.from({ length: 256 }, (_, i) => i))
 
-/** A broker, and what it has told. */
+/** A broker under test, with the events that it has reported. */
 class Subject extends EventEmitter implements BrokerEvents {
   readonly broker: Broker
   readonly messages: [channel: string, message: Buffer][] = []
@@ -37,22 +37,22 @@ class Subject extends EventEmitter implements BrokerEvents {
 
   onMessage(channel: string, message: Uint8Array): void {
     this.messages.push([channel, Buffer.from(message)])
-    this.emit('news')
+    this.emit('event')
   }
 
   onUp(): void {
     this.states.push('up')
-    this.emit('news')
+    this.emit('event')
   }
 
   onUnsubscribed(): void {
     this.states.push('unsubscribed')
-    this.emit('news')
+    this.emit('event')
   }
 
   onDown(): void {
     this.states.push('down')
-    this.emit('news')
+    this.emit('event')
   }
 
   async close(): Promise<void> {
@@ -62,10 +62,10 @@ class Subject extends EventEmitter implements BrokerEvents {
 
   async until(predicate: () => boolean): Promise<void> {
     const signal = AbortSignal.timeout(DEADLINE)
-    while (!predicate()) await once(this, 'news', { signal })
+    while (!predicate()) await once(this, 'event', { signal })
   }
 
-  /** The next message. */
+  /** Removes the next message and returns it. */
   async next(): Promise<[channel: string, message: Buffer]> {
     await this.until(() => this.messages.length > 0)
     const [message] = this.messages.splice(0, 1)
@@ -73,38 +73,38 @@ class Subject extends EventEmitter implements BrokerEvents {
   }
 }
 
-type Work = (...subjects: readonly [Subject, Subject, Subject]) => Promise<void>
+type ContractTest = (...subjects: readonly [Subject, Subject, Subject]) => Promise<void>
 
-const CONTRACT: Readonly<Record<string, Work>> = {
-  'tells that the engine can be reached': async first => {
+const CONTRACT: Readonly<Record<string, ContractTest>> = {
+  'reports once that it is connected': async first => {
     await first.until(() => first.states.includes('up'))
     assert.deepEqual(first.states, ['up'])
   },
 
-  'carries any bytes to every subscriber of a channel, once': async (first, second, third) => {
+  'delivers any bytes to each subscriber of a channel once': async (first, second, third) => {
     await Promise.all([first.broker.subscribe('m:x'), second.broker.subscribe('m:x')])
     const messages = [BYTES, Buffer.alloc(0), Buffer.from('text'), Buffer.alloc(2 ** 20, BYTES)]
     for (const message of messages) await third.broker.publish('m:x', message)
     for (const subject of [first, second]) {
       for (const message of messages) assert.deepEqual(await subject.next(), ['m:x', message])
     }
-    await settled(third, first, second)
-    assert.deepEqual(third.messages, [], 'not to who is not subscribed')
+    await checkNoMore(third, first, second)
+    assert.deepEqual(third.messages, [], 'none without a subscription')
   },
 
-  'tells channels apart, whatever their names': async (first, second) => {
+  'keeps channels apart, whatever their names are': async (first, second) => {
     await Promise.all(CHANNELS.map(channel => first.broker.subscribe(channel)))
     for (const channel of [...CHANNELS, 'm:b', 'm:', 'n:a']) {
       await second.broker.publish(channel, Buffer.from(channel))
     }
     const arrived: [channel: string, message: Buffer][] = []
     for (const _ of CHANNELS) arrived.push(await first.next())
-    // There is no order between channels, which may be in different places of an engine.
+    // Messages of different channels have no order, as an engine may keep the channels on different nodes.
     assert.deepEqual(new Map(arrived), new Map(CHANNELS.map(channel => [channel, Buffer.from(channel)])))
-    await settled(second, first)
+    await checkNoMore(second, first)
   },
 
-  'keeps the order of a publisher, who waits for nothing': async (first, second) => {
+  'keeps the order of messages that are published without waiting': async (first, second) => {
     await first.broker.subscribe('m:x')
     const numbers = Array.from({ length: 2000 }, (_, i) => String(i))
     await Promise.all(numbers.map(number => second.broker.publish('m:x', Buffer.from(number))))
@@ -113,7 +113,7 @@ const CONTRACT: Readonly<Record<string, Work>> = {
     assert.deepEqual(arrived, numbers)
   },
 
-  'stops with unsubscribe, and begins again with subscribe': async (first, second) => {
+  'delivers nothing after unsubscribe until it subscribes again': async (first, second) => {
     await first.broker.subscribe('m:last')
     for (const text of ['one', 'two', 'three'].map(word => Buffer.from(word))) {
       await first.broker.subscribe('m:x')
@@ -121,13 +121,13 @@ const CONTRACT: Readonly<Record<string, Work>> = {
       assert.deepEqual(await first.next(), ['m:x', text])
       await first.broker.unsubscribe('m:x')
       await second.broker.publish('m:x', BYTES)
-      // An engine of several servers may be still passing that on.
+      // An engine with several nodes may still be forwarding that message.
       await second.broker.publish('m:last', text)
-      assert.deepEqual(await first.next(), ['m:last', text], 'nothing before')
+      assert.deepEqual(await first.next(), ['m:last', text], 'no other message came first')
     }
   },
 
-  'takes many channels at once': async (first, second) => {
+  'subscribes to many channels at once': async (first, second) => {
     const channels = Array.from({ length: 300 }, (_, i) => `m:${i}`)
     await Promise.all(channels.map(channel => first.broker.subscribe(channel)))
     await Promise.all(channels.map(channel => second.broker.publish(channel, Buffer.from(channel))))
@@ -135,7 +135,7 @@ const CONTRACT: Readonly<Record<string, Work>> = {
     assert.deepEqual(new Set(first.messages.map(([channel]) => channel)), new Set(channels))
   },
 
-  'tells nothing once it is closed, and leaves others alone': async (first, second, third) => {
+  'reports nothing after close, and does not affect other brokers': async (first, second, third) => {
     await Promise.all([first.broker.subscribe('m:x'), second.broker.subscribe('m:x')])
     await first.until(() => first.states.length > 0)
     await first.close()
@@ -144,28 +144,30 @@ const CONTRACT: Readonly<Record<string, Work>> = {
     await sleep(50)
     assert.deepEqual(first.messages, [])
     assert.deepEqual(first.states, ['up'])
-    await assert.rejects(first.broker.publish('m:x', BYTES), 'what is published then is refused')
+    await assert.rejects(first.broker.publish('m:x', BYTES), 'publish rejects after close')
   }
 }
 
-/** Nothing more comes of what was published before: shown by a last message that does. */
-async function settled(publisher: Subject, ...subjects: readonly Subject[]): Promise<void> {
+/** Checks that no more messages arrive: a last message is the next one. */
+async function checkNoMore(publisher: Subject, ...subjects: readonly Subject[]): Promise<void> {
   for (const { broker } of subjects) await broker.subscribe('m:last')
   await publisher.broker.publish('m:last', BYTES)
   await Promise.all(
-    subjects.map(async subject => assert.deepEqual(await subject.next(), ['m:last', BYTES], 'nothing before'))
+    subjects.map(async subject =>
+      assert.deepEqual(await subject.next(), ['m:last', BYTES], 'no other message came first')
+    )
   )
 }
 
 /**
- * What every broker has to do, as tests by name; they throw what `node:assert` throws. Whether a broker that publishes gets
- * its own message is not asked.
- * @param make gives a broker of its own with each call, all on the same engine, which is there.
+ * The tests that each broker has to pass, by name. A test rejects with an error of `node:assert`, or with a timeout. The
+ * contract leaves open whether a broker receives its own messages.
+ * @param make creates a new broker with each call, all on the same engine, which must be running.
  */
 export function brokerContract(
   make: () => Broker | Promise<Broker>
 ): ReadonlyMap<string, () => Promise<void>> {
-  const tests = Object.entries(CONTRACT).map(([name, work]): [string, () => Promise<void>] => [
+  const tests = Object.entries(CONTRACT).map(([name, check]): [string, () => Promise<void>] => [
     name,
     async () => {
       const subjects: readonly [Subject, Subject, Subject] = [
@@ -174,7 +176,7 @@ export function brokerContract(
         new Subject(await make())
       ]
       try {
-        await work(...subjects)
+        await check(...subjects)
       } finally {
         await Promise.allSettled(subjects.map(subject => subject.close()))
       }

@@ -1,35 +1,38 @@
-/** What a broker tells the server that uses it. None of these throws. */
+/** Notifications from a broker to the server that uses it. The server's methods never throw. */
 export interface BrokerEvents {
-  /** A message came in a channel that is subscribed to. The bytes must not change afterwards. */
+  /** A message arrived in a subscribed channel. The bytes must not change afterwards. */
   onMessage(channel: string, message: Uint8Array): void
-  /** The engine can be reached, for the first time or again, and what was subscribed to before is so again. */
+  /** The engine is connected, for the first time or again, and all earlier subscriptions are active again. */
   onUp(): void
-  /** The engine has ended a subscription, and messages of the channel are missed; it is asked for again. */
+  /** The engine ended a subscription, so messages of the channel are missed. The server subscribes again. */
   onUnsubscribed(channel: string, error: Error): void
-  /** The engine cannot be reached; messages are missed from now on. */
+  /** The engine is disconnected. Messages are missed until `onUp`. */
   onDown(error?: Error): void
 }
 
 /**
- * Carries messages between the processes of an application. Channels are names of any characters, messages any bytes.
- * What is published arrives at most once in each process that is subscribed, the publisher's own included or not, and the
- * messages of one publisher in a channel arrive in their order.
+ * Carries messages between the processes of an application. A channel name may contain any characters and a message any
+ * bytes. Each message arrives at most once in each subscribed process; whether it also arrives in the publishing process
+ * is up to the broker. Messages of one publisher in one channel arrive in order.
  */
 export interface Broker {
-  /** Called once, before anything else. */
+  /** Called once, before all other methods. */
   start(events: BrokerEvents): void
   /**
-   * Resolves when the engine was given the message; rejects when it was not, at once where the engine cannot be reached.
-   * Called without waiting for the calls before.
+   * Resolves when the engine has accepted the message. Rejects otherwise, and at once while the engine is disconnected. The
+   * server does not wait for earlier calls before the next one.
    */
   publish(channel: string, message: Uint8Array): Promise<void>
   /**
-   * Resolves when messages of the channel arrive from now on, also after the engine was away for a time. Called again only
-   * after a rejection, an `unsubscribe` or `onUnsubscribed`, one call a channel at a time.
+   * Resolves when messages of the channel arrive. The broker restores the subscription after an outage. It is called again
+   * only after a rejection, after `unsubscribe` or after `onUnsubscribed`, and never twice at a time for one channel.
    */
   subscribe(channel: string): Promise<void>
-  /** Resolves when no more messages of the channel come. */
+  /** Resolves when no more messages of the channel arrive. */
   unsubscribe(channel: string): Promise<void>
-  /** Ends what the broker has opened, and nothing that it was given. Called once; nothing is told afterwards. */
+  /**
+   * Releases what the broker has opened and leaves a client that it was given open. Called once; the broker reports nothing
+   * afterwards.
+   */
   close(): Promise<void>
 }

@@ -1,7 +1,7 @@
 import type { Broker, BrokerEvents } from './broker.js'
 import { ClosedBrokerError } from './error.js'
 
-/** What the brokers of one process share. */
+/** The channels that the memory brokers of one process share. */
 export class MemoryHub {
   readonly #subscribers = new Map<string, Set<MemoryBroker>>()
 
@@ -24,7 +24,7 @@ export class MemoryHub {
   }
 }
 
-/** Connects several servers of one process. Give each a broker of its own, and all the same hub. */
+/** Connects several servers in one process. Each server needs its own broker, and the brokers share a hub. */
 export class MemoryBroker implements Broker {
   readonly #hub: MemoryHub
   readonly #channels = new Set<string>()

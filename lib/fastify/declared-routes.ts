@@ -1,6 +1,5 @@
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
-import { hasMethods } from '../brokers/methods.js'
 import { RouteBeforePluginError, RouteOutOfScopeError } from './error.js'
 import { WebSocketServer } from './websocket-server.js'
 
@@ -104,7 +103,7 @@ function asksForWebSocket({ websocket, wsHandler }: RouteOptions): boolean {
 }
 
 function isInstance(value: unknown): value is FastifyInstance {
-  return hasMethods(value, ['addHook', 'printRoutes'])
+  return ['addHook', 'printRoutes'].every(name => typeof Reflect.get(Object(value), name) === 'function')
 }
 
 // Fastify publishes each application that is created, before any route can be declared.

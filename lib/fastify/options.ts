@@ -23,7 +23,7 @@ import {
   type ShutdownSettings
 } from '../options/table.js'
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
-import type { PresenceSettings } from '../topics/presences.js'
+import type { PresenceSettings } from '../topics/presence-manager.js'
 import { type OriginOption, readOrigin } from './origin.js'
 
 /** The options of a route with every default filled in. */

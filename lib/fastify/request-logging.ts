@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { hasMethods } from '../brokers/methods.js'
 
 /** Whether an application wants no log lines about a request. */
 export type IsLogDisabled = (request: FastifyRequest) => boolean
@@ -11,10 +10,9 @@ export function readRequestLogging(root: FastifyInstance): IsLogDisabled {
     ({ description }) => description === 'fastify.logController'
   )
   const controller: unknown = key && Reflect.get(root, key)
-  if (hasMethods(controller, ['isLogDisabled'])) {
-    const isLogDisabled = Reflect.get(Object(controller), 'isLogDisabled')
+  const isLogDisabled: unknown = Reflect.get(Object(controller), 'isLogDisabled')
+  if (typeof isLogDisabled === 'function')
     return request => Boolean(Reflect.apply(isLogDisabled, controller, [request]))
-  }
   const { disableRequestLogging = false } = root.initialConfig
   return request =>
     typeof disableRequestLogging === 'function' ? disableRequestLogging(request) : disableRequestLogging

@@ -1,11 +1,11 @@
 import type { FastifyRequest } from 'fastify'
 import { isThenable } from '../socket/thenable.js'
-import { checkTopic } from '../topics/topic.js'
+import { checkTopic } from '../topics/topics.js'
 import { InvalidTopicListError } from './error.js'
 import type { WebSocketRoute } from './route.js'
 
 /**
- * What a connection is subscribed to from the start.
+ * Chooses the topics that a connection is subscribed to before its handler runs.
  * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` or `FST_UPGRADE_INVALID_TOPIC_LIST`
  */
 export function chooseTopics(

@@ -4,10 +4,10 @@ import type { ServerOptions } from '../../types/options.js'
 import type { Broker } from '../brokers/broker.js'
 import type { SendData } from '../socket/payload.js'
 import { PreparedMessage, type PrepareOptions, prepare } from '../socket/prepared-message.js'
-import type { BrokerEvent } from '../topics/bus.js'
+import type { BrokerEvent } from '../topics/broker-link.js'
 import type { Presence } from '../topics/presence.js'
-import type { PresenceSettings } from '../topics/presences.js'
-import { PubSub } from '../topics/pubsub.js'
+import type { PresenceSettings } from '../topics/presence-manager.js'
+import { Topics } from '../topics/topics.js'
 import { WebSocket } from './websocket.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
@@ -17,25 +17,25 @@ export interface WebSocketServerEvents {
   /** `close` was called and the last connection has ended. */
   close: []
   error: [error: Error]
-  /** What becomes of the exchange with other processes. */
+  /** Events of the link to the other processes. */
   broker: [event: BrokerEvent]
 }
 
-/** How the processes of an application work together. */
-export interface PubSubSettings {
+/** The settings of topics and presence. */
+export interface TopicSettings {
   readonly broker: Broker | undefined
   readonly presence: PresenceSettings
 }
 
 /** Options of {@link WebSocketServer.broadcast}. */
 export interface BroadcastOptions extends PrepareOptions {
-  /** Whether only connections of this process get the message, also when there is a broker. Default: false. */
+  /** Whether to send the message to connections of this process only, even with a broker. Default: false. */
   readonly local?: boolean | undefined
 }
 
 /** Options of {@link WebSocketServer.publish}. */
 export interface PublishOptions extends PrepareOptions {
-  /** Who does not get the message. */
+  /** A connection that does not get the message. */
   readonly except?: WebSocket | undefined
 }
 
@@ -47,19 +47,19 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly options: ServerOptions
   readonly #onError: (error: unknown) => void
   readonly #closed = new Set<() => void>()
-  readonly #pubsub: PubSub<PreparedMessage, WebSocket>
+  readonly #topics: Topics<PreparedMessage, WebSocket>
   #isClosing = false
 
   /** @internal */
   constructor(
     options: ServerOptions,
-    { broker, presence }: PubSubSettings,
+    { broker, presence }: TopicSettings,
     onError: (error: unknown) => void
   ) {
     super({ captureRejections: true })
     this.options = options
     this.#onError = onError
-    this.#pubsub = new PubSub({
+    this.#topics = new Topics({
       broker,
       prepare,
       onEvent: event => this.#try(() => this.emit('broker', event)),
@@ -83,7 +83,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     if (callback !== undefined && isDone) process.nextTick(callback)
     if (this.#isClosing) return
     this.#isClosing = true
-    if (this.clients.size === 0) process.nextTick(() => this.#tellClosed())
+    if (this.clients.size === 0) process.nextTick(() => this.#notifyClosed())
   }
 
   /**
@@ -97,70 +97,71 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * that are to leave as text are not UTF-8.
    */
   broadcast(data: SendData | PreparedMessage, options: BroadcastOptions = {}): Promise<void> {
-    return this.#pubsub.broadcast(prepared(data, options), options.local === true)
+    return this.#topics.broadcast(prepared(data, options), options.local === true)
   }
 
   /**
-   * Sends a message to everyone in a topic, in this process at once and in others through the broker. It is framed once,
-   * and compressed once for each set of compression parameters. It takes time for each receiver, not for others.
-   * @returns resolves when the engine of the broker has the message, without one at once. It rejects with
-   * `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message; nobody has to
-   * wait for it, as the event `broker` tells it too.
+   * Sends a message to the subscribers of a topic: to those of this process at once, and to those of the other processes
+   * through the broker. It is framed once, and compressed once for each set of compression parameters. The cost grows with
+   * the number of subscribers, not with the number of connections.
+   * @returns resolves when the engine of the broker has the message, and at once without a broker. It rejects with
+   * `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message. The event `broker`
+   * reports it as well, so the promise need not be awaited.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
    * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
    */
   publish(topic: string, data: SendData | PreparedMessage, options: PublishOptions = {}): Promise<void> {
-    return this.#pubsub.publish(topic, prepared(data, options), options.except)
+    return this.#topics.publish(topic, prepared(data, options), options.except)
   }
 
   /**
-   * The members of a topic, in all processes: the connections that were subscribed with `presence`. Close it when it is not
-   * needed any more.
+   * The presence members of a topic: the connections, in all processes, that were subscribed with `presence`. Call `close`
+   * on the result when you no longer need it.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
    */
   presence(topic: string): Presence {
-    return this.#pubsub.presence(topic)
+    return this.#topics.presence(topic)
   }
 
-  /** How many connections of this process are subscribed to a topic. */
+  /** The number of connections of this process that are subscribed to a topic. */
   subscriberCount(topic: string): number {
-    return this.#pubsub.subscriberCount(topic)
+    return this.#topics.subscriberCount(topic)
   }
 
-  /** Messages that did not get to other processes, as the broker did not take them. */
+  /** The number of messages that did not reach other processes, as the broker did not accept them. */
   get lost(): number {
-    return this.#pubsub.lost
+    return this.#topics.lost
   }
 
   /** @internal */
   subscribe(topic: string, socket: WebSocket): Promise<void> {
-    return this.#pubsub.subscribe(topic, socket)
+    return this.#topics.subscribe(topic, socket)
   }
 
   /** @internal */
   unsubscribe(topic: string, socket: WebSocket): void {
-    this.#pubsub.unsubscribe(topic, socket)
+    this.#topics.unsubscribe(topic, socket)
   }
 
   /** @internal */
   join(topic: string, id: string, data: unknown): void {
-    this.#pubsub.join(topic, id, data)
+    this.#topics.join(topic, id, data)
   }
 
   /** @internal */
   leave(topic: string, id: string): void {
-    this.#pubsub.leave(topic, id)
+    this.#topics.leave(topic, id)
   }
 
   /** @internal */
   openBroker(): void {
-    this.#pubsub.open()
-    this.#pubsub.receiveBroadcasts(this.clients)
+    this.#topics.open()
+    this.#topics.receiveBroadcasts(this.clients)
   }
 
   /** @internal */
   closeBroker(): Promise<void> {
-    return this.#pubsub.close()
+    return this.#topics.close()
   }
 
   /** @internal */
@@ -172,26 +173,26 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   remove(socket: WebSocket): void {
     this.clients.delete(socket)
     socket.unsubscribeAll()
-    if (this.#isClosing && this.clients.size === 0) this.#tellClosed()
+    if (this.#isClosing && this.clients.size === 0) this.#notifyClosed()
   }
 
-  /** A listener that throws keeps nobody else from learning it. */
-  #tellClosed(): void {
+  /** A callback or listener that throws must not prevent the others from running. */
+  #notifyClosed(): void {
     for (const callback of this.#closed) this.#try(callback)
     this.#closed.clear()
     this.#try(() => this.emit('close'))
   }
 
-  #try(tell: () => void): void {
+  #try(notify: () => void): void {
     try {
-      tell()
+      notify()
     } catch (error) {
       this.#onError(error)
     }
   }
 
   static {
-    // What a listener of `connection` rejects with goes the way of what the listeners of its socket reject with.
+    // A rejection of a `connection` listener is handled like a rejection of a listener of its socket.
     Object.defineProperty(WebSocketServer.prototype, EventEmitter.captureRejectionSymbol, {
       value(this: WebSocketServer, error: unknown, _event: string, socket: unknown) {
         if (socket instanceof WebSocket) socket.reportError(error)

@@ -8,13 +8,13 @@ import type { WebSocketInit } from '../socket/websocket-options.js'
 /** Options of {@link WebSocket.subscribe}. */
 export interface SubscribeOptions {
   /**
-   * Makes the connection a member that `websocketServer.presence` shows, with this data. It has to survive JSON, and may
-   * have 64 KiB of it.
+   * Makes the connection a presence member of the topic, with this data. `websocketServer.presence` shows it. The data is
+   * converted to JSON, of which it may have 64 KiB.
    */
   readonly presence?: unknown
 }
 
-/** Where the topics are. */
+/** The part of the server that its connections use. */
 export interface TopicServer {
   subscribe(topic: string, socket: WebSocket): Promise<void>
   unsubscribe(topic: string, socket: WebSocket): void
@@ -29,7 +29,7 @@ export interface TopicServer {
 
 const NO_TOPICS: ReadonlySet<string> = new Set<string>()
 
-/** A connection that a route handles. It can be subscribed to topics of its server. */
+/** A connection of a route. It can subscribe to topics of its server. */
 export class WebSocket extends TransportWebSocket {
   readonly #server: TopicServer
   #topics: Set<string> | undefined
@@ -41,18 +41,19 @@ export class WebSocket extends TransportWebSocket {
     this.#server = server
   }
 
-  /** The topics that it is subscribed to. */
+  /** The topics that the connection is subscribed to. */
   get topics(): ReadonlySet<string> {
     return this.#topics ?? NO_TOPICS
   }
 
   /**
-   * From now on it is sent what is published to a topic. Subscriptions end with the connection.
-   * @param topic any string of 1 to 1024 bytes in UTF-8. Never take it from a client unchecked.
+   * Subscribes the connection to a topic: from now on it gets the messages published to the topic. Subscriptions end with
+   * the connection.
+   * @param topic any string of 1 to 1024 bytes in UTF-8. Never use a name from a client without a check.
    * @returns resolves when messages of other processes arrive too. It rejects with `FST_UPGRADE_BROKER_SUBSCRIBE` when the
-   * broker cannot do that for now; it is tried again, and nobody has to wait for the promise.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or when `presence` cannot become JSON.
-   * @throws {RangeError} `FST_UPGRADE_PRESENCE_TOO_LONG` when it has more than 64 KiB as JSON.
+   * broker does not accept the subscription. The server retries it, so the promise need not be awaited.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or when `presence` cannot be converted to JSON.
+   * @throws {RangeError} `FST_UPGRADE_PRESENCE_TOO_LONG` when `presence` has more than 64 KiB as JSON.
    */
   subscribe(topic: string, options: SubscribeOptions = {}): Promise<void> {
     if (this.readyState === WebSocket.CLOSED) return Promise.resolve()
@@ -69,14 +70,14 @@ export class WebSocket extends TransportWebSocket {
     if (this.#presenceId !== undefined) this.#server.leave(topic, this.#presenceId)
   }
 
-  /** The id under which `websocketServer.presence` shows this connection. */
+  /** The id of this connection as a presence member. */
   get presenceId(): string {
     this.#presenceId ??= randomUUID()
     return this.#presenceId
   }
 
   /**
-   * Publishes to everyone in the topic but this connection: see `websocketServer.publish`.
+   * Publishes a message to all subscribers of the topic except this connection: see `websocketServer.publish`.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
    * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
    */

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
-import type { PresenceMember } from './presence-message.js'
-import type { Roster, RosterView } from './roster.js'
+import type { PresenceListener, PresenceMembers } from './presence-members.js'
+import type { PresenceMember } from './presence-protocol.js'
 
 /** The events of a {@link Presence} and their arguments. */
 export interface PresenceEvents {
@@ -8,60 +8,59 @@ export interface PresenceEvents {
   leave: [member: PresenceMember]
 }
 
-/** Whoever made a {@link Presence}. */
-export interface PresenceOwner {
-  onClose(): void
-  /** Told what a listener threw or rejected with. */
-  onError(error: unknown): void
+interface PresenceOptions {
+  readonly ready: Promise<void>
+  readonly onClose: () => void
+  /** Called with errors that listeners throw or reject with. */
+  readonly onError: (error: unknown) => void
 }
 
-/** Who is in a topic, in all processes, from now on until {@link Presence.close}. */
+/** The presence members of a topic, in all processes, until {@link Presence.close}. */
 export class Presence extends EventEmitter<PresenceEvents> {
   /**
-   * Resolves when the other processes have had a quarter of a second to tell of their members; without a broker at once.
+   * Resolves when the other processes have had a quarter of a second to report their members, and at once without a broker.
    * It never rejects.
    */
   readonly ready: Promise<void>
-  readonly #roster: Roster
-  readonly #view: RosterView
-  readonly #owner: PresenceOwner
+  readonly #members: PresenceMembers
+  readonly #listener: PresenceListener
+  readonly #onClose: () => void
+  readonly #onError: (error: unknown) => void
 
   /** @internal */
-  constructor(roster: Roster, ready: Promise<void>, owner: PresenceOwner) {
+  constructor(members: PresenceMembers, { ready, onClose, onError }: PresenceOptions) {
     super({ captureRejections: true })
     this.ready = ready
-    this.#roster = roster
-    this.#owner = owner
-    this.#view = {
-      onJoin: member => this.#tell('join', member),
-      onLeave: member => this.#tell('leave', member)
-    }
-    roster.views.add(this.#view)
+    this.#members = members
+    this.#onClose = onClose
+    this.#onError = onError
+    this.#listener = (event, member) => this.#notify(event, member)
+    members.addListener(this.#listener)
   }
 
-  /** The members by their id. It changes as they come and go. */
+  /** The members by id. The map changes as members join and leave. */
   get members(): ReadonlyMap<string, PresenceMember> {
-    return this.#roster.members
+    return this.#members.all
   }
 
-  /** Tells nothing from now on. */
+  /** Emits no more events. */
   close(): void {
-    if (this.#roster.views.delete(this.#view)) this.#owner.onClose()
+    if (this.#members.removeListener(this.#listener)) this.#onClose()
   }
 
-  /** What a listener throws keeps nobody else from learning it. */
-  #tell(event: 'join' | 'leave', member: PresenceMember): void {
+  /** A listener that throws must not affect other views of the topic. */
+  #notify(event: 'join' | 'leave', member: PresenceMember): void {
     try {
       this.emit(event, member)
     } catch (error) {
-      this.#owner.onError(error)
+      this.#onError(error)
     }
   }
 
   static {
     Object.defineProperty(Presence.prototype, EventEmitter.captureRejectionSymbol, {
       value(this: Presence, error: unknown) {
-        this.#owner.onError(error)
+        this.#onError(error)
       }
     })
   }

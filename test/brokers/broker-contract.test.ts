@@ -3,7 +3,7 @@ import type { BrokerEvents } from '../../lib/brokers/broker.js'
 import { brokerContract } from '../../lib/brokers/broker-contract.js'
 import { MemoryBroker, MemoryHub } from '../../lib/brokers/memory.js'
 
-/** A broker that does something of its own with what it receives; `pass` is what it should do. */
+/** A memory broker that handles received messages in its own way. `pass` is the correct way. */
 function receiving(
   receive: (pass: MemoryBroker['receive'], channel: string, message: Uint8Array) => void
 ): (hub: MemoryHub) => MemoryBroker {
@@ -15,10 +15,10 @@ function receiving(
     })(hub)
 }
 
-/** Brokers that break the contract, each with a test of it that has to notice. */
+/** Brokers that break the contract, each with the test that has to fail. */
 const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) => MemoryBroker]>> = {
-  'loses its engine': [
-    'tells that the engine can be reached',
+  'reports a disconnect first': [
+    'reports once that it is connected',
     hub =>
       new (class extends MemoryBroker {
         override start(events: BrokerEvents): void {
@@ -27,8 +27,8 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'loses a subscription': [
-    'tells that the engine can be reached',
+  'reports the end of a subscription': [
+    'reports once that it is connected',
     hub =>
       new (class extends MemoryBroker {
         override start(events: BrokerEvents): void {
@@ -37,28 +37,28 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'tells everything twice': [
-    'carries any bytes to every subscriber of a channel, once',
+  'delivers each message twice': [
+    'delivers any bytes to each subscriber of a channel once',
     receiving((pass, channel, message) => {
       pass(channel, message)
       pass(channel, message)
     })
   ],
-  'repeats what is large': [
-    'carries any bytes to every subscriber of a channel, once',
+  'delivers large messages twice': [
+    'delivers any bytes to each subscriber of a channel once',
     receiving((pass, channel, message) => {
       pass(channel, message)
       if (message.length > 1000) pass(channel, message)
     })
   ],
-  'changes what is small': [
-    'carries any bytes to every subscriber of a channel, once',
+  'changes small messages': [
+    'delivers any bytes to each subscriber of a channel once',
     receiving((pass, channel, message) => {
       pass(channel, message.length > 4 ? message : Buffer.alloc(message.length))
     })
   ],
-  'is subscribed without being asked': [
-    'carries any bytes to every subscriber of a channel, once',
+  'subscribes by itself': [
+    'delivers any bytes to each subscriber of a channel once',
     hub =>
       new (class extends MemoryBroker {
         override start(events: BrokerEvents): void {
@@ -67,27 +67,27 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'takes bytes for text': [
-    'carries any bytes to every subscriber of a channel, once',
+  'converts bytes to text': [
+    'delivers any bytes to each subscriber of a channel once',
     receiving((pass, channel, message) => {
       pass(channel, Buffer.from(Buffer.from(message).toString()))
     })
   ],
-  'cuts the names of channels': [
-    'tells channels apart, whatever their names',
+  'truncates the names of channels': [
+    'keeps channels apart, whatever their names are',
     receiving((pass, channel, message) => {
       pass(channel.slice(0, 100), message)
     })
   ],
-  'repeats what comes in channels with long names': [
-    'tells channels apart, whatever their names',
+  'delivers messages of channels with long names twice': [
+    'keeps channels apart, whatever their names are',
     receiving((pass, channel, message) => {
       pass(channel, message)
       if (channel.length > 1000) pass(channel, message)
     })
   ],
   'swaps messages': [
-    'keeps the order of a publisher, who waits for nothing',
+    'keeps the order of messages that are published without waiting',
     hub =>
       new (class extends MemoryBroker {
         #held: Uint8Array | undefined
@@ -100,15 +100,15 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'stays subscribed': [
-    'stops with unsubscribe, and begins again with subscribe',
+  'ignores unsubscribe': [
+    'delivers nothing after unsubscribe until it subscribes again',
     hub =>
       new (class extends MemoryBroker {
         override async unsubscribe(): Promise<void> {}
       })(hub)
   ],
-  'tells the first message of a channel again': [
-    'stops with unsubscribe, and begins again with subscribe',
+  'repeats the first message of a channel': [
+    'delivers nothing after unsubscribe until it subscribes again',
     hub =>
       new (class extends MemoryBroker {
         #first: Uint8Array | undefined
@@ -118,21 +118,21 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'mixes up some of many channels': [
-    'takes many channels at once',
+  'mixes up one of many channels': [
+    'subscribes to many channels at once',
     receiving((pass, channel, message) => {
       pass(channel === 'm:299' ? 'm:0' : channel, message)
     })
   ],
-  'takes no end': [
-    'tells nothing once it is closed, and leaves others alone',
+  'ignores close': [
+    'reports nothing after close, and does not affect other brokers',
     hub =>
       new (class extends MemoryBroker {
         override async close(): Promise<void> {}
       })(hub)
   ],
-  'goes on telling messages when it is closed': [
-    'tells nothing once it is closed, and leaves others alone',
+  'delivers messages after close': [
+    'reports nothing after close, and does not affect other brokers',
     hub =>
       new (class extends MemoryBroker {
         #isClosed = false
@@ -145,8 +145,8 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'takes its end for an outage': [
-    'tells nothing once it is closed, and leaves others alone',
+  'reports a disconnect when it is closed': [
+    'reports nothing after close, and does not affect other brokers',
     hub =>
       new (class extends MemoryBroker {
         #events: BrokerEvents | undefined
@@ -160,8 +160,8 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'publishes when it is closed': [
-    'tells nothing once it is closed, and leaves others alone',
+  'publishes after close': [
+    'reports nothing after close, and does not affect other brokers',
     hub =>
       new (class extends MemoryBroker {
         override async publish(channel: string, message: Uint8Array): Promise<void> {
@@ -169,8 +169,8 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
         }
       })(hub)
   ],
-  'troubles others with its end': [
-    'tells nothing once it is closed, and leaves others alone',
+  'publishes a message when it is closed': [
+    'reports nothing after close, and does not affect other brokers',
     hub =>
       new (class extends MemoryBroker {
         override async close(): Promise<void> {
@@ -182,14 +182,14 @@ const BROKEN: Readonly<Record<string, readonly [test: string, (hub: MemoryHub) =
 }
 
 for (const [how, [name, make]] of Object.entries(BROKEN)) {
-  t.test(`the contract notices a broker that ${how}`, async t => {
+  t.test(`the contract rejects a broker that ${how}`, async t => {
     const hub = new MemoryHub()
     const test = brokerContract(() => make(hub)).get(name)
     await t.rejects(async () => test?.(), { code: 'ERR_ASSERTION' })
   })
 }
 
-t.test('the contract closes each broker that it was given, once', async t => {
+t.test('the contract closes each of its brokers once', async t => {
   for (const name of brokerContract(() => new MemoryBroker(new MemoryHub())).keys()) {
     const hub = new MemoryHub()
     const closes: number[] = []

@@ -11,21 +11,21 @@ interface Address {
   readonly port: number
 }
 
-/** It connects when it is first used, and is disconnected when `t` ends. */
+/** A client that connects at its first command, and is disconnected when `t` ends. */
 export function redisClient(t: Test, { port }: Address, options: ClientOptions = {}): Redis {
   const client = new Redis(port, HOST, { lazyConnect: true, ...options })
   t.teardown(() => client.disconnect())
   return client
 }
 
-/** The same of iovalkey. */
+/** The same for iovalkey. */
 export function valkeyClient(t: Test, { port }: Address): Valkey {
   const client = new Valkey(port, HOST, { lazyConnect: true })
   t.teardown(() => client.disconnect())
   return client
 }
 
-/** It connects again and again, and is closed when `t` ends. */
+/** A connection that reconnects without limit, and is closed when `t` ends. */
 export async function natsConnection(
   t: Test,
   { port }: Address,

@@ -6,8 +6,8 @@ import { natsBroker } from '../../lib/brokers/nats/nats.js'
 import { listen, makeApp, open, watchProcess } from '../helpers/app.js'
 import { natsSkip, startNats } from '../helpers/engine.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { natsConnection } from './clients.js'
+import { record } from './recorder.js'
 
 const HELLO = Buffer.from('hello')
 
@@ -15,18 +15,18 @@ t.test('a channel is one token of a subject', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection, { prefix: 'app.' })
-  const told = record(t, broker)
+  const events = record(t, broker)
   const channel = 'm:a.b *>\n'
   await broker.subscribe(channel)
   connection.publish(`app.${Buffer.from(channel).toString('base64url')}`, 'from outside')
-  t.equal(await told.next(), `${channel} from outside`)
+  t.equal(await events.next(), `${channel} from outside`)
   for (const prefix of ['a b', 'a.*.', '>', 'a..b', '.a', 'a.\t']) {
     t.throws(() => natsBroker(connection, { prefix }), { code: 'FST_UPGRADE_INVALID_BROKER_OPTION' }, prefix)
   }
   for (const prefix of ['', 'a', 'a.b.']) natsBroker(connection, { prefix })
 })
 
-t.test('clients and options that it cannot use', { skip: natsSkip }, async t => {
+t.test('invalid clients and options are refused', { skip: natsSkip }, async t => {
   const connecting = natsConnection(t, await startNats(t))
   for (const client of [undefined, {}, connecting]) {
     t.throws(() => Reflect.apply(natsBroker, undefined, [client]), {
@@ -40,67 +40,75 @@ t.test('clients and options that it cannot use', { skip: natsSkip }, async t => 
   }
 })
 
-t.test('close leaves the connection open, without subscriptions', { skip: natsSkip }, async t => {
+t.test('close ends the subscriptions and leaves the connection open', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection)
-  const told = record(t, broker)
+  const events = record(t, broker)
   await broker.subscribe('x')
   await broker.close()
   await t.rejects(broker.publish('x', HELLO), { code: 'FST_UPGRADE_BROKER_CLOSED' })
   connection.publish(`fastify-upgrade.${Buffer.from('x').toString('base64url')}`, HELLO)
   await connection.flush()
   t.equal(connection.isClosed(), false)
-  t.strictSame(told.messages, [])
-  t.strictSame(told.states, ['up'])
+  t.strictSame(events.messages, [])
+  t.strictSame(events.states, ['up'])
 })
 
-t.test('a connection that the application closes', { skip: natsSkip }, async t => {
-  const accidents = watchProcess(t)
-  const engine = await startNats(t)
-  const connection = await natsConnection(t, engine)
-  const broker = natsBroker(connection)
-  const told = record(t, broker)
-  await broker.subscribe('x')
-  await connection.close()
-  await told.until('up', 'down')
-  await t.rejects(broker.publish('x', HELLO), /the connection to NATS is closed/)
-  await broker.unsubscribe('x')
-  const late = natsBroker(connection)
-  const second = record(t, late)
-  await second.until('down')
-  t.strictSame(accidents, [])
-})
+t.test(
+  'the broker is disconnected when the application closes the connection',
+  { skip: natsSkip },
+  async t => {
+    const accidents = watchProcess(t)
+    const engine = await startNats(t)
+    const connection = await natsConnection(t, engine)
+    const broker = natsBroker(connection)
+    const events = record(t, broker)
+    await broker.subscribe('x')
+    await connection.close()
+    await events.until('up', 'down')
+    await t.rejects(broker.publish('x', HELLO), /the connection to NATS is closed/)
+    await broker.unsubscribe('x')
+    const late = natsBroker(connection)
+    const second = record(t, late)
+    await second.until('down')
+    t.strictSame(accidents, [])
+  }
+)
 
 const USER = { user: 'app', pass: 'secret' }
 
-/** A line of the engine's configuration. */
+/** @returns a line of the engine's configuration. */
 function permit(permissions: string): string {
   return `authorization { users: [{ user: app, password: secret, permissions: ${permissions} }] }`
 }
 
-t.test('what the engine refuses', { skip: natsSkip }, async t => {
-  const accidents = watchProcess(t)
-  const allowed = `fastify-upgrade.${Buffer.from('yes').toString('base64url')}`
-  const file = join(t.testdir(), 'nats.conf')
-  const permissions = `{ publish: ["${allowed}"], subscribe: ["${allowed}", "_INBOX.>"] }`
-  await writeFile(file, `max_payload: 1000\n${permit(permissions)}`)
-  const engine = await startNats(t, ['-c', file])
-  const broker = natsBroker(await natsConnection(t, engine, USER))
-  const told = record(t, broker)
-  await broker.subscribe('yes')
-  await t.rejects(broker.subscribe('no'), /Permissions Violation for Subscription/)
-  const [good, bad] = await Promise.allSettled([broker.publish('yes', HELLO), broker.publish('no', HELLO)])
-  t.equal(good.status, 'fulfilled')
-  t.match(bad, { status: 'rejected', reason: /Permissions Violation for Publish/ })
-  t.equal(await told.next(), 'yes hello')
-  await t.rejects(broker.publish('yes', Buffer.alloc(1001)), /max_payload/)
-  await broker.publish('yes', HELLO)
-  t.strictSame(told.states, ['up'])
-  t.strictSame(accidents, [])
-})
+t.test(
+  'subscriptions and messages that NATS refuses are rejected, and others are not affected',
+  { skip: natsSkip },
+  async t => {
+    const accidents = watchProcess(t)
+    const allowed = `fastify-upgrade.${Buffer.from('yes').toString('base64url')}`
+    const file = join(t.testdir(), 'nats.conf')
+    const permissions = `{ publish: ["${allowed}"], subscribe: ["${allowed}", "_INBOX.>"] }`
+    await writeFile(file, `max_payload: 1000\n${permit(permissions)}`)
+    const engine = await startNats(t, ['-c', file])
+    const broker = natsBroker(await natsConnection(t, engine, USER))
+    const events = record(t, broker)
+    await broker.subscribe('yes')
+    await t.rejects(broker.subscribe('no'), /Permissions Violation for Subscription/)
+    const [good, bad] = await Promise.allSettled([broker.publish('yes', HELLO), broker.publish('no', HELLO)])
+    t.equal(good.status, 'fulfilled')
+    t.match(bad, { status: 'rejected', reason: /Permissions Violation for Publish/ })
+    t.equal(await events.next(), 'yes hello')
+    await t.rejects(broker.publish('yes', Buffer.alloc(1001)), /max_payload/)
+    await broker.publish('yes', HELLO)
+    t.strictSame(events.states, ['up'])
+    t.strictSame(accidents, [])
+  }
+)
 
-t.test('a subscription that the engine ends is told, and tried again', { skip: natsSkip }, async t => {
+t.test('a subscription that NATS ends is reported and retried', { skip: natsSkip }, async t => {
   const accidents = watchProcess(t)
   const file = join(t.testdir(), 'nats.conf')
   const allow = (subjects: string): Promise<void> =>
@@ -114,7 +122,7 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   const ended = new Promise<void>(resolve => {
     app.websocketServer.on('broker', event => {
       events.push('topic' in event ? `${event.type} ${event.topic}` : event.type)
-      // The topic and the broadcasts have a subscription each.
+      // After `up`, one for the topic and one for broadcasts.
       if (event.type === 'unsubscribed' && events.length === 3) resolve()
     })
   })
@@ -131,7 +139,7 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   await engine.reload()
   const other = natsBroker(await natsConnection(t, engine, USER))
   const { app: second } = await makeApp(t, { broker: other })
-  // It is asked for once a second.
+  // The server retries once a second.
   const repeat = setInterval(() => void second.websocketServer.publish('room', 'again'), ms(100))
   t.teardown(() => clearInterval(repeat))
   t.equal(await client.next(), 'again')
@@ -139,44 +147,45 @@ t.test('a subscription that the engine ends is told, and tried again', { skip: n
   t.strictSame(accidents, [])
 })
 
-t.test('an engine that goes while a subscription is under way', { skip: natsSkip }, async t => {
+t.test('calls are rejected when NATS crashes during them', { skip: natsSkip }, async t => {
   const accidents = watchProcess(t)
   const engine = await startNats(t)
   const connection = await natsConnection(t, engine)
   const broker = natsBroker(connection)
-  const told = record(t, broker)
-  await told.until('up')
+  const events = record(t, broker)
+  await events.until('up')
   await engine.hold()
-  const attempts = [broker.subscribe('x'), broker.publish('x', HELLO)]
+  const calls = [broker.subscribe('x'), broker.publish('x', HELLO)]
+  const rejections = Promise.all(calls.map(call => t.rejects(call)))
   await engine.kill()
-  for (const attempt of attempts) await t.rejects(attempt)
-  await told.until('up', 'down')
+  await rejections
+  await events.until('up', 'down')
   await engine.start()
-  await told.until('up', 'down', 'up')
+  await events.until('up', 'down', 'up')
   await broker.publish('x', HELLO)
   await connection.flush()
-  t.strictSame(told.messages, [], 'what was refused is not there afterwards')
+  t.strictSame(events.messages, [], 'the rejected subscription is not restored')
   t.strictSame(accidents, [])
 })
 
-t.test('an engine that is away when the broker starts', { skip: natsSkip }, async t => {
+t.test('the broker connects later when NATS is down at the start', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   const connection = await natsConnection(t, engine)
   const statuses = connection.status()
   await engine.kill()
   for await (const { type } of statuses) if (type === 'disconnect') break
   const broker = natsBroker(connection)
-  const told = record(t, broker)
+  const events = record(t, broker)
   await t.rejects(broker.publish('x', HELLO))
-  await told.until('down')
+  await events.until('down')
   await engine.start()
-  await told.until('down', 'up')
+  await events.until('down', 'up')
   await broker.subscribe('x')
   await broker.publish('x', HELLO)
-  t.equal(await told.next(), 'x hello')
+  t.equal(await events.next(), 'x hello')
 })
 
-t.test('an engine that sends garbage', async t => {
+t.test('an engine that sends garbage disconnects the broker and does not end the process', async t => {
   const accidents = watchProcess(t)
   const sockets: Socket[] = []
   const server = createServer(socket => {
@@ -194,17 +203,17 @@ t.test('an engine that sends garbage', async t => {
   })
   const address = server.address()
   const port = typeof address === 'object' && address !== null ? address.port : 0
-  // The client writes to the console what it could not read.
+  // The client logs data that it cannot parse to the console.
   const { log } = console
   t.teardown(() => {
     console.log = log
   })
   console.log = () => {}
   const broker = natsBroker(await natsConnection(t, { port }), { timeout: ms(200) })
-  const told = record(t, broker)
+  const events = record(t, broker)
   await broker.publish('x', HELLO)
   for (const socket of sockets) socket.write('\0\r\nGARBAGE\r\n')
-  await told.until('up', 'down')
+  await events.until('up', 'down')
   await t.rejects(broker.publish('x', HELLO))
   t.strictSame(accidents, [])
 })

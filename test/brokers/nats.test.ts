@@ -5,20 +5,20 @@ import { natsSkip, startNats } from '../helpers/engine.js'
 import { natsConnection } from './clients.js'
 import { checkOutage } from './outage.js'
 
-t.test('the contract with NATS', { skip: natsSkip }, async t => {
+t.test('the broker passes the contract on NATS', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   const tests = brokerContract(async () => natsBroker(await natsConnection(t, engine)))
   for (const [name, test] of tests) await t.test(name, () => test())
 })
 
-t.test('the contract with one connection for all brokers', { skip: natsSkip }, async t => {
+t.test('brokers that share one connection pass the contract on NATS', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   const connection = await natsConnection(t, engine)
   const tests = brokerContract(() => natsBroker(connection, { prefix: 'a.b.' }))
   for (const [name, test] of tests) await t.test(name, () => test())
 })
 
-t.test('an engine that crashes and comes back', { skip: natsSkip }, async t => {
+t.test('delivery stops while NATS is down and resumes when it is back', { skip: natsSkip }, async t => {
   const engine = await startNats(t)
   await checkOutage(t, engine, async () => natsBroker(await natsConnection(t, engine)))
 })

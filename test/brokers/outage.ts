@@ -5,15 +5,15 @@ import { type Client, listen, makeApp, open, watchProcess } from '../helpers/app
 import type { Engine } from '../helpers/engine.js'
 import { withDeadline } from '../helpers/timeout.js'
 
-/** A server with one client in the topic `room`, and what the server tells of its broker. */
+/** A server with one client in the topic `room`, and the broker events of the server. */
 async function serve(t: Test, broker: Broker) {
   const { app } = await makeApp(t, { broker })
   const server = app.websocketServer
-  const told = new EventEmitter()
+  const recorded = new EventEmitter()
   const events: string[] = []
   server.on('broker', ({ type }) => {
     events.push(type)
-    told.emit('news')
+    recorded.emit('event')
   })
   app.get('/', { websocket: true }, async socket => {
     await socket.subscribe('room')
@@ -21,7 +21,7 @@ async function serve(t: Test, broker: Broker) {
   })
   const until = async (type: string, count: number): Promise<void> => {
     const wait = async (): Promise<void> => {
-      while (events.filter(event => event === type).length < count) await once(told, 'news')
+      while (events.filter(event => event === type).length < count) await once(recorded, 'event')
     }
     await withDeadline(wait(), 10_000, `${type} ${count}`)
   }
@@ -31,7 +31,7 @@ async function serve(t: Test, broker: Broker) {
   return { server, client, events, until }
 }
 
-/** The engine crashes and comes back: what holds meanwhile, and what holds again then. */
+/** Checks delivery before, during and after an outage of the engine. */
 export async function checkOutage(
   t: Test,
   engine: Engine,
@@ -74,7 +74,7 @@ export async function checkOutage(
   await first.server.broadcast('broadcast after')
   for (const { client } of servers) t.equal(await client.next(), 'broadcast after')
   await second.server.publish('room', 'last')
-  for (const { client } of servers) t.equal(await client.next(), 'last', 'nothing is there twice')
+  for (const { client } of servers) t.equal(await client.next(), 'last', 'no message arrives twice')
 
   t.strictSame(first.events, ['up', 'down', 'lost', 'lost', 'lost', 'up'])
   t.strictSame(second.events, ['up', 'down', 'up'])

@@ -4,21 +4,21 @@ import type { Test } from 'tap'
 
 const HOST = '127.0.0.1'
 
-/** Something between clients and an engine that passes on all that it gets, until it is told otherwise. */
+/** A TCP proxy between clients and an engine. It can mute, delay and cut connections. */
 export class EngineProxy {
   readonly server: Server
-  /** Those of the clients, in the order in which they came. */
+  /** The connections of clients, in the order in which they were opened. */
   readonly connections: Socket[] = []
-  /** Milliseconds that what the clients send takes. */
+  /** Milliseconds by which data of the clients is delayed. */
   delay = 0
   readonly #upstreams: Socket[] = []
   readonly #muted = new Set<Socket>()
 
   constructor(port: number) {
-    this.server = createServer(socket => this.#take(socket, connect(port, HOST)))
+    this.server = createServer(socket => this.#onConnection(socket, connect(port, HOST)))
   }
 
-  #take(socket: Socket, upstream: Socket): void {
+  #onConnection(socket: Socket, upstream: Socket): void {
     for (const one of [socket, upstream]) one.on('error', () => {})
     this.connections.push(socket)
     this.#upstreams.push(upstream)
@@ -34,12 +34,12 @@ export class EngineProxy {
     return typeof address === 'object' && address !== null ? address.port : 0
   }
 
-  /** What it sends arrives nowhere from now on. */
+  /** Drops the data that a client sends from now on. */
   mute(socket: Socket | undefined): void {
     if (socket !== undefined) this.#muted.add(socket)
   }
 
-  /** Ends all connections. */
+  /** Destroys all connections. */
   cut(): void {
     for (const socket of [...this.connections, ...this.#upstreams]) socket.destroy()
   }

@@ -6,15 +6,15 @@ import t, { type Test } from 'tap'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
 import { redisSkip, startRedis } from '../helpers/engine.js'
 import { withDeadline } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { redisClient } from './clients.js'
+import { record } from './recorder.js'
 
-// What the broker does with its own connections.
+// The connections that the broker opens.
 
 const HELLO = Buffer.from('hello')
 const X = 'fastify-upgrade:x'
 
-/** Keeps the connections that a client is duplicated to. */
+/** @returns the duplicates of a client, as they are made. */
 function watch<Client extends Redis | Cluster>(t: Test, client: Client): Client[] {
   const made: Client[] = []
   const { duplicate } = client
@@ -28,7 +28,7 @@ function watch<Client extends Redis | Cluster>(t: Test, client: Client): Client[
   return made
 }
 
-t.test('close waits for the end of its connections', { skip: redisSkip }, async t => {
+t.test('close waits until the connections have ended', { skip: redisSkip }, async t => {
   const client = redisClient(t, await startRedis(t))
   const made = watch(t, client)
   const broker = redisBroker(client)
@@ -40,7 +40,7 @@ t.test('close waits for the end of its connections', { skip: redisSkip }, async 
   )
 })
 
-t.test('the options of the client do not say how it connects', async t => {
+t.test('the options of the client for reconnecting and queueing are not used', async t => {
   const options = {
     keyPrefix: 'app:',
     lazyConnect: false,
@@ -99,7 +99,7 @@ t.test('the options of the client do not say how it connects', async t => {
     const broker = redisBroker(cluster, { sharded })
     await record(t, broker).until('down')
     await broker.close()
-    // Whether sharded channels can be used is tried with one that does not connect.
+    // One more, which does not connect, shows whether the client supports sharded channels.
     t.equal(clusters.length, sharded ? 3 : 1)
     for (const { status } of clusters) t.match(status, /^(end|disconnecting)$/)
     for (const { options } of clusters) {
@@ -118,7 +118,7 @@ t.test('the options of the client do not say how it connects', async t => {
   }
 })
 
-t.test('what is unsubscribed from is so at the engine', { skip: redisSkip }, async t => {
+t.test('unsubscribe ends the subscription at the engine', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const client = redisClient(t, engine)
   const admin = redisClient(t, engine)
@@ -133,10 +133,10 @@ t.test('what is unsubscribed from is so at the engine', { skip: redisSkip }, asy
   }
 })
 
-t.test('what comes while a subscription ends is not told', { skip: redisSkip }, async t => {
+t.test('messages that arrive while a subscription ends are dropped', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const broker = redisBroker(redisClient(t, engine))
-  const told = record(t, broker)
+  const events = record(t, broker)
   await broker.subscribe('x')
   await broker.subscribe('y')
   await engine.hold()
@@ -144,37 +144,37 @@ t.test('what comes while a subscription ends is not told', { skip: redisSkip }, 
   const unsubscribed = broker.unsubscribe('x')
   engine.letGo()
   await Promise.all([...published, unsubscribed])
-  t.equal(await told.next(), 'y hello')
-  t.strictSame(told.messages, [])
+  t.equal(await events.next(), 'y hello')
+  t.strictSame(events.messages, [])
 })
 
-t.test('a subscription ends also with its engine', { skip: redisSkip }, async t => {
+t.test('unsubscribe resolves when the engine crashes', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const broker = redisBroker(redisClient(t, engine))
-  const told = record(t, broker)
+  const events = record(t, broker)
   await broker.subscribe('x')
   await engine.hold()
   const unsubscribed = broker.unsubscribe('x')
   await engine.kill()
   await withDeadline(unsubscribed, 5000, 'end')
-  await told.until('up', 'down')
+  await events.until('up', 'down')
 })
 
-t.test('what is refused is not asked for again by itself', { skip: redisSkip }, async t => {
+t.test('a subscription that was refused is not restored after an outage', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const admin = redisClient(t, engine)
   const rules = ['on', '>secret', 'allcommands', 'resetchannels', '&fastify-upgrade:m:*']
   await admin.acl('SETUSER', 'app', ...rules)
   const broker = redisBroker(redisClient(t, engine, { username: 'app', password: 'secret' }))
-  const told = record(t, broker)
+  const events = record(t, broker)
   await broker.subscribe('m:x')
   await t.rejects(broker.subscribe('n:x'), /NOPERM/)
   await admin.call('CLIENT', 'KILL', 'USER', 'app')
-  await told.until('up', 'down', 'up')
+  await events.until('up', 'down', 'up')
 })
 
-/** Where something listens that speaks no Redis, and ends each connection. */
-async function startNonsense(t: Test): Promise<number> {
+/** Starts a server that does not speak Redis and ends each connection. @returns its port. */
+async function startNonRedis(t: Test): Promise<number> {
   const server = createServer(socket => {
     socket.on('error', () => {})
     socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')
@@ -186,7 +186,7 @@ async function startNonsense(t: Test): Promise<number> {
 }
 
 t.test(
-  'it connects again ever more slowly, soon when the engine has stayed, and not once closed',
+  'the delay before reconnecting doubles up to 2 s, starts over after a stable session, and ends with close',
   {
     skip: redisSkip
   },
@@ -194,15 +194,15 @@ t.test(
     const clock = FakeTimers.install({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
     t.teardown(() => clock.uninstall())
     const engine = await startRedis(t)
-    const port = await startNonsense(t)
+    const port = await startNonRedis(t)
     const client = redisClient(t, { port })
     const made = watch(t, client)
     const broker = redisBroker(client, { timeout: 60_000 })
-    const told = record(t, broker)
+    const events = record(t, broker)
     const ended = async (): Promise<void> => {
       while (!made.every(({ status }) => status === 'end')) await turn()
     }
-    /** The milliseconds after which the next ones are opened. */
+    /** Resolves with the milliseconds until the next connections are opened. */
     const delay = async (): Promise<number> => {
       await ended()
       const { now } = clock
@@ -213,19 +213,19 @@ t.test(
       const took = await delay()
       t.ok(took >= full / 2 && took <= full + 1, `${took} of ${full} ms`)
     }
-    await told.until('down')
+    await events.until('down')
     for (const full of [50, 100, 200, 400, 800, 1600, 2000, 2000]) await check(full)
     client.options.port = engine.port
     await check(2000)
-    await told.until('down', 'up')
+    await events.until('down', 'up')
     for (const connection of made) connection.disconnect()
-    await told.until('down', 'up', 'down')
+    await events.until('down', 'up', 'down')
     await check(2000)
-    await told.until('down', 'up', 'down', 'up')
+    await events.until('down', 'up', 'down', 'up')
     clock.tick(2001)
     client.options.port = port
     for (const connection of made) connection.disconnect()
-    await told.until('down', 'up', 'down', 'up', 'down')
+    await events.until('down', 'up', 'down', 'up', 'down')
     for (const full of [50, 100]) await check(full)
     await ended()
     const count = made.length

@@ -4,16 +4,16 @@ import { anyNode } from '../../lib/brokers/redis/client.js'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
 import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
 import { ms } from '../helpers/timeout.js'
-import { record } from '../topics/recorder.js'
 import { redisClient } from './clients.js'
 import { startProxy } from './proxy.js'
+import { record } from './recorder.js'
 
-// How a session with Redis begins and ends.
+// The start and the end of a session with Redis.
 
 const HOST = '127.0.0.1'
 const HELLO = Buffer.from('hello')
 
-t.test('one that is closed at once opens nothing', { skip: redisSkip }, async t => {
+t.test('a broker that is closed at once opens no connections', { skip: redisSkip }, async t => {
   const client = redisClient(t, await startRedis(t))
   const duplicates = t.capture(client, 'duplicate', client.duplicate)
   const broker = redisBroker(client)
@@ -22,7 +22,7 @@ t.test('one that is closed at once opens nothing', { skip: redisSkip }, async t 
   t.equal(duplicates().length, 0)
 })
 
-t.test('close leaves no timer, whenever it comes', { skip: redisSkip }, async t => {
+t.test('close leaves no timers, whether the session is open or not', { skip: redisSkip }, async t => {
   const TIMEOUT = 123_456
   const { setTimeout, clearTimeout } = globalThis
   const timers = new Set<unknown>()
@@ -38,15 +38,15 @@ t.test('close leaves no timer, whenever it comes', { skip: redisSkip }, async t 
   const client = redisClient(t, await startRedis(t))
   for (const isOpen of [true, false]) {
     const broker = redisBroker(client, { timeout: TIMEOUT })
-    const told = record(t, broker)
-    if (isOpen) await told.until('up')
+    const events = record(t, broker)
+    if (isOpen) await events.until('up')
     t.equal(timers.size, 1)
     await broker.close()
     t.equal(timers.size, 0)
   }
 })
 
-t.test('of the messages that come together none is told after close', { skip: redisSkip }, async t => {
+t.test('messages that were read together are not delivered after close', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const client = redisClient(t, engine)
   const [publisher, broker] = [redisBroker(client), redisBroker(client)]
@@ -74,39 +74,39 @@ t.test('of the messages that come together none is told after close', { skip: re
   t.equal(count, 1)
 })
 
-t.test('either connection that hangs counts as an outage', { skip: redisSkip }, async t => {
+t.test('the broker is disconnected when either connection hangs', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const proxy = await startProxy(t, engine)
   const broker = redisBroker(redisClient(t, proxy), { timeout: ms(200) })
-  const told = record(t, broker)
-  await told.until('up')
+  const events = record(t, broker)
+  await events.until('up')
   const states: ('up' | 'down')[] = ['up']
   for (const index of [0, 1]) {
     proxy.mute(proxy.connections.at(index - 2))
     states.push('down', 'up')
-    await told.until(...states)
+    await events.until(...states)
   }
-  t.match(told.errors, [/Redis has not answered within/, /Redis has not answered within/])
+  t.match(events.errors, [/Redis did not reply within/, /Redis did not reply within/])
 })
 
-t.test('sharded channels of several slots are restored', { skip: redisSkip }, async t => {
+t.test('sharded channels in several slots are restored after an outage', { skip: redisSkip }, async t => {
   const engine = await startRedisCluster(t)
   const client = new Cluster([{ host: HOST, port: engine.port }], { lazyConnect: true })
   t.teardown(() => client.disconnect())
   const broker = redisBroker(client, { sharded: true })
-  const told = record(t, broker)
+  const events = record(t, broker)
   const channels = ['a', 'b', 'c', 'd']
   for (const channel of channels) await broker.subscribe(channel)
   await redisClient(t, engine).call('CLIENT', 'KILL', 'TYPE', 'pubsub')
-  await told.until('up', 'down', 'up')
+  await events.until('up', 'down', 'up')
   for (const channel of channels) {
     await broker.publish(channel, HELLO)
-    t.equal(await told.next(), `${channel} hello`)
+    t.equal(await events.next(), `${channel} hello`)
   }
 })
 
 t.test(
-  'a cluster: the loss of a node, the names of channels and what is left open',
+  'a cluster broker uses one node, names channels as given, and notices the loss of a node',
   {
     skip: redisSkip
   },
@@ -127,11 +127,11 @@ t.test(
     const brief = redisBroker(client)
     brief.start({ onMessage() {}, onUp() {}, onUnsubscribed() {}, onDown() {} })
     await brief.close()
-    t.match(last(), ended, 'also while it is opened')
+    t.match(last(), ended, 'closed while it was opening')
     const plain = redisBroker(client)
     record(t, plain)
     await plain.subscribe('x')
-    // Only a node of it is needed.
+    // The cluster was only needed to find a node.
     t.match(last(), ended)
     const nodes = client.duplicate()
     await nodes.connect()
@@ -144,14 +144,14 @@ t.test(
     nodes.disconnect()
 
     const sharded = redisBroker(client, { sharded: true })
-    const told = record(t, sharded)
-    await told.until('up')
+    const events = record(t, sharded)
+    await events.until('up')
     await engine.kill()
-    await told.until('up', 'down')
+    await events.until('up', 'down')
   }
 )
 
-t.test('nodes are chosen by chance', async t => {
+t.test('the node of a cluster is chosen at random', async t => {
   const nodes = { nodes: () => [1, 2, 3] }
   const chosen = Array.from({ length: 200 }, () => Reflect.apply(anyNode, undefined, [nodes]))
   t.strictSame(new Set(chosen), new Set([1, 2, 3]))

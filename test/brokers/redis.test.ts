@@ -11,12 +11,12 @@ import { checkOutage } from './outage.js'
 
 const HOST = '127.0.0.1'
 
-/** The contract, each test with clients of its own. */
+/** Runs the tests of the contract. */
 async function checkContract(t: Test, make: () => Broker): Promise<void> {
   for (const [name, test] of brokerContract(make)) await t.test(name, () => test())
 }
 
-t.test('the contract with ioredis', { skip: redisSkip }, async t => {
+t.test('the broker passes the contract with ioredis', { skip: redisSkip }, async t => {
   const { port } = await startRedis(t)
   const client = new Redis(port, HOST)
   t.teardown(() => client.disconnect())
@@ -24,7 +24,7 @@ t.test('the contract with ioredis', { skip: redisSkip }, async t => {
   await checkContract(t, () => redisBroker(client, { prefix: '', sharded: true }))
 })
 
-t.test('the contract with iovalkey', { skip: redisSkip }, async t => {
+t.test('the broker passes the contract with iovalkey', { skip: redisSkip }, async t => {
   const { port } = await startRedis(t)
   const client = new Valkey(port, HOST)
   t.teardown(() => client.disconnect())
@@ -32,14 +32,14 @@ t.test('the contract with iovalkey', { skip: redisSkip }, async t => {
   await checkContract(t, () => redisBroker(client, { sharded: true }))
 })
 
-t.test('the contract with @fastify/redis', { skip: redisSkip }, async t => {
+t.test('the broker passes the contract with @fastify/redis', { skip: redisSkip }, async t => {
   const { port } = await startRedis(t)
   const { app } = bareApp(t)
   await app.register(fastifyRedis, { host: HOST, port })
   await checkContract(t, () => redisBroker(app.redis))
 })
 
-t.test('the contract in a cluster of three nodes', { skip: redisSkip }, async t => {
+t.test('the broker passes the contract on a cluster of three nodes', { skip: redisSkip }, async t => {
   const { port } = await startRedisCluster(t, 3)
   const client = new Cluster([{ host: HOST, port }])
   t.teardown(() => client.disconnect())
@@ -50,9 +50,9 @@ t.test('the contract in a cluster of three nodes', { skip: redisSkip }, async t 
   await checkContract(t, () => redisBroker(valkey))
 })
 
-t.test('an engine that crashes and comes back', { skip: redisSkip }, async t => {
+t.test('delivery stops while Redis is down and resumes when it is back', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
-  // Whatever the application has chosen for its own commands.
+  // The options that an application uses for its own commands do not matter.
   const choices: Omit<RedisOptions, 'replyMapping'>[] = [
     {},
     { retryStrategy: () => null, lazyConnect: true, enableOfflineQueue: false, autoResubscribe: false },
@@ -72,7 +72,7 @@ t.test('an engine that crashes and comes back', { skip: redisSkip }, async t => 
   })
 })
 
-t.test('a cluster that crashes and comes back', { skip: redisSkip }, async t => {
+t.test('delivery stops while a cluster is down and resumes when it is back', { skip: redisSkip }, async t => {
   const engine = await startRedisCluster(t)
   for (const sharded of [false, true]) {
     await t.test(`sharded: ${sharded}`, async t => {

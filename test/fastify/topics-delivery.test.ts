@@ -4,7 +4,7 @@ import type { WebSocket, WebSocketRouteOptions } from '../../lib/index.js'
 import { type Client, listen, makeApp, open, Signal } from '../helpers/app.js'
 import { bytes, decode } from '../protocol/wire.js'
 
-/** The chunks of each call of `_write` or `_writev` of a stream, as they are. */
+/** @returns the chunks of each call of `_write` or `_writev` of a stream, as they are made. */
 function chunksOf(stream: Duplex): Buffer[][] {
   const calls: Buffer[][] = []
   const { _write, _writev } = stream
@@ -19,7 +19,7 @@ function chunksOf(stream: Duplex): Buffer[][] {
   return calls
 }
 
-/** Three clients in the topic `room`, and what is written to each. */
+/** Three clients in the topic `room`, and the writes to each. */
 async function serve(t: Test, websocket: WebSocketRouteOptions = {}) {
   const { app } = await makeApp(t)
   const streams: Duplex[] = []
@@ -35,7 +35,7 @@ async function serve(t: Test, websocket: WebSocketRouteOptions = {}) {
   return { server: app.websocketServer, writes, all }
 }
 
-t.test('a message is framed once, whoever gets it', async t => {
+t.test('a message is framed once for all subscribers', async t => {
   const { server, writes, all } = await serve(t)
   void server.publish('room', 'one')
   t.strictSame(await all(), ['one', 'one', 'one'])
@@ -44,7 +44,7 @@ t.test('a message is framed once, whoever gets it', async t => {
   t.equal(new Set(frames).size, 1, 'the same bytes of memory')
 })
 
-t.test('a message is compressed once for all who agreed on the same', async t => {
+t.test('a message is compressed once for all subscribers with the same compression parameters', async t => {
   const { server, writes, all } = await serve(t, { perMessageDeflate: true })
   const message = 'again '.repeat(500)
   void server.publish('room', message)
@@ -56,7 +56,7 @@ t.test('a message is compressed once for all who agreed on the same', async t =>
   t.ok((frame?.payload.length ?? 0) < 100)
 })
 
-t.test('what is published within one tick leaves in one write to each', async t => {
+t.test('messages published in one tick leave in one write for each subscriber', async t => {
   const { server, writes, all } = await serve(t)
   for (const message of ['one', 'two', 'three']) void server.publish('room', message)
   t.strictSame(writes, [[], [], []], 'nothing before the tick is over')
@@ -67,13 +67,13 @@ t.test('what is published within one tick leaves in one write to each', async t 
   )
 })
 
-/** The more than the buffers of the system hold, the longer a connection is stalled. */
+/** Large messages fill the buffers of the system quickly. */
 const LARGE = 'x'.repeat(65_536)
 const MOST = 1024
 
 for (const backpressure of ['drop', 'close'] as const) {
   t.test(
-    `a receiver that does not read delays nobody, and gets what its route says: ${backpressure}`,
+    `a subscriber that does not read does not delay the others, with backpressure ${backpressure}`,
     async t => {
       const { app } = await makeApp(t)
       const sockets: WebSocket[] = []
@@ -94,7 +94,7 @@ for (const backpressure of ['drop', 'close'] as const) {
       slow.socket.pause()
       const isOver = (): boolean => stalled?.dropped !== 0 || stalled.readyState !== stalled.OPEN
       let sent = 0
-      // Each is in the hands of the quick one before the next is published.
+      // The quick client has each message before the next one is published.
       for (; sent < MOST && !isOver(); sent++) {
         void websocketServer.publish('room', `${sent} ${LARGE}`)
         t.match(await quick.next(), `${sent} x`)

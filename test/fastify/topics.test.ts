@@ -14,7 +14,7 @@ import {
   watchProcess
 } from '../helpers/app.js'
 
-/** A server whose route `/` subscribes each connection to the topics that its query names. */
+/** A server whose route `/` subscribes each connection to the topics in its query. */
 async function serve(t: Test) {
   const { app, log } = await makeApp(t)
   const sockets: WebSocket[] = []
@@ -32,29 +32,32 @@ async function serve(t: Test) {
   return { app, log, server: app.websocketServer, join }
 }
 
-t.test('what is published to a topic is sent to its subscribers, in order, and to nobody else', async t => {
-  const { server, join } = await serve(t)
-  const [news] = await join('news')
-  const [both] = await join('news,sports')
-  const kinds: boolean[] = []
-  both.socket.on('message', (_data, isBinary) => kinds.push(isBinary))
-  const [sports] = await join('sports')
-  await server.publish('news', 'one')
-  await server.publish('sports', Buffer.from('two'))
-  await server.publish('nobody', 'lost')
-  t.equal(server.lost, 0)
-  await server.publish('news', Buffer.from('three'), { binary: false })
-  await server.publish('sports', 'last')
-  t.strictSame([await news.next(), await news.next()], ['one', 'three'])
-  t.strictSame(
-    [await both.next(), await both.next(), await both.next(), await both.next()],
-    ['one', 'two', 'three', 'last']
-  )
-  t.strictSame(kinds, [false, true, false, false])
-  t.strictSame([await sports.next(), await sports.next()], ['two', 'last'])
-})
+t.test(
+  'messages published to a topic go to its subscribers, in order, and to no other connection',
+  async t => {
+    const { server, join } = await serve(t)
+    const [news] = await join('news')
+    const [both] = await join('news,sports')
+    const kinds: boolean[] = []
+    both.socket.on('message', (_data, isBinary) => kinds.push(isBinary))
+    const [sports] = await join('sports')
+    await server.publish('news', 'one')
+    await server.publish('sports', Buffer.from('two'))
+    await server.publish('nobody', 'lost')
+    t.equal(server.lost, 0)
+    await server.publish('news', Buffer.from('three'), { binary: false })
+    await server.publish('sports', 'last')
+    t.strictSame([await news.next(), await news.next()], ['one', 'three'])
+    t.strictSame(
+      [await both.next(), await both.next(), await both.next(), await both.next()],
+      ['one', 'two', 'three', 'last']
+    )
+    t.strictSame(kinds, [false, true, false, false])
+    t.strictSame([await sports.next(), await sports.next()], ['two', 'last'])
+  }
+)
 
-t.test('socket.publish reaches everyone but itself, and so does publish with except', async t => {
+t.test('socket.publish, and publish with except, reach all subscribers except one', async t => {
   const { server, join } = await serve(t)
   const [first, socket] = await join('room')
   const [second] = await join('room')
@@ -75,13 +78,13 @@ t.test('socket.publish reaches everyone but itself, and so does publish with exc
   const options: PublishOptions = { except: other }
   await Reflect.apply(socket.publish, socket, ['room', 'not to itself', options])
   t.strictSame([await second.next(), await third.next()], ['not to itself', 'not to itself'])
-  // Who publishes need not be subscribed.
+  // A publisher need not be subscribed.
   const [, outside] = await join('elsewhere')
   await outside.publish('room', Buffer.from('from outside'))
   t.strictSame([await first.next(), await second.next()], ['from outside', 'from outside'])
 })
 
-t.test('all receivers are sent the same prepared message', async t => {
+t.test('all receivers get the same prepared message', async t => {
   const { server, join } = await serve(t)
   const [first] = await join('room')
   const [second] = await join('room')
@@ -101,33 +104,36 @@ t.test('all receivers are sent the same prepared message', async t => {
   t.notOk(kinds.includes(true))
 })
 
-t.test('a socket knows its topics, and leaves them one by one or with its end', async t => {
-  const { server, join } = await serve(t)
-  const [client, socket] = await join('a,b,a')
-  t.strictSame([...socket.topics], ['a', 'b'])
-  t.equal(server.subscriberCount('a'), 1)
-  socket.unsubscribe('a')
-  socket.unsubscribe('a')
-  socket.unsubscribe('never')
-  t.strictSame([...socket.topics], ['b'])
-  t.equal(server.subscriberCount('a'), 0)
-  await server.publish('a', 'missed')
-  await server.publish('b', 'got')
-  t.equal(await client.next(), 'got')
-  const [other] = await join('b')
-  t.equal(server.subscriberCount('b'), 2)
-  const closed = new Promise(resolve => socket.once('close', resolve))
-  client.socket.terminate()
-  await closed
-  t.equal(server.subscriberCount('b'), 1)
-  t.strictSame([...socket.topics], [])
-  await socket.subscribe('b')
-  t.equal(server.subscriberCount('b'), 1, 'a closed socket is not subscribed any more')
-  await server.publish('b', 'still here')
-  t.equal(await other.next(), 'still here')
-})
+t.test(
+  'a socket lists its topics, and its subscriptions end with unsubscribe or with the connection',
+  async t => {
+    const { server, join } = await serve(t)
+    const [client, socket] = await join('a,b,a')
+    t.strictSame([...socket.topics], ['a', 'b'])
+    t.equal(server.subscriberCount('a'), 1)
+    socket.unsubscribe('a')
+    socket.unsubscribe('a')
+    socket.unsubscribe('never')
+    t.strictSame([...socket.topics], ['b'])
+    t.equal(server.subscriberCount('a'), 0)
+    await server.publish('a', 'missed')
+    await server.publish('b', 'got')
+    t.equal(await client.next(), 'got')
+    const [other] = await join('b')
+    t.equal(server.subscriberCount('b'), 2)
+    const closed = new Promise(resolve => socket.once('close', resolve))
+    client.socket.terminate()
+    await closed
+    t.equal(server.subscriberCount('b'), 1)
+    t.strictSame([...socket.topics], [])
+    await socket.subscribe('b')
+    t.equal(server.subscriberCount('b'), 1, 'a closed socket cannot subscribe')
+    await server.publish('b', 'still here')
+    t.equal(await other.next(), 'still here')
+  }
+)
 
-t.test('topics are strings of 1 to 1024 bytes', async t => {
+t.test('a topic is a string of 1 to 1024 bytes', async t => {
   const { server, join } = await serve(t)
   const [client, socket] = await join('')
   for (const topic of ['', 'x'.repeat(1025), 'ž'.repeat(513), 'half a \ud83d', 7, undefined, {}]) {
@@ -148,7 +154,7 @@ t.test('topics are strings of 1 to 1024 bytes', async t => {
   }
 })
 
-t.test('a route names topics that its connections have before its handler runs', async t => {
+t.test('the topics of a route are subscribed to before its handler runs', async t => {
   const { app } = await makeApp(t)
   const seen: string[][] = []
   const handler = (socket: WebSocket): void => void seen.push([...socket.topics])
@@ -163,7 +169,7 @@ t.test('a route names topics that its connections have before its handler runs',
   t.strictSame([await first.next(), await second.next()], ['one', 'two'])
 })
 
-t.test('a choice of topics that fails refuses the handshake', async t => {
+t.test('a topics function that fails refuses the handshake', async t => {
   const { app } = await makeApp(t)
   const never = (): void => void t.fail('the handler ran')
   const forbidden = Object.assign(new Error('not for you'), { statusCode: 403 })
@@ -202,7 +208,7 @@ t.test('a choice of topics that fails refuses the handshake', async t => {
   t.equal(app.websocketServer.subscriberCount('fine'), 0)
 })
 
-t.test('what a route gives instead of a list of topics refuses the handshake', async t => {
+t.test('a topics function that returns no list refuses the handshake', async t => {
   const { app } = await makeApp(t)
   const choices: readonly [path: string, topics: () => unknown][] = [
     ['/none', () => undefined],
@@ -220,7 +226,7 @@ t.test('what a route gives instead of a list of topics refuses the handshake', a
   }
 })
 
-t.test('a choice of topics and one of a subprotocol that both fail refuse the handshake once', async t => {
+t.test('topics and selectSubprotocol that both fail refuse the handshake once', async t => {
   const accidents = watchProcess(t)
   const { app } = await makeApp(t)
   const fail = (code: number): never => {
@@ -244,7 +250,7 @@ t.test('a choice of topics and one of a subprotocol that both fail refuse the ha
   t.strictSame(accidents, [])
 })
 
-t.test('options that are wrong are refused at registration', async t => {
+t.test('invalid brokers and topics options are refused at registration', async t => {
   const methods = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
   const brokers = methods.map(missing => {
     return Object.fromEntries(methods.filter(name => name !== missing).map(name => [name, () => {}]))
@@ -263,7 +269,7 @@ t.test('options that are wrong are refused at registration', async t => {
   })
 })
 
-t.test('what is published when a peer is cut comes after the message that was too much for it', async t => {
+t.test('a message published from the error of a cut connection follows the message that cut it', async t => {
   const { app } = await makeApp(t)
   const server = app.websocketServer
   const handler = (socket: WebSocket): void => {
@@ -299,7 +305,7 @@ t.test('a broker carries messages between servers, each message once', async t =
   t.equal(await clients[1].next(), 'last')
 })
 
-t.test('app.close() ends the broker when all connections have ended', async t => {
+t.test('app.close() closes the broker after all connections have ended', async t => {
   const broker = new MemoryBroker(new MemoryHub())
   const { app, port } = await serveWith(t, broker)
   const { clients } = app.websocketServer
@@ -319,7 +325,7 @@ async function serveWith(t: Test, broker: MemoryBroker) {
   return { app, log, port: await listen(app) }
 }
 
-t.test('a send of the application that throws does not reach the broker', async t => {
+t.test('an error thrown by a replaced send does not reach the broker', async t => {
   const accidents = watchProcess(t)
   const hub = new MemoryHub()
   const [first, second] = [
@@ -339,7 +345,7 @@ t.test('a send of the application that throws does not reach the broker', async 
   t.strictSame(accidents, [])
 })
 
-t.test('a broker belongs to one registration, and is not begun when that fails', async t => {
+t.test('a broker belongs to one registration, and is not started when the registration fails', async t => {
   const hub = new MemoryHub()
   const broker = new MemoryBroker(hub)
   let isStarted = false
@@ -368,7 +374,7 @@ t.test('a broker belongs to one registration, and is not begun when that fails',
   t.equal(app.websocketServer.subscriberCount('room'), 1)
 })
 
-t.test('a broker that fails harms nobody, and says so', async t => {
+t.test('a broker that fails is reported and does not affect local delivery', async t => {
   const accidents = watchProcess(t)
   const broker = new MemoryBroker(new MemoryHub())
   const fails = async (): Promise<void> => {
@@ -392,7 +398,7 @@ t.test('a broker that fails harms nobody, and says so', async t => {
   t.strictSame(accidents, [])
 })
 
-t.test('a subscription with presence is seen until it ends, however it does', async t => {
+t.test('a subscription with presence is a presence member until it ends', async t => {
   const { server, join } = await serve(t)
   const presence = server.presence('room')
   const [first, one] = await join('')

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { type Broker, MemoryBroker, MemoryHub, prepare } from '../../lib/index.js'
-import { sealEnvelope } from '../../lib/topics/envelope.js'
-import { ManualBroker } from '../brokers/broker.js'
+import { encodePublication } from '../../lib/topics/publication.js'
+import { ManualBroker } from '../brokers/manual-broker.js'
 import { type Client, listen, makeApp, open, tick, watchProcess } from '../helpers/app.js'
 
 const OTHER = 'f'.repeat(32)
@@ -21,7 +21,7 @@ async function serve(t: Test, broker?: Broker) {
   return { app, server: app.websocketServer, clients, events }
 }
 
-/** The next messages of each client. */
+/** Resolves with the next messages of each client. */
 async function take(clients: readonly Client[], count: number): Promise<string[][]> {
   return Promise.all(
     clients.map(async client => {
@@ -32,7 +32,7 @@ async function take(clients: readonly Client[], count: number): Promise<string[]
   )
 }
 
-t.test('with a broker a broadcast reaches the connections of all processes, once and in order', async t => {
+t.test('with a broker, broadcasts reach the connections of all processes once and in order', async t => {
   const accidents = watchProcess(t)
   const hub = new MemoryHub()
   const servers = await Promise.all([1, 2, 3].map(() => serve(t, new MemoryBroker(hub))))
@@ -63,7 +63,7 @@ t.test('with a broker a broadcast reaches the connections of all processes, once
   t.strictSame(accidents, [])
 })
 
-t.test('{ local: true } keeps a broadcast in its process', async t => {
+t.test('a broadcast with { local: true } stays in its process', async t => {
   const hub = new MemoryHub()
   const [first, second] = await Promise.all([
     serve(t, new MemoryBroker(hub)),
@@ -78,7 +78,7 @@ t.test('{ local: true } keeps a broadcast in its process', async t => {
   t.strictSame(await take(second.clients, 1), [['everywhere'], ['everywhere']])
 })
 
-t.test('without a broker a broadcast stays in its process, and the promise resolves', async t => {
+t.test('without a broker, a broadcast stays in its process and resolves', async t => {
   const { server, clients } = await serve(t)
   await server.broadcast('one')
   await server.broadcast('two', { local: true })
@@ -88,7 +88,7 @@ t.test('without a broker a broadcast stays in its process, and the promise resol
   ])
 })
 
-t.test('no topic has the channel of broadcasts', async t => {
+t.test('no topic shares the channel of broadcasts', async t => {
   const hub = new MemoryHub()
   const [first, second] = await Promise.all([
     serve(t, new MemoryBroker(hub)),
@@ -107,40 +107,43 @@ t.test('no topic has the channel of broadcasts', async t => {
   t.throws(() => first.server.publish('', 'x'), { code: 'FST_UPGRADE_INVALID_TOPIC' })
 })
 
-t.test('the channel of broadcasts is subscribed to once, when the server starts', async t => {
+t.test('the server subscribes to broadcasts once, when it starts', async t => {
   const broker = new ManualBroker()
   const { server, events, clients } = await serve(t, broker)
-  t.strictSame(broker.asked, ['subscribe b:'])
-  await broker.answer(new Error('refused'))
+  t.strictSame(broker.pending, ['subscribe b:'])
+  await broker.settle(new Error('refused'))
   t.strictSame(events, ['unsubscribed ""'])
   broker.events?.onUp()
-  t.strictSame(broker.asked, ['subscribe b:'], 'it is tried again')
-  await broker.answer()
-  broker.events?.onMessage('b:', sealEnvelope(OTHER, 'of another', false, true))
+  t.strictSame(broker.pending, ['subscribe b:'], 'the server retries it')
+  await broker.settle()
+  broker.events?.onMessage(
+    'b:',
+    encodePublication(OTHER, { payload: 'of another', isBinary: false, compress: true })
+  )
   broker.events?.onMessage('b:', Buffer.from('garbage'))
   t.strictSame(await take(clients, 1), [['of another'], ['of another']])
   t.strictSame(events, ['unsubscribed ""', 'up', 'invalid ""'])
   t.equal(server.lost, 0)
 })
 
-t.test('a broadcast that the broker does not take rejects, is counted and told', async t => {
+t.test('a broadcast that the broker rejects is counted and reported as lost', async t => {
   const accidents = watchProcess(t)
   const broker = new ManualBroker()
   const { app, server, events, clients } = await serve(t, broker)
-  await broker.answer()
+  await broker.settle()
   const lost = server.broadcast('lost')
   t.strictSame(await take(clients, 1), [['lost'], ['lost']], 'local delivery does not wait')
   await Promise.all([
     t.rejects(lost, { code: 'FST_UPGRADE_BROKER_PUBLISH' }),
-    broker.answer(new Error('down'))
+    broker.settle(new Error('down'))
   ])
   // Not awaited.
   void server.broadcast('lost, too')
-  await broker.answer(new Error('down'))
+  await broker.settle(new Error('down'))
   t.strictSame(events, ['lost ""', 'lost ""'])
   t.equal(server.lost, 2)
   await server.broadcast('local', { local: true })
-  t.strictSame(broker.asked, [])
+  t.strictSame(broker.pending, [])
   t.throws(() => Reflect.apply(server.broadcast, server, [{}]), { code: 'FST_UPGRADE_INVALID_DATA' })
   await app.close()
   await t.rejects(server.broadcast('late'), { code: 'FST_UPGRADE_BROKER_CLOSED' })
@@ -148,7 +151,7 @@ t.test('a broadcast that the broker does not take rejects, is counted and told',
   t.strictSame(accidents, [])
 })
 
-t.test('a socket whose send was replaced and throws keeps no other from a broadcast', async t => {
+t.test('a socket with a replaced send that throws does not keep a broadcast from the others', async t => {
   const { app, log } = await makeApp(t)
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)

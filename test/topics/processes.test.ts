@@ -1,9 +1,9 @@
 import t, { type Test } from 'tap'
 import { type Engine, natsSkip, redisSkip, startNats, startRedis } from '../helpers/engine.js'
 import { ms } from '../helpers/timeout.js'
-import { type Questions, Reader, ServerProcess, type Settings } from './server-process.js'
+import { Reader, type Requests, ServerProcess, type Settings } from './server-process.js'
 
-// Several processes on one engine, and clients of all of them.
+// Several processes on one engine, each with clients.
 
 const PRESENCE = { interval: ms(200), timeout: ms(1000) }
 
@@ -15,7 +15,7 @@ const ENGINES = [
 interface Application {
   readonly engine: Engine
   readonly servers: readonly ServerProcess[]
-  /** Two of each server. */
+  /** Two for each server. */
   readonly readers: readonly Reader[]
 }
 
@@ -35,17 +35,17 @@ function range(first: number, last: number): number[] {
   return Array.from({ length: Math.max(last - first + 1, 0) }, (_, i) => first + i)
 }
 
-/** Every reader has what every server has published up to these numbers. */
+/** Resolves when each reader has the messages of each server up to these numbers. */
 async function reachAll({ servers, readers }: Application, numbers: readonly number[]): Promise<void> {
   await Promise.all(
     readers.flatMap(reader => servers.map(({ pid }, server) => reader.reached(pid, numbers[server] ?? 0)))
   )
 }
 
-const ask = <Key extends keyof Questions>({ servers }: Application, question: Key) =>
-  Promise.all(servers.map(server => server.ask(question)))
+const request = <Key extends keyof Requests>({ servers }: Application, name: Key) =>
+  Promise.all(servers.map(server => server.request(name)))
 
-/** Messages of all to all, each once and in order. */
+/** Each reader gets the messages of all readers once and in order. */
 async function checkDelivery(t: Test, application: Application): Promise<void> {
   const { servers, readers } = application
   for (const reader of readers) reader.publish(200)
@@ -56,45 +56,50 @@ async function checkDelivery(t: Test, application: Application): Promise<void> {
   }
 }
 
-/** The engine crashes while all publish. What holds of each number follows from when it was published. */
+/** The engine crashes while all servers publish. The guarantee for each number depends on when it was published. */
 async function checkCrash(t: Test, application: Application): Promise<void> {
   const { engine, servers, readers } = application
-  await ask(application, 'load')
+  await request(application, 'load')
   await reachAll(
     application,
-    (await ask(application, 'published')).map(n => n + 100)
+    (await request(application, 'published')).map(n => n + 100)
   )
-  const taken = await ask(application, 'taken')
-  await reachAll(application, taken)
+  const accepted = await request(application, 'accepted')
+  await reachAll(application, accepted)
   await engine.kill()
   await Promise.all(servers.map(server => server.reached('down')))
   // Local delivery goes on.
-  const away = (await ask(application, 'published')).map(n => n + 50)
+  const local = (await request(application, 'published')).map(n => n + 50)
   await Promise.all(
     readers.map(reader =>
-      reader.reached(reader.server, away[servers.findIndex(({ pid }) => pid === reader.server)] ?? 0)
+      reader.reached(reader.server, local[servers.findIndex(({ pid }) => pid === reader.server)] ?? 0)
     )
   )
-  const missed = await ask(application, 'pause')
+  const missed = await request(application, 'pause')
   await engine.start()
   await Promise.all(servers.map(server => server.reached('up')))
-  await ask(application, 'load')
+  await request(application, 'load')
   await reachAll(
     application,
     missed.map(n => n + 100)
   )
-  const sent = await ask(application, 'pause')
+  const sent = await request(application, 'pause')
   await reachAll(application, sent)
 
-  const losses = await ask(application, 'lost')
+  const losses = await request(application, 'lost')
   for (const [index, { pid }] of servers.entries()) {
-    const { rejected, lost, told, total } = losses[index] ?? { rejected: [], lost: 0, told: 0, total: 0 }
-    const [published = 0, before = 0, until = 0] = [sent[index], taken[index], missed[index]]
+    const { rejected, lost, reported, total } = losses[index] ?? {
+      rejected: [],
+      lost: 0,
+      reported: 0,
+      total: 0
+    }
+    const [published = 0, before = 0, until = 0] = [sent[index], accepted[index], missed[index]]
     t.ok(rejected.length >= 50, `${rejected.length} rejected`)
-    t.equal(lost, rejected.length, 'each is told')
-    t.equal(total, told, 'and counted')
+    t.equal(lost, rejected.length, 'each is reported')
+    t.equal(total, reported, 'and counted')
     const firstRejected = Math.min(...rejected)
-    t.ok(firstRejected > before && Math.max(...rejected) <= until, 'and none while the engine was there')
+    t.ok(firstRejected > before && Math.max(...rejected) <= until, 'and none while the engine was running')
     for (const reader of readers) {
       const numbers = reader.numbersOf(pid)
       const arrived = new Set(numbers)
@@ -104,23 +109,23 @@ async function checkCrash(t: Test, application: Application): Promise<void> {
         'at most once, and in order'
       )
       const missing = range(1, published).filter(n => !arrived.has(n))
-      if (reader.server === pid) t.strictSame(missing, [], 'the own process misses nothing')
-      // The engine had these when it crashed, and had not passed them on.
-      const unheard = missing.filter(n => !rejected.includes(n))
+      if (reader.server === pid) t.strictSame(missing, [], 'readers of the publishing process miss nothing')
+      // The engine had accepted these when it crashed, but not delivered them.
+      const uncounted = missing.filter(n => !rejected.includes(n))
       t.strictSame(
-        unheard.filter(n => n <= before || n >= firstRejected),
+        uncounted.filter(n => n <= before || n >= firstRejected),
         [],
-        'what is missing is counted'
+        'all other missing messages are counted'
       )
     }
   }
 }
 
-/** It crashes and comes back while all go on publishing. */
+/** The engine crashes and comes back twice while all servers publish. */
 async function checkRestart(t: Test, application: Application): Promise<void> {
   const { engine, servers, readers } = application
-  const before = await ask(application, 'published')
-  await ask(application, 'load')
+  const before = await request(application, 'published')
+  await request(application, 'load')
   for (let n = 0; n < 2; n++) {
     await engine.kill()
     await Promise.all(servers.map(server => server.reached('down')))
@@ -128,15 +133,15 @@ async function checkRestart(t: Test, application: Application): Promise<void> {
     await Promise.all(servers.map(server => server.reached('up')))
     await reachAll(
       application,
-      (await ask(application, 'published')).map(n => n + 20)
+      (await request(application, 'published')).map(n => n + 20)
     )
   }
-  const back = await ask(application, 'published')
+  const back = await request(application, 'published')
   await reachAll(
     application,
     back.map(n => n + 50)
   )
-  const sent = await ask(application, 'pause')
+  const sent = await request(application, 'pause')
   await reachAll(application, sent)
   for (const reader of readers) {
     for (const [index, { pid }] of servers.entries()) {
@@ -150,31 +155,34 @@ async function checkRestart(t: Test, application: Application): Promise<void> {
       t.strictSame(
         numbers.filter(n => n > safe),
         range(safe + 1, last),
-        'nothing is missing afterwards'
+        'nothing is missing after the outage'
       )
     }
   }
 }
 
-/** A process is killed: its members leave, and the others go on. */
+/** One process is killed. Its members leave, and the other processes are not affected. */
 async function checkKill(t: Test, application: Application): Promise<void> {
   const [first, second, third] = application.servers
   const members = ['0a', '0b', '1a', '1b', '2a', '2b']
-  const see = async (names: readonly string[]): Promise<void> => {
+  const seeMembers = async (names: readonly string[]): Promise<void> => {
     await Promise.all(
       [first, second].map(server => server.until(() => server.members.join() === names.join(), names.join()))
     )
   }
-  await see(members)
+  await seeMembers(members)
   const killed = performance.now()
   third.kill()
-  await see(members.slice(0, 4))
+  await seeMembers(members.slice(0, 4))
   const took = performance.now() - killed
-  const most = PRESENCE.timeout + PRESENCE.interval
-  t.ok(took > PRESENCE.timeout / 2 && took < most + ms(1000), `gone after ${took} ms, stated ${most}`)
+  const limit = PRESENCE.timeout + PRESENCE.interval
+  t.ok(
+    took > PRESENCE.timeout / 2 && took < limit + ms(1000),
+    `left after ${took} ms, the limit is ${limit} ms`
+  )
 
   const left = { ...application, servers: [first, second], readers: application.readers.slice(0, 4) }
-  const start = await ask(left, 'published')
+  const start = await request(left, 'published')
   for (const reader of left.readers) reader.publish(100)
   await reachAll(
     left,
@@ -189,19 +197,19 @@ async function checkKill(t: Test, application: Application): Promise<void> {
 }
 
 for (const { name, skip, start } of ENGINES) {
-  t.test(`processes on ${name}`, { skip }, async t => {
+  t.test(`several processes on ${name}`, { skip }, async t => {
     const application = await startApplication(t, await start(t), name)
-    await t.test('messages of all to all', t => checkDelivery(t, application))
-    await t.test('the engine crashes under load', t => checkCrash(t, application))
-    await t.test('the engine restarts under load', t => checkRestart(t, application))
-    await t.test('a process is killed', t => checkKill(t, application))
+    await t.test('each client gets each message once and in order', t => checkDelivery(t, application))
+    await t.test('messages lost in a crash of the engine are counted', t => checkCrash(t, application))
+    await t.test('delivery resumes when the engine restarts under load', t => checkRestart(t, application))
+    await t.test('the members of a killed process leave', t => checkKill(t, application))
     t.strictSame(
       application.servers.flatMap(({ unexpected }) => unexpected),
       []
     )
   })
 
-  t.test(`workers of node:cluster on ${name}`, { skip }, async t => {
+  t.test(`workers of node:cluster on ${name} exchange messages`, { skip }, async t => {
     const settings: Settings = { engine: name, port: (await start(t)).port, presence: PRESENCE }
     const primary = new ServerProcess(t, settings, 3)
     await primary.started()

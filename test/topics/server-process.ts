@@ -5,26 +5,27 @@ import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import { withDeadline } from '../helpers/timeout.js'
 
-/** What the process is asked, and what it answers. */
-export interface Questions {
+/** The requests that the process accepts, and the types of its replies. */
+export interface Requests {
   /** Publishes a few numbers every few milliseconds, until `pause`. */
   load: undefined
-  /** How many numbers were published; it answers when the engine has answered to all of them. */
+  /** The highest number that was published. The process replies when the engine has confirmed or rejected all. */
   pause: number
   /** The highest number that was published. */
   published: number
-  /** The highest number that the engine has taken. */
-  taken: number
+  /** The highest number that the engine has accepted. */
+  accepted: number
   lost: Losses
 }
 
 export interface Losses {
   /** The numbers that publish has rejected. */
   readonly rejected: readonly number[]
-  /** Those that the event `lost` has told. */
+  /** The number of `lost` events for the topic of the numbers. */
   readonly lost: number
-  /** What it has told in all, of members, too, and what the server has counted. */
-  readonly told: number
+  /** The number of `lost` events for all topics. */
+  readonly reported: number
+  /** The server's own count of lost messages. */
   readonly total: number
 }
 
@@ -34,7 +35,7 @@ export interface Settings {
   readonly presence: { readonly interval: number; readonly timeout: number }
 }
 
-/** The process of server.js. */
+/** A process that runs server.js. */
 export class ServerProcess extends EventEmitter {
   port = 0
   readonly states: string[] = []
@@ -62,21 +63,21 @@ export class ServerProcess extends EventEmitter {
     await this.until(() => this.port > 0, 'start of the server')
   }
 
-  async ask<Key extends keyof Questions>(question: Key): Promise<Questions[Key]> {
-    const answer = once(this, question)
-    this.#child.send(question)
-    const [value] = await withDeadline(answer, 10_000, question)
+  async request<Key extends keyof Requests>(name: Key): Promise<Requests[Key]> {
+    const reply = once(this, name)
+    this.#child.send(name)
+    const [value] = await withDeadline(reply, 10_000, name)
     return value
   }
 
-  /** Resolves when the last of the broker's states is this one. */
+  /** Resolves when this is the current state of the broker. */
   async reached(state: 'up' | 'down'): Promise<void> {
     await this.until(() => this.states.at(-1) === state, state)
   }
 
   async until(predicate: () => boolean, what: string): Promise<void> {
     const wait = async (): Promise<void> => {
-      while (!predicate()) await once(this, 'news')
+      while (!predicate()) await once(this, 'change')
     }
     await withDeadline(wait(), 20_000, what)
   }
@@ -90,14 +91,14 @@ export class ServerProcess extends EventEmitter {
     if (typeof message.state === 'string') this.states.push(message.state)
     if (typeof message.unexpected === 'string') this.unexpected.push(message.unexpected)
     if (Array.isArray(message.members)) this.members = message.members.map(String).sort()
-    this.emit('news')
-    if (typeof message.question === 'string') this.emit(message.question, message.answer)
+    this.emit('change')
+    if (typeof message.request === 'string') this.emit(message.request, message.reply)
   }
 }
 
-/** A client that keeps the numbers of each publisher. */
+/** A client that records the numbers of each publisher. */
 export class Reader extends EventEmitter {
-  /** The process that it is connected to. */
+  /** The id of the process that it is connected to. */
   server = 0
   readonly #numbers = new Map<number, number[]>()
   readonly #socket: WebSocket
@@ -116,17 +117,17 @@ export class Reader extends EventEmitter {
     return reader
   }
 
-  /** In the order of their arrival. */
+  /** The numbers of a publisher in the order of arrival. */
   numbersOf(publisher: number): readonly number[] {
     return this.#numbers.get(publisher) ?? []
   }
 
-  /** Has the server publish. */
+  /** Makes the server publish so many numbers. */
   publish(count: number): void {
     this.#socket.send(String(count))
   }
 
-  /** Resolves when a number of a publisher has arrived, or a later one. */
+  /** Resolves when this number of a publisher, or a later one, has arrived. */
   async reached(publisher: number, number: number): Promise<void> {
     const what = `${number} of ${publisher} at ${this.server}`
     await this.#until(() => (this.numbersOf(publisher).at(-1) ?? 0) >= number, what)
@@ -134,7 +135,7 @@ export class Reader extends EventEmitter {
 
   async #until(predicate: () => boolean, what: string): Promise<void> {
     const wait = async (): Promise<void> => {
-      while (!predicate()) await once(this, 'news')
+      while (!predicate()) await once(this, 'change')
     }
     await withDeadline(wait(), 20_000, what)
   }
@@ -147,6 +148,6 @@ export class Reader extends EventEmitter {
       numbers.push(Number(second))
       this.#numbers.set(Number(first), numbers)
     }
-    this.emit('news')
+    this.emit('change')
   }
 }

@@ -1,6 +1,7 @@
 /**
- * One process of an application, of the built package, as several have to start soon. Connections are in the topic `room`, and whatever a client sends has it publish so many
- * numbers. Its parent asks questions, and is told what becomes of the broker and of the members.
+ * One process of an application. It uses the built package, so that it starts quickly. Connections are in the topic `room`,
+ * and a client sends how many numbers the process has to publish there. The parent process sends requests, and gets the
+ * states of the broker and the presence members.
  */
 import cluster from 'node:cluster'
 import { connect } from '@nats-io/transport-node'
@@ -10,9 +11,9 @@ import { natsBroker } from 'fastify-upgrade/nats'
 import { redisBroker } from 'fastify-upgrade/redis'
 import { Redis } from 'ioredis'
 
-const tell = message => process.send?.(message)
-process.on('uncaughtException', error => tell({ unexpected: `uncaught ${error.stack}` }))
-process.on('unhandledRejection', error => tell({ unexpected: `rejected ${error}` }))
+const report = message => process.send?.(message)
+process.on('uncaughtException', error => report({ unexpected: `uncaught ${error.stack}` }))
+process.on('unhandledRejection', error => report({ unexpected: `rejected ${error}` }))
 process.on('disconnect', () => process.exit())
 
 const settings = JSON.parse(process.env.SERVER_SETTINGS)
@@ -29,10 +30,10 @@ async function serve() {
   await app.register(upgrade, { broker: await makeBroker(), presence: settings.presence })
   const server = app.websocketServer
   const rejected = []
-  /** The topics of messages that the broker did not take. */
+  /** The topics of messages that the broker did not accept. */
   const lost = []
   let published = 0
-  let taken = 0
+  let accepted = 0
   let last = Promise.resolve()
   let load
 
@@ -40,7 +41,7 @@ async function serve() {
     const number = ++published
     last = server.publish('room', `${process.pid} ${number}`).then(
       () => {
-        taken = Math.max(taken, number)
+        accepted = Math.max(accepted, number)
       },
       () => rejected.push(number)
     )
@@ -54,7 +55,7 @@ async function serve() {
     socket.send(`ready ${process.pid}`)
   })
 
-  const answers = {
+  const replies = {
     load: () => {
       load = setInterval(() => {
         for (let n = 0; n < 3; n++) publish()
@@ -66,34 +67,34 @@ async function serve() {
       return published
     },
     published: () => published,
-    taken: () => taken,
+    accepted: () => accepted,
     lost: () => ({
       rejected,
       lost: lost.filter(topic => topic === 'room').length,
       total: server.lost,
-      told: lost.length
+      reported: lost.length
     })
   }
-  process.on('message', async question => tell({ question, answer: await answers[question]() }))
+  process.on('message', async request => report({ request, reply: await replies[request]() }))
 
   server.on('broker', ({ type, topic }) => {
     if (type === 'lost') lost.push(topic)
-    if (type === 'up' || type === 'down') tell({ state: type })
+    if (type === 'up' || type === 'down') report({ state: type })
   })
   const presence = server.presence('members')
-  const tellMembers = () => tell({ members: Array.from(presence.members.values(), ({ data }) => data) })
-  presence.on('join', tellMembers)
-  presence.on('leave', tellMembers)
+  const reportMembers = () => report({ members: Array.from(presence.members.values(), ({ data }) => data) })
+  presence.on('join', reportMembers)
+  presence.on('leave', reportMembers)
 
   await app.listen({ port: 0, host: '127.0.0.1' })
-  tell({ port: app.server.address().port })
+  report({ port: app.server.address().port })
 }
 
 const workers = Number(process.env.SERVER_WORKERS)
 if (workers > 0 && cluster.isPrimary) {
   let listening = 0
   cluster.on('listening', (_worker, { port }) => {
-    if (++listening === workers) tell({ port })
+    if (++listening === workers) report({ port })
   })
   for (let n = 0; n < workers; n++) cluster.fork()
 } else {

@@ -1,11 +1,9 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Broker, BrokerEvents } from '../broker.js'
-import { checkTimeout, Deadline } from '../deadline.js'
+import { checkTimeout, EngineState, hasMethods, ReplyTimeout } from '../engine.js'
 import { InvalidBrokerOptionError } from '../error.js'
-import { hasMethods } from '../methods.js'
-import { Reachability } from '../reachability.js'
 
-/** What a broker needs of a connection of `@nats-io/transport-node`. */
+/** The part of a connection of `@nats-io/transport-node` that the broker uses. */
 export interface NatsConnection {
   publish(subject: string, payload: Uint8Array): void
   subscribe(
@@ -27,25 +25,28 @@ export interface NatsStatus {
 
 /** Options of {@link natsBroker}. */
 export interface NatsBrokerOptions {
-  /** Stands before each subject, after which a channel is one token. Default: 'fastify-upgrade.'. */
+  /** The beginning of each subject. The channel follows as one token. Default: 'fastify-upgrade.'. */
   readonly prefix?: string | undefined
-  /** Milliseconds that the engine has to answer; then it counts as away. It is asked as often. Default: 5000. */
+  /**
+   * Reply timeout in milliseconds, after which the engine counts as disconnected. It is also the interval of the health
+   * check. Default: 5000.
+   */
   readonly timeout?: number | undefined
 }
 
-/** What is published in one turn. */
+/** The messages published in one turn of the event loop. One reply of the engine confirms them all. */
 interface Batch {
-  readonly published: Promise<void>
-  /** Why the engine refused, by subject. */
+  readonly confirmed: Promise<void>
+  /** Errors of the engine by subject. */
   readonly refusals: Map<unknown, Error>
 }
 
 /**
  * Connects the processes of an application through NATS.
- * @param connection of `@nats-io/transport-node`. The broker shares it and leaves it open. It should have
- * `maxReconnectAttempts: -1`, as the client gives up otherwise.
- * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` when the connection is none, a subject cannot begin with the prefix, or the
- * timeout is no number of milliseconds.
+ * @param connection a connection of `@nats-io/transport-node`. The broker shares it and leaves it open. Give it
+ * `maxReconnectAttempts: -1`, or the client stops reconnecting after ten attempts.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` for another kind of client, a prefix that no subject can begin with,
+ * or an invalid timeout.
  */
 export function natsBroker(connection: NatsConnection, options: NatsBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade.', timeout = 5000 } = options
@@ -66,10 +67,11 @@ class NatsBroker implements Broker {
   readonly #connection: NatsConnection
   readonly #prefix: string
   readonly #timeout: number
-  readonly #reachability = new Reachability()
+  readonly #engine = new EngineState()
   readonly #subscriptions = new Map<string, NatsSubscription>()
-  /** Those that the engine has not answered. */
-  readonly #batches = new Set<Batch>()
+  /** The batches that the engine has not confirmed. */
+  readonly #unconfirmed = new Set<Batch>()
+  /** The batch of the current turn. */
   #batch: Batch | undefined
   #events: BrokerEvents | undefined
   #stopWatching: (() => void) | undefined
@@ -83,31 +85,31 @@ class NatsBroker implements Broker {
 
   start(events: BrokerEvents): void {
     this.#events = events
-    this.#reachability.start(events)
+    this.#engine.start(events)
     void this.#watch()
-    this.#flush().catch(error => this.#reachability.down(error))
-    this.#check()
+    this.#flush().catch(error => this.#engine.disconnected(error))
+    this.#checkHealth()
   }
 
   publish(channel: string, message: Uint8Array): Promise<void> {
-    return this.#reachability.run(async () => {
+    return this.#engine.run(async () => {
       const subject = this.#subjectOf(channel)
       this.#connection.publish(subject, message)
       this.#batch ??= this.#openBatch()
-      const { published, refusals } = this.#batch
-      await published
+      const { confirmed, refusals } = this.#batch
+      await confirmed
       const refusal = refusals.get(subject)
       if (refusal !== undefined) throw refusal
     })
   }
 
   subscribe(channel: string): Promise<void> {
-    return this.#reachability.run(async () => {
+    return this.#engine.run(async () => {
       let refusal: Error | undefined
       const subscription = this.#connection.subscribe(this.#subjectOf(channel), {
         callback: (error, { data }) => {
           if (error === null) this.#events?.onMessage(channel, data)
-          else if (this.#subscriptions.get(channel) === subscription) this.#lose(channel, error)
+          else if (this.#subscriptions.get(channel) === subscription) this.#revoke(channel, error)
           else refusal = error
         }
       })
@@ -122,8 +124,8 @@ class NatsBroker implements Broker {
     })
   }
 
-  /** The engine has taken back a permission. */
-  #lose(channel: string, error: Error): void {
+  /** The engine has withdrawn the permission for a subscription. */
+  #revoke(channel: string, error: Error): void {
     this.#subscriptions.delete(channel)
     this.#events?.onUnsubscribed(channel, error)
   }
@@ -134,79 +136,79 @@ class NatsBroker implements Broker {
   }
 
   async close(): Promise<void> {
-    this.#reachability.close()
+    this.#engine.close()
     clearTimeout(this.#timer)
     this.#stopWatching?.()
     for (const subscription of this.#subscriptions.values()) subscription.unsubscribe()
     this.#subscriptions.clear()
   }
 
-  /** A token has no spaces, dots or wildcards: base64url has none of them. */
+  /** A token must not contain spaces, dots or wildcards, so the channel is encoded in base64url. */
   #subjectOf(channel: string): string {
     return this.#prefix + Buffer.from(channel).toString('base64url')
   }
 
   async #watch(): Promise<void> {
-    // The client's iterator has `stop`; `return` would wait for the next status.
+    // The client's iterator has `stop`. Its `return` would wait for the next status.
     const statuses: AsyncIterable<NatsStatus> & { stop?(): void } = this.#connection.status()
     this.#stopWatching = () => statuses.stop?.()
     for await (const { type, error } of statuses) {
-      if (type === 'disconnect') this.#reachability.down(new Error('the connection to NATS is lost'))
-      // The client has subscribed again by then.
+      if (type === 'disconnect') this.#engine.disconnected(new Error('the connection to NATS was lost'))
+      // By now the client has restored its subscriptions.
       else if (type === 'reconnect') this.#flush().catch(() => {})
       else if (error !== undefined) this.#refuse(error)
     }
-    this.#reachability.down(new Error('the connection to NATS is closed'))
+    this.#engine.disconnected(new Error('the connection to NATS is closed'))
   }
 
-  /** The engine does not tell which message it refuses, but for which subject, and before it answers what came later. */
+  /** The engine reports the subject of a refused message, not the message, and does so before its next reply. */
   #refuse(error: Error): void {
     const subject: unknown = Reflect.get(error, 'subject')
-    for (const { refusals } of this.#batches) refusals.set(subject, error)
+    for (const { refusals } of this.#unconfirmed) refusals.set(subject, error)
   }
 
   #openBatch(): Batch {
-    const publish = async (): Promise<void> => {
-      // After all that is published in this turn.
+    const confirm = async (): Promise<void> => {
+      // Wait for the other messages of this turn.
       await Promise.resolve()
       this.#batch = undefined
       try {
         await this.#flush()
-        // Refusals that came before the answer are told by then.
+        // Let the client deliver the refusals that arrived before the reply.
         await turn()
       } finally {
-        this.#batches.delete(batch)
+        this.#unconfirmed.delete(batch)
       }
     }
-    const batch: Batch = { published: publish(), refusals: new Map() }
-    this.#batches.add(batch)
+    const batch: Batch = { confirmed: confirm(), refusals: new Map() }
+    this.#unconfirmed.add(batch)
     return batch
   }
 
-  /** Resolves when the engine has all that was sent. */
+  /** Resolves when the engine has processed everything sent so far. */
   async #flush(): Promise<void> {
-    let deadline: Deadline | undefined
-    const late = new Promise<never>((_resolve, reject) => {
-      deadline = new Deadline(this.#timeout, () => {
-        const error = new Error(`NATS has not answered within ${this.#timeout} ms`)
-        this.#reachability.down(error)
+    let timeout: ReplyTimeout | undefined
+    const timedOut = new Promise<never>((_resolve, reject) => {
+      timeout = new ReplyTimeout(this.#timeout, () => {
+        const error = new Error(`NATS did not reply within ${this.#timeout} ms`)
+        this.#engine.disconnected(error)
         reject(error)
       })
     })
-    // However late the answer comes, the engine is there then.
-    const flushed = this.#connection.flush().then(() => this.#reachability.up())
+    // Even a late reply shows that the engine is connected.
+    const flushed = this.#connection.flush().then(() => this.#engine.connected())
     try {
-      await Promise.race([flushed, late])
+      await Promise.race([flushed, timedOut])
     } finally {
-      deadline?.cancel()
+      timeout?.cancel()
     }
   }
 
-  /** An engine that hangs does not tell that it is gone. */
-  #check(): void {
+  /** Asks for a reply at regular intervals, as an engine that hangs keeps its connections open. */
+  #checkHealth(): void {
     this.#timer = setTimeout(async () => {
-      if (this.#reachability.isUp) await this.#flush().catch(() => {})
-      if (!this.#reachability.isClosed) this.#check()
+      if (this.#engine.isConnected) await this.#flush().catch(() => {})
+      if (!this.#engine.isClosed) this.#checkHealth()
     }, this.#timeout).unref()
   }
 }

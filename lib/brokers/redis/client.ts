@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
-import { hasMethods } from '../methods.js'
+import { hasMethods } from '../engine.js'
 
-/** What a broker needs of a client: `Redis` of `ioredis` or `iovalkey`, and so `app.redis` of `@fastify/redis`. */
+/** The part that the broker uses of `Redis` of `ioredis` or `iovalkey`, and so of `app.redis` of `@fastify/redis`. */
 export interface RedisClient {
   readonly options: { readonly keyPrefix?: string | undefined }
   duplicate(first?: object, second?: object): RedisClient
@@ -19,7 +19,7 @@ export interface RedisClient {
   sunsubscribe(...channels: string[]): Promise<unknown>
 }
 
-/** The same of `Cluster`. */
+/** The part that the broker uses of `Cluster`. */
 export interface RedisCluster extends RedisClient {
   duplicate(first?: object, second?: object): RedisCluster
   nodes(role: 'master'): RedisClient[]
@@ -33,7 +33,7 @@ export function isClient(client: unknown): client is RedisClient {
   return hasMethods(client, ['duplicate', 'publish', 'spublish'])
 }
 
-/** Clusters of `iovalkey`, and of `ioredis` at first, take no messages from sharded channels. */
+/** `Cluster` of `iovalkey` and of early versions of `ioredis` cannot receive messages from sharded channels. */
 export function hasShardedChannels(client: RedisClient): boolean {
   if (!isCluster(client)) return true
   const trial = duplicateCluster(client, true)
@@ -42,8 +42,9 @@ export function hasShardedChannels(client: RedisClient): boolean {
 }
 
 /**
- * What differs from the options of the given client. The broker connects again by itself, with a new connection each time:
- * a client that does it would send commands again, or late, and tells nobody when its subscriptions are there again.
+ * The options in which the broker's own connections differ from the given client. The broker reconnects by itself, with new
+ * connections each time. A client that reconnects sends queued commands late or twice, and does not report when its
+ * subscriptions are restored.
  */
 const OWN = {
   keyPrefix: '',
@@ -51,15 +52,15 @@ const OWN = {
   retryStrategy: null,
   reconnectOnError: null,
   enableOfflineQueue: false,
-  // It needs the permission for INFO; a PING finds out the same.
+  // The check needs permission for INFO. The broker sends a PING instead.
   enableReadyCheck: false,
   enableAutoPipelining: false,
   autoResubscribe: false,
   autoResendUnfulfilledCommands: false,
-  // The commands of a connection share one deadline.
+  // The broker has one reply timeout for all commands of a connection.
   commandTimeout: undefined,
   socketTimeout: undefined,
-  // What waits for an answer learns soon that there will be none.
+  // Pending commands are rejected soon after a disconnect.
   disconnectTimeout: 200
 }
 
@@ -68,15 +69,15 @@ const OWN_CLUSTER = {
   lazyConnect: true,
   clusterRetryStrategy: null,
   clusterNodeRetryStrategy: null,
-  // It connects to a node when it first needs it.
+  // The client connects to each node at its first command and must queue the command until then.
   enableOfflineQueue: true,
   enableAutoPipelining: false,
-  // What a node has perhaps got is not sent again.
+  // A node may have received a command already, so the client must not repeat it.
   retryDelayOnFailover: 0,
   redisOptions: OWN
 }
 
-/** A connection of the broker's own, which is not open yet. */
+/** @returns a connection for the broker, not open yet. */
 export function duplicate(client: RedisClient): RedisClient {
   return client.duplicate(OWN)
 }
@@ -85,7 +86,7 @@ export function duplicateCluster(cluster: RedisCluster, shardedSubscribers: bool
   return cluster.duplicate([], { ...OWN_CLUSTER, shardedSubscribers })
 }
 
-/** A node by chance, of a cluster that is open. In a cluster each node passes on to all others what is published. */
+/** @returns a random node of an open cluster. Each node forwards published messages to all others. */
 export function anyNode(cluster: RedisCluster): RedisClient {
   const nodes = cluster.nodes('master')
   return nodes[randomInt(nodes.length)]

@@ -1,7 +1,6 @@
 import type { Broker, BrokerEvents } from '../broker.js'
-import { checkTimeout } from '../deadline.js'
+import { checkTimeout, EngineState } from '../engine.js'
 import { ClosedBrokerError, InvalidBrokerOptionError } from '../error.js'
-import { Reachability } from '../reachability.js'
 import { hasShardedChannels, isClient, type RedisClient } from './client.js'
 import { RedisSession, type RedisSettings } from './session.js'
 
@@ -9,24 +8,27 @@ export type { RedisClient, RedisCluster } from './client.js'
 
 /** Options of {@link redisBroker}. */
 export interface RedisBrokerOptions {
-  /** Stands before the name of each channel, after the `keyPrefix` of the client. Default: 'fastify-upgrade:'. */
+  /** The beginning of each channel name, after the `keyPrefix` of the client. Default: 'fastify-upgrade:'. */
   readonly prefix?: string | undefined
-  /** Whether channels are sharded: in a cluster each belongs to one node. It needs Redis 7. Default: false. */
+  /** Whether to use the sharded channels of Redis 7, each of which belongs to one node of a cluster. Default: false. */
   readonly sharded?: boolean | undefined
-  /** Milliseconds that the engine has to answer; then it counts as away. It is asked as often. Default: 5000. */
+  /**
+   * Reply timeout in milliseconds, after which the engine counts as disconnected. It is also the interval of the health
+   * check. Default: 5000.
+   */
   readonly timeout?: number | undefined
 }
 
-/** Milliseconds before the first attempt to connect again, twice as many before each further one, up to the last. */
-const FIRST_DELAY = 50
-const LAST_DELAY = 2000
+/** Milliseconds before the first attempt to reconnect. The delay doubles with each attempt, up to the maximum. */
+const MIN_DELAY = 50
+const MAX_DELAY = 2000
 
 /**
  * Connects the processes of an application through Redis or Valkey.
- * @param client of `ioredis` or `iovalkey`. It is only duplicated: the broker opens two connections of its own with the
- * client's options, and connects again on its own terms.
- * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` when the client is of another library, or cannot do what `sharded` needs,
- * or an option is wrong.
+ * @param client a client of `ioredis` or `iovalkey`. The broker only duplicates it: it opens two connections of its own with
+ * the client's options, and reconnects by itself.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` for a client of another library, a client without sharded channels
+ * when `sharded` is true, or an invalid option.
  */
 export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {}): Broker {
   const { prefix = 'fastify-upgrade:', sharded = false, timeout = 5000 } = options
@@ -38,27 +40,24 @@ export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {
 
 function checkClient(client: RedisClient, sharded: boolean): void {
   if (!isClient(client))
-    throw new InvalidBrokerOptionError('client', 'of ioredis 5.4 or later, or of iovalkey')
+    throw new InvalidBrokerOptionError('client', 'a client of ioredis 5.4 or later, or of iovalkey')
   if (sharded && !hasShardedChannels(client)) {
-    throw new InvalidBrokerOptionError(
-      'client',
-      'one that has sharded channels, such as Cluster of ioredis 6'
-    )
+    throw new InvalidBrokerOptionError('client', 'able to use sharded channels, such as Cluster of ioredis 6')
   }
 }
 
 class RedisBroker implements Broker {
   readonly #prefix: string
   readonly #settings: RedisSettings
-  readonly #reachability = new Reachability()
-  /** What is subscribed to, with the prefix. */
+  readonly #engine = new EngineState()
+  /** The subscribed channels, with the prefix. */
   readonly #channels = new Set<string>()
   #events: BrokerEvents | undefined
   #session: RedisSession | undefined
   #retry: NodeJS.Timeout | undefined
-  /** Since the engine stayed. */
+  /** Attempts to reconnect since the last stable session. */
   #attempts = 0
-  /** When the session was open; never, when it did not get that far. */
+  /** When the current session opened. */
   #openedAt = Number.POSITIVE_INFINITY
 
   constructor(prefix: string, settings: RedisSettings) {
@@ -68,18 +67,18 @@ class RedisBroker implements Broker {
 
   start(events: BrokerEvents): void {
     this.#events = events
-    this.#reachability.start(events)
+    this.#engine.start(events)
     void this.#open()
   }
 
   publish(channel: string, message: Uint8Array): Promise<void> {
-    return this.#reachability.run(async () => this.#session?.publish(this.#prefix + channel, message))
+    return this.#engine.run(async () => this.#session?.publish(this.#prefix + channel, message))
   }
 
   subscribe(channel: string): Promise<void> {
-    return this.#reachability.run(async () => {
+    return this.#engine.run(async () => {
       const name = this.#prefix + channel
-      // Before, as its first message may come with the answer.
+      // Set first, as a message may arrive together with the reply.
       this.#channels.add(name)
       try {
         await this.#session?.subscribe([name])
@@ -92,13 +91,13 @@ class RedisBroker implements Broker {
 
   async unsubscribe(channel: string): Promise<void> {
     const name = this.#prefix + channel
-    // That is enough for nothing of it to be told, and for the next session not to subscribe to it.
+    // From now on messages of the channel are dropped, and the next session does not subscribe to it.
     this.#channels.delete(name)
-    if (this.#reachability.isUp) await this.#session?.unsubscribe(name).catch(() => {})
+    if (this.#engine.isConnected) await this.#session?.unsubscribe(name).catch(() => {})
   }
 
   async close(): Promise<void> {
-    this.#reachability.close()
+    this.#engine.close()
     clearTimeout(this.#retry)
     this.#session?.end(new ClosedBrokerError())
     await this.#session?.ended()
@@ -115,19 +114,20 @@ class RedisBroker implements Broker {
     const channels = [...this.#channels]
     if (!(await session.open(channels))) return
     this.#openedAt = performance.now()
-    this.#reachability.up()
+    this.#engine.connected()
+    // Channels that were unsubscribed while the session was opening.
     for (const name of channels) if (!this.#channels.has(name)) session.unsubscribe(name).catch(() => {})
   }
 
   #onEnd(error: Error): void {
-    if (this.#reachability.isClosed) return
-    this.#reachability.down(error)
-    // One that takes connections and ends them at once, such as those that do not read fast enough, is left alone, too.
-    if (performance.now() - this.#openedAt > LAST_DELAY) this.#attempts = 0
+    if (this.#engine.isClosed) return
+    this.#engine.disconnected(error)
+    // An engine that accepts connections and soon ends them, for example those of slow readers, is not retried quickly.
+    if (performance.now() - this.#openedAt > MAX_DELAY) this.#attempts = 0
     this.#openedAt = Number.POSITIVE_INFINITY
-    const delay = Math.min(FIRST_DELAY * 2 ** this.#attempts, LAST_DELAY)
+    const delay = Math.min(MIN_DELAY * 2 ** this.#attempts, MAX_DELAY)
     this.#attempts++
-    // Not all processes at the same moment.
+    // Random, so that not all processes reconnect at the same moment.
     this.#retry = setTimeout(() => this.#open(), delay * (0.5 + Math.random() / 2))
   }
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Deadline } from '../deadline.js'
+import { ReplyTimeout } from '../engine.js'
 import {
   anyNode,
   duplicate,
@@ -10,58 +10,59 @@ import {
   type RedisCluster
 } from './client.js'
 
-/** Channels that are subscribed to at a time. */
+/** Channels in one SUBSCRIBE command. */
 const CHUNK = 1000
 
-/** Milliseconds that the ends of connections are waited for; those of an engine that is away may take for ever. */
-const END_TIME = 2000
+/** Milliseconds to wait for the end of connections. Connections to an unreachable engine may never end. */
+const END_TIMEOUT = 2000
 
 export interface RedisSettings {
   readonly client: RedisClient
   readonly sharded: boolean
-  /** Milliseconds that the engine has to answer. */
+  /** Reply timeout in milliseconds. */
   readonly timeout: number
 }
 
 export interface RedisSessionEvents {
   onMessage(channel: string, message: Uint8Array): void
-  /** Once, whether it was open or not. Nothing is told afterwards. */
+  /** Called once, also when the session never opened. No other events follow. */
   onEnd(error: Error): void
 }
 
-/** Two connections to the engine, one that publishes and one that is subscribed. It ends with either of them. */
+/** Two connections to the engine, a publisher and a subscriber. The session ends when either of them ends. */
 export class RedisSession {
   readonly #settings: RedisSettings
   readonly #events: RedisSessionEvents
   readonly #connections: RedisClient[] = []
   readonly #ends: Promise<unknown>[] = []
-  readonly #probe = randomBytes(16).toString('hex')
+  /** A channel without subscribers: unsubscribing from it is the subscriber's ping. */
+  readonly #pingChannel = randomBytes(16).toString('hex')
   #publisher: RedisClient | undefined
   #subscriber: RedisClient | undefined
-  #timer: NodeJS.Timeout | undefined
-  #deadline: Deadline | undefined
-  /** What a connection told last. */
+  #healthTimer: NodeJS.Timeout | undefined
+  #replyTimeout: ReplyTimeout | undefined
+  /** The last error of a connection. */
   #error: Error | undefined
-  /** Why it has ended. */
-  #reason: Error | undefined
+  /** Why the session has ended. */
+  #endReason: Error | undefined
 
   constructor(settings: RedisSettings, events: RedisSessionEvents) {
     this.#settings = settings
     this.#events = events
   }
 
-  /** Resolves to whether the session is open and subscribed to the channels; otherwise it has ended. */
+  /** Resolves with true when the session is open and subscribed to the channels, and with false when it has ended. */
   async open(channels: readonly string[]): Promise<boolean> {
-    this.#expectAnswer()
+    this.#expectReply()
     await this.#prepare(channels).catch(error => this.end(this.#error ?? error))
-    if (this.#reason !== undefined) return false
-    this.#check()
+    if (this.#endReason !== undefined) return false
+    this.#checkHealth()
     return true
   }
 
   publish(channel: string, message: Uint8Array): Promise<void> {
     const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength)
-    return this.#answer(
+    return this.#run(
       this.#settings.sharded
         ? this.#publisher?.spublish(channel, bytes)
         : this.#publisher?.publish(channel, bytes)
@@ -69,78 +70,78 @@ export class RedisSession {
   }
 
   subscribe(channels: readonly string[]): Promise<void> {
-    return this.#answer(
+    return this.#run(
       this.#settings.sharded
-        ? // The channels of one command would have to be in one slot.
+        ? // All channels of one command would have to be in one slot, so each has its own command.
           Promise.all(channels.map(channel => this.#subscriber?.ssubscribe(channel)))
         : this.#subscriber?.subscribe(...channels)
     )
   }
 
   unsubscribe(channel: string): Promise<void> {
-    return this.#answer(
+    return this.#run(
       this.#settings.sharded
         ? this.#subscriber?.sunsubscribe(channel)
         : this.#subscriber?.unsubscribe(channel)
     )
   }
 
-  /** Clients say of all commands that a connection ends with only that it is closed. */
-  async #answer(command: Promise<unknown> | undefined): Promise<void> {
+  /** Rejects with the reason if the session ends. Clients only report that the connection is closed. */
+  async #run(command: Promise<unknown> | undefined): Promise<void> {
     try {
       await command
     } catch (error) {
-      throw this.#reason ?? error
+      throw this.#endReason ?? error
     }
   }
 
   end(error: Error): void {
-    if (this.#reason !== undefined) return
-    this.#reason = error
-    clearTimeout(this.#timer)
-    this.#deadline?.cancel()
+    if (this.#endReason !== undefined) return
+    this.#endReason = error
+    clearTimeout(this.#healthTimer)
+    this.#replyTimeout?.cancel()
     for (const connection of this.#connections) connection.disconnect()
     this.#events.onEnd(error)
   }
 
-  /** Resolves when the connections have ended, or will soon. */
+  /** Resolves when the connections have ended, or after a timeout. */
   async ended(): Promise<void> {
-    await Promise.race([Promise.all(this.#ends), sleep(END_TIME, undefined, { ref: false })])
+    await Promise.race([Promise.all(this.#ends), sleep(END_TIMEOUT, undefined, { ref: false })])
   }
 
   async #prepare(channels: readonly string[]): Promise<void> {
     await this.#connect()
     for (let i = 0; i < channels.length; i += CHUNK) {
       await this.subscribe(channels.slice(i, i + CHUNK))
-      // Each answer counts: with many channels all of them together take longer.
-      this.#expectAnswer()
+      // The timeout applies to each reply: many channels take longer than that together.
+      this.#expectReply()
     }
-    // An answer of both, so that a refused password is known.
-    await this.#ask()
+    // A reply on both connections shows that the password was accepted.
+    await this.#ping()
   }
 
   async #connect(): Promise<void> {
-    const make = await this.#source()
-    if (this.#reason !== undefined) return
-    const publisher = this.#own(make())
-    const subscriber = this.#own(make())
+    const create = await this.#connectionFactory()
+    if (this.#endReason !== undefined) return
+    const publisher = this.#track(create())
+    const subscriber = this.#track(create())
     const { sharded } = this.#settings
     for (const connection of [publisher, subscriber]) {
-      const onLoss = (): void => this.end(this.#error ?? new Error('the connection to Redis has ended'))
-      connection.on('end', onLoss)
-      // Of a cluster: the client finds another node, and what came meanwhile is lost.
-      connection.on('-node', onLoss)
+      const onEnd = (): void => this.end(this.#error ?? new Error('the connection to Redis has ended'))
+      connection.on('end', onEnd)
+      // A cluster lost a node. The client moves to another one, but messages in between are lost.
+      connection.on('-node', onEnd)
     }
     subscriber.on(sharded ? 'smessageBuffer' : 'messageBuffer', (channel, message) => {
-      if (this.#reason === undefined) this.#events.onMessage(channel.toString(), message)
+      if (this.#endReason === undefined) this.#events.onMessage(channel.toString(), message)
     })
     await Promise.all([publisher.connect(), subscriber.connect()])
     this.#publisher = publisher
     this.#subscriber = subscriber
   }
 
-  /** What makes the connections. */
-  async #source(): Promise<() => RedisClient> {
+  /** Resolves with a function that creates connections to the node, or to the cluster. */
+  async #connectionFactory(): Promise<() => RedisClient> {
     const { client, sharded } = this.#settings
     if (!isCluster(client)) return () => duplicate(client)
     if (sharded) return () => duplicateCluster(client, true)
@@ -149,19 +150,19 @@ export class RedisSession {
   }
 
   /**
-   * The client of a cluster publishes through a node by chance each time, which does not keep the order, and does not tell
-   * when the one that it is subscribed to is lost: so it is asked for a node only.
+   * The client of a cluster publishes each message through a random node, which breaks the order, and does not report the
+   * loss of the node that it is subscribed to. So both connections go to one node, and the cluster only helps to find it.
    */
   async #findNode(client: RedisCluster): Promise<RedisClient> {
     const cluster = duplicateCluster(client, false)
-    this.#own(cluster)
+    this.#track(cluster)
     await cluster.connect()
     const node = anyNode(cluster)
     cluster.disconnect()
     return node
   }
 
-  #own(connection: RedisClient): RedisClient {
+  #track(connection: RedisClient): RedisClient {
     this.#connections.push(connection)
     this.#ends.push(new Promise<void>(resolve => connection.on('end', resolve)))
     connection.on('error', error => {
@@ -170,31 +171,31 @@ export class RedisSession {
     return connection
   }
 
-  /** Asks again and again: an engine that hangs, or a network that swallows everything, does not tell that it is gone. */
-  #check(): void {
-    this.#deadline?.cancel()
-    this.#timer = setTimeout(async () => {
-      this.#expectAnswer()
-      // A refusal is an answer, too.
-      await this.#ask().catch(() => {})
-      if (this.#reason === undefined) this.#check()
+  /** Pings at regular intervals: an engine that hangs, or a network that drops all packets, keeps connections open. */
+  #checkHealth(): void {
+    this.#replyTimeout?.cancel()
+    this.#healthTimer = setTimeout(async () => {
+      this.#expectReply()
+      // An error is a reply, too.
+      await this.#ping().catch(() => {})
+      if (this.#endReason === undefined) this.#checkHealth()
     }, this.#settings.timeout)
   }
 
-  #expectAnswer(): void {
+  #expectReply(): void {
     const { timeout } = this.#settings
-    this.#deadline?.cancel()
-    this.#deadline = new Deadline(timeout, () =>
-      this.end(new Error(`Redis has not answered within ${timeout} ms`))
+    this.#replyTimeout?.cancel()
+    this.#replyTimeout = new ReplyTimeout(timeout, () =>
+      this.end(new Error(`Redis did not reply within ${timeout} ms`))
     )
   }
 
-  /** A connection that is subscribed may not send much else. */
-  async #ask(): Promise<void> {
-    await Promise.all([...this.#nodes().map(node => node.ping()), this.unsubscribe(this.#probe)])
+  /** A subscribed connection may send few commands besides UNSUBSCRIBE, so it sends that. */
+  async #ping(): Promise<void> {
+    await Promise.all([...this.#nodes().map(node => node.ping()), this.unsubscribe(this.#pingChannel)])
   }
 
-  /** All that is published through: a cluster would ask one by chance. */
+  /** All nodes that messages are published through. A cluster would ping a random one. */
   #nodes(): readonly RedisClient[] {
     if (this.#publisher === undefined) return []
     return isCluster(this.#publisher) ? this.#publisher.nodes('master') : [this.#publisher]

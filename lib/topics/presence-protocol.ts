@@ -1,39 +1,41 @@
-/** A member of a topic: a connection, of whichever process. */
+/** A presence member of a topic: a connection in any process. */
 export interface PresenceMember {
   readonly id: string
-  /** What the application said of it; it has to survive JSON. */
+  /** The data that the application attached, after a conversion to JSON and back. */
   readonly data: unknown
 }
 
-/** Ids from one on, and before another; without them from the first to the last. */
+/** A range of ids. */
 export interface IdRange {
+  /** The first id. Default: the range has no lower limit. */
   readonly from?: string | undefined
+  /** The id after the last one. Default: the range has no upper limit. */
   readonly before?: string | undefined
 }
 
-/** What processes tell each other about their members of a topic. */
+/** The messages that processes exchange about their members of a topic. */
 export type PresenceMessage =
-  /** A process that watches the topic from now on asks who is there. */
+  /** A process that starts to watch the topic asks the others for their members. */
   | { readonly type: 'ask' }
   /**
-   * All members of the sender whose ids are in a range. All are told again and again: whoever falls silent has crashed.
+   * All members of the sender whose ids are in a range. Processes repeat this message, so a silent process has crashed.
    */
   | ({ readonly type: 'state'; readonly members: readonly PresenceMember[] } & IdRange)
   | { readonly type: 'join'; readonly member: PresenceMember }
   | { readonly type: 'leave'; readonly id: string }
 
-/** Bytes of JSON that a member may have. */
+/** The maximum size of a member as JSON, in bytes. */
 export const MAX_MEMBER_SIZE = 65_536
 
-/** Bytes of the members in one message, unless it is one alone: engines take only so much at a time. */
+/** The maximum size of the members in one message, in bytes, as engines limit messages. One member may be larger. */
 const MAX_STATE_SIZE = 65_536
 
-/** What tells of all members, in as many messages as it takes. */
+/** @returns the `state` messages that together report all members. */
 export function statesOf(members: Iterable<PresenceMember>): PresenceMessage[] {
   const parts: PresenceMember[][] = []
   let free = 0
   for (const member of [...members].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    // With the comma.
+    // Includes the comma.
     const size = Buffer.byteLength(JSON.stringify(member)) + 1
     free -= size
     if (free < 0) {
@@ -50,7 +52,7 @@ export function statesOf(members: Iterable<PresenceMember>): PresenceMessage[] {
   }))
 }
 
-/** @returns undefined for what no process of this application wrote. */
+/** @returns undefined for bytes that are not a {@link PresenceMessage}. */
 export function parsePresence(bytes: Uint8Array): PresenceMessage | undefined {
   let message: unknown
   try {

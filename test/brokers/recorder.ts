@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import type { Broker, BrokerEvents } from '../../lib/index.js'
 import { withDeadline } from '../helpers/timeout.js'
 
-/** What a broker tells. */
+/** Records the events of a broker. */
 export class Recorder extends EventEmitter implements BrokerEvents {
   readonly states: ('up' | 'down')[] = []
   readonly messages: string[] = []
@@ -10,12 +10,12 @@ export class Recorder extends EventEmitter implements BrokerEvents {
 
   onMessage(channel: string, message: Uint8Array): void {
     this.messages.push(`${channel} ${Buffer.from(message)}`)
-    this.emit('news')
+    this.emit('event')
   }
 
   onUp(): void {
     this.states.push('up')
-    this.emit('news')
+    this.emit('event')
   }
 
   onUnsubscribed(): void {}
@@ -23,14 +23,16 @@ export class Recorder extends EventEmitter implements BrokerEvents {
   onDown(error?: Error): void {
     this.states.push('down')
     this.errors.push(error)
-    this.emit('news')
+    this.emit('event')
   }
 
+  /** Resolves when these are the states so far. */
   async until(...states: readonly ('up' | 'down')[]): Promise<void> {
     await this.#wait(() => this.states.length >= states.length, `the states ${states}`)
     if (this.states.join() !== states.join()) throw new Error(`${this.states} instead of ${states}`)
   }
 
+  /** Removes the next message and returns it. */
   async next(): Promise<string> {
     await this.#wait(() => this.messages.length > 0, 'a message')
     return String(this.messages.shift())
@@ -38,13 +40,13 @@ export class Recorder extends EventEmitter implements BrokerEvents {
 
   async #wait(predicate: () => boolean, what: string): Promise<void> {
     const wait = async (): Promise<void> => {
-      while (!predicate()) await once(this, 'news')
+      while (!predicate()) await once(this, 'event')
     }
     await withDeadline(wait(), 10_000, what)
   }
 }
 
-/** A broker that has started, closed when `t` ends. */
+/** Starts a broker, and closes it when `t` ends. */
 export function record(t: { teardown(fn: () => unknown): unknown }, broker: Broker): Recorder {
   const recorder = new Recorder()
   broker.start(recorder)
