@@ -79,10 +79,11 @@ t.test('each snippet in README.md and docs/ type-checks', async t => {
   t.ok(found.length > 40, `${found.length} snippets`)
   const virtual = new Map(found.map(({ file, text }) => [file, text]))
   virtual.set(join(root, 'prelude.ts'), PRELUDE)
-  // The modules that snippets import: one is the program of the reader, the other a snippet of the same page.
+  // The modules that snippets import: the program of the reader, or another snippet of the same page.
   const tokens = found.find(({ text }) => text.includes('class Tokens'))?.file ?? ''
   virtual.set(join(root, 'docs', 'tokens.ts'), `export * from '${tokens.replace(/ts$/, 'js')}'`)
   virtual.set(join(root, 'docs', 'app.ts'), 'export const buildApp = () => app')
+  virtual.set(join(root, 'docs', 'app.mts'), 'export const buildApp = async (_options?: object) => app')
   const options: ts.CompilerOptions = {
     noEmit: true,
     strict: true,

@@ -1,4 +1,4 @@
-// Clients that are no browsers send `Authorization: Bearer <token>` with the handshake.
+// Clients other than browsers send `Authorization: Bearer <token>` with the handshake.
 import Fastify from 'fastify'
 import upgrade from 'fastify-upgrade'
 import { bearer, closeAt, Tokens } from './tokens.js'
@@ -12,7 +12,7 @@ tokens.add(TOKEN, { user: 'robot', expires: Date.now() + Number(TOKEN_SECONDS) *
 const app = Fastify()
 await app.register(upgrade)
 
-// The hook is on the scope: it guards ordinary requests and handshakes alike, and no route can be forgotten.
+// The hook belongs to the scope: it applies to all of its routes, for ordinary requests and handshakes.
 await app.register(async scope => {
   scope.decorateRequest('grant', undefined)
   scope.addHook('onRequest', async (request, reply) => {

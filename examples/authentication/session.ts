@@ -1,4 +1,4 @@
-// Browsers send their cookies with the handshake, so who is signed in on the page is signed in here.
+// Browsers send their cookies with the handshake, so the user who is signed in on the page is signed in here.
 import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 import cookie from '@fastify/cookie'
@@ -30,7 +30,7 @@ await app.register(cookie)
 await app.register(session, {
   secret: SECRET, // at least 32 random characters
   saveUninitialized: false,
-  // `auto`: Secure over HTTPS. SameSite=Lax is a second guard; it lets pages of sub-domains in, the origin check does not.
+  // `auto`: Secure over HTTPS. SameSite=Lax is a second guard. It accepts pages of sub-domains; the origin check does not.
   cookie: { httpOnly: true, secure: 'auto', sameSite: 'lax', maxAge: Number(SESSION_SECONDS) * 1000 }
 })
 
@@ -47,7 +47,7 @@ app.post<SignIn>('/sign-in', { schema: { body } }, async (request, reply) => {
   if (!timingSafeEqual(actual, users.get(user) ?? randomBytes(32))) {
     return reply.code(401).send({ message: 'wrong name or password' })
   }
-  await request.session.regenerate() // a session that somebody planted stays a stranger's
+  await request.session.regenerate() // prevents session fixation
   request.session.user = user
   return { user }
 })
@@ -75,7 +75,7 @@ app.get(
   }
 )
 
-/** Asks the store, as any process may have ended or prolonged the session since. */
+/** Looks the session up in the store: since the handshake, any process may have ended or extended it. */
 function isSignedIn({ sessionStore, session: { sessionId, user } }: FastifyRequest): Promise<boolean> {
   return new Promise(resolve => {
     sessionStore.get(sessionId, (error, found) => {

@@ -1,5 +1,5 @@
-// Pages cannot set headers of a handshake, but they offer subprotocols. With its access token a page fetches a ticket, good
-// for one handshake within 30 seconds, and offers it beside the subprotocol that it speaks:
+// Pages cannot set headers of a handshake, but they can offer subprotocols. With its access token, a page requests a ticket
+// for one handshake within 30 seconds, and offers it beside its subprotocol:
 //
 //   const headers = { authorization: `Bearer ${accessToken}` }
 //   const { ticket } = await (await fetch('/ticket', { method: 'POST', headers })).json()
@@ -31,7 +31,7 @@ app.post('/ticket', async (request, reply) => {
 app.get(
   '/chat',
   {
-    // The one subprotocol that is ever selected: the ticket goes to the server, and never back.
+    // The only subprotocol that is ever selected, so the server never sends the ticket back.
     websocket: { subprotocol: 'chat.v1' },
     onRequest: async (request, reply) => {
       request.grant = tickets.take(ticketOf(request.headers['sec-websocket-protocol']))
@@ -45,7 +45,7 @@ app.get(
   }
 )
 
-/** base64url has no character that is not allowed in the name of a subprotocol. */
+/** The ticket among the offers. All characters of base64url are allowed in the name of a subprotocol. */
 function ticketOf(offers = ''): string {
   const offer = offers.split(',').find(offer => offer.trim().startsWith('token.'))
   return offer?.trim().slice('token.'.length) ?? ''

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { WebSocket } from 'fastify-upgrade'
 
-/** Whom a token stands for, and until when, in milliseconds since 1970. */
+/** The user of a token, and its expiry in milliseconds since 1970. */
 export interface Grant {
   readonly user: string
   readonly expires: number
@@ -13,11 +13,11 @@ declare module 'fastify' {
   }
 }
 
-/** Keeps hashes of tokens, so that what is kept here opens nothing. */
+/** Stores hashes of tokens, so that a leaked store does not reveal them. */
 export class Tokens {
   #known: { readonly hash: Buffer; readonly grant: Grant; readonly until: number }[] = []
 
-  /** @param until when the token itself ends, if that is before the grant. */
+  /** @param until when the token itself expires, if that is before the grant expires. */
   add(token: string, grant: Grant, until: number = grant.expires): void {
     this.#known = this.#known.filter(one => one.until > Date.now())
     this.#known.push({ hash: sha256(token), grant, until })
@@ -28,7 +28,7 @@ export class Tokens {
     return one !== undefined && Math.min(one.until, one.grant.expires) > Date.now() ? one.grant : undefined
   }
 
-  /** Finds a token and makes it void. */
+  /** Finds a token and invalidates it. */
   take(token: string): Grant | undefined {
     const grant = this.find(token)
     const used = this.#lookUp(token)
@@ -38,7 +38,7 @@ export class Tokens {
 
   #lookUp(token: string) {
     const hash = sha256(token)
-    // The hashes have equal lengths, and the time that it takes does not tell how much of one is right.
+    // The duration of the comparison does not depend on how much of a hash matches.
     return this.#known.find(one => timingSafeEqual(one.hash, hash))
   }
 }
@@ -47,12 +47,12 @@ function sha256(token: string): Buffer {
   return createHash('sha256').update(token).digest()
 }
 
-/** The token of `Authorization: Bearer …`; an empty text, which is nobody's, when there is none. */
+/** The token of `Authorization: Bearer …`, or an empty string, which is never a valid token. */
 export function bearer(authorization = ''): string {
   return /^Bearer ([\w~+/.-]+=*)$/i.exec(authorization)?.[1] ?? ''
 }
 
-/** Closes a connection when its credentials end. 4401 is ours, in the likeness of the status 401. */
+/** Closes a connection when its credentials expire. The application defines 4401, after the status 401. */
 export function closeAt(socket: WebSocket, time: number): void {
   let timer: NodeJS.Timeout
   const wait = () => {

@@ -12,7 +12,7 @@ import upgrade, {
 
 type RoomRequest = FastifyRequest<{ Params: { room: string }; Querystring: { name: string } }>
 
-// What the server tells a client: chat.v2 sends it as JSON, chat.v1 as a line of text.
+// The events that a client gets: as JSON with chat.v2, as a line of text with chat.v1.
 type ChatEvent =
   | { type: 'welcome'; name: string; returning: boolean }
   | { type: 'join' | 'leave'; name: string; names: string[] }
@@ -22,18 +22,18 @@ type ChatEvent =
 // connections with one token, such as a reloaded page and its old connection, are one person.
 type Member = { name: string; person: string }
 
-// A client of this process. It has a name, and is sent events, once it is welcome.
+// A client of this process. It has a name and gets events once it has been welcomed.
 type Client = Member & { send: (event: ChatEvent) => void }
 
 // A room, as this process sees it: the members in all processes, and the clients of this one.
 type Room = { presence: Presence; clients: Map<WebSocket, Client> }
 
-// For how long the name of a person who left is kept for that person, in milliseconds. It outlives no restart: each page
-// then asks for the name that it had, and the first to ask gets it.
+// Milliseconds for which the name of a person who left is reserved. Reservations end with the process: after a restart each
+// page requests the name that it had, and the first request wins.
 const NAME_KEPT = 120_000
 const MAX_NAMES_KEPT = 10_000
 
-// Each version has a topic of its own in a room, as each is sent something else.
+// Each version has a topic of its own in a room, because its messages have another format.
 const versions = ['chat.v1', 'chat.v2'] as const
 type Version = (typeof versions)[number]
 const encode: Record<Version, (event: ChatEvent) => string> = {
@@ -41,10 +41,10 @@ const encode: Record<Version, (event: ChatEvent) => string> = {
   'chat.v2': event => JSON.stringify(event)
 }
 
-// The page is not compiled: it stays in examples/ also when this file runs from dist/examples/.
+// The page is not compiled: it is in examples/ even if this file runs from dist/examples/.
 const page = new URL('examples/chat/index.html', import.meta.resolve('fastify-upgrade/package.json'))
 
-// Checked before the handshake is accepted; what does not fit gets 400.
+// Validated before the handshake is accepted; an invalid name gets 400.
 const MAX_NAME = 24
 const roomName = { type: 'string', pattern: '^[a-z0-9-]{1,32}$' }
 const userName = { type: 'string', maxLength: MAX_NAME, pattern: '^[\\p{L}\\p{N}][\\p{L}\\p{M}\\p{N} _-]*$' }
@@ -128,7 +128,7 @@ export async function buildChat(
     return room
   }
 
-  /** Takes a client into the room of its URL until it disconnects. Returns what speaks in the room. */
+  /** Takes a client into the room of its URL until it disconnects. Returns the function that sends its messages. */
   async function enter(socket: WebSocket, request: RoomRequest, version: Version) {
     const title = request.params.room
     const room = rooms.get(title) ?? openRoom(title)
@@ -141,18 +141,19 @@ export async function buildChat(
       rooms.delete(title)
       room.presence.close()
     })
-    // Until the members in other processes are known, too.
+    // The names of members in other processes have to be known, too.
     await room.presence.ready
     const { person } = client
     const name = chooseName(title, room, person, request.query.name.trimEnd())
     client.name = name
     client.send = event => socket.send(encode[version](event))
     client.send({ type: 'welcome', name, returning: visitorOf(request) !== undefined })
-    // It hears the others before they hear of it. While a broker is away it hears those of its own process.
+    // Subscribed before the join is announced, so that it misses no answer. Without the broker's engine, only messages of
+    // this process arrive.
     await socket.subscribe(`${title} ${version}`).catch(() => {})
     void socket.subscribe(`${title} members`, { presence: { name, person } })
     return (said: string) => {
-      // One line each, so that nobody forges a line of chat.v1, and no escape codes for terminals.
+      // A message is one line, so that it cannot forge a line of chat.v1, and contains no escape codes for terminals.
       const text = said.replace(/[\s\p{Cc}]+/gu, ' ').trim()
       if (text === '') return
       for (const version of versions) {
@@ -164,7 +165,7 @@ export async function buildChat(
     }
   }
 
-  // Two subprotocols, two routes: what the client offers decides which one it gets.
+  // Two subprotocols, two routes: the offers of the client select one of them.
   const roomOptions = { schema, onRequest: setVisitor }
   const v1 = { ...roomOptions, websocket: { subprotocol: 'chat.v1' } }
   const v2 = { ...roomOptions, websocket: { subprotocol: 'chat.v2' } }
@@ -216,8 +217,8 @@ function visitorOf(request: FastifyRequest): string | undefined {
   return /(?:^|; )visitor=([0-9a-f-]{36})(?:;|$)/.exec(request.headers.cookie ?? '')?.[1]
 }
 
-// A browser can add no header of ours to a handshake, but it can offer subprotocols: `chat.v2, token.<random text>`.
-// URLs are logged, these are not. Other processes and Redis see the hash only.
+// A page cannot add a header to a handshake, but it can offer subprotocols: `chat.v2, token.<random text>`. Unlike URLs, they
+// are not logged. Other processes and Redis get the hash only.
 function personOf({ headers }: FastifyRequest): string {
   const offers = headers['sec-websocket-protocol'] ?? ''
   const token = /(?:^|,)[ \t]*token\.([\w-]{22,64})[ \t]*(?:,|$)/.exec(offers)?.[1]
@@ -253,7 +254,7 @@ function withSuffix(name: string, suffix: string): string {
   )
 }
 
-// A name has neither `*` nor `:` in it, so how a line begins tells what it is.
+// A name contains neither `*` nor `:`, so the beginning of a line identifies its kind.
 function toLine(event: ChatEvent): string {
   if (event.type === 'message') return `${event.name}: ${event.text}`
   if (event.type === 'welcome') return `* welcome${event.returning ? ' back' : ''}, ${event.name}`

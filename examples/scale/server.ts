@@ -1,5 +1,5 @@
-// The chat on two processes: who is in a room on one sees who is there on the other. Run it with `npm run start:scale`. It
-// needs a redis-server, or the address of one in REDIS_URL.
+// The chat on two processes, which share the rooms and their members. Run it with `npm run start:scale`. It needs a
+// redis-server, or the address of one in REDIS_URL.
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -26,7 +26,7 @@ async function serve(redisUrl: string) {
   console.log(`Chat on http://${HOST}:${port} (process ${process.pid}, Ctrl-C stops it)`)
 }
 
-/** A Redis that listens where nobody else does. */
+/** A Redis that listens on a socket of its own. */
 async function startRedis(): Promise<{ url: string; stop: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), 'chat-'))
   const url = join(folder, 'redis.sock')
@@ -44,7 +44,7 @@ async function startRedis(): Promise<{ url: string; stop: () => Promise<void> }>
   return { url, stop }
 }
 
-/** Starts all. */
+/** Starts Redis and the processes. */
 async function main() {
   const redis = REDIS_URL ? { url: REDIS_URL, stop: async () => {} } : await startRedis()
   const servers: ChildProcess[] = []

@@ -177,6 +177,23 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     t.equal(handshakes, 2)
   })
 
+  await t.test('the page shows the messages on the wire, and copies the link of its room', async t => {
+    const page = await visit(t, browser, port, { name: 'Ada', room: 'wire' })
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'])
+    await type(page, 'hello')
+    await message(page, 'hello').locator('time').waitFor()
+    t.equal(await page.locator('#frames li').count(), 0, 'closed')
+    await page.getByText('On the wire').click()
+    await page.locator('#frames .sent').waitFor()
+    t.strictSame((await page.locator('#frames li').allTextContents()).slice(-2), [
+      '{"type":"message","text":"hello"}',
+      '{"type":"message","name":"Ada","text":"hello"}'
+    ])
+    await page.getByRole('button', { name: 'Share' }).click()
+    const link = `http://127.0.0.1:${port}/rooms/wire`
+    await page.waitForFunction(`navigator.clipboard.readText().then(text => text === '${link}')`)
+  })
+
   await t.test('sixteen members on a phone: only whole rows', async t => {
     for (let n = 2; n <= 16; n++)
       await open(t, port, `/rooms/phone?name=Somebody%20${n}`, { protocols: ['chat.v1'] })
