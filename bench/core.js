@@ -17,15 +17,21 @@ const MAX_PAYLOAD = 2 ** 28
  */
 export function makeParser() {
   let messages = 0
-  const parser = new FrameParser(true, MAX_PAYLOAD, {
-    onMessage: () => {
-      messages++
-    },
-    onControl: () => {},
-    onViolation: violation => {
-      throw new Error(`the parser found a violation: ${JSON.stringify(violation)}`)
+  const count = () => {
+    messages++
+  }
+  const parser = new FrameParser(
+    true,
+    MAX_PAYLOAD,
+    false,
+    { onMessage: count, onCompressed: count },
+    {
+      onControl: () => {},
+      onViolation: violation => {
+        throw new Error(`the parser found a violation: ${JSON.stringify(violation)}`)
+      }
     }
-  })
+  )
   return chunk => {
     messages = 0
     parser.push(chunk)

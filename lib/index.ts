@@ -37,6 +37,7 @@ export type {
   PerMessageDeflateOptions,
   RateLimitOptions
 } from './options/connection-options.js'
+export type { Message, SendData, SendOptions } from './socket/codec.js'
 export type {
   CloseEvent,
   ErrorEvent,
@@ -45,11 +46,10 @@ export type {
   MessageEvent,
   WebSocketEvent
 } from './socket/event-target.js'
-export type { Message } from './socket/iterator.js'
-export type { SendData, SendOptions } from './socket/payload.js'
+export type { WebSocketEvents } from './socket/events.js'
 export { type PreparedMessage, type PrepareOptions, prepare } from './socket/prepared-message.js'
-export type { SendCallback } from './socket/send-callbacks.js'
-export type { Traffic, WebSocketEvents } from './socket/websocket-options.js'
+export type { SendCallback } from './socket/sender.js'
+export type { Traffic } from './socket/stats.js'
 export type { BrokerEvent } from './topics/broker-link.js'
 export type { Presence, PresenceEvents } from './topics/presence.js'
 export type { PresenceMember } from './topics/presence-protocol.js'

@@ -1,8 +1,8 @@
 // Runs test files that were compiled into .build, several at a time, and measures what they cover of lib.
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join, relative, sep } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { Report } from 'c8'
 
 const root = join(import.meta.dirname, '..')
@@ -12,8 +12,8 @@ const coverageFolder = join(build, 'coverage')
 /** Seconds until a file that hangs is ended, where TEST_TIMEOUT_SCALE is 1. */
 const TIMEOUT = 600
 
-/** The line by which a test file asks for a machine without other tests. */
-const ALONE = /^\/\/ Runs alone\b/m
+/** What a test starts loads the built files or a compiler, which coverage would only slow down. */
+const UNCOVERED_CHILDREN = 'data:text/javascript,delete process.env.NODE_V8_COVERAGE'
 
 /**
  * The compiled test files under paths such as `test/fastify` or `test/index.test.ts`, without their compiled extension.
@@ -27,6 +27,21 @@ export function testFiles(paths = ['test']) {
     .sort()
   const chosen = paths.map(path => relative(root, join(root, path)).replaceAll(sep, '/'))
   return all.filter(file => chosen.some(path => file === path || file.startsWith(`${path}/`)))
+}
+
+/**
+ * Lets compiled tests load the packages of test/interop. Only those that its package.json names: what these depend on, and
+ * the root has too, must not be there twice.
+ */
+export function linkPackages() {
+  const from = join(root, 'test', 'interop')
+  const to = join(build, 'test', 'interop', 'node_modules')
+  rmSync(to, { recursive: true, force: true })
+  const { devDependencies } = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8'))
+  for (const name of Object.keys(devDependencies)) {
+    mkdirSync(dirname(join(to, name)), { recursive: true })
+    symlinkSync(join(from, 'node_modules', name), join(to, name), 'junction')
+  }
 }
 
 /**
@@ -46,24 +61,23 @@ export async function runFiles(
     if (problem) failures.push(`${file}: ${problem}`)
     print(`${problem ? 'not ok' : 'ok'} ${file} # ${seconds.toFixed(1)} s`, output, !problem)
   }
-  const isAlone = file => ALONE.test(readFileSync(join(root, file), 'utf8'))
-  const alone = files.filter(isAlone)
   const tasks = [
     ...checks.map(check => () => check().catch(error => failures.push(error.message))),
-    ...files.filter(file => !alone.includes(file)).map(file => () => start(file))
+    // From the end, as the last folders have the longest files: with these at the end, processors would wait for one.
+    ...files.toReversed().map(file => () => start(file))
   ]
   const work = async () => {
     for (let task = tasks.shift(); task; task = tasks.shift()) await task()
   }
   await Promise.all(Array.from({ length: jobs }, work))
-  for (const file of alone) await start(file)
   return { counts, failures }
 }
 
 async function runFile(file, env, isCovered) {
   const started = performance.now()
   const timeout = TIMEOUT * Math.max(1, Number(env.TEST_TIMEOUT_SCALE) || 1)
-  const child = spawn(process.execPath, ['--enable-source-maps', join(build, file.replace(/\.ts$/, '.js'))], {
+  const compiled = join(build, file.replace(/\.ts$/, '.js'))
+  const child = spawn(process.execPath, ['--enable-source-maps', '--import', UNCOVERED_CHILDREN, compiled], {
     cwd: root,
     env: {
       ...env,

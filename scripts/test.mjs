@@ -3,10 +3,10 @@
 //   npm test -- --no-install                       installs nothing, and skips the tests that lack something
 //   npm run test:quick                             some of the tests and no other check
 import { spawn } from 'node:child_process'
-import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { coverageGaps, runFiles, testFiles } from './run-tests.mjs'
+import { coverageGaps, linkPackages, runFiles, testFiles } from './run-tests.mjs'
 
 const root = join(import.meta.dirname, '..')
 const { values: options, positionals: paths } = parseArgs({
@@ -29,6 +29,7 @@ const programs = [
 
 // Packages of their own, which only some tests need.
 const packages = [
+  { folder: 'test/interop', neededBy: 'the tests with other libraries' },
   { folder: 'test/typescript', neededBy: 'the tests with other versions of TypeScript' }
 ].filter(({ folder }) => isWholeSuite || testsUnder(folder))
 
@@ -66,7 +67,7 @@ async function quick(failures) {
   console.log(
     'The tests of the protocol, of the socket and of the main path of the plugin: less than 30 seconds.'
   )
-  await step('compile', 'tsc', ['-p', 'tsconfig.test.json'])
+  await compile()
   await runTests(failures, testFiles(paths.length > 0 ? paths : QUICK))
 }
 
@@ -78,13 +79,14 @@ async function everything(failures) {
   installed.catch(() => {})
   await step('Biome', 'biome', ['check', '.'])
   await step('build', 'npm', ['run', 'build'])
-  await step('compile the tests', 'tsc', ['-p', 'tsconfig.test.json'])
+  await compile()
   await installed
   const skipped = packages.filter(({ folder }) => !isInstalled(folder))
   const files = testFiles(isWholeSuite ? undefined : paths).filter(
     file => !skipped.some(({ folder }) => file.startsWith(`${folder}/`))
   )
-  const checks = [() => step('type check', 'tsc', ['-p', 'tsconfig.json']), checkPackage]
+  const project = isInstalled('test/interop') ? 'test/interop' : '.'
+  const checks = [() => step('type check', 'tsc', ['-p', project]), checkPackage]
   await runTests(failures, files, checks)
 }
 
@@ -126,6 +128,15 @@ async function step(name, command, args) {
   if (isGood) return
   console.log(output)
   throw new Failure(`the step «${name}» failed: ${command} ended with ${status}`)
+}
+
+async function compile() {
+  // What was compiled from a file that is gone must not be loaded, nor missed by the coverage.
+  for (const folder of ['lib', 'types', 'examples', 'test']) {
+    rmSync(join(root, '.build', folder), { recursive: true, force: true })
+  }
+  await step('compile the tests', 'tsc', ['-p', 'tsconfig.test.json'])
+  linkPackages()
 }
 
 /** Checks what npm would publish. */

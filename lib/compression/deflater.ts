@@ -41,7 +41,7 @@ export class Deflater {
     // zlib writes nothing when there is nothing to flush.
     if (input.length === 0) return fin ? EMPTY_MESSAGE : EMPTY
     if (input.length < ASYNC_FROM && this.#last === undefined) return trim(this.#deflateSync(input), fin)
-    // As without compression: what is small may be changed as soon as it was given.
+    // As without compression: the caller may change a small payload as soon as `send` has returned.
     const kept = input.length < COPY_BELOW ? Buffer.from(input) : input
     const output = this.takesOver ? this.#inTurn(kept) : this.#alone(kept)
     return output.then(deflated => trim(deflated, fin))

@@ -5,7 +5,7 @@ import { OutputTooLargeError, ZlibStream } from './zlib-stream.js'
 /** Compressed bytes up to which a message is inflated at once. */
 const SYNC_UP_TO = 8192
 
-/** With takeover what was inflated cannot be inflated again, so it is no more than a millisecond's work at worst. */
+/** With takeover a message cannot be inflated a second time, so this is at most a millisecond of work. */
 const SYNC_UP_TO_TAKING_OVER = 1024
 
 /** Bytes to which a message may inflate at once; one that would become larger begins anew in the thread pool. */
@@ -39,7 +39,7 @@ export class Inflater {
 
   /**
    * @param limit bytes that the message may have.
-   * @returns the message, or what is wrong with it. After that the inflater of one connection is of no more use.
+   * @returns the message, or the violation. After a violation the inflater of one connection cannot be used any more.
    */
   inflate(data: Buffer, limit: number): Buffer | Violation | Promise<Buffer | Violation> {
     if (data.length > (this.#takesOver ? SYNC_UP_TO_TAKING_OVER : SYNC_UP_TO)) {

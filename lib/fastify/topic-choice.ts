@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { isThenable } from '../socket/thenable.js'
+import { isThenable } from '../socket/events.js'
 import { checkTopic } from '../topics/topics.js'
 import { InvalidTopicListError } from './error.js'
 import type { WebSocketRoute } from './route.js'

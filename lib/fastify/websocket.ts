@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
-import type { SendData } from '../socket/payload.js'
+import type { SendData } from '../socket/codec.js'
+import type { ConnectionSetup } from '../socket/options.js'
 import type { PreparedMessage, PrepareOptions } from '../socket/prepared-message.js'
 import { WebSocket as TransportWebSocket } from '../socket/websocket.js'
-import type { WebSocketInit } from '../socket/websocket-options.js'
 
 /** Options of {@link WebSocket.subscribe}. */
 export interface SubscribeOptions {
@@ -36,7 +36,7 @@ export class WebSocket extends TransportWebSocket {
   #presenceId: string | undefined
 
   /** @internal */
-  constructor(stream: Duplex, options: WebSocketInit<TransportWebSocket>, server: TopicServer) {
+  constructor(stream: Duplex, options: ConnectionSetup<TransportWebSocket>, server: TopicServer) {
     super(stream, options)
     this.#server = server
   }

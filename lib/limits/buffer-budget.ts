@@ -1,8 +1,8 @@
-/** Bytes from which on what a connection holds counts: most hold less, and looking after them would cost more. */
+/** The bytes from which a connection counts: most hold less, and counting them would cost more than it saves. */
 const COUNTED_FROM = 65_536
 
 /**
- * What all connections together may hold in memory, of what waits to be sent and of messages that are not complete. A
+ * The memory that all connections together may hold: pending output and unfinished messages. A
  * connection counts from {@link COUNTED_FROM} bytes on.
  */
 export class BufferBudget {
@@ -37,7 +37,7 @@ export class BudgetShare {
     this.#budget = budget
   }
 
-  /** The share of whoever holds so many bytes: made when they count, as most never do. */
+  /** The share of a holder of this number of bytes: created when they count, as most never do. */
   static of(
     share: BudgetShare | undefined,
     budget: BufferBudget | undefined,
@@ -58,7 +58,7 @@ export class BudgetShare {
   }
 
   /**
-   * @param bytes what the holder holds now.
+   * @param bytes that the holder holds now.
    * @returns whether it has grown past what all may hold.
    */
   hold(bytes: number): boolean {

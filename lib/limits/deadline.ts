@@ -1,6 +1,7 @@
-import { setImmediate } from './set-immediate.js'
+/** Taken once, so that tests which fake timers do not stop sending and reading. */
+export const { setImmediate } = globalThis
 
-/** What waits for a moment; told once when it has come. */
+/** An object with a deadline. It is called once when the deadline has passed. */
 export interface Waiting {
   onDeadline(): void
 }
@@ -42,8 +43,8 @@ export class Deadlines {
   }
 
   /**
-   * The timer holds no process alive: what waits, a socket, does. When the process was busy past the deadline, what
-   * arrived meanwhile is read first, so that nobody is cut who did speak in time.
+   * The timer does not keep the process alive; the sockets do. When the process was busy past the deadline, data that
+   * arrived meanwhile is read first, so that a peer that answered in time is not cut.
    */
   #wait(milliseconds: number): NodeJS.Timeout {
     const onTimeout = (): void => void setImmediate(() => this.#expire(timer))
@@ -57,7 +58,7 @@ export class Deadlines {
     for (const [waiting, due] of this.#due) {
       // Node's timers may fire up to a millisecond early.
       if (due > now + 1) {
-        // What was told may have set a deadline anew, and a timer with it.
+        // The call may have set a new deadline, and a timer with it.
         clearTimeout(this.#timer)
         this.#timer = this.#wait(due - now)
         return

@@ -1,13 +1,38 @@
 import type { RateLimit } from '../options/table.js'
-import { RATE_EXCEEDED, type Violation } from '../protocol/violation.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
-import { TokenBucket } from './token-bucket.js'
 
-export interface RateLimited {
-  /** The peer sent too much. */
-  onLimit(violation: Violation): void
-  /** Reading stops, or goes on. */
-  setThrottled(isThrottled: boolean): void
+/** The tokens that are allowed a second. A second's worth may come at once, and the last of them may go into debt. */
+export class TokenBucket {
+  readonly #rate: number
+  #tokens: number
+  /** Milliseconds since the process began. */
+  #filledAt: number
+
+  /** @param rate tokens a second. */
+  constructor(rate: number, now: number) {
+    this.#rate = rate
+    this.#tokens = rate
+    this.#filledAt = now
+  }
+
+  /** @returns false when there was none left. */
+  take(count: number, now: number): boolean {
+    this.#fill(now)
+    const has = this.#tokens >= 1
+    this.#tokens -= count
+    return has
+  }
+
+  /** Milliseconds until there is a token. */
+  wait(now: number): number {
+    this.#fill(now)
+    return this.#tokens >= 1 ? 0 : ((1 - this.#tokens) / this.#rate) * 1000
+  }
+
+  #fill(now: number): void {
+    this.#tokens = Math.min(this.#rate, this.#tokens + ((now - this.#filledAt) / 1000) * this.#rate)
+    this.#filledAt = now
+  }
 }
 
 /** Steps in which pauses are measured: few different ones, so that few timers serve all connections. */
@@ -16,15 +41,25 @@ const LONGEST = 1000
 
 /** Keeps a peer to a number of messages and bytes a second. */
 export class RateLimiter implements Waiting {
-  readonly #limited: RateLimited
+  readonly #onExceeded: () => void
+  readonly #onThrottle: (isThrottled: boolean) => void
   readonly #closes: boolean
   readonly #messages: TokenBucket | undefined
   readonly #bytes: TokenBucket | undefined
   #pause: number | undefined
 
-  constructor({ messages, bytes, policy }: RateLimit, limited: RateLimited) {
+  /**
+   * @param onExceeded called for a peer that sends too much, where the policy is to close.
+   * @param onThrottle called to pause reading, and to resume it when the peer is within the limit again.
+   */
+  constructor(
+    { messages, bytes, policy }: RateLimit,
+    onExceeded: () => void,
+    onThrottle: (isThrottled: boolean) => void
+  ) {
     const now = performance.now()
-    this.#limited = limited
+    this.#onExceeded = onExceeded
+    this.#onThrottle = onThrottle
     this.#closes = policy === 'close'
     this.#messages = messages === undefined ? undefined : new TokenBucket(messages, now)
     this.#bytes = bytes === undefined ? undefined : new TokenBucket(bytes, now)
@@ -44,21 +79,21 @@ export class RateLimiter implements Waiting {
     const now = performance.now()
     const has = bucket.take(count, now)
     if (!this.#closes) this.#throttle(now)
-    else if (!has) this.#limited.onLimit(RATE_EXCEEDED)
+    else if (!has) this.#onExceeded()
     return has || !this.#closes
   }
 
-  /** What was read counts although it was too much; nothing is read until that is made up for. */
+  /** Data that was read counts although it exceeds the limit; reading pauses until the peer is within the limit again. */
   #throttle(now: number): void {
     const wait = Math.max(this.#messages?.wait(now) ?? 0, this.#bytes?.wait(now) ?? 0)
     this.stop()
     if (wait === 0) {
-      this.#limited.setThrottled(false)
+      this.#onThrottle(false)
       return
     }
     this.#pause = Math.min(LONGEST, STEP * Math.ceil(wait / STEP))
     deadlinesAfter(this.#pause).set(this)
-    this.#limited.setThrottled(true)
+    this.#onThrottle(true)
   }
 
   onDeadline(): void {

@@ -21,7 +21,7 @@ export interface CloseBody {
 
 /**
  * Whether a status code may stand in a Close frame. 1004 to 1006 and 1015 never may (RFC 6455 section 7.4.1),
- * and what is neither registered with IANA nor in the ranges for libraries and applications is undefined
+ * and a code that is neither registered with IANA nor in the ranges for libraries and applications is undefined
  * (section 7.4.2).
  */
 export function isValidCloseCode(code: number): boolean {

@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer'
 import { ABNORMAL_CLOSURE, closeBody, NO_STATUS_RECEIVED, parseCloseBody } from './close-code.js'
 import { FIN, RSV1 } from './frame-header.js'
-import { type FrameHandler, FrameParser } from './frame-parser.js'
-import { FrameWriter, frameOf, type Gap } from './frame-writer.js'
-import { BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT } from './opcode.js'
+import { type ControlHandler, FrameParser, type MessageHandler } from './frame-parser.js'
+import { FrameWriter, frameOf } from './frame-writer.js'
+import { BINARY, CLOSE, PING, PONG, TEXT } from './opcode.js'
 import { INVALID_UTF8, ProtocolError, type Violation } from './violation.js'
 
 /** Shared, as most connections have none. */
@@ -18,56 +18,49 @@ export interface ConnectionOptions {
   readonly role: Role
   /** Bytes a message may have; a longer one is answered with 1009 as soon as its header shows it. */
   readonly maxPayload: number
-  /**
-   * Given where permessage-deflate is in use: told a compressed message in place of `onMessage`. It goes into
-   * {@link Connection.receiveInflated}, or what is wrong with it into {@link Connection.fail}, before more is received.
-   */
-  readonly onCompressed?: ((data: Buffer, isBinary: boolean) => void) | undefined
+  /** Whether permessage-deflate is in use. */
+  readonly isCompressible?: boolean
   /** For clients: a fresh, unpredictable 32-bit number a frame (RFC 6455 section 10.3). */
   readonly maskingKey?: (() => number) | undefined
 }
 
-/** What happened on a connection, told while its bytes are received. */
-export interface ConnectionEvents {
-  onMessage(data: Buffer, isBinary: boolean): void
+/** The events of a connection. They are called while its bytes are received. */
+export interface ConnectionEvents extends MessageHandler {
   onPing(data: Buffer): void
   onPong(data: Buffer): void
-  /** The peer's Close frame arrived; 1005 when it named no code. Nothing follows. */
+  /** The peer's Close frame arrived; 1005 when it named no code. No event follows. */
   onClose(code: number, reason: Buffer): void
-  /** The peer broke a rule; a Close frame is on its way. Nothing follows. */
+  /** The peer broke a rule, and a Close frame is in the output. No event follows. */
   onFail(error: ProtocolError): void
 }
 
 /**
- * A WebSocket connection after its handshake, RFC 6455 sections 5 to 7, in either role, without any I/O: what arrives
- * goes into `receiveData`, what happened comes out of the events, what is to be sent comes out of `dataToSend`.
+ * A WebSocket connection after its handshake, RFC 6455 sections 5 to 7, in either role, without any I/O. The bytes of the
+ * peer go into `input`, which calls the events. Messages go into `output`; `dataToSend` returns the bytes to send. The
+ * connection itself keeps the closing handshake and answers pings.
  */
-export class Connection implements FrameHandler {
-  // What sending looks at stands together: with many connections, what a message costs is what has to come from memory.
-  readonly #writer: FrameWriter
+export class Connection implements ControlHandler {
+  // Fields that sending needs come first: with many connections, memory access is most of the cost of a message.
+  readonly output: FrameWriter
+  readonly input: FrameParser
   readonly #role: Role
   #closeSent = false
   #closeReceived = false
   #failed = false
-  /** The application sends a message in fragments and has not finished it. */
-  #sendsFragments = false
   /** Pongs that were put into the output since all earlier output was last known to be written. */
   #pendingPongs = 0
   /** The most recent ping that came while {@link MAX_PENDING_PONGS} pongs were pending. */
   #unansweredPing: Buffer | undefined
   readonly #events: ConnectionEvents
-  readonly #onCompressed: ConnectionOptions['onCompressed']
-  readonly #parser: FrameParser
   #closeCode = ABNORMAL_CLOSURE
   #closeReason: Buffer = NO_REASON
 
   constructor(options: ConnectionOptions, events: ConnectionEvents) {
-    this.#role = options.role
+    const { role, maxPayload, isCompressible = false, maskingKey } = options
+    this.#role = role
     this.#events = events
-    this.#onCompressed = options.onCompressed
-    const compressible = options.onCompressed !== undefined
-    this.#parser = new FrameParser(options.role === 'server', options.maxPayload, compressible, this)
-    this.#writer = new FrameWriter(options.maskingKey)
+    this.input = new FrameParser(role === 'server', maxPayload, isCompressible, events, this)
+    this.output = new FrameWriter(maskingKey)
   }
 
   /** Whether messages may be sent: no Close frame was sent yet. */
@@ -92,47 +85,9 @@ export class Connection implements FrameHandler {
     return this.#failed || (this.#role === 'server' && this.#closeSent && this.#closeReceived)
   }
 
-  /** Bytes that wait in `dataToSend`. */
-  get bufferedAmount(): number {
-    return this.#writer.size
-  }
-
-  /** Takes bytes of the peer. The chunk is overwritten: it must belong to the caller alone. */
-  receiveData(chunk: Buffer): void {
-    this.#parser.push(chunk)
-  }
-
-  /** While paused no event is told and nothing is parsed. */
-  pause(): void {
-    this.#parser.pause()
-  }
-
-  resume(): void {
-    this.#parser.resume()
-  }
-
-  get isPaused(): boolean {
-    return this.#parser.paused
-  }
-
-  /** Whether bytes that were received wait for `resume`. */
-  get hasUnread(): boolean {
-    return this.#parser.hasUnread
-  }
-
-  /** Whether the peer has begun a frame or a message and owes the rest. */
-  get isUnfinished(): boolean {
-    return this.#parser.isUnfinished
-  }
-
-  /** Bytes of memory that the message under way takes. */
-  get heldBytes(): number {
-    return this.#parser.heldBytes
-  }
-
   /** Whether there is anything to send, now or once all earlier output is written. */
   get hasOutput(): boolean {
-    return this.#writer.size > 0 || this.#unansweredPing !== undefined
+    return this.output.size > 0 || this.#unansweredPing !== undefined
   }
 
   /** Whether another ping would be answered only once the pongs that are pending are written. */
@@ -150,65 +105,21 @@ export class Connection implements FrameHandler {
    * @param isWritten whether the operating system has taken all that this method returned before.
    */
   dataToSend(isWritten = true): Buffer[] {
-    if (this.#pendingPongs > 0 && isWritten && this.#writer.gaps === 0) {
+    if (this.#pendingPongs > 0 && isWritten && this.output.gaps === 0) {
       this.#answerHeldPing()
       this.#pendingPongs = 0
     }
-    return this.#writer.take()
-  }
-
-  /**
-   * Sends a message, or with `fin` false a fragment of one; the next call continues it, whatever its `isBinary` says.
-   * Must not be called after a Close frame was sent: see `isOpen`.
-   */
-  send(data: string | Uint8Array, isBinary: boolean, fin = true, isCompressed = false): void {
-    this.#writer.write(this.#firstByte(isBinary, fin, isCompressed), data)
-  }
-
-  /**
-   * Keeps a place for a message, or a fragment of one, that is being compressed; what is sent later waits behind it.
-   * @param size bytes that count as waiting until {@link sendInto} is called.
-   */
-  sendLater(isBinary: boolean, fin: boolean, size: number): Gap {
-    return this.#writer.leaveGap(this.#firstByte(isBinary, fin, true), size)
-  }
-
-  sendInto(gap: Gap, data: Uint8Array): void {
-    this.#writer.fillGap(gap, data)
-  }
-
-  /** How many of the places that `sendLater` keeps hold back what was sent after them. */
-  get gaps(): number {
-    return this.#writer.gaps
-  }
-
-  /** Sends a whole message that {@link messageFrame} made. Clients, which mask each frame anew, do not. */
-  sendFrame(frame: Buffer): void {
-    this.#writer.append(frame)
-  }
-
-  /** RFC 6455 section 5.2. RFC 7692 section 6.1: the first frame of a message says whether it is compressed. */
-  #firstByte(isBinary: boolean, fin: boolean, isCompressed: boolean): number {
-    let first = isBinary ? BINARY : TEXT
-    if (isCompressed) first |= RSV1
-    if (this.#sendsFragments) first = CONTINUATION
-    this.#sendsFragments = !fin
-    return fin ? FIN | first : first
-  }
-
-  /** Whether a message was begun in fragments and is not finished. */
-  get sendsFragments(): boolean {
-    return this.#sendsFragments
+    return this.output.take()
   }
 
   /** @param data at most 125 bytes, RFC 6455 section 5.5. */
   ping(data: string | Uint8Array): void {
-    this.#writer.write(FIN | PING, data)
+    this.output.write(FIN | PING, data)
   }
 
   /** @param data at most 125 bytes, RFC 6455 section 5.5. */
   pong(data: string | Uint8Array): void {
-    this.#writer.write(FIN | PONG, data)
+    this.output.write(FIN | PONG, data)
   }
 
   /**
@@ -221,15 +132,10 @@ export class Connection implements FrameHandler {
     if (this.#closeSent) return
     this.#answerHeldPing()
     this.#closeSent = true
-    this.#writer.write(FIN | CLOSE, body)
+    this.output.write(FIN | CLOSE, body)
   }
 
-  onMessage(data: Buffer, isBinary: boolean, isCompressed: boolean): void {
-    if (isCompressed) this.#onCompressed?.(data, isBinary)
-    else this.#events.onMessage(data, isBinary)
-  }
-
-  /** Takes what a compressed message inflates to. */
+  /** Takes a compressed message after it was inflated. */
   receiveInflated(data: Buffer, isBinary: boolean): void {
     if (isBinary || isUtf8(data)) this.#events.onMessage(data, isBinary)
     else this.fail(INVALID_UTF8)
@@ -250,7 +156,7 @@ export class Connection implements FrameHandler {
 
   /** RFC 6455 section 7.1.7: say why, if that is still possible, and listen no longer. */
   fail(violation: Violation): void {
-    this.#parser.stop()
+    this.input.stop()
     this.close(violation.closeCode, violation.reason)
     this.#failed = true
     this.#events.onFail(new ProtocolError(violation))
@@ -263,7 +169,7 @@ export class Connection implements FrameHandler {
       this.fail(body)
       return
     }
-    this.#parser.stop()
+    this.input.stop()
     this.#closeReceived = true
     this.#closeCode = body.code
     this.#closeReason = body.reason

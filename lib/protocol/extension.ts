@@ -40,7 +40,7 @@ function readOffer(reader: Reader): ExtensionOffer | undefined {
   return { name, parameters }
 }
 
-/** A position in a header; every method skips white space first and moves only over what it takes. */
+/** A position in a header; every method skips white space first and moves only past the text that it takes. */
 class Reader {
   readonly #text: string
   #at = 0

@@ -17,10 +17,16 @@ import { Message } from './message.js'
 import { BINARY } from './opcode.js'
 import { INVALID_UTF8, TOO_MANY_FRAGMENTS, type Violation } from './violation.js'
 
-/** Where parsed frames go. A handler may call `pause()` or `stop()` on the parser. */
-export interface FrameHandler {
-  /** @param isCompressed then it is neither inflated yet nor known to be UTF-8. */
-  onMessage(data: Buffer, isBinary: boolean, isCompressed: boolean): void
+/** Takes messages. It may pause or stop the parser. */
+export interface MessageHandler {
+  /** Text is valid UTF-8. */
+  onMessage(data: Buffer, isBinary: boolean): void
+  /** A compressed message, where permessage-deflate is in use. Text is not known to be UTF-8 yet. */
+  onCompressed(data: Buffer, isBinary: boolean): void
+}
+
+/** Takes control frames and violations. It may pause or stop the parser. */
+export interface ControlHandler {
   onControl(opcode: number, payload: Buffer): void
   onViolation(violation: Violation): void
 }
@@ -44,7 +50,8 @@ export class FrameParser {
   readonly masked: boolean
   readonly compressible: boolean
   readonly #maxPayload: number
-  readonly #handler: FrameHandler
+  readonly #messages: MessageHandler
+  readonly #controls: ControlHandler
   #paused = false
   #stopped = false
   #parsing = false
@@ -70,11 +77,18 @@ export class FrameParser {
    * @param maxPayload bytes a message may have; an eighth more while it is compressed.
    * @param compressible whether permessage-deflate is in use.
    */
-  constructor(masked: boolean, maxPayload: number, compressible: boolean, handler: FrameHandler) {
+  constructor(
+    masked: boolean,
+    maxPayload: number,
+    compressible: boolean,
+    messages: MessageHandler,
+    controls: ControlHandler
+  ) {
     this.masked = masked
     this.compressible = compressible
     this.#maxPayload = maxPayload
-    this.#handler = handler
+    this.#messages = messages
+    this.#controls = controls
   }
 
   /** Bytes that the message under way may still take. */
@@ -104,7 +118,7 @@ export class FrameParser {
     return this.#position < this.#chunk.length
   }
 
-  /** Takes what arrived. The chunk is overwritten: it must belong to the caller alone. */
+  /** Takes the bytes that arrived. The chunk is overwritten: it must belong to the caller alone. */
   push(chunk: Buffer): void {
     if (this.#stopped) return
     const rest = this.#chunk.length - this.#position
@@ -124,7 +138,7 @@ export class FrameParser {
     this.#parse()
   }
 
-  /** Discards what is left and all that comes. */
+  /** Discards the rest and all further bytes. */
   stop(): void {
     this.#stopped = true
     this.#chunk = EMPTY
@@ -158,7 +172,7 @@ export class FrameParser {
     const available = chunk.length - at
     const violation = checkHeader(chunk, at, available, this)
     if (violation !== undefined) {
-      this.#handler.onViolation(violation)
+      this.#controls.onViolation(violation)
       return
     }
     const size = available < 2 ? MAX_HEADER_SIZE : headerSize(chunk, at)
@@ -177,7 +191,7 @@ export class FrameParser {
     header[this.#partialSize++] = this.#chunk[this.#position++]
     const violation = checkHeader(header, 0, this.#partialSize, this)
     if (violation !== undefined) {
-      this.#handler.onViolation(violation)
+      this.#controls.onViolation(violation)
       return
     }
     if (this.#partialSize < 2 || this.#partialSize < headerSize(header, 0)) return
@@ -213,22 +227,22 @@ export class FrameParser {
   /** A frame whose payload arrived in one piece and is unmasked. */
   #wholeFrame(first: number, payload: Buffer): void {
     if (isControl(first)) {
-      this.#handler.onControl(opcodeOf(first), payload)
+      this.#controls.onControl(opcodeOf(first), payload)
       return
     }
     if (this.#message === undefined && (first & FIN) !== 0) {
       const isBinary = opcodeOf(first) === BINARY
       const isCompressed = (first & RSV1) !== 0
-      if (isBinary || isCompressed || isUtf8(payload))
-        this.#handler.onMessage(payload, isBinary, isCompressed)
-      else this.#handler.onViolation(INVALID_UTF8)
+      if (isCompressed) this.#messages.onCompressed(payload, isBinary)
+      else if (isBinary || isUtf8(payload)) this.#messages.onMessage(payload, isBinary)
+      else this.#controls.onViolation(INVALID_UTF8)
       return
     }
     this.#message ??= newMessage(first)
     this.#append(this.#message, first, payload, 0)
   }
 
-  /** Takes what the chunk has of an unfinished payload. */
+  /** Takes the part of an unfinished payload that the chunk holds. */
   #readPayload(): void {
     const start = this.#position
     const end = Math.min(start + this.#remaining, this.#chunk.length)
@@ -241,7 +255,7 @@ export class FrameParser {
       this.#offset += piece.copy(control, this.#offset)
       if (this.#remaining > 0) return
       this.#control = undefined
-      this.#handler.onControl(opcodeOf(this.#first), control.subarray(0, this.#offset))
+      this.#controls.onControl(opcodeOf(this.#first), control.subarray(0, this.#offset))
     } else if (this.#message !== undefined) {
       this.#offset += piece.length
       this.#append(this.#message, this.#first, piece, this.#remaining)
@@ -250,7 +264,7 @@ export class FrameParser {
 
   #append(message: Message, first: number, piece: Buffer, remaining: number): void {
     if (!message.append(piece, remaining, (first & FIN) !== 0)) {
-      this.#handler.onViolation(INVALID_UTF8)
+      this.#controls.onViolation(INVALID_UTF8)
       return
     }
     if (remaining > 0) return
@@ -258,12 +272,13 @@ export class FrameParser {
     if (this.fragmented) {
       // 10.4: tiny and empty fragments take time although they take no memory.
       if (++message.fragments > FREE_FRAGMENTS + this.#maxPayload / BYTES_A_FRAGMENT)
-        this.#handler.onViolation(TOO_MANY_FRAGMENTS)
+        this.#controls.onViolation(TOO_MANY_FRAGMENTS)
       return
     }
     this.#message = undefined
-    if (!message.isComplete()) this.#handler.onViolation(INVALID_UTF8)
-    else this.#handler.onMessage(message.take(), message.isBinary, message.isCompressed)
+    if (!message.isComplete()) this.#controls.onViolation(INVALID_UTF8)
+    else if (message.isCompressed) this.#messages.onCompressed(message.take(), message.isBinary)
+    else this.#messages.onMessage(message.take(), message.isBinary)
   }
 }
 

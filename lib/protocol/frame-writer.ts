@@ -1,5 +1,6 @@
-import { sizeOfHeader, writeHeader } from './frame-header.js'
+import { FIN, RSV1, sizeOfHeader, writeHeader } from './frame-header.js'
 import { mask } from './mask.js'
+import { BINARY, CONTINUATION, TEXT } from './opcode.js'
 
 /** Frames are copied together into slabs of this many bytes, which all connections share. */
 const SLAB_SIZE = 65536
@@ -7,7 +8,7 @@ const SLAB_SIZE = 65536
 /** Payloads from this size on are not copied but passed on by reference. */
 export const COPY_BELOW = 4096
 
-/** A place among the frames that wait, for one that is not there yet, and what waits behind it. */
+/** The place of a frame that is not ready yet, and the frames that wait behind it. */
 export class Gap {
   /** FIN, reserved bits and opcode of the frame. */
   readonly first: number
@@ -38,16 +39,47 @@ export class FrameWriter {
   /** Where frames are added: to what may leave, or behind the last gap. */
   #open = NOTHING
   #gaps: Gap[] | undefined
-  /** The part of `#slab` that is written and not yet in `#buffers`; it can grow while nobody else wrote behind it. */
+  /** The part of `#slab` that is written and not yet in `#buffers`; it can grow until another connection has written behind it. */
   #slab = slab
   #start = 0
   #end = 0
-  /** Bytes that wait. */
+  /** Bytes that are pending. */
   size = 0
+  #sendsFragments = false
 
   /** @param maskingKey gives a fresh, unpredictable 32-bit key a frame (RFC 6455 section 10.3); only clients mask. */
   constructor(maskingKey?: () => number) {
     this.#maskingKey = maskingKey
+  }
+
+  /**
+   * Adds a message, or with `fin` false a fragment of one; the next call continues it, whatever its `isBinary` says. Must not
+   * be called after a Close frame was sent.
+   */
+  send(data: string | Uint8Array, isBinary: boolean, fin = true, isCompressed = false): void {
+    this.write(this.#firstByte(isBinary, fin, isCompressed), data)
+  }
+
+  /**
+   * Keeps the place of a message, or a fragment of one, that is being compressed; frames that are added later leave after it.
+   * @param size bytes that count as pending until {@link fillGap} is called.
+   */
+  sendLater(isBinary: boolean, fin: boolean, size: number): Gap {
+    return this.leaveGap(this.#firstByte(isBinary, fin, true), size)
+  }
+
+  /** Whether a message was begun in fragments and is not finished. */
+  get sendsFragments(): boolean {
+    return this.#sendsFragments
+  }
+
+  /** RFC 6455 section 5.2. RFC 7692 section 6.1: the first frame of a message says whether it is compressed. */
+  #firstByte(isBinary: boolean, fin: boolean, isCompressed: boolean): number {
+    let first = isBinary ? BINARY : TEXT
+    if (isCompressed) first |= RSV1
+    if (this.#sendsFragments) first = CONTINUATION
+    this.#sendsFragments = !fin
+    return fin ? FIN | first : first
   }
 
   /**
@@ -76,12 +108,12 @@ export class FrameWriter {
     this.size += frame.length
   }
 
-  /** How many gaps are not closed: each holds back what was written behind it. */
+  /** The number of open gaps: each holds back the frames behind it. */
   get gaps(): number {
     return this.#gaps?.length ?? 0
   }
 
-  /** @param size what the gap adds to `size` until it is filled. */
+  /** @param size the bytes that the gap adds to `size` until it is filled. */
   leaveGap(first: number, size: number): Gap {
     this.#close()
     const gap = new Gap(first, size)
@@ -161,7 +193,7 @@ export class FrameWriter {
     else this.#open.push(buffer)
   }
 
-  /** Adds what was written into the slab. */
+  /** Adds the frames that were written into the slab. */
   #close(): void {
     if (this.#end > this.#start) this.#add(this.#slab.subarray(this.#start, this.#end))
     this.#start = this.#end

@@ -7,7 +7,7 @@ const EMPTY = Buffer.alloc(0)
 
 /**
  * A message that arrives in several pieces. The pieces are copied together as they come, so that many tiny ones
- * cost no more memory than their bytes, and memory grows with what arrived, not with what was announced.
+ * cost no more memory than their bytes, and memory grows with the bytes that arrived, not with an announced length.
  */
 export class Message {
   readonly isBinary: boolean
@@ -58,7 +58,7 @@ export class Message {
   }
 
   /**
-   * Towards what is announced, but not past four times what has arrived. When more frames follow the buffer doubles at
+   * Grows towards the announced length, but not past four times the bytes that have arrived. When more frames follow the buffer doubles at
    * least: growing to what each tiny fragment announces would copy the message once a fragment.
    */
   #grow(needed: number, announced: number, last: boolean): void {

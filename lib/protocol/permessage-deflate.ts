@@ -49,7 +49,7 @@ const WINDOW_BITS = /^(?:[89]|1[0-5])$/
 
 /**
  * The server's choice: the first of the client's offers that can be accepted, in the client's order.
- * @returns what was agreed on and the element of `Sec-WebSocket-Extensions` that says so; undefined declines all.
+ * @returns the agreed parameters and the element of `Sec-WebSocket-Extensions` that says so; undefined declines all.
  */
 export function acceptDeflate(
   offers: readonly ExtensionOffer[],
@@ -87,7 +87,7 @@ function smaller(offered: number | undefined, wanted: number): number {
 function answerElement(agreed: DeflateParameters, offer: ParameterMap): string {
   const { serverMaxWindowBits, clientMaxWindowBits } = agreed
   let element = PERMESSAGE_DEFLATE + takeoverParameters(agreed)
-  // 7.1.2.1: the server may also state a window that nobody asked for.
+  // 7.1.2.1: the server may also state a window without a request.
   if (serverMaxWindowBits < LARGEST_WINDOW || offer.has(SERVER_MAX_WINDOW_BITS)) {
     element += `; ${SERVER_MAX_WINDOW_BITS}=${serverMaxWindowBits}`
   }
@@ -115,7 +115,7 @@ function takeoverParameters(from: DeflateOptions | DeflateParameters): string {
 /**
  * Checks a server's answer to {@link offerDeflate} with the same options, as RFC 7692 section 7.1 asks of a client.
  * A response without the header declined the extension and is not for this function.
- * @returns what was agreed on, or a sentence that says why the connection fails.
+ * @returns the agreed parameters, or a sentence that says why the connection fails.
  */
 export function checkDeflateAnswer(
   answer: readonly ExtensionOffer[],

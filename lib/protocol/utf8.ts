@@ -11,7 +11,7 @@ export class Utf8Validator {
   #low = 0x80
   #high = 0xbf
 
-  /** Whether `bytes` can follow what was pushed before. */
+  /** Whether `bytes` can follow the bytes that were pushed before. */
   push(bytes: Uint8Array): boolean {
     let start = 0
     while (this.#needed > 0 && start < bytes.length) {

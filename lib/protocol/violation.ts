@@ -1,4 +1,4 @@
-/** A rule of RFC 6455 or a limit of this side (its section 10.4) that a peer broke, and what the connection answers. */
+/** A rule of RFC 6455 or a limit of this side (its section 10.4) that a peer broke, and the answer of the connection. */
 export interface Violation {
   /** Stable, to be tested for. */
   readonly code: string

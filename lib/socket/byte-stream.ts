@@ -1,31 +1,128 @@
+import { AsyncResource } from 'node:async_hooks'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-/** Told what happens on a byte stream. */
-export interface ByteStreamOwner {
+/** Takes what happens on a byte stream, in the async context in which the {@link ByteStream} was made. */
+export interface ByteStreamReader {
   onChunk(chunk: Buffer): void
   /** The peer sends no more. */
   onStreamEnd(): void
+  /** The stream is gone. Nothing follows. */
   onStreamClose(): void
 }
 
-const kOwner = Symbol('fastify-upgrade.owner')
+const kByteStream = Symbol('fastify-upgrade.byteStream')
 
 interface OwnedStream extends Duplex {
-  [kOwner]?: ByteStreamOwner
+  [kByteStream]?: ByteStream
 }
 
 /**
- * Tells an owner of a stream that nobody else reads. The listeners are the same for all streams: closures of their own
- * would be a tenth of the memory of an idle connection.
+ * The stream below a WebSocket: TCP, TLS, a stream of HTTP/2 or memory. It is read here and written by the sender. Its
+ * `end` and `destroy` go through this class, so that every part of the connection sees how it ended.
  */
-export function ownStream(stream: OwnedStream, owner: ByteStreamOwner): void {
-  stream[kOwner] = owner
-  stream.on('data', onData)
-  stream.on('end', onEnd)
-  stream.on('close', onClose)
-  ignoreErrors(stream)
-  if (isPlainSocket(stream)) stream.push = pushPastQueue
+export class ByteStream extends AsyncResource {
+  readonly duplex: Duplex
+  #reader: ByteStreamReader | undefined
+  #hasPeerEnded = false
+  #isEnded = false
+  #isClosed = false
+  #cutReason: Error | undefined
+
+  /** @param duplex a stream without another reader. */
+  constructor(duplex: OwnedStream) {
+    super('WEBSOCKET')
+    this.duplex = duplex
+    duplex[kByteStream] = this
+    // When this side ends is decided here, not when the peer's end comes: data that it sent before may still be unread.
+    duplex.allowHalfOpen = true
+    duplex.pause()
+  }
+
+  /**
+   * Starts the events. The listeners are the same for all streams: closures for each stream would be a tenth of the memory
+   * of an idle connection.
+   */
+  start(reader: ByteStreamReader): void {
+    const { duplex } = this
+    this.#reader = reader
+    duplex.on('data', onData)
+    duplex.on('end', onEnd)
+    duplex.on('close', onClose)
+    ignoreErrors(duplex)
+    if (isPlainSocket(duplex)) duplex.push = pushPastQueue
+    // The peer may have gone while the handshake was answered, and the events of the stream with it.
+    if (duplex.readableEnded) process.nextTick(() => this.onEnd())
+    if (duplex.closed) process.nextTick(() => this.onClose())
+  }
+
+  /** Whether the peer has ended its side. */
+  get hasPeerEnded(): boolean {
+    return this.#hasPeerEnded
+  }
+
+  /** Whether this side has ended the stream. */
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  get isDestroyed(): boolean {
+    return this.duplex.destroyed
+  }
+
+  /** Whether data may be written. */
+  get isWritable(): boolean {
+    return !this.#hasPeerEnded && !this.#isEnded && !this.duplex.destroyed
+  }
+
+  /** Why this side cut the connection, unless the application asked for it. */
+  get cutReason(): Error | undefined {
+    return this.#cutReason
+  }
+
+  /** Notes why the connection will end. The first reason stays. */
+  setCutReason(reason: Error): void {
+    if (!this.duplex.destroyed) this.#cutReason ??= reason
+  }
+
+  /** Ends this side. */
+  end(): void {
+    this.#isEnded = true
+    this.duplex.end()
+    // The peer's end of the stream comes after the data that it still sends; that is read and dropped.
+    this.duplex.resume()
+  }
+
+  /** Destroys the stream; pending data is dropped. */
+  cut(reason?: Error): void {
+    if (reason !== undefined) this.setCutReason(reason)
+    this.duplex.destroy()
+  }
+
+  /** @internal */
+  onChunk(chunk: Buffer): void {
+    const reader = this.#reader
+    if (reader !== undefined) this.runInAsyncScope(reader.onChunk, reader, chunk)
+  }
+
+  /** @internal */
+  onEnd(): void {
+    this.#hasPeerEnded = true
+    const reader = this.#reader
+    if (reader !== undefined) this.runInAsyncScope(reader.onStreamEnd, reader)
+  }
+
+  /** @internal */
+  onClose(): void {
+    const reader = this.#reader
+    if (this.#isClosed || reader === undefined) return
+    this.#isClosed = true
+    this.runInAsyncScope(reader.onStreamClose, reader)
+  }
 }
 
 /**
@@ -36,7 +133,7 @@ export function isPlainSocket(stream: Duplex): boolean {
   return Object.getPrototypeOf(stream) === Socket.prototype
 }
 
-/** Whether something is a stream: a WebSocket is made with an address, too, by who takes it for a client. */
+/** Whether a value is a stream. Code that takes `WebSocket` for a client passes a URL. */
 export function isStream(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'pipe' in value
 }
@@ -49,25 +146,25 @@ export function ignoreErrors(stream: Duplex): void {
 function ignore(): void {}
 
 function onData(this: OwnedStream, chunk: Buffer): void {
-  this[kOwner]?.onChunk(chunk)
+  this[kByteStream]?.onChunk(chunk)
 }
 
 function onEnd(this: OwnedStream): void {
-  this[kOwner]?.onStreamEnd()
+  this[kByteStream]?.onEnd()
 }
 
 function onClose(this: OwnedStream): void {
-  this[kOwner]?.onStreamClose()
+  this[kByteStream]?.onClose()
 }
 
 /**
- * A socket's queue, in which nothing waits while it flows, costs a tenth of all that a small message costs. So chunks of a
+ * A socket's queue, which is empty while the socket flows, costs a tenth of the total cost of a small message. So chunks of a
  * flowing socket are taken as Node pushes them; they come through the queue only when it is, or was, paused. Other streams
- * want to be asked for each chunk.
+ * must be asked for each chunk.
  */
 function pushPastQueue(this: OwnedStream, chunk: unknown, encoding?: BufferEncoding): boolean {
   if (this.readableFlowing === true && this.readableLength === 0 && Buffer.isBuffer(chunk)) {
-    this[kOwner]?.onChunk(chunk)
+    this[kByteStream]?.onChunk(chunk)
     return true
   }
   return Reflect.apply(Socket.prototype.push, this, [chunk, encoding])

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { BINARY_TYPES, type BinaryType } from './payload.js'
+import { BINARY_TYPES, type BinaryType } from './codec.js'
 
 export interface WebSocketEvent<Target> {
   readonly type: string
@@ -102,7 +102,7 @@ class EventListeners {
 export type EventHandler<Event> = ((event: Event) => void) | null
 
 /**
- * What an `on…` attribute tells. It does not say which event the listener takes: else a WebSocket would not be assignable
+ * The value of an `on…` attribute. It does not say which event the listener takes, because otherwise a WebSocket would not be assignable
  * to that of `ws`, whose events have its own class as their target.
  */
 export type AnyEventHandler = ((event: object) => void) | null

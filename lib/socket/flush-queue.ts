@@ -1,17 +1,17 @@
-import { setImmediate } from '../limits/set-immediate.js'
+import { setImmediate } from '../limits/deadline.js'
 
-/** Who has something to write. */
+/** A connection with pending output. */
 export interface Flushable {
   flush(): void
 }
 
-/** The most that wait for each other: what is sent last must not wait long for what was read first. */
+/** The largest number of connections that are flushed together: the first must not wait long for the last. */
 const MAX_WAITING = 64
 
 let waiting: Flushable[] = []
 let scheduled = false
 
-/** Flushes all who have something to write together, once what can be read has been read. */
+/** Flushes all connections with pending output together, once everything that can be read has been read. */
 export function flushSoon(flushable: Flushable): void {
   const count = waiting.push(flushable)
   if (!scheduled) {

@@ -1,32 +1,14 @@
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
 import type { HeartbeatSettings } from '../options/table.js'
-import type { Connection } from '../protocol/connection.js'
-import { Patience } from './patience.js'
-import type { Writer } from './writer.js'
+import type { FrameParser } from '../protocol/frame-parser.js'
+import type { FrameWriter } from '../protocol/frame-writer.js'
+import { SilentPeerError } from './error.js'
+import type { Sender } from './sender.js'
+import { SlowReader } from './slow-reader.js'
 
-/** What a heartbeat watches. */
-export interface Heart {
-  /** Whether no byte arrived since this was last set to true. */
-  isSilent: boolean
-  /** Writes the pings, behind all data that was sent before. */
-  readonly writer: Pick<Writer, 'bytes' | 'unsent' | 'taken' | 'acknowledged' | 'isAwaited'>
-  /** What waits for this side's own thread pool. */
-  readonly connection: Pick<Connection, 'bufferedAmount' | 'gaps'>
-  /** Whether bytes that arrive are read at all; while they are not, silence means nothing. */
-  readonly isReading: boolean
-  /** Whether the application waits for the peer although nothing is read. */
-  readonly awaitsPeer: boolean
-  /** Bytes, of those that were sent, that the peer is known to have read. */
-  readByPeer: number
-  /** @param kind `pong` for a sign of life that wants no answer, RFC 6455 section 5.5.3. */
-  ping(kind: 'ping' | 'pong'): void
-  /** Nothing was heard in time. */
-  onSilence(): void
-}
-
-/** How far the data was when a ping was sent. */
+/** The position of the data when a ping was sent. */
 interface SentPing {
-  /** Bytes that were written before it, and with those that the connection still had. */
+  /** Bytes that were written before it, and the same with the bytes that were pending. */
   readonly at: number
   readonly upTo: number
   /** Bytes that the operating system had taken then, and the bytes that it has taken once it has all of them. */
@@ -34,94 +16,136 @@ interface SentPing {
   readonly target: number
 }
 
-/** Pings a peer and gives up on one that stays silent. */
+/** The connection, as far as a heartbeat needs it. */
+interface PingingConnection {
+  readonly input: Pick<FrameParser, 'paused'>
+  readonly output: Pick<FrameWriter, 'size' | 'gaps'>
+  ping(data: string): void
+  pong(data: string): void
+}
+
+type PingingSender = Pick<
+  Sender,
+  | 'isOpen'
+  | 'isAwaited'
+  | 'written'
+  | 'taken'
+  | 'unsent'
+  | 'readByPeer'
+  | 'onRead'
+  | 'acknowledged'
+  | 'flushSoon'
+  | 'cut'
+>
+
+/** Pings a peer, and cuts it when it stays silent. */
 export class Heartbeat implements Waiting {
-  readonly #heart: Heart
-  readonly #options: HeartbeatSettings
+  readonly #connection: PingingConnection
+  readonly #sender: PingingSender
+  readonly #settings: HeartbeatSettings
   #waitsFor: Deadlines
-  #pinged = false
+  #isPinged = false
+  /** Whether no byte has arrived since the latest ping. */
+  #isSilent = false
   /** The latest ping while the peer has not answered it: most connections are between two pings. */
   #sent: SentPing | undefined
   /** Pings that the peer has not answered. */
   #unanswered = 0
-  /** With a peer that did not answer in time. */
-  #patience: Patience | undefined
+  /** Set while the peer has not answered in time. */
+  #slowReader: SlowReader | undefined
 
-  constructor(heart: Heart, options: HeartbeatSettings) {
-    this.#heart = heart
-    this.#options = options
-    this.#waitsFor = deadlinesAfter(options.interval)
+  constructor(connection: PingingConnection, sender: PingingSender, settings: HeartbeatSettings) {
+    this.#connection = connection
+    this.#sender = sender
+    this.#settings = settings
+    this.#waitsFor = deadlinesAfter(settings.interval)
     this.#waitsFor.set(this)
   }
 
   stop(): void {
-    this.#patience = undefined
+    this.#slowReader = undefined
     this.#waitsFor.clear(this)
   }
 
-  /** The application has sent a ping without data: its answer looks like one to a ping of these. */
+  /** Any byte is a sign of life. */
+  onBytes(): void {
+    this.#isSilent = false
+  }
+
+  /** The application has sent a ping without data: its answer looks like the answer to a ping of the heartbeat. */
   onBarePing(): void {
     this.#unanswered++
   }
 
-  /** A pong came. Pings of the application carry data as a rule; these carry none, and so do their answers. */
+  /** A pong arrived. Pings of the heartbeat carry no data, and neither do their answers. */
   onPong(data: Buffer): void {
     if (data.length > 0) return
     if (this.#unanswered > 0) this.#unanswered--
     if (this.#unanswered > 0 || this.#sent === undefined) return
-    this.#heart.readByPeer = this.#sent.at
+    this.#sender.onRead(this.#sent.at)
     this.#sent = undefined
   }
 
   onDeadline(): void {
-    const { interval, timeout } = this.#options
-    if (!this.#pinged) this.#ping()
-    else if (this.#isSilent) {
-      this.#doubt()
+    const { interval, timeout } = this.#settings
+    if (!this.#isPinged) this.#ping()
+    else if (this.#owesByte) {
+      this.#askForTime()
       return
     }
-    this.#patience = undefined
-    this.#pinged = !this.#pinged
-    this.#wait(this.#pinged ? timeout : interval - timeout)
+    this.#slowReader = undefined
+    this.#isPinged = !this.#isPinged
+    this.#wait(this.#isPinged ? timeout : interval - timeout)
   }
 
   #ping(): void {
-    const heart = this.#heart
-    heart.isSilent = true
-    const at = heart.writer.bytes
-    const takenAt = heart.writer.taken
+    const { written, taken, unsent } = this.#sender
     // Frames of the same tick, and those behind a message that is being compressed, are not written yet.
-    const { bufferedAmount } = heart.connection
-    const target = takenAt + heart.writer.unsent + bufferedAmount
-    this.#sent = { at, upTo: at + bufferedAmount, takenAt, target }
+    const pending = this.#connection.output.size
+    this.#isSilent = true
+    this.#sent = {
+      at: written,
+      upTo: written + pending,
+      takenAt: taken,
+      target: taken + unsent + pending
+    }
     this.#unanswered++
-    heart.ping('ping')
+    this.#send('ping')
   }
 
-  /** Whether the peer owes a byte. */
-  get #isSilent(): boolean {
-    const { connection, isReading, awaitsPeer, isSilent, writer } = this.#heart
+  /** @param kind `pong` for a sign of life that needs no answer, RFC 6455 section 5.5.3. */
+  #send(kind: 'ping' | 'pong'): void {
+    if (!this.#sender.isOpen) return
+    this.#connection[kind]('')
+    this.#sender.flushSoon()
+  }
+
+  /** Whether bytes that arrive are read at all. While they are not, silence means nothing. */
+  get #isReading(): boolean {
+    return !this.#connection.input.paused
+  }
+
+  get #owesByte(): boolean {
     // The ping may wait for this side's own thread pool.
-    if (!isSilent || connection.gaps > 0) return false
-    return isReading || awaitsPeer || writer.isAwaited
+    if (!this.#isSilent || this.#connection.output.gaps > 0) return false
+    return this.#isReading || this.#sender.isAwaited
   }
 
-  /** Cuts the peer, unless it may still be reading what was sent before the ping. */
-  #doubt(): void {
-    const heart = this.#heart
-    const { timeout } = this.#options
+  /** Cuts the peer, unless it may still be reading data that was sent before the ping. */
+  #askForTime(): void {
+    const { timeout } = this.#settings
     const { upTo = 0, takenAt, target } = this.#sent ?? {}
-    const unread = upTo - heart.readByPeer
-    this.#patience ??= new Patience(heart.writer, unread, timeout, takenAt, target)
-    const patience = this.#patience
-    patience.ask(heart.isReading, waits => {
-      if (this.#patience !== patience) return
-      if (!waits && this.#isSilent) {
-        heart.onSilence()
+    const unread = upTo - this.#sender.readByPeer
+    this.#slowReader ??= new SlowReader(this.#sender, unread, timeout, takenAt, target)
+    const slowReader = this.#slowReader
+    slowReader.ask(this.#isReading, getsMoreTime => {
+      if (this.#slowReader !== slowReader) return
+      if (!getsMoreTime && this.#owesByte) {
+        this.#sender.cut(new SilentPeerError())
         return
       }
-      // Proxies end a connection on which nothing comes. Another ping would leave open which of them a pong answers.
-      heart.ping('pong')
+      // Proxies end a connection on which no data comes. A second ping would make it unclear which one a pong answers.
+      this.#send('pong')
       this.#wait(timeout)
     })
   }

@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer'
 import type { Deflater } from '../compression/deflater.js'
 import { messageFrame } from '../protocol/connection.js'
+import { encode, type SendData, type SendOptions } from './codec.js'
 import { InvalidTextError } from './error.js'
-import { type SendData, type SendOptions, toPayload } from './payload.js'
 
 /** What a deflater has made of a message. */
 interface Compressed {
@@ -28,7 +28,7 @@ export class PreparedMessage {
 
   /** @internal */
   constructor(data: SendData, options: PrepareOptions) {
-    const payload = toPayload(data)
+    const payload = encode(data)
     this.payload = typeof payload === 'string' ? payload : Buffer.from(payload)
     this.isBinary = options.binary ?? typeof payload !== 'string'
     this.compress = options.compress ?? true

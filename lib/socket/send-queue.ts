@@ -25,7 +25,7 @@ function isHandle(value: unknown): value is Handle {
   return typeof fd === 'number' && typeof bytesWritten === 'number' && typeof writeQueueSize === 'number'
 }
 
-/** Bytes that the operating system has taken of what a socket was given; undefined for other streams. */
+/** Bytes, of those that a socket was given, that the operating system has taken; undefined for other streams. */
 export function takenBytes(stream: Duplex): number | undefined {
   const handle = handleOf(stream)
   return handle && handle.bytesWritten - handle.writeQueueSize
@@ -168,7 +168,7 @@ async function scan(table: FileHandle, queues: Map<number, number | undefined>):
 const sendQueues = new SendQueues()
 
 /**
- * How much of what a stream was given is acknowledged; undefined for anything but a TCP socket, TLS or not, and a promise
+ * The bytes, of those that a stream was given, that are acknowledged; undefined for anything but a TCP socket, TLS or not, and a promise
  * of undefined where the system does not show it.
  */
 export function acknowledgedBytes(stream: Duplex): Promise<Acknowledged | undefined> | undefined {

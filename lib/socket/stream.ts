@@ -3,10 +3,10 @@ import { EventEmitter } from 'node:events'
 import { Duplex, type DuplexOptions } from 'node:stream'
 import { deadlinesAfter } from '../limits/deadline.js'
 import { NORMAL_CLOSURE } from '../protocol/close-code.js'
-import type { Consumer, Source } from './consumer.js'
+import { decode, type SendData } from './codec.js'
+import type { Consumer, Source } from './consumers.js'
 import { NotOpenError, toError } from './error.js'
-import type { SendData } from './payload.js'
-import type { SendCallback } from './send-callbacks.js'
+import type { SendCallback } from './sender.js'
 
 /** `readyState` of a connection that may send. */
 const OPEN = 1
@@ -17,12 +17,12 @@ export interface Sink {
   readonly readyState: number
   close(code: number): void
   terminate(): void
-  /** Told what a listener of the stream threw or rejected with, and errors that nobody listens for. */
+  /** Takes the errors of listeners of the stream, and errors without a listener. */
   reportError(error: unknown): void
 }
 
 /**
- * A WebSocket as a Duplex. What is read are the payloads of the messages; what is written leaves as messages, strings
+ * A WebSocket as a Duplex. Reading yields the payloads of the messages; written data leaves as messages, strings
  * as text when `decodeStrings` is false and bytes as binary messages. Ending it closes the connection with 1000,
  * destroying it cuts the connection. A closing handshake of the peer is a clean end: both sides of the stream end. A peer
  * that breaks the protocol, sends too much or does not read is an error of the stream.
@@ -30,8 +30,8 @@ export interface Sink {
 export class WebSocketStream extends Duplex implements Consumer {
   readonly #source: Source
   readonly #sink: Sink
-  readonly #patience: number
-  /** Read ahead although nobody reads this side: pings are answered then, and a close is seen. */
+  readonly #sourceTimeout: number
+  /** Reads ahead although this side has no reader yet, so that pings are answered and a close is seen. */
   #wantsMore = true
   #closed = false
   #wasClean = false
@@ -41,21 +41,21 @@ export class WebSocketStream extends Duplex implements Consumer {
   #failure: Error | undefined
   #finish: ((error?: Error | null) => void) | undefined
 
-  /** @param patience milliseconds that a source of this stream has to end after the connection has ended. */
-  constructor(source: Source, sink: Sink, patience: number, options: DuplexOptions = {}) {
+  /** @param sourceTimeout milliseconds that a source of this stream has to end after the connection has ended. */
+  constructor(source: Source, sink: Sink, sourceTimeout: number, options: DuplexOptions = {}) {
     // With autoDestroy a loop that has read everything would destroy a stream that is still written to.
     const settings = { ...options, autoDestroy: false, emitClose: true, captureRejections: true }
     super(settings)
     this.#source = source
     this.#sink = sink
-    this.#patience = patience
+    this.#sourceTimeout = sourceTimeout
     // `pipe` listens to the one, and `pipeline` with an iterable to the other.
     this.once('end', () => this.#endWriting(this.listenerCount('unpipe') + this.listenerCount('drain') > 0))
     this.once('finish', () => {
       if (this.readableEnded || (this.#isOnlyWritten && this.readableLength === 0)) this.destroy()
     })
-    // A peer that goes away makes a write fail, and must not end a process in which nobody listens for that. What the peer
-    // did wrong is no error of the application.
+    // A peer that goes away makes a write fail, and must not end a process without a listener for that. A
+    // violation of the peer is no error of the application.
     this.on('error', error => {
       this.destroy(error)
       if (this.listenerCount('error') === 1 && error !== this.#failure) sink.reportError(error)
@@ -81,9 +81,8 @@ export class WebSocketStream extends Duplex implements Consumer {
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {
-    const isText = !isBinary && this.readableObjectMode
     try {
-      this.#wantsMore = this.push(isText ? data.toString() : data)
+      this.#wantsMore = this.push(this.readableObjectMode ? decode(data, isBinary) : data)
     } catch (error) {
       // More text than a string can hold.
       this.destroy(toError(error))
@@ -95,13 +94,13 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.#wasClean = wasClean
     if (failure !== undefined) {
       this.#failure = failure
-      // What came before is given to whoever reads.
+      // The reader still gets the data that came before.
       if (this.readableLength === 0 || this.readableFlowing === null) this.destroy(failure)
       return
     }
     this.push(null)
     this.#finish?.()
-    // A stream that is piped into and that nobody reads would never come to its end.
+    // A stream that is only piped into would never end.
     this.#isOnlyWritten = this.readableFlowing === null && this.listenerCount('unpipe') > 0
     if (this.#isOnlyWritten) this.#endWriting(true)
   }
@@ -114,7 +113,7 @@ export class WebSocketStream extends Duplex implements Consumer {
   #endWriting(hasSource: boolean): void {
     if (!this.#wasClean || this.writableFinished) this.destroy()
     else if (hasSource)
-      deadlinesAfter(this.#patience).set({ onDeadline: AsyncResource.bind(() => this.#letGo()) })
+      deadlinesAfter(this.#sourceTimeout).set({ onDeadline: AsyncResource.bind(() => this.#letGo()) })
     else this.end()
   }
 
@@ -143,7 +142,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     try {
       this.#sink.send(chunk, callback)
     } catch (error) {
-      // Not thrown at who wrote, which may be a pipe that nobody stands behind.
+      // Not thrown at the writer, which may be a pipe without an error handler.
       callback(error as Error)
     }
   }

@@ -1,37 +1,24 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
-import { ABNORMAL_CLOSURE } from '../protocol/close-code.js'
 import { PERMESSAGE_DEFLATE } from '../protocol/permessage-deflate.js'
-import type { ProtocolError } from '../protocol/violation.js'
-import { Backpressure, type BackpressureEvents } from './backpressure.js'
 import { isStream } from './byte-stream.js'
-import { DroppedError, NoClientError, NotOpenError } from './error.js'
+import { encodeControl, type Message, type SendData, type SendOptions } from './codec.js'
+import type { Consumers } from './consumers.js'
+import { NoClientError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
-import { type Message, MessageIterator } from './iterator.js'
-import { tellListenerChanges } from './listener-changes.js'
-import { MessageListeners } from './message-listeners.js'
-import {
-  type ControlArguments,
-  type SendData,
-  type SendOptions,
-  toBinaryType,
-  toControl,
-  toPayload
-} from './payload.js'
-import { PreparedMessage } from './prepared-message.js'
-import { Reader, type Reads } from './reader.js'
-import { CLOSED, CLOSING, type CONNECTING, defineReadyStates, OPEN } from './ready-state.js'
-import type { SendCallback } from './send-callbacks.js'
+import type { WebSocketEvents } from './events.js'
+import type { Lifecycle } from './lifecycle.js'
+import type { ConnectionSetup, WebSocketOwner } from './options.js'
+import type { PreparedMessage } from './prepared-message.js'
+import { Receiver } from './receiver.js'
+import type { SendCallback, Sender } from './sender.js'
+import type { Traffic } from './stats.js'
 import { WebSocketStream } from './stream.js'
-import { Transport } from './transport.js'
-import type { TransportEvents } from './transport-options.js'
-import type {
-  Traffic,
-  WebSocketEvents,
-  WebSocketInit,
-  WebSocketOwner,
-  WebSocketSettings
-} from './websocket-options.js'
+
+const CONNECTING = 0
+const OPEN = 1
+const CLOSING = 2
+const CLOSED = 3
 
 /**
  * One end of a WebSocket connection. It has the methods, properties and events of `ws`, it is an async iterable of its
@@ -54,30 +41,31 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   readonly protocol: string
 
   readonly #owner: WebSocketOwner<WebSocket>
-  readonly #transport: Transport
-  readonly #reader: Reader
-  readonly #backpressure: Backpressure
-  readonly #settings: WebSocketSettings
-  /** Made for the first message: many connections only listen. */
-  #messageListeners: MessageListeners | undefined
-  #isClosed = false
+  readonly #sender: Sender
+  readonly #receiver: Receiver
+  readonly #consumers: Consumers
+  readonly #lifecycle: Lifecycle
+  readonly #closeTimeout: number
 
   /** @internal */
-  constructor(stream: Duplex, options: WebSocketInit<WebSocket>) {
+  constructor(stream: Duplex, setup: ConnectionSetup<WebSocket>) {
     if (!isStream(stream)) throw new NoClientError()
     super({ captureRejections: true })
-    this.protocol = options.protocol
-    this.#owner = options.owner
-    const events = new WebSocket.#Events(this)
-    this.#transport = new Transport(stream, options, events)
-    this.#reader = new Reader(events, options.settings.keepsMessages === true)
-    this.#backpressure = new Backpressure(this.#transport, events, options.settings)
-    this.#settings = options.settings
+    this.protocol = setup.protocol
+    this.#owner = setup.owner
+    this.#closeTimeout = setup.settings.closeTimeout
+    const receiver = new Receiver(this, stream, setup)
+    this.#receiver = receiver
+    this.#sender = receiver.sender
+    this.#consumers = receiver.consumers
+    this.#lifecycle = receiver.lifecycle
   }
+
+  // ---- State
 
   /** The extensions in use: `permessage-deflate` or none. */
   get extensions(): string {
-    return this.#transport.isDeflating ? PERMESSAGE_DEFLATE : ''
+    return this.#receiver.isCompressible ? PERMESSAGE_DEFLATE : ''
   }
 
   /** Empty, as on every server side. */
@@ -86,34 +74,36 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   get readyState(): typeof CONNECTING | typeof OPEN | typeof CLOSING | typeof CLOSED {
-    if (this.#isClosed) return CLOSED
-    return this.#transport.isOpen ? OPEN : CLOSING
+    if (this.#receiver.isClosed) return CLOSED
+    return this.#sender.isOpen ? OPEN : CLOSING
   }
 
   /** Bytes that were sent, frame headers included, and that the operating system has not taken yet. */
   get bufferedAmount(): number {
-    return this.#transport.bufferedAmount
+    return this.#sender.bufferedAmount
   }
 
-  /** Messages that were not sent, as too many bytes waited: see the option `backpressure`. */
+  /** Messages that were not sent, as too many bytes were pending: see the option `backpressure`. */
   get dropped(): number {
-    return this.#backpressure.dropped
+    return this.#receiver.stats.dropped
   }
 
-  /** What the connection has carried so far: messages of the application, and all bytes after the handshake. */
+  /** The traffic of the connection so far: messages of the application, and all bytes after the handshake. */
   get traffic(): Traffic {
-    return this.#transport.traffic
+    return this.#receiver.stats.traffic
   }
 
   get isPaused(): boolean {
-    return this.#reader.isPaused
+    return this.#consumers.isPaused
   }
 
+  // ---- Sending
+
   /**
-   * Sends a message. What is sent within one tick leaves in one write. Payloads of 4 KiB or more are not copied: do not
+   * Sends a message. Messages that are sent within one tick leave in one write. Payloads of 4 KiB or more are not copied: do not
    * change them before `callback` is called.
    * @param callback called exactly once: when the message was handed to the operating system, or with an error.
-   * @returns false when more than `highWaterMark` bytes wait, the message was dropped or the connection is not open.
+   * @returns false when more than `highWaterMark` bytes are pending, the message was dropped or the connection is not open.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
    */
   send(data: SendData | PreparedMessage, callback?: SendCallback): boolean
@@ -125,38 +115,16 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     options?: SendOptions | SendCallback,
     callback?: SendCallback
   ): boolean {
-    if (typeof options === 'function') return this.#send(data, undefined, options)
-    return this.#send(data, options, callback ?? undefined)
-  }
-
-  #send(
-    data: SendData | PreparedMessage,
-    options: SendOptions | undefined,
-    callback: SendCallback | undefined
-  ): boolean {
-    const message = data instanceof PreparedMessage ? data : toPayload(data)
-    const transport = this.#transport
-    if (!transport.isOpen) return this.#refuse(callback)
-    const backpressure = this.#backpressure
-    const fin = options?.fin ?? true
-    if (backpressure.drops && !backpressure.admits(message, fin, transport.connection.sendsFragments))
-      return this.#refuse(callback, new DroppedError())
-    if (message instanceof PreparedMessage)
-      transport.sendPrepared(message, backpressure.exempt(message, message.size, callback))
-    else {
-      const isBinary = options?.binary ?? typeof message !== 'string'
-      const done = backpressure.exempt(message, message.length, callback)
-      transport.send(message, isBinary, fin, options?.compress ?? true, done)
-    }
-    return backpressure.hasRoom()
+    if (typeof options === 'function') return this.#sender.send(data, undefined, options)
+    return this.#sender.send(data, options, callback ?? undefined)
   }
 
   /**
-   * Resolves when no more than `highWaterMark` bytes wait; rejects with `FST_UPGRADE_NOT_OPEN` when the connection
+   * Resolves when no more than `highWaterMark` bytes are pending; rejects with `FST_UPGRADE_NOT_OPEN` when the connection
    * closes first.
    */
   drained(): Promise<void> {
-    return this.#isClosed ? Promise.reject(new NotOpenError()) : this.#backpressure.drained()
+    return this.#sender.drained()
   }
 
   /**
@@ -168,19 +136,34 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   ping(data?: SendData, callback?: SendCallback): void
   ping(data?: SendData, mask?: boolean, callback?: SendCallback): void
   ping(data?: SendData | SendCallback, mask?: boolean | SendCallback, callback?: SendCallback): void {
-    this.#sendControl('ping', [data, mask, callback])
+    this.#sendControl('ping', data, mask, callback)
   }
 
-  /** Sends a pong that nobody asked for; pings are answered without it. Arguments and errors as for `ping`. */
+  /** Sends an unsolicited pong; pings are answered without it. Arguments and errors as for `ping`. */
   pong(callback?: SendCallback): void
   pong(data?: SendData, callback?: SendCallback): void
   pong(data?: SendData, mask?: boolean, callback?: SendCallback): void
   pong(data?: SendData | SendCallback, mask?: boolean | SendCallback, callback?: SendCallback): void {
-    this.#sendControl('pong', [data, mask, callback])
+    this.#sendControl('pong', data, mask, callback)
   }
 
+  /** The callback may be any argument, as in `ws`. */
+  #sendControl(
+    kind: 'ping' | 'pong',
+    data: SendData | SendCallback | undefined,
+    mask: boolean | SendCallback | undefined,
+    last: SendCallback | undefined
+  ): void {
+    const payload = encodeControl(typeof data === 'function' ? undefined : data)
+    const callback = [data, mask, last].find(argument => typeof argument === 'function')
+    if (kind === 'ping' && payload.length === 0 && this.#sender.isOpen) this.#lifecycle.onBarePing()
+    this.#sender.sendControl(kind, payload, callback)
+  }
+
+  // ---- Closing
+
   /**
-   * Begins the closing handshake; what was sent before arrives before. Does nothing when it is under way already.
+   * Begins the closing handshake; messages that were sent before arrive before it. Does nothing when it is under way already.
    * A peer that does not answer within `closeTimeout` is cut.
    * @param code 1000 to 1003, 1007 to 1014 or 3000 to 4999. Default: none, which the peer sees as 1005.
    * @param reason at most 123 bytes in UTF-8.
@@ -188,22 +171,24 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws {RangeError} for a longer reason.
    */
   close(code?: number, reason?: string | Uint8Array): void {
-    this.#transport.close(code, reason)
+    this.#lifecycle.close(code, reason)
     this.readAlways()
   }
 
   /** Cuts the connection without a Close frame; the peer sees 1006. */
   terminate(): void {
-    this.#transport.terminate()
+    this.#sender.cut()
   }
 
-  /** Stops reading: no message is told until `resume`, and TCP holds the peer back. */
+  // ---- Receiving
+
+  /** Stops reading: no message is delivered until `resume`, and TCP holds the peer back. */
   pause(): void {
-    if (!this.#isClosed) this.#reader.setPaused(true)
+    this.#consumers.setPaused(true)
   }
 
   resume(): void {
-    this.#reader.setPaused(false)
+    this.#consumers.setPaused(false)
   }
 
   /**
@@ -212,185 +197,63 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this.#reader.consume(new MessageIterator(this.#reader))
+    return this.#consumers.iterate()
   }
 
   /**
    * The connection as a stream with backpressure both ways. Strings written with `decodeStrings: false` leave as text,
    * everything else as binary messages; with `readableObjectMode` text is read as strings. Its end closes the
-   * connection with 1000, its destruction cuts it. What the event `error` tells is an error of it: what was read is not all.
+   * connection with 1000, its destruction cuts it. An error of the event `error` is an error of the stream: the data so far is incomplete.
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
-    this.#reader.checkUnread()
-    return this.#reader.consume(new WebSocketStream(this.#reader, this, this.#settings.closeTimeout, options))
+    const consumers = this.#consumers
+    consumers.checkUnread()
+    return consumers.consume(new WebSocketStream(consumers, this, this.#closeTimeout, options))
   }
 
   /**
-   * From now on reads although nobody takes the messages, so that pings are answered and a close is seen.
+   * Reads from now on although there may be no consumer, so that pings are answered and a close is seen.
    * @internal
    */
   readAlways(): void {
-    this.#reader.readAlways()
+    this.#consumers.readAlways()
   }
 
   /**
-   * Tells the application's error handler.
+   * Passes an error of the application to its error handler.
    * @internal
    */
   reportError(error: unknown): void {
     this.#owner.onError(this, error)
   }
 
-  #sendControl(kind: 'ping' | 'pong', args: ControlArguments): void {
-    const { payload, callback } = toControl(args)
-    if (!this.#transport.isOpen) return void this.#refuse(callback)
-    if (kind === 'ping' && payload.length === 0) this.#transport.heartbeat?.onBarePing()
-    this.#transport.connection[kind](payload)
-    this.#transport.sent(callback)
-    this.#backpressure.hasRoom(true)
-  }
-
-  get #listeners(): MessageListeners {
-    const most = this.#settings.maxPendingMessages || Number.POSITIVE_INFINITY
-    this.#messageListeners ??= new MessageListeners(this, most, this.#reader)
-    return this.#messageListeners
-  }
-
-  /** A send that comes too late, or for which there is no room. The callback never runs before `send` has returned. */
-  #refuse(callback: SendCallback | undefined, error?: Error): false {
-    if (callback !== undefined) this.#transport.writer.refuse(callback, error)
-    return false
-  }
-
-  /** Emits; what a listener throws goes to the application's error handler, never to the process. */
-  #tell(event: keyof WebSocketEvents, ...args: unknown[]): void {
-    try {
-      Reflect.apply(this.emit, this, [event, ...args])
-    } catch (error) {
-      this.reportError(error)
-    }
-  }
-
-  #tellError(error: Error): void {
-    this.#owner.onPeerError(error)
-    if (this.listenerCount('error') > 0) this.#tell('error', error)
-  }
-
-  #close(): void {
-    this.#isClosed = true
-    const { connection, reason } = this.#transport
-    this.#backpressure.onClose()
-    this.#reader.onEnd(connection.closeCode !== ABNORMAL_CLOSURE && reason === undefined)
-    this.#owner.onClose(this, connection.closeCode, reason)
-    // Most connections end in peace, and listeners as `ws` has them take two arguments.
-    this.#tell('close', connection.closeCode, connection.closeReason, ...(reason ? [reason] : []))
-  }
-
-  /** The view of a WebSocket that its transport and its reader have. */
-  static readonly #Events = class implements TransportEvents, Reads, BackpressureEvents {
-    readonly #socket: WebSocket
-    failure: Error | undefined
-
-    constructor(socket: WebSocket) {
-      this.#socket = socket
-    }
-
-    onMessage(data: Buffer, isBinary: boolean): void {
-      const socket = this.#socket
-      if (socket.#transport.limits.admitMessage()) socket.#reader.onMessage(data, isBinary)
-    }
-
-    tellMessage(data: Buffer, isBinary: boolean): void {
-      const socket = this.#socket
-      const told = isBinary ? toBinaryType(data, socket.binaryType) : data
-      try {
-        socket.#listeners.tell(told, isBinary)
-      } catch (error) {
-        socket.reportError(error)
-      }
-    }
-
-    run(work: () => void): void {
-      this.#socket.#transport.runInAsyncScope(work)
-    }
-
-    listenerCount(event: keyof WebSocketEvents): number {
-      return this.#socket.listenerCount(event)
-    }
-
-    setReading(reading: boolean): void {
-      this.#socket.#transport.setReading(reading)
-    }
-
-    onPing(data: Buffer): void {
-      const { limits, connection, writer } = this.#socket.#transport
-      if (!limits.admitControl()) return
-      // Many pings that arrive together do not mean that the peer does not read: its socket may have room for all pongs.
-      if (connection.isFullOfPongs && connection.gaps === 0 && writer.unsent === 0)
-        this.#socket.#transport.flush()
-      this.#socket.#tell('ping', data)
-      // The answers to pings count too.
-      this.#socket.#backpressure.hasRoom(true)
-    }
-
-    onPong(data: Buffer): void {
-      this.#socket.#transport.heartbeat?.onPong(data)
-      if (this.#socket.#transport.limits.admitControl()) this.#socket.#tell('pong', data)
-    }
-
-    onClose(): void {}
-
-    onFail(error: ProtocolError): void {
-      this.failure ??= error
-      this.#socket.#transport.reason ??= error
-      this.#socket.#tellError(error)
-    }
-
-    onWritten(): void {
-      const transport = this.#socket.#transport
-      if (transport.connection.holdsPong) transport.sent()
-      this.#socket.#backpressure.onWritten()
-    }
-
-    onDrain(): void {
-      this.#socket.#tell('drain')
-    }
-
-    onDrop(count: number): void {
-      this.#socket.#transport.runInAsyncScope(this.#socket.#tell, this.#socket, 'drop', count)
-    }
-
-    onOverflow(error: Error): void {
-      this.failure ??= error
-      const socket = this.#socket
-      // Before the close, and not while whoever sends to many is at work on the others.
-      process.nextTick(() => socket.#transport.runInAsyncScope(socket.#tellError, socket, error))
-      socket.#transport.terminate(error)
-    }
-
-    /** Whether the listeners of `message` are still at work on as many as they may. */
-    get isBehind(): boolean {
-      const socket = this.#socket
-      return socket.#messageListeners?.areBehind === true && socket.#transport.isOpen
-    }
-
-    onCallbackError(error: unknown): void {
-      this.#socket.reportError(error)
-    }
-
-    onEnd(): void {
-      this.#socket.#close()
-    }
-  }
-
   static {
-    defineReadyStates(WebSocket)
-    tellListenerChanges<WebSocket>(WebSocket.prototype, socket => {
-      socket.#messageListeners?.change()
-      // Who listens decides whether to read.
-      socket.#reader.updateSoon()
-    })
+    // The states by name, read-only as in a browser and in `ws`.
+    for (const target of [WebSocket, WebSocket.prototype]) {
+      for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSING, CLOSED }))
+        Object.defineProperty(target, name, { value, enumerable: true })
+    }
+    // The listeners decide whether to read. `once` and `prependOnceListener` come through these methods too.
+    for (const method of [
+      'on',
+      'addListener',
+      'prependListener',
+      'off',
+      'removeListener',
+      'removeAllListeners'
+    ]) {
+      const inherited: unknown = Reflect.get(EventEmitter.prototype, method)
+      Object.defineProperty(WebSocket.prototype, method, {
+        configurable: true,
+        writable: true,
+        value(this: WebSocket, ...args: unknown[]) {
+          Reflect.apply(inherited as () => void, this, args)
+          this.#consumers.onListenersChanged()
+          return this
+        }
+      })
+    }
     Object.defineProperty(WebSocket.prototype, EventEmitter.captureRejectionSymbol, {
       value: WebSocket.prototype.reportError
     })

@@ -14,8 +14,8 @@ import {
 } from '../protocol/handshake/client-handshake.js'
 import type { Headers } from '../protocol/handshake/header-field.js'
 import { parseTokenList } from '../protocol/handshake/token.js'
+import type { WebSocketOwner, WebSocketSettings } from '../socket/options.js'
 import { WebSocket } from '../socket/websocket.js'
-import type { WebSocketOwner, WebSocketSettings } from '../socket/websocket-options.js'
 import { InjectInvalidResponseError, InjectRefusedError } from './error.js'
 import { MemorySocket } from './memory-socket.js'
 
@@ -46,7 +46,7 @@ export interface InjectContext {
 }
 
 export interface InjectOptions {
-  /** Called once the client exists, before it tells anything. */
+  /** Called once the client exists, before it emits anything. */
   readonly onInit?: ((client: WebSocket) => void) | undefined
   /** Called after the client's event `open`. */
   readonly onOpen?: ((client: WebSocket) => void) | undefined
@@ -89,7 +89,7 @@ const OWNER: WebSocketOwner<WebSocket> = {
  * Opens a WebSocket to an application in memory, without listening. The handshake goes through the application's HTTP
  * server and the upgrade as one from the network does.
  * @param path path and query. Default: `/`.
- * @returns the client's side, open. What the server sends waits until somebody takes it.
+ * @returns the client's side, open. Messages of the server are kept until a consumer takes them.
  * @throws {InjectRefusedError} `FST_UPGRADE_INJECT_REFUSED` with `statusCode`, `headers` and `body`, when the server
  * refuses.
  * @throws {InjectInvalidResponseError} `FST_UPGRADE_INJECT_INVALID_RESPONSE` when its 101 is not valid.

@@ -1,6 +1,6 @@
 import { type AddressInfo, isIPv6 } from 'node:net'
 import { Duplex } from 'node:stream'
-import { setImmediate } from '../limits/set-immediate.js'
+import { setImmediate } from '../limits/deadline.js'
 
 /** Bytes that arrive at a time at most, as Node reads them from a network. */
 const READ_SIZE = 65_536
@@ -36,7 +36,7 @@ export class MemorySocket extends Duplex {
   /** Ends the peer's write, which waits until this side reads. */
   #taken: ((error?: Error) => void) | undefined
   #resets = false
-  /** The peer sends no more: when it was destroyed, not even what it had begun to send. */
+  /** The peer sends no more: when it was destroyed, not even data that it had begun to send. */
   #peerEnded = false
   #timer: NodeJS.Timeout | undefined
 
@@ -78,7 +78,7 @@ export class MemorySocket extends Duplex {
   }
 
   override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error) => void): void {
-    // A copy, as whoever receives frames unmasks them in place.
+    // A copy, as the receiver unmasks frames in place.
     const data = Buffer.concat(chunks.map(({ chunk }) => chunk))
     this.bytesWritten += data.length
     this.#onTraffic()

@@ -3,7 +3,7 @@ import type { Deflate } from '../compression/per-message-deflate.js'
 import type { DeflateSettings } from '../options/table.js'
 import type { ExtensionOffer } from '../protocol/extension.js'
 import { acceptDeflate } from '../protocol/permessage-deflate.js'
-import { isThenable } from '../socket/thenable.js'
+import { isThenable } from '../socket/events.js'
 import { InvalidChoiceError } from './error.js'
 
 /** Chooses one of the subprotocols that a client offers, or none by returning false, as in `ws`. */

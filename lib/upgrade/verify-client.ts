@@ -1,6 +1,6 @@
 import { type IncomingMessage, type OutgoingHttpHeaders, STATUS_CODES } from 'node:http'
 import type { Refusal } from '../protocol/handshake/request.js'
-import { isThenable } from '../socket/thenable.js'
+import { isThenable } from '../socket/events.js'
 
 /** The first argument of `verifyClient`, as in `ws`. */
 export interface VerifyClientInfo {

@@ -3,9 +3,9 @@ import type { Duplex } from 'node:stream'
 import { deadlinesAfter, type Waiting } from '../limits/deadline.js'
 import { INTERNAL_ERROR } from '../protocol/close-code.js'
 import { NotOpenError } from '../socket/error.js'
-import { isThenable } from '../socket/thenable.js'
+import { isThenable } from '../socket/events.js'
+import type { ConnectionSetup, WebSocketOwner } from '../socket/options.js'
 import type { WebSocket } from '../socket/websocket.js'
-import type { WebSocketInit, WebSocketOwner } from '../socket/websocket-options.js'
 
 /** Told of what concerns more than a connection. */
 export interface ConnectionHost {
@@ -21,7 +21,7 @@ export type UpgradeCallback = (socket: WebSocket, request: IncomingMessage) => u
 /** How a connection is opened. */
 export interface Opening {
   readonly WebSocket: typeof WebSocket
-  readonly options: Omit<WebSocketInit<WebSocket>, 'owner' | 'role'>
+  readonly options: Omit<ConnectionSetup<WebSocket>, 'owner' | 'role'>
   /** Milliseconds that the first message waits for somebody to take it. */
   readonly patience: number
 }

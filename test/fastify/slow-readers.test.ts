@@ -132,8 +132,11 @@ async function serve(
 
 const ways = WAYS.filter(way => way !== 'nginx' || nginxSkip === false)
 
+// They wait far more than they work, so all of them run at once.
+t.jobs = 2 * Object.keys(KINDS).length
+
 for (const [name, { options, send, reason }] of Object.entries(KINDS)) {
-  t.test(`${name}: a client that reads slowly gets everything`, async t => {
+  t.test(`${name}: a client that reads slowly gets everything`, { buffered: true }, async t => {
     const check = async (way: Way): Promise<void> => {
       const { reader, end } = await connect(t, way, options(timeoutOf(way)), (socket, onBehind) =>
         send(socket, READ, onBehind)
@@ -145,7 +148,7 @@ for (const [name, { options, send, reason }] of Object.entries(KINDS)) {
     await Promise.all(ways.map(check))
   })
 
-  t.test(`${name}: a client that has stopped is cut within the bound`, async t => {
+  t.test(`${name}: a client that has stopped is cut within the bound`, { buffered: true }, async t => {
     const timeout = ms(30)
     const check = async (way: Way): Promise<void> => {
       const { reader, end, behind } = await connect(t, way, options(timeout), (socket, onBehind) => {

@@ -55,6 +55,7 @@ class End {
       { role, maxPayload: 2 ** 22, maskingKey },
       {
         onMessage: (data, isBinary) => this.events.push(`${isBinary ? 'binary' : 'text'} ${digest(data)}`),
+        onCompressed: () => {},
         onPing: data => this.events.push(`ping ${digest(data)}`),
         onPong: data => this.events.push(`pong ${digest(data)}`),
         onClose: (code, reason) => this.events.push(`close ${code} ${digest(reason)}`),
@@ -81,7 +82,7 @@ class End {
         // Text in fragments may be cut inside of characters, but all of it has to be text.
         const isText = this.#message === undefined ? !action.binary : !this.#message.binary
         const data = isText && typeof action.data !== 'string' ? action.data.toString('latin1') : action.data
-        connection.send(data, action.binary, action.fin)
+        connection.output.send(data, action.binary, action.fin)
         this.#message ??= { binary: action.binary, parts: [] }
         this.#message.parts.push(Buffer.from(data))
         if (action.fin) this.#told()
@@ -114,7 +115,7 @@ class End {
     const chunk = this.inbox.subarray(0, size)
     this.inbox = this.inbox.subarray(chunk.length)
     // A copy: it is overwritten.
-    if (chunk.length > 0) this.connection.receiveData(Buffer.from(chunk))
+    if (chunk.length > 0) this.connection.input.push(Buffer.from(chunk))
   }
 }
 
@@ -129,12 +130,12 @@ export function checkPair({ steps, keys }: PairCase): void {
     const end = ends[step.side]
     if ('action' in step) end.act(step.action)
     else if ('bytes' in step) end.receive(step.bytes)
-    else if (step.paused) end.connection.pause()
-    else end.connection.resume()
+    else if (step.paused) end.connection.input.pause()
+    else end.connection.input.resume()
     move()
   }
-  ends.client.connection.resume()
-  ends.server.connection.resume()
+  ends.client.connection.input.resume()
+  ends.server.connection.input.resume()
   ends.client.close(1000, 'done')
   for (let round = 0; round < 3; round++) {
     move()

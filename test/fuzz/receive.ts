@@ -93,8 +93,8 @@ function checkEnd({ connection, events, faults }: Subject): void {
   const [what, code] = last.split(' ')
   const ended = what === 'fail' || what === 'close'
   assert.equal(connection.isOpen, !ended, 'isOpen')
-  assert.equal(connection.hasUnread, false, 'hasUnread')
-  assert.equal(connection.bufferedAmount, 0, 'bufferedAmount')
+  assert.equal(connection.input.hasUnread, false, 'hasUnread')
+  assert.equal(connection.output.size, 0, 'bufferedAmount')
   assert.equal(connection.closeCode, what === 'close' ? Number(code) : 1006, 'closeCode')
   if (what === 'close') {
     assert.equal(last, `close ${connection.closeCode} ${digest(connection.closeReason)}`, 'closeReason')

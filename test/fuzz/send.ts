@@ -112,6 +112,7 @@ export const SEND_CASE: fc.Arbitrary<SendCase> = fc.record({
 
 const SILENT: ConnectionEvents = {
   onMessage() {},
+  onCompressed() {},
   onPing() {},
   onPong() {},
   onClose() {},
@@ -172,18 +173,18 @@ export function checkSend({ role, actions, keys }: SendCase): void {
   const act = (action: Action): void => {
     switch (action.do) {
       case 'send':
-        connection.send(action.data, action.binary, action.fin, action.compressed)
+        connection.output.send(action.data, action.binary, action.fin, action.compressed)
         expected.message(octets(action.data), action.binary, action.fin, action.compressed)
         return
       case 'sendLater': {
-        const gap = connection.sendLater(action.binary, action.fin, action.data.length)
-        waiting.push({ left: action.after, fill: () => connection.sendInto(gap, action.data) })
+        const gap = connection.output.sendLater(action.binary, action.fin, action.data.length)
+        waiting.push({ left: action.after, fill: () => connection.output.fillGap(gap, action.data) })
         expected.message(action.data, action.binary, action.fin, true)
         return
       }
       case 'sendFrame':
         if (role === 'client' || expected.isFragmented) return
-        connection.sendFrame(messageFrame(action.data, action.binary, false))
+        connection.output.append(messageFrame(action.data, action.binary, false))
         expected.message(octets(action.data), action.binary, true, false)
         return
       case 'ping':
@@ -194,11 +195,11 @@ export function checkSend({ role, actions, keys }: SendCase): void {
     }
   }
   const take = (): void => {
-    const before = connection.bufferedAmount
+    const before = connection.output.size
     const buffers = connection.dataToSend()
     const size = buffers.reduce((sum, { length }) => sum + length, 0)
-    assert.equal(connection.bufferedAmount, before - size, 'bufferedAmount')
-    if (connection.gaps === 0) assert.equal(connection.bufferedAmount, 0, 'everything leaves')
+    assert.equal(connection.output.size, before - size, 'bufferedAmount')
+    if (connection.output.gaps === 0) assert.equal(connection.output.size, 0, 'everything leaves')
     taken.push(...buffers)
   }
   for (const action of actions) {
@@ -211,17 +212,17 @@ export function checkSend({ role, actions, keys }: SendCase): void {
       else assert.throws(close, /close code|Close frame/)
     } else if (!expected.isClosed) act(action)
     assert.equal(connection.isOpen, !expected.isClosed, 'isOpen')
-    assert.equal(connection.sendsFragments, expected.isFragmented, 'sendsFragments')
+    assert.equal(connection.output.sendsFragments, expected.isFragmented, 'sendsFragments')
     for (const one of waiting.filter(one => one.left-- === 0)) one.fill()
     assert.equal(
-      connection.gaps > 0,
+      connection.output.gaps > 0,
       waiting.some(one => one.left >= 0),
       'gaps'
     )
   }
   for (const one of waiting.toReversed()) if (one.left >= 0) one.fill()
   take()
-  assert.equal(connection.bufferedAmount, 0, 'everything has left')
+  assert.equal(connection.output.size, 0, 'everything has left')
   const frames = decode(Buffer.concat(taken))
   assert.deepEqual(frames.map(lineOf), expected.lines, 'the frames that were asked for')
   const octetsOf = (key: number): number[] => [key >>> 24, (key >>> 16) & 255, (key >>> 8) & 255, key & 255]

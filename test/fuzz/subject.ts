@@ -67,6 +67,7 @@ export class Subject {
     this.#inflater = new Inflater(15, situation.deflate === 'takeover')
     const events: ConnectionEvents = {
       onMessage: (data, isBinary) => this.#tell(isBinary ? 'binary' : 'text', data),
+      onCompressed: (data, isBinary) => this.#inflate(data, isBinary),
       onPing: data => this.#tell('ping', data),
       onPong: data => this.#tell('pong', data),
       onClose: (code, reason) => this.#tell(`close ${code}`, reason),
@@ -78,7 +79,7 @@ export class Subject {
       {
         role,
         maxPayload,
-        onCompressed: deflate === 'none' ? undefined : (data, isBinary) => this.#inflate(data, isBinary),
+        isCompressible: deflate !== 'none',
         maskingKey: role === 'client' ? () => this.#nextKey() : undefined
       },
       events
@@ -91,13 +92,13 @@ export class Subject {
     for (const [i, end] of ends.entries()) {
       this.#pauseAt('chunk', i)
       if (i === this.#delivery.closeAt) this.connection.close(OWN_CODE)
-      this.connection.receiveData(this.#chunk(wire.subarray(from, end)))
+      this.connection.input.push(this.#chunk(wire.subarray(from, end)))
       if (this.#job !== undefined) await this.#finishJobs()
       if (this.#pausedFor > 0 && --this.#pausedFor === 0) this.#resume()
       this.#step(end)
       from = end
     }
-    while (this.connection.isPaused || this.#job !== undefined) {
+    while (this.connection.input.paused || this.#job !== undefined) {
       if (this.#job !== undefined) await this.#finishJobs()
       this.#pausedFor = 0
       this.#resume()
@@ -115,7 +116,7 @@ export class Subject {
   }
 
   #tell(event: string, data: Buffer | undefined): void {
-    if (this.connection.isPaused) this.faults.push(`told while paused: ${event}`)
+    if (this.connection.input.paused) this.faults.push(`told while paused: ${event}`)
     if (data !== undefined) this.#told.push({ data, copy: Buffer.from(data) })
     this.events.push(data === undefined ? event : `${event} ${digest(data)}`)
     this.#pauseAt('event', this.events.length)
@@ -124,12 +125,12 @@ export class Subject {
   #pauseAt(at: 'chunk' | 'event', number: number): void {
     const pause = this.#delivery.pauses.find(one => one.at === at && one.number === number)
     if (pause === undefined) return
-    this.connection.pause()
+    this.connection.input.pause()
     this.#pausedFor = Math.max(this.#pausedFor, pause.chunks, 1)
   }
 
   #resume(): void {
-    if (this.#pausedFor === 0 && this.#job === undefined) this.connection.resume()
+    if (this.#pausedFor === 0 && this.#job === undefined) this.connection.input.resume()
   }
 
   #inflate(data: Buffer, isBinary: boolean): void {
@@ -138,7 +139,7 @@ export class Subject {
       this.#inflated(result, isBinary)
       return
     }
-    this.connection.pause()
+    this.connection.input.pause()
     this.#job = result.then(message => {
       this.#job = undefined
       this.#whilePaused(() => this.#inflated(message, isBinary))

@@ -42,7 +42,7 @@ for (const role of ROLES) {
 
   t.test(`RFC 6455 section 5.5.1: a ${role} may close between its fragments`, t => {
     const subject = new Subject(role)
-    subject.connection.send('a', false, false)
+    subject.connection.output.send('a', false, false)
     subject.receive(peer.close(1000))
     t.strictSame(subject.sent, [ownFrame(role, 'text more', 'a'), closeFrame(role, 1000)])
     t.end()
@@ -82,7 +82,7 @@ for (const role of ROLES) {
       const { connection } = new Subject(role)
       t.throws(() => connection.close(code), TypeError)
       t.ok(connection.isOpen)
-      t.equal(connection.bufferedAmount, 0)
+      t.equal(connection.output.size, 0)
     }
     t.end()
   })
@@ -135,7 +135,7 @@ for (const role of ROLES) {
     t.strictSame(connection.closeReason, Buffer.alloc(0))
     connection.close(4000, 'mine')
     t.equal(connection.closeCode, 1006)
-    connection.receiveData(bytes(peer.close(4001, 'yours'), peer.close(4002)))
+    connection.input.push(bytes(peer.close(4001, 'yours'), peer.close(4002)))
     t.equal(connection.closeCode, 4001)
     t.equal(connection.closeReason.toString(), 'yours')
     t.end()
@@ -143,7 +143,7 @@ for (const role of ROLES) {
 
   t.test(`RFC 6455 section 7.1.5: a Close frame without a code gives a ${role} 1005`, t => {
     const { connection } = new Subject(role)
-    connection.receiveData(peer.frame(8, ''))
+    connection.input.push(peer.frame(8, ''))
     t.equal(connection.closeCode, 1005)
     t.equal(connection.closeReason.length, 0)
     t.end()
@@ -183,7 +183,7 @@ for (const role of ROLES) {
     const { connection, errors } = subject
     t.ok(connection.closeExpected)
     t.notOk(connection.isOpen)
-    t.notOk(connection.hasUnread)
+    t.notOk(connection.input.hasUnread)
     t.equal(connection.closeCode, 1006, 'no Close frame was received')
     t.match(errors, [{ name: 'ProtocolError', code: 'FST_UPGRADE_INVALID_OPCODE', closeCode: 1002 }])
     t.end()
@@ -224,7 +224,7 @@ for (const role of ROLES) {
 
   t.test(`RFC 6455 section 5.5.1: nothing a ${role} sends follows its Close frame`, t => {
     const subject = new Subject(role)
-    subject.connection.send('last', false)
+    subject.connection.output.send('last', false)
     subject.receive(bytes(peer.frame(9, 'a'), peer.close(1000), noise), noise)
     const opcodes = subject.sent.map(line => line.split(' ')[0])
     t.strictSame(opcodes, ['text', 'pong', 'close'])

@@ -70,7 +70,7 @@ for (const role of ROLES) {
     `RFC 6455 section 5.5.2: a ${role} answers a ping at its place among the frames that it sends`,
     t => {
       const echo = (event: string, connection: Connection): void => {
-        if (event.startsWith('text ')) connection.send(event.slice(5), false)
+        if (event.startsWith('text ')) connection.output.send(event.slice(5), false)
       }
       const wire = bytes(
         peer.frame(9, '1'),
@@ -95,9 +95,9 @@ for (const role of ROLES) {
 
   t.test(`RFC 6455 section 5.4: a ${role} answers a ping between the fragments that it sends`, t => {
     const subject = new Subject(role)
-    subject.connection.send('a', false, false)
+    subject.connection.output.send('a', false, false)
     subject.receive(peer.frame(9, 'p'))
-    subject.connection.send('b', false)
+    subject.connection.output.send('b', false)
     t.strictSame(subject.flush().sent, [
       ownFrame(role, 'text more', 'a'),
       pong('p'),
@@ -115,9 +115,9 @@ for (const role of ROLES) {
   t.test(`RFC 6455 section 5.5.3: a flood of pings costs a ${role} 64 pongs and the last one a read`, t => {
     const flood = bytes(...Array.from({ length: 10_000 }, (_, i) => peer.frame(9, `${i}`.padEnd(125))))
     const subject = new Subject(role)
-    subject.connection.receiveData(flood)
+    subject.connection.input.push(flood)
     t.equal(subject.events.length, 10_000)
-    t.equal(subject.connection.bufferedAmount, 64 * ((role === 'client' ? 6 : 2) + 125))
+    t.equal(subject.connection.output.size, 64 * ((role === 'client' ? 6 : 2) + 125))
     const answered = [...Array.from({ length: 64 }, (_, i) => i), 9_999]
     const pongs = answered.map(i => pong(`${i}`.padEnd(125)))
     t.strictSame(subject.flush().sent, pongs)
@@ -140,16 +140,16 @@ for (const role of ROLES) {
     const take = (isWritten: boolean): string[] =>
       decode(bytes(...connection.dataToSend(isWritten))).map(describe)
     const receive = (from: number, to: number): void => {
-      for (let i = from; i < to; i++) connection.receiveData(peer.frame(9, `${i}`))
+      for (let i = from; i < to; i++) connection.input.push(peer.frame(9, `${i}`))
     }
     receive(0, 40)
     t.equal(take(false).length, 40)
     receive(40, 100)
     t.equal(take(false).length, 24)
     receive(100, 1000)
-    t.strictSame([connection.holdsPong, connection.hasOutput, connection.bufferedAmount], [true, true, 0])
+    t.strictSame([connection.holdsPong, connection.hasOutput, connection.output.size], [true, true, 0])
     t.strictSame(take(false), [], 'as long as nothing is written')
-    connection.send('x', false)
+    connection.output.send('x', false)
     t.strictSame(take(true), [ownFrame(role, 'text', 'x'), pong('999')])
     t.strictSame([connection.holdsPong, connection.hasOutput], [false, false])
     receive(1000, 1064)
@@ -163,7 +163,7 @@ for (const role of ROLES) {
     const wire = bytes(...Array.from({ length: 100 }, (_, i) => peer.frame(9, `${i}`)))
     for (const end of [peer.close(1000), peer.frame(3, ''), undefined]) {
       const subject = new Subject(role)
-      subject.connection.receiveData(bytes(wire, end ?? []))
+      subject.connection.input.push(bytes(wire, end ?? []))
       if (end === undefined) subject.connection.close(1001)
       const { sent } = subject.flush()
       t.equal(sent.length, 66)
@@ -175,12 +175,12 @@ for (const role of ROLES) {
   t.test(`RFC 6455 section 5.5.2: a ${role} sends a pong behind a message that is being compressed`, t => {
     const subject = new Subject(role)
     const { connection } = subject
-    const gap = connection.sendLater(false, true, 1000)
+    const gap = connection.output.sendLater(false, true, 1000)
     for (let i = 0; i < 100; i++) {
-      connection.receiveData(peer.frame(9, `${i}`))
+      connection.input.push(peer.frame(9, `${i}`))
       t.strictSame(subject.flush().sent, [])
     }
-    connection.sendInto(gap, Buffer.from('x'))
+    connection.output.fillGap(gap, Buffer.from('x'))
     const { sent } = subject.flush()
     t.equal(sent.length, 66)
     t.match(sent[0], /^text rsv 4/)
@@ -234,10 +234,10 @@ for (const role of ROLES) {
   })
 
   t.test(`RFC 6455 section 5.5.2: a ${role} that pauses answers the ping it was told of`, t => {
-    const subject = new Subject(role, { after: (_event, connection) => connection.pause() })
+    const subject = new Subject(role, { after: (_event, connection) => connection.input.pause() })
     subject.receive(bytes(peer.frame(9, 'a'), peer.frame(9, 'b')))
     t.strictSame([subject.events, subject.sent], [['ping 61'], [pong('a')]])
-    subject.connection.resume()
+    subject.connection.input.resume()
     subject.flush()
     t.strictSame(subject.events, ['ping 61', 'ping 62'])
     t.strictSame(subject.sent, [pong('a'), pong('b')])

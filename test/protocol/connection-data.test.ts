@@ -195,11 +195,11 @@ for (const role of ROLES) {
   t.test(`RFC 6455 section 5.4: a ${role} sends a message in fragments`, t => {
     for (const isBinary of [true, false]) {
       const { connection } = new Subject(role)
-      connection.send('a', isBinary, false)
+      connection.output.send('a', isBinary, false)
       connection.ping('between')
-      connection.send('', !isBinary, false)
-      connection.send('b', isBinary)
-      connection.send('next', !isBinary)
+      connection.output.send('', !isBinary, false)
+      connection.output.send('b', isBinary)
+      connection.output.send('next', !isBinary)
       t.strictSame(
         decode(bytes(...connection.dataToSend())).map(({ fin, opcode, payload }) => [
           fin,

@@ -10,6 +10,7 @@ function make(role: Role, { maxPayload = 2 ** 20, later = false } = {}) {
   const waiting: (() => void)[] = []
   const told: ConnectionEvents = {
     onMessage: (data, isBinary) => void events.push(isBinary ? binary(data) : text(data)),
+    onCompressed: (data, isBinary) => onCompressed(data, isBinary),
     onPing: data => void events.push(`ping ${data}`),
     onPong: data => void events.push(`pong ${data}`),
     onClose: code => void events.push(`close ${code}`),
@@ -21,13 +22,13 @@ function make(role: Role, { maxPayload = 2 ** 20, later = false } = {}) {
       inflate()
       return
     }
-    connection.pause()
+    connection.input.pause()
     waiting.push(inflate)
   }
   const maskingKey = role === 'client' ? () => Buffer.from(CLIENT_KEY).readUInt32BE() : undefined
-  const connection: Connection = new Connection({ role, maxPayload, onCompressed, maskingKey }, told)
+  const connection: Connection = new Connection({ role, maxPayload, isCompressible: true, maskingKey }, told)
   const receive = (...wire: Buffer[]): void => {
-    for (const part of wire) connection.receiveData(Buffer.from(part))
+    for (const part of wire) connection.input.push(Buffer.from(part))
   }
   const sent = (): string[] => decode(bytes(...connection.dataToSend())).map(describe)
   return { connection, events, waiting, receive, sent }
@@ -153,14 +154,14 @@ for (const role of ROLES) {
       bytes(peer.frame(1, 'cba', RSV1), peer.frame(9, 'p'), peer.frame(1, 'fed', RSV1), peer.close(1000))
     )
     t.strictSame(events, [])
-    t.equal(connection.isPaused, true)
+    t.equal(connection.input.paused, true)
     waiting.shift()?.()
     t.strictSame(events, [text('abc')])
-    connection.resume()
+    connection.input.resume()
     t.strictSame(events, [text('abc'), 'ping p'])
     t.strictSame(sent(), [own(role, `pong ${hex('p')}`)])
     waiting.shift()?.()
-    connection.resume()
+    connection.input.resume()
     t.strictSame(events, [text('abc'), 'ping p', text('def'), 'close 1000'])
     t.end()
   })
@@ -169,7 +170,7 @@ for (const role of ROLES) {
     const { connection, receive, events, sent } = make(role, { later: true })
     receive(bytes(peer.frame(1, 'cba', RSV1), peer.frame(9, 'p'), peer.frame(1, 'too late')))
     connection.fail(violations.INVALID_DEFLATE)
-    connection.resume()
+    connection.input.resume()
     receive(peer.frame(1, 'too late'))
     t.strictSame(events, ['fail INVALID_DEFLATE 1007'])
     t.strictSame(sent(), [closeFrame(role, 1007, 'compressed data invalid')])
@@ -179,14 +180,14 @@ for (const role of ROLES) {
 
   t.test(`RFC 7692 section 6.1: a ${role} says on the first frame that a message is compressed`, t => {
     const { connection, sent } = make(role)
-    connection.send('a', false, true, true)
-    connection.send('b', true, false, true)
-    t.equal(connection.sendsFragments, true)
-    connection.send('c', false, false, true)
+    connection.output.send('a', false, true, true)
+    connection.output.send('b', true, false, true)
+    t.equal(connection.output.sendsFragments, true)
+    connection.output.send('c', false, false, true)
     connection.ping('p')
-    connection.send('d', false, true, true)
-    t.equal(connection.sendsFragments, false)
-    connection.send('e', false)
+    connection.output.send('d', false, true, true)
+    t.equal(connection.output.sendsFragments, false)
+    connection.output.send('e', false)
     t.strictSame(
       sent(),
       [
@@ -203,26 +204,26 @@ for (const role of ROLES) {
 
   t.test(`a ${role} keeps places for what is compressed later, and the Close frame behind them`, t => {
     const { connection, sent } = make(role)
-    const first = connection.sendLater(false, false, 500)
+    const first = connection.output.sendLater(false, false, 500)
     connection.ping('p')
-    const second = connection.sendLater(true, true, 700)
-    t.equal(connection.gaps, 2)
-    t.equal(connection.sendsFragments, false)
-    connection.send('e', false)
+    const second = connection.output.sendLater(true, true, 700)
+    t.equal(connection.output.gaps, 2)
+    t.equal(connection.output.sendsFragments, false)
+    connection.output.send('e', false)
     connection.close(1000)
-    t.equal(connection.bufferedAmount > 1200, true)
+    t.equal(connection.output.size > 1200, true)
     t.strictSame(sent(), [])
-    connection.sendInto(second, Buffer.from('b'))
+    connection.output.fillGap(second, Buffer.from('b'))
     t.strictSame(sent(), [])
-    connection.sendInto(first, Buffer.from('a'))
-    t.equal(connection.gaps, 0)
+    connection.output.fillGap(first, Buffer.from('a'))
+    t.equal(connection.output.gaps, 0)
     t.strictSame(
       sent(),
       ['text rsv 4 more 61', 'ping 70', 'continuation 62', 'text 65', 'close 03e8'].map(line =>
         own(role, line)
       )
     )
-    t.equal(connection.bufferedAmount, 0)
+    t.equal(connection.output.size, 0)
     t.end()
   })
 }

@@ -91,11 +91,11 @@ for (const role of ROLES) {
 
   t.test(`RFC 6455 section 10.4: a ${role} takes a message of very many empty fragments`, t => {
     const { connection, events } = new Subject(role)
-    connection.receiveData(peer.frame(1, 'a', { fin: false }))
+    connection.input.push(peer.frame(1, 'a', { fin: false }))
     const empty = peer.frame(0, '', { fin: false })
     const many = Buffer.concat(Array.from({ length: 1000 }, () => empty))
-    for (let i = 0; i < 69; i++) connection.receiveData(Buffer.from(many))
-    connection.receiveData(peer.frame(0, 'b'))
+    for (let i = 0; i < 69; i++) connection.input.push(Buffer.from(many))
+    connection.input.push(peer.frame(0, 'b'))
     t.strictSame(events, ['text ab'])
     t.end()
   })
@@ -103,11 +103,11 @@ for (const role of ROLES) {
   t.test(`RFC 6455 section 10.4: a ${role} takes a message of very many fragments of one byte`, t => {
     const count = 69_000
     const { connection, events, sent } = new Subject(role)
-    connection.receiveData(peer.frame(2, '', { fin: false }))
+    connection.input.push(peer.frame(2, '', { fin: false }))
     const one = peer.frame(0, Buffer.from([0x5a]), { fin: false })
     const many = Buffer.concat(Array.from({ length: 1000 }, () => one))
-    for (let i = 0; i < count / 1000; i++) connection.receiveData(Buffer.from(many))
-    connection.receiveData(peer.frame(0, ''))
+    for (let i = 0; i < count / 1000; i++) connection.input.push(Buffer.from(many))
+    connection.input.push(peer.frame(0, ''))
     t.ok(events.length === 1 && events[0] === binary(Buffer.alloc(count, 0x5a)))
     t.strictSame(sent, [])
     t.end()
@@ -123,11 +123,11 @@ for (const role of ROLES) {
         const subject = new Subject(role, { maxPayload })
         const fragment = peer.frame(0, piece, { fin: false })
         if (piece.length * most > maxPayload) continue
-        subject.connection.receiveData(peer.frame(1, '', { fin: false }))
+        subject.connection.input.push(peer.frame(1, '', { fin: false }))
         const many = Buffer.concat(Array.from({ length: most - 1 }, () => fragment))
-        subject.connection.receiveData(many)
+        subject.connection.input.push(many)
         t.strictSame(subject.events, [])
-        subject.connection.receiveData(bytes(fragment, peer.frame(0, '')))
+        subject.connection.input.push(bytes(fragment, peer.frame(0, '')))
         t.strictSame(subject.events, ['fail TOO_MANY_FRAGMENTS 1009'])
       }
     }
@@ -137,7 +137,7 @@ for (const role of ROLES) {
   t.test(`RFC 6455 section 10.4: a ${role} takes a large message one byte at a time`, t => {
     const data = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251))
     const { connection, events } = new Subject(role)
-    for (const byte of peer.frame(2, data)) connection.receiveData(Buffer.from([byte]))
+    for (const byte of peer.frame(2, data)) connection.input.push(Buffer.from([byte]))
     t.ok(events.length === 1 && events[0] === binary(data))
     t.end()
   })

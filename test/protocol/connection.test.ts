@@ -26,17 +26,17 @@ t.test('RFC 6455 section 5.7: the examples, as a client gets them', t => {
 
 t.test('RFC 6455 section 5.7: the examples, as they are sent', t => {
   const server = new Subject('server').connection
-  server.send('Hello', false)
-  server.send('Hel', false, false)
-  server.send('lo', false)
+  server.output.send('Hello', false)
+  server.output.send('Hel', false, false)
+  server.output.send('lo', false)
   server.ping('Hello')
   const expected = hex('81 05 48656c6c6f  01 03 48656c  80 02 6c6f  89 05 48656c6c6f')
   t.strictSame(bytes(...server.dataToSend()), expected)
   const client = new Connection(
     { role: 'client', maxPayload: 0, maskingKey: () => 0x37fa213d },
-    { onMessage() {}, onPing() {}, onPong() {}, onClose() {}, onFail() {} }
+    { onMessage() {}, onCompressed() {}, onPing() {}, onPong() {}, onClose() {}, onFail() {} }
   )
-  client.send('Hello', false)
+  client.output.send('Hello', false)
   client.pong('Hello')
   t.strictSame(bytes(...client.dataToSend()), hex('81 85 37fa213d 7f9f4d5158  8a 85 37fa213d 7f9f4d5158'))
   t.end()
@@ -45,8 +45,8 @@ t.test('RFC 6455 section 5.7: the examples, as they are sent', t => {
 t.test('RFC 6455 section 5.1: a client masks every frame, a server none', t => {
   for (const role of ROLES) {
     const { connection } = new Subject(role)
-    connection.send('a', false)
-    connection.send(Buffer.alloc(5000), true)
+    connection.output.send('a', false)
+    connection.output.send(Buffer.alloc(5000), true)
     connection.ping('b')
     connection.pong('c')
     connection.close(1000, 'd')
@@ -60,11 +60,11 @@ t.test('RFC 6455 section 10.3: a client takes a new key for every frame', t => {
   let calls = 0
   const client = new Connection(
     { role: 'client', maxPayload: 100, maskingKey: () => calls++ },
-    { onMessage() {}, onPing() {}, onPong() {}, onClose() {}, onFail() {} }
+    { onMessage() {}, onCompressed() {}, onPing() {}, onPong() {}, onClose() {}, onFail() {} }
   )
-  client.send('a', false)
-  client.receiveData(hex('89 00'))
-  client.receiveData(hex('88 00'))
+  client.output.send('a', false)
+  client.input.push(hex('89 00'))
+  client.input.push(hex('88 00'))
   t.strictSame(
     decode(bytes(...client.dataToSend())).map(({ opcode, key }) => [opcode, key?.at(-1)]),
     [
@@ -83,18 +83,18 @@ for (const role of ROLES) {
     for (const length of [0, 1, 125, 126, 127, 4095, 4096, 65_535, 65_536, 70_000]) {
       const { connection } = new Subject(role)
       const data = Buffer.alloc(length, 0x61)
-      connection.send(data, true)
-      connection.send(data, false)
-      connection.send(data.toString(), false)
-      connection.send(data.toString(), true)
+      connection.output.send(data, true)
+      connection.output.send(data, false)
+      connection.output.send(data.toString(), false)
+      connection.output.send(data.toString(), true)
       const expected = ['binary', 'text', 'text', 'binary'].map(what => ownFrame(role, what, data))
       const overhead = (role === 'client' ? 4 : 0) + (length < 126 ? 2 : length < 65_536 ? 4 : 10)
-      t.equal(connection.bufferedAmount, 4 * (overhead + length))
+      t.equal(connection.output.size, 4 * (overhead + length))
       t.ok(
         String(decode(bytes(...connection.dataToSend())).map(describe)) === String(expected),
         `${length} bytes`
       )
-      t.equal(connection.bufferedAmount, 0)
+      t.equal(connection.output.size, 0)
     }
     t.end()
   })
@@ -102,32 +102,32 @@ for (const role of ROLES) {
   t.test(`a ${role} that pauses is told nothing until it resumes`, t => {
     const subject = new Subject(role)
     const { connection } = subject
-    t.notOk(connection.isPaused)
-    connection.pause()
-    t.ok(connection.isPaused)
-    t.notOk(connection.hasUnread)
+    t.notOk(connection.input.paused)
+    connection.input.pause()
+    t.ok(connection.input.paused)
+    t.notOk(connection.input.hasUnread)
     subject.receive(peer.frame(9, 'a'), peer.frame(1, 'b'), peer.close(1000))
     t.strictSame([subject.events, subject.sent], [[], []])
-    t.ok(connection.hasUnread)
+    t.ok(connection.input.hasUnread)
     t.ok(connection.isOpen)
-    connection.resume()
-    t.notOk(connection.isPaused)
-    t.notOk(connection.hasUnread)
+    connection.input.resume()
+    t.notOk(connection.input.paused)
+    t.notOk(connection.input.hasUnread)
     t.strictSame(subject.events, ['ping 61', 'text b', 'close 1000 ""'])
     t.equal(subject.flush().sent.length, 2)
     t.end()
   })
 
   t.test(`a listener of a ${role} that pauses gets no further event`, t => {
-    const subject = new Subject(role, { after: (_event, connection) => connection.pause() })
+    const subject = new Subject(role, { after: (_event, connection) => connection.input.pause() })
     subject.receive(bytes(peer.frame(1, 'a'), peer.frame(1, 'b'), peer.frame(1, 'c', { fin: false })))
     t.strictSame(subject.events, ['text a'])
-    t.ok(subject.connection.hasUnread)
-    subject.connection.resume()
+    t.ok(subject.connection.input.hasUnread)
+    subject.connection.input.resume()
     t.strictSame(subject.events, ['text a', 'text b'])
-    subject.connection.resume()
+    subject.connection.input.resume()
     t.strictSame(subject.events, ['text a', 'text b'])
-    t.notOk(subject.connection.hasUnread)
+    t.notOk(subject.connection.input.hasUnread)
     subject.receive(peer.frame(0, 'd'))
     t.strictSame(subject.events, ['text a', 'text b', 'text cd'])
     t.end()
@@ -136,7 +136,7 @@ for (const role of ROLES) {
   t.test(`a listener of a ${role} may answer at once, and the answers keep their order`, t => {
     const subject = new Subject(role, {
       after: (event, connection) => {
-        if (event.startsWith('text')) connection.send(event.slice(5), false)
+        if (event.startsWith('text')) connection.output.send(event.slice(5), false)
       }
     })
     subject.receive(bytes(peer.frame(1, 'a'), peer.frame(9, 'b'), peer.frame(1, 'c'), peer.close(1000)))
@@ -150,7 +150,7 @@ for (const role of ROLES) {
     const wire = peer.frame(1, 'abc')
     wire.copy(memory, 10)
     const subject = new Subject(role)
-    subject.connection.receiveData(memory.subarray(10, 10 + wire.length))
+    subject.connection.input.push(memory.subarray(10, 10 + wire.length))
     t.strictSame(subject.events, ['text abc'])
     t.ok(memory.subarray(0, 10).every(byte => byte === 0xee))
     t.ok(memory.subarray(10 + wire.length).every(byte => byte === 0xee))
@@ -164,7 +164,14 @@ for (const role of ROLES) {
     }
     const connection = new Connection(
       { role, maxPayload: 1000, maskingKey: () => 1 },
-      { onMessage: keep, onPing: keep, onPong: keep, onClose: (_code, reason) => keep(reason), onFail() {} }
+      {
+        onMessage: keep,
+        onCompressed() {},
+        onPing: keep,
+        onPong: keep,
+        onClose: (_code, reason) => keep(reason),
+        onFail() {}
+      }
     )
     const wire = bytes(
       peer.frame(1, 'one'),
@@ -174,7 +181,7 @@ for (const role of ROLES) {
     )
     const half = wire.length >> 1
     for (const piece of [wire.subarray(0, half), wire.subarray(half)])
-      connection.receiveData(Buffer.from(piece))
+      connection.input.push(Buffer.from(piece))
     connection.dataToSend()
     t.strictSame(kept.map(String), ['one', 'two', 'three', 'four'])
     t.end()
@@ -211,15 +218,15 @@ t.test('RFC 6455 sections 5 to 7: a client and a server talk to each other', t =
   const client = new Subject('client')
   const server = new Subject('server', {
     after: (event, connection) => {
-      if (event.startsWith('text')) connection.send(event.slice(5).toUpperCase(), false)
+      if (event.startsWith('text')) connection.output.send(event.slice(5).toUpperCase(), false)
     }
   })
   const pass = (): void => {
-    for (const data of client.connection.dataToSend()) server.connection.receiveData(Buffer.from(data))
-    for (const data of server.connection.dataToSend()) client.connection.receiveData(Buffer.from(data))
+    for (const data of client.connection.dataToSend()) server.connection.input.push(Buffer.from(data))
+    for (const data of server.connection.dataToSend()) client.connection.input.push(Buffer.from(data))
   }
-  client.connection.send('hello', false)
-  client.connection.send('a'.repeat(5000), false)
+  client.connection.output.send('hello', false)
+  client.connection.output.send('a'.repeat(5000), false)
   client.connection.ping('p')
   pass()
   server.connection.close(1001, 'bye')

@@ -17,13 +17,16 @@ import { bytes, header, hex, KEY } from './wire.js'
 const OPEN: FrameContext = { masked: true, compressible: false, fragmented: false, room: 2 ** 53 - 1 }
 const LENGTHS = [0, 1, 125, 126, 127, 128, 65_535, 65_536, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1]
 
+const BEFORE = hex('ffff')
+const BEHIND = hex('ffffffffffffffffffff')
+
 /** The code of the violation in the first `available` bytes, with other bytes around them. */
 function check(
   head: Uint8Array,
   context: Partial<FrameContext> = {},
   available = head.length
 ): string | undefined {
-  const around = bytes(hex('ffff'), head.subarray(0, available), hex('ffffffffffffffffffff'))
+  const around = bytes(BEFORE, head.subarray(0, available), BEHIND)
   const violation = checkHeader(around, 2, available, { ...OPEN, ...context })
   return violation?.code.replace('FST_UPGRADE_', '')
 }

@@ -86,6 +86,7 @@ function collect(role: Role, chunks: readonly Buffer[]): Buffer[] {
     { role, maxPayload: 2 ** 20, maskingKey },
     {
       onMessage: data => void told.push(data),
+      onCompressed: () => {},
       onPing: ignore,
       onPong: ignore,
       onClose: ignore,
@@ -95,6 +96,6 @@ function collect(role: Role, chunks: readonly Buffer[]): Buffer[] {
     }
   )
   // Each in memory of its own, as it is overwritten.
-  for (const chunk of chunks) connection.receiveData(Buffer.from(chunk))
+  for (const chunk of chunks) connection.input.push(Buffer.from(chunk))
   return told
 }

@@ -22,9 +22,12 @@ function record(
     if (payload !== undefined) payloads.push(payload)
     then?.(event, parser)
   }
-  const parser: FrameParser = new FrameParser(masked, maxPayload, false, {
-    onMessage: (data, isBinary) =>
+  const messages = {
+    onMessage: (data: Buffer, isBinary: boolean) =>
       tell(isBinary ? `binary ${data.toString('hex')}` : `text ${data.toString()}`, data),
+    onCompressed: () => tell('compressed')
+  }
+  const parser: FrameParser = new FrameParser(masked, maxPayload, false, messages, {
     onControl: (opcode, payload) => tell(`${opcode} ${payload.toString('hex')}`, payload),
     onViolation: (violation: Violation) => {
       parser.stop()

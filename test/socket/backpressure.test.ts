@@ -1,7 +1,7 @@
 import t from 'tap'
 import { BufferBudget } from '../../lib/limits/buffer-budget.js'
 import { type PreparedMessage, prepare } from '../../lib/socket/prepared-message.js'
-import type { SendCallback } from '../../lib/socket/send-callbacks.js'
+import type { SendCallback } from '../../lib/socket/sender.js'
 import type { WebSocket } from '../../lib/socket/websocket.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { Calls, connect, MIB, ping, roundTrip, tick, told } from './harness.js'

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
-import { ignoreErrors, ownStream } from '../../lib/socket/byte-stream.js'
+import { ByteStream, ignoreErrors } from '../../lib/socket/byte-stream.js'
 import { bytes } from '../protocol/wire.js'
 import { KINDS, type Kind, MIB, type Peer, roundTrip, streamOf, watchProcess } from './harness.js'
 import { ManualStream } from './manual.js'
@@ -13,7 +13,7 @@ async function own(t: Test, over: Kind, lead = '') {
   const lines: string[] = []
   stream.pause()
   if (lead !== '') stream.unshift(Buffer.from(lead))
-  ownStream(stream, {
+  new ByteStream(stream).start({
     onChunk: chunk => void chunks.push(chunk),
     onStreamEnd: () => void lines.push('end'),
     onStreamClose: () => void lines.push('close')

@@ -6,8 +6,8 @@ import { type Duplex, duplexPair } from 'node:stream'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import type { Test } from 'tap'
 import { WebSocket as WsClient } from 'ws'
+import type { ConnectionSetup, WebSocketSettings } from '../../lib/socket/options.js'
 import { WebSocket } from '../../lib/socket/websocket.js'
-import type { WebSocketInit, WebSocketSettings } from '../../lib/socket/websocket-options.js'
 import { watchProcess } from '../helpers/process.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { bytes, decode, type FrameShape, frame, type WireFrame } from '../protocol/wire.js'
@@ -18,7 +18,7 @@ export const KINDS: readonly Kind[] = ['net', 'tls', 'memory']
 
 export interface Options
   extends Partial<WebSocketSettings>,
-    Partial<Omit<WebSocketInit<WebSocket>, 'settings'>> {
+    Partial<Omit<ConnectionSetup<WebSocket>, 'settings'>> {
   readonly onError?: (error: unknown) => void
   readonly onClose?: (code: number) => void
 }
@@ -69,7 +69,7 @@ export async function streamOf(t: Test, over: Kind): Promise<{ stream: Duplex; p
   return { stream, peer }
 }
 
-export function fill(options: Options, errors: unknown[] = []): WebSocketInit<WebSocket> {
+export function fill(options: Options, errors: unknown[] = []): ConnectionSetup<WebSocket> {
   const {
     onError = error => errors.push(error),
     onClose,

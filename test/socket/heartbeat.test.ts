@@ -1,7 +1,7 @@
-import { once } from 'node:events'
 import t from 'tap'
 import { deadlinesAfter } from '../../lib/limits/deadline.js'
-import { type Heart, Heartbeat } from '../../lib/socket/heartbeat.js'
+import type { HeartbeatSettings } from '../../lib/options/table.js'
+import { Heartbeat } from '../../lib/socket/heartbeat.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { closing, connect, MIB, pong, roundTrip, text, told } from './harness.js'
 import { make } from './manual.js'
@@ -12,12 +12,11 @@ const own = (n: number): number => ms(n) + unique++ / 1000
 
 const notShown = (): Promise<undefined> | undefined => undefined
 
-class FakeHeart implements Heart {
-  isSilent = true
+/** A connection whose numbers the test sets. */
+class FakeHeart {
   writer = { bytes: 0, unsent: 0, taken: 0, isAwaited: false, acknowledged: notShown }
-  connection = { gaps: 0, bufferedAmount: 0 }
+  output = { gaps: 0, size: 0 }
   isReading = true
-  awaitsPeer = false
   readByPeer = 0
   pings: number[] = []
   pongs = 0
@@ -25,19 +24,56 @@ class FakeHeart implements Heart {
   /** What happens after a ping. */
   onPing: (count: number) => void = () => {}
   onEnd: () => void = () => {}
+  heartbeat: Heartbeat | undefined
 
-  ping(kind: 'ping' | 'pong'): void {
-    if (kind === 'pong') {
-      this.pongs++
-      return
+  start(settings: HeartbeatSettings): Heartbeat {
+    const { writer } = this
+    const isPaused = (): boolean => !this.isReading
+    const connection = {
+      input: {
+        get paused() {
+          return isPaused()
+        }
+      },
+      output: this.output,
+      ping: () => this.onPing(this.pings.push(performance.now())),
+      pong: () => void this.pongs++
     }
-    this.pings.push(performance.now())
-    this.onPing(this.pings.length)
+    const readByPeer = (): number => this.readByPeer
+    const sender = {
+      isOpen: true,
+      get isAwaited() {
+        return writer.isAwaited
+      },
+      get written() {
+        return writer.bytes
+      },
+      get taken() {
+        return writer.taken
+      },
+      get unsent() {
+        return writer.unsent
+      },
+      get readByPeer() {
+        return readByPeer()
+      },
+      onRead: (bytes: number) => {
+        this.readByPeer = bytes
+      },
+      acknowledged: () => writer.acknowledged(),
+      flushSoon: () => {},
+      cut: () => {
+        this.silences++
+        this.onEnd()
+      }
+    }
+    this.heartbeat = new Heartbeat(connection, sender, settings)
+    return this.heartbeat
   }
 
-  onSilence(): void {
-    this.silences++
-    this.onEnd()
+  /** A byte arrives. */
+  answer(): void {
+    this.heartbeat?.onBytes()
   }
 }
 
@@ -58,15 +94,14 @@ t.test('pings once an interval while bytes arrive', async t => {
   const heart = new FakeHeart()
   const [interval, timeout] = [own(40), own(10)]
   heart.onPing = () => {
-    t.equal(heart.isSilent, true, 'life counts from the ping on')
-    heart.isSilent = false
+    heart.answer()
     // Set when this has returned.
     process.nextTick(() => {
       t.equal(deadlinesAfter(timeout).size, 1, 'the answer is waited for')
     })
   }
   const since = performance.now()
-  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  const heartbeat = heart.start({ interval, timeout })
   await reached(heart, 3)
   heartbeat.stop()
   t.equal(heart.silences, 0)
@@ -76,7 +111,7 @@ t.test('pings once an interval while bytes arrive', async t => {
 
 t.test('gives up on a peer that is silent for the timeout, once', async t => {
   const heart = new FakeHeart()
-  heart.isSilent = false
+  heart.answer()
   const [interval, timeout] = [own(40), own(20)]
   let silentAt = 0
   const silence = new Promise<void>(resolve => {
@@ -85,7 +120,7 @@ t.test('gives up on a peer that is silent for the timeout, once', async t => {
       resolve()
     }
   })
-  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  const heartbeat = heart.start({ interval, timeout })
   await withDeadline(silence, 5000, 'silence')
   t.equal(heart.pings.length, 1)
   t.ok(silentAt - Number(heart.pings[0]) >= timeout - 3)
@@ -103,7 +138,7 @@ t.test('silence means nothing while nobody reads, and something again afterwards
   const silence = new Promise<void>(resolve => {
     heart.onEnd = resolve
   })
-  new Heartbeat(heart, { interval: own(30), timeout: own(15) })
+  heart.start({ interval: own(30), timeout: own(15) })
   await withDeadline(silence, 5000, 'silence')
   t.equal(heart.pings.length, 3)
 })
@@ -115,7 +150,7 @@ t.test('silence means something while nobody reads, when a callback waits for th
   const silence = new Promise<void>(resolve => {
     heart.onEnd = resolve
   })
-  new Heartbeat(heart, { interval: own(30), timeout: own(15) })
+  heart.start({ interval: own(30), timeout: own(15) })
   await withDeadline(silence, 5000, 'silence')
   t.equal(heart.pings.length, 1)
 })
@@ -135,7 +170,7 @@ t.test(
       heart.onEnd = resolve
     })
     const timeout = own(15)
-    new Heartbeat(heart, { interval: 2 * timeout, timeout })
+    heart.start({ interval: 2 * timeout, timeout })
     await withDeadline(silence, 5000, 'silence')
     t.equal(heart.pongs, 1, 'it gets another timeout')
   }
@@ -172,7 +207,7 @@ for (const [answers, timeouts] of TIME) {
       heart.onPing = count => {
         const answer = answers[count - 1]
         if (answer === 'none') return
-        heart.isSilent = false
+        heart.answer()
         if (answer === 'pong' || answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
         if (answer === 'two pongs') heartbeat.onPong(Buffer.alloc(0))
         if (answer === 'pong to another ping') {
@@ -182,7 +217,7 @@ for (const [answers, timeouts] of TIME) {
         if (answer === 'pong with data') heartbeat.onPong(Buffer.from('data'))
         heart.writer.bytes += bytes
       }
-      const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+      const heartbeat = heart.start({ interval: 2 * timeout, timeout })
       await withDeadline(silence, 5000, 'silence')
       t.equal(heart.pings.length, answers.length, 'no ping while an answer is awaited')
       t.equal(heart.pongs, timeouts, 'a pong each time, so that proxies see life')
@@ -196,8 +231,8 @@ t.test('a peer has time for frames that are not written yet when the ping is sen
   const silence = new Promise<void>(resolve => {
     heart.onEnd = resolve
   })
-  heart.connection.bufferedAmount = Math.ceil((2 * 4096 * timeout) / 1000)
-  new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  heart.output.size = Math.ceil((2 * 4096 * timeout) / 1000)
+  heart.start({ interval: 2 * timeout, timeout })
   await withDeadline(silence, 5000, 'silence')
   t.equal(heart.pongs, 2)
 })
@@ -210,10 +245,10 @@ t.test('an answer that comes during the time that a peer gets is life', async t 
   heart.writer.acknowledged = () => {
     looks++
     // It comes while the kernel is asked.
-    heart.isSilent = false
+    heart.answer()
     return Promise.resolve(undefined)
   }
-  const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  const heartbeat = heart.start({ interval: 2 * timeout, timeout })
   await reached(heart, 3)
   heartbeat.stop()
   t.equal(heart.silences, 0)
@@ -230,7 +265,7 @@ t.test('a heartbeat that is stopped during a look at the kernel sets no deadline
       return Promise.resolve(undefined)
     }
   })
-  const heartbeat = new Heartbeat(heart, { interval, timeout })
+  const heartbeat = heart.start({ interval, timeout })
   await withDeadline(
     asked.then(() => heartbeat.stop()),
     5000,
@@ -244,11 +279,11 @@ t.test('a heartbeat that is stopped during a look at the kernel sets no deadline
 t.test('an interval of exactly two timeouts pings no faster and no slower', async t => {
   const heart = new FakeHeart()
   heart.onPing = () => {
-    heart.isSilent = false
+    heart.answer()
   }
   const timeout = own(10)
   const since = performance.now()
-  const heartbeat = new Heartbeat(heart, { interval: 2 * timeout, timeout })
+  const heartbeat = heart.start({ interval: 2 * timeout, timeout })
   await reached(heart, 6)
   heartbeat.stop()
   t.ok(performance.now() - since >= 12 * timeout - 12)
@@ -387,17 +422,19 @@ t.test(
   async t => {
     const heartbeat = { interval: own(40), timeout: own(20) }
     for (const closes of [true, false]) {
-      const { transport, stream } = make(t, own(30), { heartbeat })
-      transport.setReading(true)
-      const gap = transport.connection.sendLater(true, true, 10)
-      if (closes) transport.close(1000)
+      const { stream, connection, sender, lifecycle, read, log } = make(t, own(30), { heartbeat })
+      read(true)
+      const gap = connection.output.sendLater(true, true, 10)
+      if (closes) lifecycle.close(1000)
       await new Promise(resolve => setTimeout(resolve, ms(150)))
       t.equal(stream.destroyed, false)
-      const closed = once(stream, 'close')
-      transport.connection.sendInto(gap, Buffer.alloc(10))
-      transport.sent()
-      await withDeadline(closed, 5000, 'the cut of a peer that stays silent')
-      t.equal(transport.reason?.name, 'FastifyError')
+      const cut = new Promise<Error | undefined>(resolve => {
+        log.onEnd = resolve
+      })
+      connection.output.fillGap(gap, Buffer.alloc(10))
+      sender.flushSoon()
+      const reason = await withDeadline(cut, 5000, 'the cut of a peer that stays silent')
+      t.equal(reason?.name, 'FastifyError')
     }
   }
 )

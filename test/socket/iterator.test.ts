@@ -1,5 +1,5 @@
 import t from 'tap'
-import { MessageIterator } from '../../lib/socket/iterator.js'
+import { MessageIterator } from '../../lib/socket/consumers.js'
 import { ms } from '../helpers/timeout.js'
 import {
   binary,

@@ -1,7 +1,8 @@
 import { Duplex } from 'node:stream'
 import type { Test } from 'tap'
-import { Transport } from '../../lib/socket/transport.js'
-import type { TransportEvents } from '../../lib/socket/transport-options.js'
+import { EventTargetEmitter } from '../../lib/socket/event-target.js'
+import type { WebSocketEvents } from '../../lib/socket/events.js'
+import { Receiver } from '../../lib/socket/receiver.js'
 import { ms } from '../helpers/timeout.js'
 import { bytes } from '../protocol/wire.js'
 import { fill, type Options } from './harness.js'
@@ -23,29 +24,48 @@ export class ManualStream extends Duplex {
   }
 }
 
-export class Log implements TransportEvents {
+/** Writes down the events of a connection. */
+export class Log {
   readonly lines: string[] = []
   onMessage = (data: Buffer): void => void this.lines.push(`message ${data}`)
   onPing = (data: Buffer): void => void this.lines.push(`ping ${data}`)
   onPong = (data: Buffer): void => void this.lines.push(`pong ${data}`)
-  onClose = (code: number): void => void this.lines.push(`close ${code}`)
   onFail = (error: Error): void => void this.lines.push(`fail ${Reflect.get(error, 'code')}`)
-  onWritten = (): void => void this.lines.push('written')
   onCallbackError = (error: unknown): void => void this.lines.push(`callback ${error}`)
-  onEnd = (): void => void this.lines.push('end')
+  onEnd = (_error: Error | undefined): void => void this.lines.push('end')
+}
+
+/** The parts of a connection on a stream, without the WebSocket in front of them. */
+export function connectionOn(stream: Duplex, log: Log, options: Options = {}): Receiver {
+  const socket = new EventTargetEmitter<WebSocketEvents>()
+  socket.on('message', (data: Buffer) => log.onMessage(data))
+  socket.on('ping', (data: Buffer) => log.onPing(data))
+  socket.on('pong', (data: Buffer) => log.onPong(data))
+  const owner = {
+    onError: (_socket: unknown, error: unknown) => log.onCallbackError(error),
+    onPeerError: (error: Error) => log.onFail(error),
+    onClose: (_socket: unknown, _code: number, error: Error | undefined) => log.onEnd(error)
+  }
+  return new Receiver(socket, stream, fill({ owner, ...options }))
 }
 
 export function make(t: Test, closeTimeout = ms(10_000), options: Options = {}) {
   const stream = new ManualStream()
   t.teardown(() => stream.destroy())
   const log = new Log()
-  const transport = new Transport(stream, fill({ closeTimeout, ...options }), log)
+  const receiver = connectionOn(stream, log, { closeTimeout, ...options })
+  const { connection, sender, lifecycle } = receiver
   const send = (data: string, callback?: (error?: Error) => void): void => {
-    transport.connection.send(data, false)
-    transport.sent(callback)
+    connection.output.send(data, false)
+    sender.flushSoon(callback)
+  }
+  /** Lets the consumers want messages, or not; at once. */
+  const read = (isWanted: boolean): void => {
+    receiver.consumers.setPaused(!isWanted)
+    receiver.consumers.wanted()
   }
   /** Writes down how a send ended. */
   const note = (name: string) => (error?: Error) =>
     void log.lines.push(error ? `${name} ${Reflect.get(error, 'code') ?? error.message}` : name)
-  return { stream, log, transport, send, note }
+  return { stream, log, receiver, connection, sender, lifecycle, send, read, note }
 }

@@ -76,9 +76,9 @@ t.test('a peer that reads gets an answer to each of 500 pings in one chunk', asy
 })
 
 t.test('pings are answered while there is always more to send', async t => {
-  const { stream, transport, send } = make(t)
+  const { stream, send, read } = make(t)
   const pongs = (): number => decode(bytes(...stream.written)).filter(({ opcode }) => opcode === 10).length
-  transport.setReading(true)
+  read(true)
   send('first')
   await tick()
   for (let i = 1; i <= 200; i++) {

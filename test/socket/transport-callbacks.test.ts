@@ -20,13 +20,13 @@ t.test('callbacks: once the write is done, in order', async t => {
 })
 
 t.test('callbacks: destroyed in the same tick, before the flush, or in the middle of writes', async t => {
-  const { stream, log, transport, send, note } = make(t)
+  const { stream, log, send, note, sender } = make(t)
   send('a', note('a'))
   await tick()
   send('b', note('b'))
   await tick()
   send('c', note('c'))
-  transport.terminate()
+  sender.cut()
   await tick()
   stream.finish()
   await tick()
@@ -42,8 +42,7 @@ t.test('callbacks: destroyed in the same tick, before the flush, or in the middl
 })
 
 t.test('callbacks: a write that fails', async t => {
-  const { stream, log, transport, send, note } = make(t)
-  transport.notifyWritten()
+  const { stream, log, send, note } = make(t)
   send('a', note('a'))
   await tick()
   send('b', note('b'))
@@ -67,7 +66,7 @@ t.test('callbacks: one that throws is told, the others run', async t => {
 })
 
 t.test('callbacks: what they return is looked at, and one that rejects is told', async t => {
-  const { stream, log, transport, send } = make(t)
+  const { stream, log, send, sender } = make(t)
   const returned: unknown[] = [
     undefined,
     null,
@@ -86,16 +85,17 @@ t.test('callbacks: what they return is looked at, and one that rejects is told',
   await tick()
   t.strictSame(log.lines, ['callback Error: thenable', 'callback Error: rejected'])
   send('b', () => Promise.reject(new Error('too late')))
-  transport.terminate()
+  sender.cut()
   await tick()
   t.strictSame(log.lines.slice(2), ['end', 'callback Error: too late'])
 })
 
 t.test('callbacks: refused ones are called later, even when something else is written meanwhile', async t => {
-  const { stream, log, transport, send, note } = make(t)
+  const { stream, log, send, sender, lifecycle, note } = make(t)
   send('a')
-  transport.writer.refuse(note('refused'))
-  transport.writer.refuse(() => {
+  lifecycle.close()
+  t.equal(sender.send('b', undefined, note('refused')), false)
+  sender.send('c', undefined, () => {
     throw new Error('thrown')
   })
   t.strictSame(log.lines, [])
@@ -104,38 +104,18 @@ t.test('callbacks: refused ones are called later, even when something else is wr
   stream.finish()
 })
 
-t.test('onWritten: after what is under way, also when it was asked for later', async t => {
-  const { stream, log, transport, send } = make(t)
-  send('a')
-  await tick()
-  send('b')
-  await tick()
-  transport.notifyWritten()
-  stream.finish()
-  await tick()
-  t.strictSame(log.lines, [], 'the first was not watched')
-  stream.finish()
-  await tick()
-  t.strictSame(log.lines, ['written'])
-  send('c')
-  await tick()
-  stream.finish()
-  await tick()
-  t.strictSame(log.lines, ['written'], 'once')
-})
-
 t.test('bufferedAmount counts what waits here and in the stream', async t => {
-  const { stream, transport, send } = make(t)
-  t.equal(transport.bufferedAmount, 0)
+  const { stream, send, sender } = make(t)
+  t.equal(sender.bufferedAmount, 0)
   send('abc')
-  t.equal(transport.bufferedAmount, 5)
+  t.equal(sender.bufferedAmount, 5)
   await tick()
   send('d')
-  t.equal(transport.bufferedAmount, 8)
+  t.equal(sender.bufferedAmount, 8)
   stream.finish()
   await tick()
-  t.equal(transport.bufferedAmount, 3)
-  transport.terminate()
+  t.equal(sender.bufferedAmount, 3)
+  sender.cut()
   await tick()
-  t.equal(transport.bufferedAmount, 0)
+  t.equal(sender.bufferedAmount, 0)
 })

@@ -48,15 +48,15 @@ for (const peerTakesOver of [true, false]) {
     void t.test(`${name}, takeover ${peerTakesOver}`, t => work(t, { peerTakesOver }))
 
   it('RFC 7692 section 7.2.2: small messages are told at once, in order with others', async (t, wishes) => {
-    const { log, transport, message, push } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, message, push, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message('Hello'), text('plain'), ping('p'), message('Hello'), message('')))
     t.strictSame(log.lines, ['message Hello', 'message plain', 'ping p', 'message Hello', 'message '])
   })
 
   it('RFC 7692 section 6.2: the fragments of a message are inflated together', async (t, wishes) => {
-    const { log, transport, push } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, push, read } = hold(t, wishes)
+    read(true)
     await push(
       frame(1, Buffer.from('f248cd', 'hex'), { rsv: 4, fin: false }),
       ping('between'),
@@ -67,12 +67,12 @@ for (const peerTakesOver of [true, false]) {
   })
 
   it('what comes behind a large message waits for it, control frames too', async (t, wishes) => {
-    const { log, transport, stream, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
-    t.equal(transport.isReading, true)
+    const { log, stream, message, push, runs, connection, read } = hold(t, wishes)
+    read(true)
+    t.equal(!connection.input.paused, true)
     await push(bytes(message('a'), message(LARGE), ping('p'), text('b'), message('c')))
     t.strictSame(log.lines, ['message a'])
-    t.equal(transport.isReading, false)
+    t.equal(!connection.input.paused, false)
     t.equal(stream.isPaused(), true, 'and backpressure reaches the peer')
     await push(bytes(message(LARGE), text('d')))
     await runs.release(0)
@@ -80,67 +80,68 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, first)
     await runs.release(1)
     t.strictSame(log.lines, [...first, LARGE_LINE, 'message d'])
-    t.equal(transport.isReading, true)
+    t.equal(!connection.input.paused, true)
     t.equal(stream.isPaused(), false)
   })
 
   it('reading that stops meanwhile keeps the message', async (t, wishes) => {
-    const { log, transport, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, message, push, runs, connection, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message(LARGE), text('b')))
-    transport.setReading(false)
-    t.equal(transport.isReading, false)
-    transport.setReading(true)
-    transport.setReading(false)
+    read(false)
+    t.equal(!connection.input.paused, false)
+    read(true)
+    read(false)
     await runs.release(0)
     t.strictSame(log.lines, [])
-    transport.setReading(true)
+    read(true)
     t.strictSame(log.lines, [LARGE_LINE, 'message b'])
-    t.equal(transport.isReading, true)
+    t.equal(!connection.input.paused, true)
   })
 
   it('reading that stops and goes on meanwhile changes nothing', async (t, wishes) => {
-    const { log, transport, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, message, push, runs, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message(LARGE), text('b')))
-    transport.setReading(false)
-    transport.setReading(true)
+    read(false)
+    read(true)
     t.strictSame(log.lines, [])
     await runs.release(0)
     t.strictSame(log.lines, [LARGE_LINE, 'message b'])
   })
 
   it('taken one by one, what comes behind an inflated message waits', async (t, wishes) => {
-    const { log, transport, message, push, runs } = hold(t, wishes)
+    const { log, message, push, runs, read } = hold(t, wishes)
     log.onMessage = data => {
       log.lines.push(`${data.length}`)
-      transport.setReading(false)
+      read(false)
     }
-    transport.setReading(true)
+    read(true)
     await push(bytes(message(LARGE), text('b'), message('cc')))
     await runs.release(0)
     const size = `${Buffer.byteLength(LARGE)}`
     t.strictSame(log.lines, [size])
-    transport.setReading(true)
+    read(true)
     t.strictSame(log.lines, [size, '1'])
-    transport.setReading(true)
+    read(true)
     t.strictSame(log.lines, [size, '1', '2'])
   })
 
   it("the peer's Close frame behind it is answered behind it", async (t, wishes) => {
-    const { log, transport, stream, message, push, runs, written } = hold(t, wishes)
-    transport.setReading(true)
+    const { connection, log, stream, message, push, runs, written, sender, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message(LARGE), ping('p'), close(1001, 'x')))
-    t.equal(transport.isOpen, true)
+    t.equal(sender.isOpen, true)
     await runs.release(0)
-    t.strictSame(log.lines, [LARGE_LINE, 'ping p', 'close 1001'])
+    t.strictSame(log.lines, [LARGE_LINE, 'ping p'])
+    t.equal(connection.closeCode, 1001)
     t.strictSame(await written(), ['pong p', 'close 1001'])
     t.equal(stream.writableEnded, true)
   })
 
   it("the peer's end behind it is seen behind it", async (t, wishes) => {
-    const { log, transport, stream, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, stream, message, push, runs, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message('a'), message(LARGE)))
     await push(text('b'), null)
     t.strictSame(log.lines, ['message a'])
@@ -151,44 +152,44 @@ for (const peerTakesOver of [true, false]) {
   })
 
   it("the peer's end that was seen before: what waits is told first", async (t, wishes) => {
-    const { log, transport, stream, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, stream, message, push, runs, sender, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message(LARGE), text('b')))
     // Whatever made the stream flow: its end is here while the thread pool is at work.
     stream.push(null)
     stream.resume()
     await told(stream, 'end')
-    t.equal(transport.isOpen, false)
-    transport.setReading(false)
+    t.equal(sender.isOpen, false)
+    read(false)
     await runs.release(0)
     t.strictSame(log.lines, [])
     t.equal(stream.writableEnded, false)
-    transport.setReading(true)
+    read(true)
     await tick()
     await tick()
     t.strictSame(log.lines, [LARGE_LINE, 'message b', 'end'])
   })
 
   it('destroyed meanwhile: nothing is told any more', async (t, wishes) => {
-    const { log, transport, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, message, push, runs, sender, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message(LARGE), text('b')))
-    transport.terminate()
+    sender.cut()
     await tick()
     await runs.release(0)
     t.strictSame(log.lines, ['end'])
-    transport.setReading(false)
-    transport.setReading(true)
+    read(false)
+    read(true)
     t.strictSame(log.lines, ['end'])
   })
 
   it('destroyed by whoever is told of it: nothing that came behind is told', async (t, wishes) => {
-    const { log, transport, stream, message, push, runs } = hold(t, wishes)
+    const { log, stream, message, push, runs, sender, read } = hold(t, wishes)
     log.onMessage = data => {
       log.lines.push(`${data.length}`)
-      transport.terminate()
+      sender.cut()
     }
-    transport.setReading(true)
+    read(true)
     await push(bytes(message(LARGE), text('b'), ping('p')))
     await runs.release(0)
     t.strictSame(log.lines, [`${Buffer.byteLength(LARGE)}`, 'end'])
@@ -196,26 +197,27 @@ for (const peerTakesOver of [true, false]) {
   })
 
   it('destroyed while nobody reads what was inflated', async (t, wishes) => {
-    const { log, transport, message, push, runs } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, message, push, runs, sender, read } = hold(t, wishes)
+    read(true)
     await push(bytes(message(LARGE), text('b')))
-    transport.setReading(false)
+    read(false)
     await runs.release(0)
-    transport.terminate()
+    sender.cut()
     await tick()
-    transport.setReading(true)
+    read(true)
     t.strictSame(log.lines, ['end'])
   })
 
   it('closed by this side meanwhile: the message is told, and then the Close frame', async (t, wishes) => {
-    const { log, transport, message, push, runs, written } = hold(t, wishes)
-    transport.setReading(true)
+    const { connection, log, message, push, runs, written, lifecycle, read } = hold(t, wishes)
+    read(true)
     await push(message(LARGE))
-    transport.close(1000)
+    lifecycle.close(1000)
     await push(close(1000))
     t.strictSame(await written(), ['close 1000'])
     await runs.release(0)
-    t.strictSame(log.lines, [LARGE_LINE, 'close 1000'])
+    t.strictSame(log.lines, [LARGE_LINE])
+    t.equal(connection.closeCode, 1000)
   })
 
   it('RFC 7692 section 7.2.2: what cannot be inflated fails the connection', async (t, wishes) => {
@@ -223,21 +225,21 @@ for (const peerTakesOver of [true, false]) {
       Buffer.from('ffffff', 'hex'),
       bytes(new Window().deflate(LARGE), [0xff, 0xff, 0xff])
     ]) {
-      const { log, transport, stream, message, push, runs, written } = hold(t, wishes)
-      transport.setReading(true)
+      const { log, stream, message, push, runs, written, sender, read } = hold(t, wishes)
+      read(true)
       await push(bytes(message('a'), frame(2, broken, RSV1), text('too late'), ping()))
       if (broken.length > 3) await runs.release(0)
       t.strictSame(log.lines, ['message a', 'fail FST_UPGRADE_INVALID_DEFLATE'])
       t.strictSame(await written(), ['close 1007'])
       t.equal(stream.writableEnded, true)
-      t.equal(transport.isOpen, false)
+      t.equal(sender.isOpen, false)
     }
   })
 
   it('RFC 6455 section 8.1: compressed text that is not UTF-8 fails the connection', async (t, wishes) => {
     for (const plain of [Buffer.from([0x61, 0xff]), bytes(noise(60_000), [0xff])]) {
-      const { log, transport, push, runs, written } = hold(t, wishes)
-      transport.setReading(true)
+      const { log, push, runs, written, read } = hold(t, wishes)
+      read(true)
       await push(frame(1, new Window().deflate(plain), RSV1))
       if (plain.length > 2) await runs.release(0)
       t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_UTF8'])
@@ -247,8 +249,8 @@ for (const peerTakesOver of [true, false]) {
 
   it('RFC 6455 section 10.4: the limit is that of the inflated message', async (t, wishes) => {
     for (const size of [1001, 200_000]) {
-      const { log, transport, push, runs, written } = hold(t, wishes, { maxPayload: size - 1 })
-      transport.setReading(true)
+      const { log, push, runs, written, read } = hold(t, wishes, { maxPayload: size - 1 })
+      read(true)
       await push(frame(2, new Window().deflate(noise(size)), RSV1))
       if (size > 1001) await runs.release(0)
       t.strictSame(log.lines, ['fail FST_UPGRADE_MESSAGE_TOO_BIG'])
@@ -257,25 +259,25 @@ for (const peerTakesOver of [true, false]) {
   })
 
   it('RFC 6455 section 7.1.7: a failure is answered although nobody reads', async (t, wishes) => {
-    const { log, transport, stream, push, runs, written } = hold(t, wishes)
-    transport.setReading(true)
+    const { log, stream, push, runs, written, read } = hold(t, wishes)
+    read(true)
     await push(bytes(frame(2, Buffer.alloc(9000, 0xff), RSV1), text('too late')))
-    transport.setReading(false)
+    read(false)
     await runs.release(0)
     t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_DEFLATE'])
     t.strictSame(await written(), ['close 1007'])
     t.equal(stream.writableEnded, true)
-    transport.setReading(true)
+    read(true)
     await tick()
     t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_DEFLATE'], 'nothing more')
   })
 
   it('it is told in the context of the connection', async (t, wishes) => {
     const storage = new AsyncLocalStorage<string>()
-    const { log, transport, stream, message, runs } = storage.run('connection', () => hold(t, wishes))
+    const { log, stream, message, runs, read } = storage.run('connection', () => hold(t, wishes))
     const contexts: (string | undefined)[] = []
     log.onMessage = () => void contexts.push(storage.getStore())
-    transport.setReading(true)
+    read(true)
     storage.run('other', () => stream.push(bytes(message('a'), message(LARGE), message('b'))))
     await tick()
     await runs.release(0)
@@ -318,13 +320,13 @@ t.test('a peer that is being inflated is not taken for silent', async t => {
 
 for (const peerTakesOver of [true, false]) {
   t.test(`nothing is inflated any more once a write has failed, takeover ${peerTakesOver}`, async t => {
-    const { log, stream, transport, message, push, runs } = hold(t, { peerTakesOver })
+    const { log, stream, message, push, runs, read } = hold(t, { peerTakesOver })
     log.onMessage = data => {
       log.lines.push(`message ${data}`)
       // Writes of others may fail while a message is told, as all write together.
       stream.destroy(new Error('write ECONNRESET'))
     }
-    transport.setReading(true)
+    read(true)
     // With one window, zlib would end the process over two at once.
     await push(bytes(message('go'), message(LARGE), message('small'), message(LARGE), text('plain')))
     t.equal(runs.inputs.length, 0)

@@ -1,24 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { deadlinesAfter } from '../../lib/limits/deadline.js'
-import { Transport } from '../../lib/socket/transport.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { bytes, decode } from '../protocol/wire.js'
-import {
-  close,
-  connect,
-  fill,
-  KINDS,
-  ping,
-  roundTrip,
-  spyOnWrites,
-  text,
-  texts,
-  tick,
-  told
-} from './harness.js'
+import { close, connect, KINDS, ping, roundTrip, spyOnWrites, text, texts, tick, told } from './harness.js'
 
-import { Log, ManualStream, make } from './manual.js'
+import { connectionOn, Log, ManualStream, make } from './manual.js'
 
 const payloads = (data: Buffer): string[] => decode(data).map(({ payload }) => String(payload))
 
@@ -49,9 +36,9 @@ t.test('the same for many connections, whose bytes do not mix', async t => {
 })
 
 t.test('what listeners send leaves together, once what can be read has been read', async t => {
-  const { stream, log, transport, send } = make(t)
+  const { stream, log, send, read } = make(t)
   log.onMessage = data => send(`re ${data}`)
-  transport.setReading(true)
+  read(true)
   stream.push(bytes(text('a'), ping('p'), text('b')))
   stream.push(text('c'))
   await told(stream, 'data')
@@ -61,11 +48,11 @@ t.test('what listeners send leaves together, once what can be read has been read
 })
 
 t.test('stopped, the stream gives one chunk more and is paused then', async t => {
-  const { stream, log, transport } = make(t)
-  transport.setReading(true)
+  const { stream, log, read } = make(t)
+  read(true)
   stream.push(text('a'))
   await told(stream, 'data')
-  transport.setReading(false)
+  read(false)
   stream.push(text('b'))
   await tick()
   t.equal(stream.isPaused(), true)
@@ -73,26 +60,26 @@ t.test('stopped, the stream gives one chunk more and is paused then', async t =>
   await tick()
   t.equal(stream.readableLength, text('c').length)
   t.strictSame(log.lines, ['message a'])
-  transport.setReading(true)
+  read(true)
   t.strictSame(log.lines, ['message a', 'message b'], 'what waits is told at once')
   await tick()
   t.strictSame(log.lines, ['message a', 'message b', 'message c'])
 })
 
 t.test('taken one by one, no more is read while messages wait', async t => {
-  const { stream, log, transport } = make(t)
+  const { stream, log, read } = make(t)
   log.onMessage = data => {
     log.lines.push(`message ${data}`)
-    transport.setReading(false)
+    read(false)
   }
-  transport.setReading(true)
+  read(true)
   stream.push(bytes(text('a'), text('b'), text('c'), text('d')))
   await tick()
   const large = Buffer.alloc(20_000)
   while (stream.push(large));
   const waiting = stream.readableLength
   for (const _ of 'bcd') {
-    transport.setReading(true)
+    read(true)
     await tick()
     t.equal(stream.readableLength, waiting)
   }
@@ -100,65 +87,51 @@ t.test('taken one by one, no more is read while messages wait', async t => {
 })
 
 t.test('terminate: nothing more is told of what has arrived', async t => {
-  const { stream, log, transport } = make(t)
+  const { stream, log, sender, read } = make(t)
   log.onMessage = data => {
     log.lines.push(`message ${data}`)
-    transport.terminate()
-    transport.setReading(false)
-    transport.setReading(true)
+    sender.cut()
+    read(false)
+    read(true)
   }
-  transport.setReading(true)
+  read(true)
   stream.push(bytes(text('a'), text('b'), ping('c'), close(1000)))
   await tick()
   await tick()
   t.strictSame(log.lines, ['message a', 'end'])
 })
 
-t.test('pings of the heartbeat stop when the connection is not open', async t => {
-  const { stream, transport } = make(t)
-  transport.ping()
-  await tick()
-  transport.close(1000)
-  transport.ping()
-  await tick()
-  stream.finish()
-  t.strictSame(
-    decode(bytes(...stream.written)).map(({ opcode }) => opcode),
-    [9, 8]
-  )
-})
-
 t.test('the deadline is set once, by whatever begins the end', async t => {
   const closeTimeout = ms(60) + 0.25
   for (const begin of ['close', 'peer close', 'waiting peer close', 'violation', 'end'] as const) {
-    const { stream, log, transport, send } = make(t, closeTimeout)
+    const { stream, log, send, lifecycle, read } = make(t, closeTimeout)
     // Never written, so the stream cannot end by itself.
     send('backlog')
     await tick()
-    transport.setReading(begin !== 'waiting peer close')
-    if (begin === 'close') transport.close(1000)
+    read(begin !== 'waiting peer close')
+    if (begin === 'close') lifecycle.close(1000)
     else if (begin === 'violation') stream.push(text('x', { rsv: 1 }))
     else if (begin === 'end') stream.push(null)
     else stream.push(close(1000))
     if (begin === 'waiting peer close') {
       // The chunk is there, its Close frame is not looked at yet.
-      transport.setReading(true)
-      transport.setReading(false)
+      read(true)
+      read(false)
       await tick()
       t.equal(deadlinesAfter(closeTimeout).size, 0)
-      transport.setReading(true)
+      read(true)
     }
     await tick()
     t.equal(deadlinesAfter(closeTimeout).size, 1, begin)
     const since = performance.now()
     await new Promise(resolve => setTimeout(resolve, ms(30)))
     // A second reason does not move it.
-    transport.close(1001)
+    lifecycle.close(1001)
     if (!stream.readableEnded) stream.push(null)
     stream.resume()
     await withDeadline(
       new Promise<void>(resolve => {
-        log.onEnd = resolve
+        log.onEnd = () => resolve()
       }),
       5000,
       'end'
@@ -168,7 +141,7 @@ t.test('the deadline is set once, by whatever begins the end', async t => {
   }
 })
 
-t.test('a stream that ended or closed before the transport was made', async t => {
+t.test('a stream that ended or closed before the WebSocket was made', async t => {
   for (const gone of ['ended', 'closed', 'destroyed'] as const) {
     const stream = new ManualStream({ autoDestroy: gone !== 'ended' })
     const log = new Log()
@@ -179,10 +152,10 @@ t.test('a stream that ended or closed before the transport was made', async t =>
       await told(stream, 'end')
     } else stream.destroy(new Error('reset'))
     if (gone === 'closed') await tick()
-    const transport = new Transport(stream, fill({ closeTimeout: ms(10_000) }), log)
-    transport.setReading(true)
+    const { consumers, sender } = connectionOn(stream, log, { closeTimeout: ms(10_000) })
+    consumers.readAlways()
     await tick()
-    t.equal(transport.isOpen, false, gone)
+    t.equal(sender.isOpen, false, gone)
     if (gone === 'ended') {
       t.ok(stream.writableEnded, 'this side ends too')
       stream.destroy()
@@ -200,7 +173,7 @@ t.test('an error of the stream is not thrown, however late', async t => {
   t.strictSame(log.lines, ['end'])
 })
 
-t.test('everything is told in the async context in which the transport was made', async t => {
+t.test('everything is told in the async context in which the connection was made', async t => {
   const storage = new AsyncLocalStorage<string>()
   const seen: string[] = []
   const see = (what: string) => (): void => void seen.push(`${what} ${storage.getStore()}`)
@@ -210,23 +183,17 @@ t.test('everything is told in the async context in which the transport was made'
     onMessage: see('message'),
     onPing: see('ping'),
     onPong: see('pong'),
-    onWritten: see('written'),
     onCallbackError: see('thrown'),
     onEnd: see('end')
   })
-  const transport = storage.run('own', () => new Transport(stream, fill({}), log))
+  const { connection, sender, consumers } = storage.run('own', () => connectionOn(stream, log))
   const send = (callback: () => void): void => {
-    transport.notifyWritten()
-    transport.connection.send('x', false)
-    transport.sent(callback)
+    connection.output.send('x', false)
+    sender.flushSoon(callback)
   }
   storage.run('other', () => {
-    transport.setReading(true)
+    consumers.wanted()
     send(see('callback'))
-    transport.writer.refuse(see('refused'))
-    transport.writer.refuse(() => {
-      throw new Error('thrown')
-    })
     stream.push(bytes(text('a'), ping()))
   })
   await tick()
@@ -234,14 +201,16 @@ t.test('everything is told in the async context in which the transport was made'
   await tick()
   storage.run('other', () => {
     send(see('late'))
-    transport.terminate()
+    sender.cut()
+    sender.send('x', undefined, see('refused'))
+    sender.send('x', undefined, () => {
+      throw new Error('thrown')
+    })
   })
   await tick()
   t.strictSame(
     seen.sort(),
-    ['refused', 'thrown', 'message', 'ping', 'callback', 'written', 'late', 'end']
-      .map(what => `${what} own`)
-      .sort()
+    ['refused', 'thrown', 'message', 'ping', 'callback', 'late', 'end'].map(what => `${what} own`).sort()
   )
 })
 

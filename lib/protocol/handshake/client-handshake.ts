@@ -66,7 +66,7 @@ export interface ResponseHead {
 
 /**
  * Checks a server's answer as RFC 6455 section 4.1 asks of a client.
- * @returns the subprotocol in use and, when it is in use, what was agreed on for permessage-deflate; or a sentence that
+ * @returns the selected subprotocol and the agreed parameters of permessage-deflate, if any; or a sentence that
  * says why the connection fails.
  */
 export function checkResponse(
@@ -95,7 +95,7 @@ export function checkResponse(
   return { protocol: protocol ?? '', deflate: extension.parameters }
 }
 
-/** RFC 6455 section 9.1: the server may only choose among what was offered. */
+/** RFC 6455 section 9.1: the server may only choose from the offers. */
 function checkExtensions(
   text: string,
   deflate: DeflateOptions | undefined

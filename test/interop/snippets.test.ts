@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import ts from 'typescript'
-import { root } from './helpers/root.js'
+import { root } from '../helpers/root.js'
 
 /** What the snippets that are fragments take for granted. Those that import or declare such a name use their own. */
 const PRELUDE = `
@@ -103,6 +103,16 @@ t.test('each snippet in README.md and docs/ type-checks', async t => {
       ? getSourceFile(file, settings, ...rest)
       : ts.createSourceFile(file, text, settings)
   }
+  // Pages of the documentation import libraries that only this folder has.
+  const here = join(root, 'test', 'interop', 'snippets.ts')
+  host.resolveModuleNameLiterals = (literals, file, redirected, settings, source) =>
+    literals.map(literal => {
+      const mode = ts.getModeForUsageLocation(source, literal, settings)
+      const resolve = (from: string): ts.ResolvedModuleWithFailedLookupLocations =>
+        ts.resolveModuleName(literal.text, from, settings, host, undefined, redirected, mode)
+      const resolution = resolve(file)
+      return resolution.resolvedModule ? resolution : resolve(here)
+    })
   const program = ts.createProgram([...virtual.keys()], options, host)
   for (const file of virtual.keys()) {
     const source = program.getSourceFile(file)

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { Patience } from '../../lib/socket/patience.js'
 import type { Acknowledged } from '../../lib/socket/send-queue.js'
+import { SlowReader } from '../../lib/socket/slow-reader.js'
 
 /** Of a stream to which 1 MB was given. */
 class FakeWriter {
@@ -19,12 +19,12 @@ class FakeWriter {
   }
 }
 
-const ask = (patience: Patience, isHeard = true): Promise<boolean> =>
-  new Promise(resolve => patience.ask(isHeard, resolve))
+const ask = (slowReader: SlowReader, isHeard = true): Promise<boolean> =>
+  new Promise(resolve => slowReader.ask(isHeard, resolve))
 
 /** How often a peer gets another timeout. */
-async function timeouts(patience: Patience): Promise<number> {
-  for (let count = 0; ; count++) if (!(await ask(patience))) return count
+async function timeouts(slowReader: SlowReader): Promise<number> {
+  for (let count = 0; ; count++) if (!(await ask(slowReader))) return count
 }
 
 const SECOND = 1000
@@ -42,7 +42,7 @@ t.test('a second for each 4 KiB, a hundred timeouts at most', async t => {
   for (const [unread, timeout, expected] of cases) {
     for (const isTcp of [true, false]) {
       const writer = Object.assign(new FakeWriter(), { isTcp })
-      t.equal(await timeouts(new Patience(writer, unread, timeout)), expected, `${unread} bytes`)
+      t.equal(await timeouts(new SlowReader(writer, unread, timeout)), expected, `${unread} bytes`)
       t.equal(
         writer.looks > 0,
         isTcp && expected > 0,
@@ -58,62 +58,62 @@ t.test('progress of the kernel gives the time anew, up to what the peer has to a
     writer.seen = { atLeast, atMost }
   }
   at(200_000)
-  const patience = new Patience(writer, 2 * 4096, SECOND)
-  t.equal(await ask(patience), true)
-  t.equal(await ask(patience), true, 'nothing has moved')
+  const slowReader = new SlowReader(writer, 2 * 4096, SECOND)
+  t.equal(await ask(slowReader), true)
+  t.equal(await ask(slowReader), true, 'nothing has moved')
   at(200_001)
-  t.equal(await ask(patience), true, 'a byte was taken')
+  t.equal(await ask(slowReader), true, 'a byte was taken')
   at(1_000_000)
-  for (let i = 0; i < 3; i++) t.equal(await ask(patience), true, `${i}`)
+  for (let i = 0; i < 3; i++) t.equal(await ask(slowReader), true, `${i}`)
   at(1_100_000)
-  t.equal(await ask(patience), false, 'that is behind the frame that the peer has to answer')
-  t.equal(await ask(patience, false), false)
+  t.equal(await ask(slowReader), false, 'that is behind the frame that the peer has to answer')
+  t.equal(await ask(slowReader, false), false)
   at(1_100_001)
-  t.equal(await ask(patience, false), true, 'but a sign of life where no answer would be read')
+  t.equal(await ask(slowReader, false), true, 'but a sign of life where no answer would be read')
 })
 
 t.test('what was written while the kernel was asked is no progress', async t => {
   const writer = new FakeWriter()
   writer.seen = { atLeast: 100, atMost: 300 }
-  const patience = new Patience(writer, 4096, SECOND)
-  t.equal(await ask(patience), true)
+  const slowReader = new SlowReader(writer, 4096, SECOND)
+  t.equal(await ask(slowReader), true)
   writer.seen = { atLeast: 300, atMost: 500 }
-  t.equal(await ask(patience), false)
+  t.equal(await ask(slowReader), false)
 })
 
 t.test('where the kernel shows nothing, progress is what it takes of what the process holds', async t => {
   for (const isTcp of [true, false]) {
     const writer = Object.assign(new FakeWriter(), { isTcp, unsent: 1000 })
-    const patience = new Patience(writer, 4096, SECOND)
-    t.equal(await ask(patience), true)
+    const slowReader = new SlowReader(writer, 4096, SECOND)
+    t.equal(await ask(slowReader), true)
     for (let i = 0; i < 5; i++) {
       writer.taken += 200
-      t.equal(await ask(patience), true)
+      t.equal(await ask(slowReader), true)
     }
     writer.taken += 200
-    t.equal(await ask(patience), true, 'the time that 4 KiB give')
-    t.equal(await ask(patience), false)
+    t.equal(await ask(slowReader), true, 'the time that 4 KiB give')
+    t.equal(await ask(slowReader), false)
   }
 })
 
 t.test('little was sent, but the process still held some of it and got rid of it since', async t => {
   const writer = Object.assign(new FakeWriter(), { unsent: 10 })
-  const patience = new Patience(writer, 100, SECOND, 999_990)
-  t.equal(await ask(patience), true)
-  t.equal(await ask(patience), false)
+  const slowReader = new SlowReader(writer, 100, SECOND, 999_990)
+  t.equal(await ask(slowReader), true)
+  t.equal(await ask(slowReader), false)
 })
 
 t.test('the frame itself is no progress, but a sign of life where no answer would be read', async t => {
   for (const isHeard of [true, false]) {
     const writer = new FakeWriter()
-    const patience = new Patience(writer, 100, SECOND, 999_998, 999_998)
-    t.equal(await ask(patience, isHeard), !isHeard)
+    const slowReader = new SlowReader(writer, 100, SECOND, 999_998, 999_998)
+    t.equal(await ask(slowReader, isHeard), !isHeard)
   }
 })
 
 t.test('the time for which a look has to wait counts', async t => {
   const writer = new FakeWriter()
   writer.acknowledged = () => new Promise(resolve => setTimeout(resolve, 60, undefined))
-  const patience = new Patience(writer, 100 * 4096, 0.5)
-  t.equal(await ask(patience), false)
+  const slowReader = new SlowReader(writer, 100 * 4096, 0.5)
+  t.equal(await ask(slowReader), false)
 })

@@ -2,19 +2,7 @@ import t from 'tap'
 import { BufferBudget } from '../../lib/limits/buffer-budget.js'
 import { ms } from '../helpers/timeout.js'
 import { bytes, frame, header } from '../protocol/wire.js'
-import {
-  binary,
-  close,
-  closing,
-  connect,
-  MIB,
-  ping,
-  pong,
-  roundTrip,
-  text,
-  texts,
-  told
-} from '../socket/harness.js'
+import { binary, close, closing, connect, MIB, ping, pong, roundTrip, text, texts, told } from './harness.js'
 
 t.test('rateLimit with policy close: what is too much is not told and gets 1008', async t => {
   const { socket, peer } = await connect(t, {

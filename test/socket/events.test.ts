@@ -1,5 +1,5 @@
 import t from 'tap'
-import { isThenable } from '../../lib/socket/thenable.js'
+import { isThenable } from '../../lib/socket/events.js'
 
 const withThen = (value: unknown): unknown => Object.fromEntries([['then', value]])
 

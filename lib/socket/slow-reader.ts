@@ -1,4 +1,4 @@
-import type { Writer } from './writer.js'
+import type { Sender } from './sender.js'
 
 /**
  * Bytes a second. A peer that reads faster is not cut, even when no progress is visible: the data may be in the buffers of
@@ -7,14 +7,14 @@ import type { Writer } from './writer.js'
 const LOWEST_RATE = 4096
 
 /** Timeouts without any progress after which a peer is cut, however much was sent to it; the first is not counted. */
-const MOST_TIMEOUTS = 100
+const MAX_TIMEOUTS = 100
 
 /**
- * Decides whether a peer that has not answered in time gets another timeout, as it may still be reading what was sent
+ * Decides whether a peer that has not answered in time gets another timeout, as it may still be reading data that was sent
  * before the frame that it has to answer. Asked after each timeout.
  */
-export class Patience {
-  readonly #writer: Pick<Writer, 'taken' | 'acknowledged'>
+export class SlowReader {
+  readonly #sender: Pick<Sender, 'taken' | 'acknowledged'>
   readonly #timeout: number
   /** How far the sent data had come at the last check for progress. */
   #position: number
@@ -27,21 +27,21 @@ export class Patience {
   /**
    * @param unread bytes before the frame that the peer is not known to have read.
    * @param timeout milliseconds.
-   * @param position `writer.taken` at the time when the frame was sent; without it, the first look shows no progress.
-   * @param target what `writer.taken` becomes when it includes all that was sent before the frame.
+   * @param position `sender.taken` at the time when the frame was sent; without it, the first look shows no progress.
+   * @param target the value of `sender.taken` that includes everything sent before the frame.
    */
   constructor(
-    writer: Pick<Writer, 'unsent' | 'taken' | 'acknowledged'>,
+    sender: Pick<Sender, 'unsent' | 'taken' | 'acknowledged'>,
     unread: number,
     timeout: number,
     position = Infinity,
-    target: number = writer.taken + writer.unsent
+    target: number = sender.taken + sender.unsent
   ) {
-    this.#writer = writer
+    this.#sender = sender
     this.#timeout = timeout
     this.#position = position
     this.#target = target
-    this.#granted = Math.min(Math.floor((unread * 1000) / (LOWEST_RATE * timeout)), MOST_TIMEOUTS)
+    this.#granted = Math.min(Math.floor((unread * 1000) / (LOWEST_RATE * timeout)), MAX_TIMEOUTS)
     this.#left = this.#granted
   }
 
@@ -49,15 +49,15 @@ export class Patience {
    * @param isHeard whether an answer would be read. If not, any progress is a sign of life.
    * @param decide called at once, or after a look at the kernel's queue.
    */
-  ask(isHeard: boolean, decide: (waits: boolean) => void): void {
+  ask(isHeard: boolean, decide: (getsMoreTime: boolean) => void): void {
     const began = performance.now()
-    const judge = (least = this.#writer.taken, most = least): void => {
+    const judge = (least = this.#sender.taken, most = least): void => {
       // The look may have taken longer than a timeout.
       const timeouts = 1 + Math.floor((performance.now() - began) / this.#timeout)
       decide(this.#judge(isHeard, least, most, timeouts))
     }
     // Most silent peers have disappeared, and little was sent to them. The kernel is not asked about these.
-    const look = this.#granted > 0 ? this.#writer.acknowledged() : undefined
+    const look = this.#granted > 0 ? this.#sender.acknowledged() : undefined
     if (look === undefined) judge()
     else look.then(seen => judge(seen?.atLeast, seen?.atMost))
   }

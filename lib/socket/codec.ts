@@ -1,10 +1,15 @@
 import { isAnyArrayBuffer } from 'node:util/types'
 import { MAX_CONTROL_PAYLOAD } from '../protocol/close-code.js'
 import { InvalidDataError, PingTooLongError } from './error.js'
-import type { SendCallback } from './send-callbacks.js'
-import { isThenable } from './thenable.js'
+import { isThenable } from './events.js'
 
-/** What can be sent as a message: text, a number as its text, or bytes. */
+// The codec: it turns the bytes of a message into the value for the application, and back. Listeners, the iterator, the
+// stream and all ways to send use it.
+
+/** A message as the iterator returns it: text as a string, a binary message as a Buffer. */
+export type Message = string | Buffer
+
+/** Data that can be sent as a message: text, a number as its text, or bytes. */
 export type SendData = string | number | ArrayBufferView | ArrayBufferLike
 
 export interface SendOptions {
@@ -14,15 +19,40 @@ export interface SendOptions {
   readonly fin?: boolean | undefined
   /** Whether the message may be compressed, where `permessage-deflate` is in use. Default: true. */
   readonly compress?: boolean | undefined
-  /** Taken from code written for `ws`, without effect: the role decides whether frames are masked. */
+  /** Accepted from code written for `ws`, without effect: the role decides whether frames are masked. */
   readonly mask?: boolean | undefined
+}
+
+export type BinaryType = 'nodebuffer' | 'arraybuffer' | 'fragments'
+
+export const BINARY_TYPES: readonly BinaryType[] = ['nodebuffer', 'arraybuffer', 'fragments']
+
+/**
+ * The value of a message for the iterator, and for a stream in object mode.
+ * @throws {RangeError} for text that is longer than a string can be.
+ */
+export function decode(data: Buffer, isBinary: boolean): Message {
+  return isBinary ? data : data.toString()
+}
+
+/** The first argument of a `message` listener. Text is a Buffer there, as in `ws`. */
+export function decodeForListener(data: Buffer, isBinary: boolean, type: BinaryType): unknown {
+  if (!isBinary || type === 'nodebuffer') return data
+  return type === 'arraybuffer' ? toArrayBuffer(data) : [data]
+}
+
+/** A copy of `data` that owns its memory. */
+function toArrayBuffer(data: Buffer): ArrayBuffer {
+  const copy = new ArrayBuffer(data.length)
+  new Uint8Array(copy).set(data)
+  return copy
 }
 
 /**
  * The bytes or the text of a message.
  * @throws {InvalidDataError} for anything else: guessing has put uninitialised memory on the wire elsewhere.
  */
-export function toPayload(data: SendData): string | Uint8Array {
+export function encode(data: SendData): string | Uint8Array {
   if (typeof data === 'string' || data instanceof Uint8Array) return data
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   if (isAnyArrayBuffer(data)) return new Uint8Array(data)
@@ -40,45 +70,14 @@ function invalidData(data: unknown): Error {
   return new InvalidDataError('object', `JSON.stringify(value), or ${bytes}`)
 }
 
-/** What `ping` and `pong` are called with: the callback may come first. */
-export type ControlArguments = readonly [
-  data?: SendData | SendCallback | undefined,
-  mask?: boolean | SendCallback | undefined,
-  callback?: SendCallback | undefined
-]
-
-/** What a control frame carries, and who is told when it was sent. */
-export interface Control {
-  readonly payload: string | Uint8Array
-  readonly callback: SendCallback | undefined
-}
-
 /**
+ * The payload of a ping or a pong. Code written for `ws` passes null for none.
  * @throws {InvalidDataError} for data that is neither text nor bytes.
- * @throws {PingTooLongError} for more than fits in a control frame.
+ * @throws {PingTooLongError} for more than a control frame can hold.
  */
-export function toControl([data, mask, last]: ControlArguments): Control {
-  const callback = [data, mask, last].find(argument => typeof argument === 'function')
-  // Code written for `ws` passes null for none.
-  const payload = toPayload(typeof data === 'function' ? '' : (data ?? ''))
+export function encodeControl(data: SendData | null | undefined): string | Uint8Array {
+  const payload = encode(data ?? '')
   const length = Buffer.byteLength(payload)
   if (length > MAX_CONTROL_PAYLOAD) throw new PingTooLongError(length)
-  return { payload, callback }
-}
-
-export type BinaryType = 'nodebuffer' | 'arraybuffer' | 'fragments'
-
-export const BINARY_TYPES: readonly BinaryType[] = ['nodebuffer', 'arraybuffer', 'fragments']
-
-/** A binary message as a `binaryType` other than the default wants it. */
-export function toBinaryType(data: Buffer, type: BinaryType): unknown {
-  if (type === 'arraybuffer') return toArrayBuffer(data)
-  return type === 'fragments' ? [data] : data
-}
-
-/** A copy of `data` that owns its memory. */
-export function toArrayBuffer(data: Buffer): ArrayBuffer {
-  const copy = new ArrayBuffer(data.length)
-  new Uint8Array(copy).set(data)
-  return copy
+  return payload
 }

@@ -1,62 +1,47 @@
-import { EventEmitter, once } from 'node:events'
-import t from 'tap'
-import { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
+import t, { type Test } from 'tap'
 import { ZlibStream } from '../../lib/compression/zlib-stream.js'
-import { Connection, type ConnectionEvents } from '../../lib/protocol/connection.js'
-import { MessageSender } from '../../lib/socket/message-sender.js'
 import { prepare } from '../../lib/socket/prepared-message.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { bytes, decode, describe } from '../protocol/wire.js'
+import { tick } from './harness.js'
+import { make as makeConnection } from './manual.js'
 import { deflateOf, HeldRuns, noise, readMessages, show, Window, type Wishes, words } from './zlib-model.js'
 
-const NO_EVENTS: ConnectionEvents = {
-  onMessage() {},
-  onPing() {},
-  onPong() {},
-  onClose() {},
-  onFail() {}
-}
-
-function make(wishes: Wishes = {}) {
+/** A connection that compresses, and what it has sent. */
+function make(t: Test, wishes: Wishes = {}) {
   const { role = 'server', takesOver = false } = wishes
-  const maskingKey = role === 'client' ? () => 0xdeadbeef : undefined
-  const connection = new Connection({ role, maxPayload: 2 ** 20, onCompressed() {}, maskingKey }, NO_EVENTS)
-  const log: string[] = []
-  const news = new EventEmitter()
-  const note = (line: string): void => {
-    log.push(line)
-    news.emit('news')
-  }
-  const sender = new MessageSender(
-    connection,
-    role === 'client',
-    new PerMessageDeflate(role, deflateOf(wishes)),
-    {
-      onGap: () => note('gap'),
-      onGapFilled: () => note('filled'),
-      onGapFailed: error => note(`failed ${error}`)
-    }
-  )
+  const { stream, log, connection, sender } = makeConnection(t, undefined, {
+    role,
+    deflate: deflateOf(wishes),
+    ...(role === 'client' && { maskingKey: () => 0xdeadbeef })
+  })
   const window = new Window(takesOver)
-  /** What may leave now, as messages. */
-  const read = (): string[] => readMessages(decode(bytes(...connection.dataToSend())), window)
-  const hex = (): string => bytes(...connection.dataToSend()).toString('hex')
+  let taken = 0
+  /** The bytes that were sent since the last call, written or not. */
+  const sent = (): Buffer => {
+    while (stream.pending.length > 0) stream.finish()
+    const written = stream.written.slice(taken)
+    taken = stream.written.length
+    return bytes(...written, ...connection.dataToSend())
+  }
+  const read = (): string[] => readMessages(decode(sent()), window)
+  const hex = (): string => sent().toString('hex')
   const allFilled = async (): Promise<void> => {
     const wait = async (): Promise<void> => {
-      while (connection.gaps > 0) await once(news, 'news')
+      while (connection.output.gaps > 0) await tick()
     }
     await withDeadline(wait(), 10_000, 'all compressed')
   }
   const send = (data: string | Uint8Array, { fin = true, compress = true, isBinary = false } = {}): void =>
-    sender.send(data, isBinary, fin, compress)
-  return { connection, sender, log, send, read, hex, allFilled }
+    void sender.send(data, { binary: isBinary, fin, compress }, undefined)
+  return { connection, sender, log, send, sent, read, hex, allFilled }
 }
 
 const LARGE = words(50_000)
 const LARGER = words(300_000, 2)
 
 t.test('RFC 7692 section 7.2.3.2: RSV1 says that a message is compressed', t => {
-  const { send, hex } = make({ takesOver: true })
+  const { send, hex } = make(t, { takesOver: true })
   send('Hello')
   t.equal(hex(), 'c107f248cdc9c90700')
   send(Buffer.from('Hello'), { isBinary: true })
@@ -67,12 +52,12 @@ t.test('RFC 7692 section 7.2.3.2: RSV1 says that a message is compressed', t => 
 })
 
 t.test('RFC 6455 section 5.3: a client masks what is compressed', async t => {
-  const { send, connection, allFilled } = make({ role: 'client', takesOver: true })
+  const { send, sent, allFilled } = make(t, { role: 'client', takesOver: true })
   send('Hello')
-  t.equal(bytes(...connection.dataToSend()).toString('hex'), 'c187deadbeef2ce5732617aabe')
+  t.equal(sent().toString('hex'), 'c187deadbeef2ce5732617aabe')
   send(LARGE)
   await allFilled()
-  const [frame] = decode(bytes(...connection.dataToSend()))
+  const [frame] = decode(sent())
   t.strictSame([frame.rsv, frame.key], [4, [0xde, 0xad, 0xbe, 0xef]])
   const window = new Window()
   window.inflate(Buffer.from('f248cdc9c90700', 'hex'))
@@ -80,7 +65,7 @@ t.test('RFC 6455 section 5.3: a client masks what is compressed', async t => {
 })
 
 t.test('without takeover what does not become smaller is sent as it is', t => {
-  const { send, hex, read } = make()
+  const { send, hex, read } = make(t)
   send('Hello')
   t.equal(hex(), '810548656c6c6f', 'seven bytes compressed')
   send('hello hello')
@@ -102,7 +87,7 @@ t.test('without takeover what does not become smaller is sent as it is', t => {
 })
 
 t.test('with takeover it is compressed all the same: the windows must not differ', t => {
-  const { send, read } = make({ takesOver: true })
+  const { send, read } = make(t, { takesOver: true })
   const data = noise(20_000)
   send(data, { isBinary: true })
   send(data, { isBinary: true })
@@ -112,7 +97,7 @@ t.test('with takeover it is compressed all the same: the windows must not differ
 
 t.test('below the threshold a message is sent as it is, unless messages refer to those before', t => {
   for (const takesOver of [true, false]) {
-    const { send, read } = make({ threshold: 10, takesOver })
+    const { send, read } = make(t, { threshold: 10, takesOver })
     for (const length of [0, 9, 10, 11]) send('a'.repeat(length))
     send('é'.repeat(5))
     t.strictSame(
@@ -126,7 +111,7 @@ t.test('below the threshold a message is sent as it is, unless messages refer to
 
 t.test('compress: false', t => {
   for (const takesOver of [true, false]) {
-    const { send, read } = make({ takesOver })
+    const { send, read } = make(t, { takesOver })
     const data = 'a'.repeat(30)
     for (const compress of [true, false, true, false, true]) send(data, { compress })
     t.strictSame(read(), [
@@ -142,7 +127,7 @@ t.test('compress: false', t => {
 
 t.test('RFC 7692 section 6.1: the first fragment decides for its message, and no threshold holds', t => {
   for (const takesOver of [true, false]) {
-    const { connection, send, read } = make({ takesOver, threshold: 1000 })
+    const { connection, send, read } = make(t, { takesOver, threshold: 1000 })
     send('a', { fin: false })
     send('b', { fin: false, compress: false })
     connection.ping('between')
@@ -171,22 +156,21 @@ t.test('RFC 7692 section 6.1: the first fragment decides for its message, and no
 t.test('RFC 7692 section 7.2.1: large fragments, small ones and control frames stay in order', async t => {
   for (const takesOver of [true, false]) {
     for (const role of ['server', 'client'] as const) {
-      const { connection, send, read, allFilled, log } = make({ takesOver, role })
+      const { connection, send, read, allFilled } = make(t, { takesOver, role })
       send(LARGE, { fin: false })
       connection.ping('p')
       send('small', { fin: false })
-      t.equal(connection.sendsFragments, true)
+      t.equal(connection.output.sendsFragments, true)
       send(LARGER)
-      t.equal(connection.sendsFragments, false)
+      t.equal(connection.output.sendsFragments, false)
       send('next')
+      t.equal(connection.output.gaps, takesOver ? 4 : 2, 'one for each promise')
       await allFilled()
       t.strictSame(read(), [
         'ping p',
         `text in 3 ${show(`${LARGE}small${LARGER}`, true)}`,
         takesOver ? 'text z next' : 'text next'
       ])
-      t.equal(log.filter(line => line === 'gap').length, takesOver ? 4 : 2, 'one for each promise')
-      t.equal(log.filter(line => line === 'filled').length, takesOver ? 4 : 2)
     }
   }
 })
@@ -194,7 +178,7 @@ t.test('RFC 7692 section 7.2.1: large fragments, small ones and control frames s
 t.test('all kinds alternate, and the peer sees all in order', async t => {
   for (const takesOver of [true, false]) {
     for (const role of ['server', 'client'] as const) {
-      const { connection, sender, send, read, allFilled } = make({ takesOver, role, threshold: 50 })
+      const { connection, sender, send, read, allFilled } = make(t, { takesOver, role, threshold: 50 })
       const expected: string[] = []
       const small = 'x'.repeat(60)
       for (let i = 0; i < 3; i++) {
@@ -204,7 +188,7 @@ t.test('all kinds alternate, and the peer sees all in order', async t => {
         send(Buffer.from(LARGER), { isBinary: true })
         send(small)
         connection.pong(`${i}`)
-        if (role === 'server') sender.sendPrepared(prepare(LARGE))
+        if (role === 'server') sender.send(prepare(LARGE), undefined, undefined)
         else send(LARGE)
         expected.push(
           `text ${show(LARGE, true)}`,
@@ -219,19 +203,19 @@ t.test('all kinds alternate, and the peer sees all in order', async t => {
       connection.close(1000)
       await allFilled()
       t.strictSame(read(), [...expected, 'close 1000'], `${role}, takeover ${takesOver}`)
-      t.equal(connection.bufferedAmount, 0)
+      t.equal(connection.output.size, 0)
     }
   }
 })
 
 t.test('without takeover they may be done in any order, and leave in that in which they came', async t => {
   const runs = new HeldRuns(t)
-  const { connection, send, read, log } = make()
+  const { connection, send, read } = make(t)
   send('before')
   for (const data of [LARGE, LARGER, LARGE]) send(data)
   send('behind')
-  t.equal(connection.gaps, 3)
-  t.ok(connection.bufferedAmount > LARGE.length * 2 + LARGER.length, 'they count as waiting')
+  t.equal(connection.output.gaps, 3)
+  t.ok(connection.output.size > LARGE.length * 2 + LARGER.length, 'they count as waiting')
   await Promise.resolve()
   t.strictSame(
     runs.inputs.map(input => input.length),
@@ -241,16 +225,16 @@ t.test('without takeover they may be done in any order, and leave in that in whi
   await runs.release(1)
   await runs.release(2)
   t.strictSame(read(), [])
-  t.strictSame(log.slice(3), ['filled', 'filled'])
+  t.equal(connection.output.gaps, 3, 'the first holds back the others')
   await runs.release(0)
   t.strictSame(read(), [LARGE, LARGER, LARGE].map(data => `text ${show(data, true)}`).concat('text behind'))
-  t.equal(connection.gaps, 0)
-  t.equal(connection.bufferedAmount, 0)
+  t.equal(connection.output.gaps, 0)
+  t.equal(connection.output.size, 0)
 })
 
 t.test('with takeover the one behind begins when the one before is done', async t => {
   const runs = new HeldRuns(t)
-  const { connection, send, read } = make({ takesOver: true })
+  const { connection, send, read } = make(t, { takesOver: true })
   send(LARGE)
   send('small')
   send('plain', { compress: false })
@@ -264,27 +248,24 @@ t.test('with takeover the one behind begins when the one before is done', async 
   await runs.release(2)
   await runs.release(3)
   t.strictSame(read(), [`text ${show(LARGER, true)}`, 'text z last'])
-  t.equal(connection.gaps, 0)
+  t.equal(connection.output.gaps, 0)
 })
 
 t.test('one that cannot be compressed is told', async t => {
   for (const takesOver of [true, false]) {
     t.intercept(ZlibStream.prototype, 'run', { value: () => Promise.reject(new Error('no memory')) })
-    const { send, sender, log } = make({ takesOver })
+    const { send, sender, log } = make(t, { takesOver })
     send(LARGE)
-    sender.sendPrepared(prepare(LARGER))
+    sender.send(prepare(LARGER), undefined, undefined)
     await new Promise(setImmediate)
-    t.strictSame(log, ['gap', 'gap', 'failed Error: no memory', 'failed Error: no memory'])
+    t.strictSame(log.lines, ['callback Error: no memory', 'end'])
   }
 })
 
 t.test('RFC 7692 section 7.2.1: fragments as they stand on the wire', t => {
-  const { connection, send } = make({ takesOver: true })
+  const { send, sent } = make(t, { takesOver: true })
   send('Hel', { fin: false })
   send('lo')
-  t.strictSame(decode(bytes(...connection.dataToSend())).map(describe), [
-    'text rsv 4 more f248cd01000000ffff',
-    'continuation cac90700'
-  ])
+  t.strictSame(decode(sent()).map(describe), ['text rsv 4 more f248cd01000000ffff', 'continuation cac90700'])
   t.end()
 })

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { TokenBucket } from '../../lib/limits/token-bucket.js'
+import { TokenBucket } from '../../lib/limits/rate-limiter.js'
 
 t.test(
   'a second may come at once, the last may go into debt, and what was taken comes back with time',

@@ -1,6 +1,6 @@
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
-import { toArrayBuffer, toBinaryType, toControl, toPayload } from '../../lib/socket/payload.js'
+import { decode, decodeForListener, encode, encodeControl } from '../../lib/socket/codec.js'
 
 const octets = [1, 2, 3, 4, 5, 6, 7, 8]
 const memory = new Uint8Array(octets)
@@ -20,9 +20,9 @@ function thrown(call: () => unknown): unknown {
 
 t.test('text and bytes are passed on as they are', async t => {
   const buffer = Buffer.from(octets)
-  t.equal(toPayload('text'), 'text')
-  t.equal(toPayload(buffer), buffer)
-  t.equal(toPayload(memory), memory)
+  t.equal(encode('text'), 'text')
+  t.equal(encode(buffer), buffer)
+  t.equal(encode(memory), memory)
 })
 
 t.test('other views and buffers become bytes, of their own part of the memory only', async t => {
@@ -37,18 +37,18 @@ t.test('other views and buffers become bytes, of their own part of the memory on
     ['ArrayBuffer of another realm', runInNewContext('new Uint8Array([1, 2]).buffer'), [1, 2]],
     ['Uint8Array of another realm', runInNewContext('new Uint8Array([1, 2])'), [1, 2]]
   ] as const) {
-    t.strictSame(read(toPayload(data)), expected, name)
+    t.strictSame(read(encode(data)), expected, name)
   }
 })
 
 t.test('a number is sent as its text, as in ws', async t => {
-  t.equal(toPayload(42), '42')
-  t.equal(toPayload(0), '0')
+  t.equal(encode(42), '42')
+  t.equal(encode(0), '0')
 })
 
 t.test('the bytes are not copied', async t => {
   const buffer = new ArrayBuffer(2)
-  const payload = toPayload(new DataView(buffer))
+  const payload = encode(new DataView(buffer))
   new Uint8Array(buffer).fill(7)
   t.strictSame(read(payload), [7, 7])
 })
@@ -68,11 +68,11 @@ t.test('anything else is refused by the name of its type', async t => {
   ]
   for (const [value, type] of values) {
     t.throws(
-      () => Reflect.apply(toPayload, undefined, [value]),
+      () => Reflect.apply(encode, undefined, [value]),
       { name: 'FastifyError', code: 'FST_UPGRADE_INVALID_DATA', message: `A value of type ${type} cannot` },
       type
     )
-    t.ok(thrown(() => Reflect.apply(toPayload, undefined, [value])) instanceof TypeError, type)
+    t.ok(thrown(() => Reflect.apply(encode, undefined, [value])) instanceof TypeError, type)
   }
 })
 
@@ -85,41 +85,43 @@ t.test('the refusal of an object says what to pass', async t => {
     [Promise.resolve('x'), /with await/],
     [null, /pass a string, an ArrayBuffer or a view of one\.$/]
   ] as const) {
-    t.throws(() => Reflect.apply(toPayload, undefined, [value]), { message: hint })
+    t.throws(() => Reflect.apply(encode, undefined, [value]), { message: hint })
   }
 })
 
-t.test('a control frame: the callback may stand anywhere, the data may be missing', async t => {
-  const callback = (): void => {}
-  t.strictSame(toControl([]), { payload: '', callback: undefined })
-  t.strictSame(toControl(['a']), { payload: 'a', callback: undefined })
-  t.strictSame(toControl([callback]), { payload: '', callback })
-  t.strictSame(toControl(['a', callback]), { payload: 'a', callback })
-  t.strictSame(toControl(['a', true, callback]), { payload: 'a', callback })
-  t.strictSame(toControl([undefined, undefined, callback]), { payload: '', callback })
-  t.strictSame(read(toControl([memory.buffer]).payload), octets)
+t.test('the data of a control frame may be missing', async t => {
+  t.equal(encodeControl(undefined), '')
+  t.equal(encodeControl(null), '', 'as code written for ws passes it')
+  t.equal(encodeControl('a'), 'a')
+  t.strictSame(read(encodeControl(memory.buffer)), octets)
 })
 
 t.test('a control frame takes 125 bytes, counted as they are sent', async t => {
-  t.equal(toControl(['x'.repeat(125)]).payload, 'x'.repeat(125))
-  t.ok(thrown(() => toControl(['x'.repeat(126)])) instanceof RangeError)
-  t.throws(() => toControl(['é'.repeat(63)]), { code: 'FST_UPGRADE_PING_TOO_LONG', message: /126 bytes/ })
-  t.throws(() => toControl([new ArrayBuffer(126)]), { code: 'FST_UPGRADE_PING_TOO_LONG' })
-  t.throws(() => Reflect.apply(toControl, undefined, [[{}]]), { code: 'FST_UPGRADE_INVALID_DATA' })
+  t.equal(encodeControl('x'.repeat(125)), 'x'.repeat(125))
+  t.ok(thrown(() => encodeControl('x'.repeat(126))) instanceof RangeError)
+  t.throws(() => encodeControl('é'.repeat(63)), { code: 'FST_UPGRADE_PING_TOO_LONG', message: /126 bytes/ })
+  t.throws(() => encodeControl(new ArrayBuffer(126)), { code: 'FST_UPGRADE_PING_TOO_LONG' })
+  t.throws(() => Reflect.apply(encodeControl, undefined, [{}]), { code: 'FST_UPGRADE_INVALID_DATA' })
 })
 
-t.test('toArrayBuffer gives memory of its own, no longer than the data', async t => {
+t.test('an ArrayBuffer has memory of its own, no longer than the data', async t => {
   const source = Buffer.from(octets).subarray(2, 5)
-  const copy = toArrayBuffer(source)
+  const copy = decodeForListener(source, true, 'arraybuffer')
   source.fill(0)
   t.ok(copy instanceof ArrayBuffer)
-  t.strictSame([...new Uint8Array(copy)], [3, 4, 5])
+  if (copy instanceof ArrayBuffer) t.strictSame([...new Uint8Array(copy)], [3, 4, 5])
 })
 
-t.test('binary messages as binaryType says; what it does not know leaves them as they are', async t => {
+t.test('a listener gets a binary message as binaryType says, and text as a Buffer', async t => {
   const data = Buffer.from(octets)
-  t.equal(toBinaryType(data, 'nodebuffer'), data)
-  t.strictSame(toBinaryType(data, 'arraybuffer'), toArrayBuffer(data))
-  t.strictSame(toBinaryType(data, 'fragments'), [data])
-  t.equal(Reflect.apply(toBinaryType, undefined, [data, 'blob']), data)
+  t.equal(decodeForListener(data, true, 'nodebuffer'), data)
+  t.strictSame(decodeForListener(data, true, 'fragments'), [data])
+  for (const type of ['nodebuffer', 'arraybuffer', 'fragments'] as const)
+    t.equal(decodeForListener(data, false, type), data)
+})
+
+t.test('the iterator gets text as a string, and a binary message as the Buffer that arrived', async t => {
+  const data = Buffer.from('text')
+  t.equal(decode(data, false), 'text')
+  t.equal(decode(data, true), data)
 })

@@ -1,7 +1,55 @@
 import t from 'tap'
-import { Lifetime } from '../../lib/socket/lifetime.js'
-import { ms } from '../helpers/timeout.js'
+import { deadlinesAfter } from '../../lib/limits/deadline.js'
+import { CloseDeadline, Lifetime } from '../../lib/socket/lifecycle.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
 import { close, connect, ping, text, told } from './harness.js'
+
+t.test('a connection that ends during a look at the kernel sets no deadline and is not cut', async t => {
+  const timeout = ms(20) + 0.375
+  let cuts = 0
+  const asked = new Promise<void>(resolve => {
+    const sender = {
+      written: 1e6,
+      unsent: 0,
+      taken: 1e6,
+      readByPeer: 0,
+      acknowledged: () => {
+        deadline.stop()
+        resolve()
+        return Promise.resolve(undefined)
+      },
+      cut: () => void cuts++
+    }
+    const deadline = new CloseDeadline({ isEnded: false }, { output: { gaps: 0 } }, sender, timeout)
+  })
+  await withDeadline(asked, 5000, 'look')
+  await new Promise(resolve => setImmediate(resolve))
+  t.equal(deadlinesAfter(timeout).size, 0)
+  t.equal(cuts, 0)
+})
+
+t.test('once the closing handshake is over, a peer gets one timeout more', async t => {
+  const timeout = ms(20) + 0.4375
+  let looks = 0
+  await withDeadline(
+    new Promise<void>(resolve => {
+      const acknowledged = (): undefined => void looks++
+      const sender = {
+        written: 1e6,
+        unsent: 0,
+        taken: 1e6,
+        readByPeer: 0,
+        acknowledged,
+        cut: () => resolve()
+      }
+      new CloseDeadline({ isEnded: true }, { output: { gaps: 0 } }, sender, timeout)
+    }),
+    5000,
+    'cut'
+  )
+  t.equal(looks, 2)
+  t.equal(deadlinesAfter(timeout).size, 0)
+})
 
 t.test('idleTimeout closes with 1001 when no message comes or goes; pings do not count', async t => {
   const { socket, peer } = await connect(t, { idleTimeout: ms(80) })
@@ -49,8 +97,7 @@ t.test('maxLifetime closes with 1001, whatever the connection does', async t => 
 t.test('lifetimes are spread over a tenth', async t => {
   const order: number[] = []
   const lives = [0, 0.5, 0.999].map((random, i) => {
-    const mortal = { messages: 0, onIdle: () => {}, onOld: () => void order.push(i) }
-    return new Lifetime(mortal, ms(400), random)
+    return new Lifetime({ close: () => void order.push(i) }, ms(400), random)
   })
   await new Promise(resolve => setTimeout(resolve, ms(450)))
   t.strictSame(order, [2, 1, 0], 'the greater the number, the sooner')

@@ -1,0 +1,372 @@
+import type { AsyncResource } from 'node:async_hooks'
+import { EventEmitter } from 'node:events'
+import { type BinaryType, decode, decodeForListener, type Message } from './codec.js'
+import { AlreadyReadError } from './error.js'
+import { type Emission, isThenable } from './events.js'
+import type { WebSocketSettings } from './options.js'
+
+/** Takes messages one by one; reading waits while it wants none. */
+export interface Consumer {
+  readonly wantsMore: boolean
+  onMessage(data: Buffer, isBinary: boolean): void
+  /**
+   * The connection is closed.
+   * @param failure the error of the event `error`, if there was one: then the messages so far are not all.
+   * @param wasClean whether the closing handshake was finished and this side did not cut the connection.
+   */
+  onEnd(failure: Error | undefined, wasClean: boolean): void
+}
+
+/** The part of the {@link Consumers} that a consumer needs. */
+export interface Source {
+  /** `wantsMore` may have changed. */
+  wanted(): void
+  /** The consumer takes no more. */
+  release(): void
+}
+
+type MessageListener = (...args: never[]) => unknown
+
+/** The WebSocket whose messages are consumed. */
+export interface ConsumingSocket {
+  readonly emit: (...args: never[]) => unknown
+  readonly binaryType: BinaryType
+  rawListeners(event: 'message'): readonly MessageListener[]
+  listenerCount(event: string): number
+}
+
+interface KeptMessage {
+  readonly data: Buffer
+  readonly isBinary: boolean
+}
+
+/** The receiver, as far as the consumers direct it. */
+export interface Reading {
+  /** Whether messages may still be sent. */
+  readonly isOpen: boolean
+  setReading(isWanted: boolean): void
+}
+
+/**
+ * The consumers of a WebSocket's messages: listeners of `message`, and an iterator or a stream. They decide when the
+ * connection is read, so that no message is lost: while a consumer wants messages, or once the handler is done without
+ * having added one. With a listener of `close`, `ping` or `pong` the connection is read up to the next message, which is
+ * kept.
+ */
+export class Consumers implements Source {
+  readonly #socket: ConsumingSocket
+  readonly #emission: Emission
+  readonly #reading: Reading
+  readonly #scope: AsyncResource
+  readonly #settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
+  /** Whether messages go straight to the listeners, without a check before each. */
+  #isDirect = false
+  /** Unset when listeners are added or removed. */
+  #listeners: readonly MessageListener[] | undefined
+  /** Messages that asynchronous listeners are working on. */
+  #pending = 0
+  /** The iterator or the stream. */
+  #consumer: Consumer | undefined
+  #isPaused = false
+  /** Whether to read although there is no consumer. */
+  #readsAlways = false
+  /** Messages without a consumer, in order. */
+  #kept: KeptMessage[] | undefined
+  #isEnded = false
+  #wasClean = false
+  /** Whether an update is due at the end of the tick. */
+  #isUpdateDue = false
+
+  constructor(
+    socket: ConsumingSocket,
+    emission: Emission,
+    reading: Reading,
+    scope: AsyncResource,
+    settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
+  ) {
+    this.#socket = socket
+    this.#emission = emission
+    this.#reading = reading
+    this.#scope = scope
+    this.#settings = settings
+    if (this.#keepsAll) this.updateSoon()
+  }
+
+  /** Whether everything is read from the start, and messages are kept until a consumer takes them. */
+  get #keepsAll(): boolean {
+    return this.#settings.keepsMessages === true
+  }
+
+  // ---- What the application does
+
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
+  setPaused(isPaused: boolean): void {
+    if (isPaused && this.#isEnded) return
+    this.#isPaused = isPaused
+    this.updateSoon()
+  }
+
+  /** Reads from now on although there is no consumer, so that pings are answered and a close is seen. */
+  readAlways(): void {
+    this.#readsAlways = true
+    this.updateSoon()
+  }
+
+  /** @throws {AlreadyReadError} while another iterator or stream reads. */
+  checkUnread(): void {
+    if (this.#consumer !== undefined) throw new AlreadyReadError()
+  }
+
+  /** Gives every message to a consumer from now on. On a closed connection it gets the kept messages, then the end. */
+  consume<Kind extends Consumer>(consumer: Kind): Kind {
+    if (this.#isOver) {
+      consumer.onEnd(this.#emission.failure, this.#wasClean)
+      return consumer
+    }
+    this.checkUnread()
+    this.#consumer = consumer
+    this.updateSoon()
+    return consumer
+  }
+
+  /** An iterator over the messages. */
+  iterate(): AsyncIterableIterator<Message> {
+    return this.consume(new MessageIterator(this))
+  }
+
+  wanted(): void {
+    this.#update()
+  }
+
+  release(): void {
+    this.#consumer = undefined
+    this.updateSoon()
+  }
+
+  /** Listeners were added or removed. */
+  onListenersChanged(): void {
+    this.#listeners = undefined
+    this.updateSoon()
+  }
+
+  // ---- Messages
+
+  onMessage(data: Buffer, isBinary: boolean): void {
+    if (this.#isDirect) {
+      this.#notifyListeners(data, isBinary)
+      return
+    }
+    if (this.#kept === undefined && this.#isTaken && this.#isDeliverable) {
+      this.#deliver(data, isBinary)
+      if (this.#consumer === undefined) return
+    } else {
+      this.#kept ??= []
+      this.#kept.push({ data, isBinary })
+    }
+    this.#update()
+  }
+
+  /** A message that was being inflated comes although reading has stopped meanwhile. */
+  get #isDeliverable(): boolean {
+    if (this.#keepsAll) return this.#isWanted
+    return !this.#isPaused && this.#consumer?.wantsMore !== false
+  }
+
+  #deliver(data: Buffer, isBinary: boolean): void {
+    this.#consumer?.onMessage(data, isBinary)
+    this.#notifyListeners(data, isBinary)
+  }
+
+  /** Calls the listeners itself, as `emit` does not return their results. The first exception ends the round, as in `emit`. */
+  #notifyListeners(data: Buffer, isBinary: boolean): void {
+    const socket = this.#socket
+    const decoded = decodeForListener(data, isBinary, socket.binaryType)
+    // Code that has replaced `emit` wants to see the messages.
+    if (socket.emit !== EventEmitter.prototype.emit) {
+      this.#emission.emit('message', decoded, isBinary)
+      return
+    }
+    this.#listeners ??= socket.rawListeners('message')
+    try {
+      for (const listener of this.#listeners) {
+        const result: unknown = Reflect.apply(listener, socket, [decoded, isBinary])
+        if (isThenable(result)) this.#await(result)
+      }
+    } catch (error) {
+      this.#emission.reportError(error)
+    }
+  }
+
+  /** Counts asynchronous listeners, so that no more messages are read than they keep up with. */
+  #await(work: PromiseLike<unknown>): void {
+    const max = this.#maxPending
+    if (++this.#pending === max) this.updateSoon()
+    const done = (): void => {
+      if (this.#pending-- === max) this.updateSoon()
+    }
+    work.then(done, error => {
+      done()
+      this.#emission.reportError(error)
+    })
+  }
+
+  get #maxPending(): number {
+    return this.#settings.maxPendingMessages || Number.POSITIVE_INFINITY
+  }
+
+  // ---- When to read
+
+  /** Stops reading at once; but kept messages are not delivered before the caller has returned. */
+  updateSoon(): void {
+    this.#isDirect = false
+    if (!this.#isRead) this.#reading.setReading(false)
+    else if (!this.#isUpdateDue) {
+      this.#isUpdateDue = true
+      process.nextTick(updateNow, this)
+    }
+  }
+
+  /** @internal */
+  updateNow(): void {
+    this.#isUpdateDue = false
+    this.#update()
+  }
+
+  #update(): void {
+    if (this.#kept !== undefined) this.#deliverKept()
+    this.#isDirect = this.#isWanted && this.#consumer === undefined && this.#isTaken
+    this.#reading.setReading(this.#isRead)
+  }
+
+  /** Whether a message that arrives has a consumer. */
+  get #isTaken(): boolean {
+    return this.#consumer !== undefined || this.#readsAlways || this.#socket.listenerCount('message') > 0
+  }
+
+  get #isWanted(): boolean {
+    // Once the connection is closing, everything up to the peer's Close frame is read.
+    const isBehind = this.#pending >= this.#maxPending && this.#reading.isOpen
+    if (this.#isPaused || isBehind) return false
+    if (this.#consumer !== undefined) return this.#consumer.wantsMore
+    return this.#isTaken || (this.#kept === undefined && this.#isWatched)
+  }
+
+  /** Whether the connection is read, although a message may have to wait for a consumer. */
+  get #isRead(): boolean {
+    return this.#isWanted || (this.#keepsAll && !this.#isPaused)
+  }
+
+  get #isWatched(): boolean {
+    const socket = this.#socket
+    return socket.listenerCount('close') + socket.listenerCount('ping') + socket.listenerCount('pong') > 0
+  }
+
+  #deliverKept(): void {
+    while (this.#isWanted && this.#isTaken) {
+      const next = this.#kept?.shift()
+      if (next === undefined) {
+        this.#kept = undefined
+        break
+      }
+      this.#scope.runInAsyncScope(this.#deliver, this, next.data, next.isBinary)
+    }
+    this.#endConsumer()
+  }
+
+  // ---- The end
+
+  /** Whether a message waits for a consumer that does not want it yet. */
+  get isHolding(): boolean {
+    return this.#kept !== undefined && this.#isTaken && !this.#keepsAll
+  }
+
+  /**
+   * The connection is closed.
+   * @param wasClean whether the closing handshake was finished and this side did not cut the connection.
+   */
+  onEnd(wasClean: boolean): void {
+    this.#isPaused = false
+    this.#isEnded = true
+    this.#wasClean = wasClean
+    if (!this.#keepsAll) this.#kept = undefined
+    this.#endConsumer()
+  }
+
+  /** Whether no message will be delivered any more. */
+  get #isOver(): boolean {
+    return this.#isEnded && this.#kept === undefined
+  }
+
+  #endConsumer(): void {
+    if (!this.#isOver) return
+    this.#consumer?.onEnd(this.#emission.failure, this.#wasClean)
+    this.#consumer = undefined
+  }
+}
+
+function updateNow(consumers: Consumers): void {
+  consumers.updateNow()
+}
+
+interface Waiting {
+  readonly resolve: (result: IteratorResult<Message, undefined>) => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * Iterates over the messages of a connection. A message is read when the loop asks for it. The loop ends when the connection
+ * closes, for whatever reason.
+ */
+export class MessageIterator implements Consumer, AsyncIterableIterator<Message> {
+  readonly #source: Source
+  #waiting: Waiting[] = []
+  #isEnded = false
+
+  constructor(source: Source) {
+    this.#source = source
+  }
+
+  get wantsMore(): boolean {
+    return this.#waiting.length > 0
+  }
+
+  next(): Promise<IteratorResult<Message, undefined>> {
+    if (this.#isEnded) return Promise.resolve({ done: true, value: undefined })
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject })
+      this.#source.wanted()
+    })
+  }
+
+  return(): Promise<IteratorResult<Message, undefined>> {
+    if (!this.#isEnded) {
+      this.onEnd()
+      this.#source.release()
+    }
+    return Promise.resolve({ done: true, value: undefined })
+  }
+
+  onMessage(data: Buffer, isBinary: boolean): void {
+    const waiting = this.#waiting.shift()
+    try {
+      waiting?.resolve({ done: false, value: decode(data, isBinary) })
+    } catch (error) {
+      // More text than a string can hold is an error of the loop, not of the process.
+      waiting?.reject(error)
+      void this.return()
+    }
+  }
+
+  onEnd(): void {
+    this.#isEnded = true
+    for (const { resolve } of this.#waiting) resolve({ done: true, value: undefined })
+    this.#waiting = []
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+}

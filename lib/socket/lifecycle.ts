@@ -1,0 +1,219 @@
+import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
+import { GOING_AWAY } from '../protocol/close-code.js'
+import type { Connection } from '../protocol/connection.js'
+import type { FrameWriter } from '../protocol/frame-writer.js'
+import type { Violation } from '../protocol/violation.js'
+import type { ByteStream } from './byte-stream.js'
+import { CloseTimeoutError } from './error.js'
+import { Heartbeat } from './heartbeat.js'
+import type { WebSocketSettings } from './options.js'
+import type { Sender } from './sender.js'
+import { SlowReader } from './slow-reader.js'
+import type { Stats } from './stats.js'
+
+export type LifecycleSettings = Pick<
+  WebSocketSettings,
+  'closeTimeout' | 'heartbeat' | 'idleTimeout' | 'maxLifetime'
+>
+
+/**
+ * The life of a connection after the handshake: the ways in which it ends, and everything that has a deadline. It has the
+ * peer pinged, closes connections that are idle or too old, and limits the time of the closing handshake.
+ */
+export class Lifecycle {
+  readonly #stream: ByteStream
+  readonly #connection: Connection
+  readonly #sender: Sender
+  readonly #closeTimeout: number
+  readonly #heartbeat: Heartbeat | undefined
+  readonly #idleWatch: IdleWatch | undefined
+  readonly #lifetime: Lifetime | undefined
+  #closeDeadline: CloseDeadline | undefined
+
+  constructor(
+    stream: ByteStream,
+    connection: Connection,
+    sender: Sender,
+    stats: Stats,
+    { closeTimeout, heartbeat, idleTimeout, maxLifetime }: LifecycleSettings
+  ) {
+    this.#stream = stream
+    this.#connection = connection
+    this.#sender = sender
+    this.#closeTimeout = closeTimeout
+    this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(connection, sender, heartbeat)
+    this.#idleWatch = idleTimeout ? new IdleWatch(this, stats, idleTimeout) : undefined
+    this.#lifetime = maxLifetime ? new Lifetime(this, maxLifetime, Math.random()) : undefined
+  }
+
+  /** Begins the closing handshake, if none is under way, and the wait for its end. */
+  close(code?: number, reason?: string | Uint8Array): void {
+    if (!this.#isOpen) return
+    this.#connection.close(code, reason)
+    this.#sender.flushSoon()
+    this.onClosing()
+  }
+
+  /** Closes the connection because the peer broke a rule or exceeded a limit. */
+  fail(violation: Violation): void {
+    if (!this.#isOpen) return
+    this.#connection.fail(violation)
+    this.#sender.flushSoon()
+    this.onClosing()
+  }
+
+  get #isOpen(): boolean {
+    return this.#connection.isOpen && !this.#stream.isEnded && !this.#stream.isDestroyed
+  }
+
+  /** Bytes have arrived. */
+  onBytes(): void {
+    // Without pings nothing shows better how far the peer has read.
+    if (this.#heartbeat === undefined) this.#sender.onRead(this.#sender.written)
+    else this.#heartbeat.onBytes()
+  }
+
+  onPong(data: Buffer): void {
+    this.#heartbeat?.onPong(data)
+  }
+
+  /** The application sends a ping without data. */
+  onBarePing(): void {
+    this.#heartbeat?.onBarePing()
+  }
+
+  /** The connection begins to end, on whichever side. From now on there is one deadline, and the heartbeat stops. */
+  onClosing(): void {
+    if (this.#closeDeadline !== undefined) return
+    this.#stop()
+    this.#closeDeadline = new CloseDeadline(this.#stream, this.#connection, this.#sender, this.#closeTimeout)
+  }
+
+  onClose(): void {
+    this.#stop()
+    this.#closeDeadline?.stop()
+  }
+
+  #stop(): void {
+    this.#heartbeat?.stop()
+    this.#idleWatch?.stop()
+    this.#lifetime?.stop()
+  }
+}
+
+/** How often an idle connection is checked within its timeout. */
+const CHECKS = 4
+
+/** Closes a connection on which no message has been received or sent for a time. */
+class IdleWatch implements Waiting {
+  readonly #lifecycle: Lifecycle
+  readonly #stats: Stats
+  readonly #deadlines: Deadlines
+  #messages = 0
+  #quietChecks = 0
+
+  /** @param timeout milliseconds; it takes up to a quarter more. */
+  constructor(lifecycle: Lifecycle, stats: Stats, timeout: number) {
+    this.#lifecycle = lifecycle
+    this.#stats = stats
+    this.#deadlines = deadlinesAfter(Math.ceil(timeout / CHECKS))
+    this.#deadlines.set(this)
+  }
+
+  onDeadline(): void {
+    const { messages } = this.#stats
+    this.#quietChecks = messages === this.#messages ? this.#quietChecks + 1 : 0
+    this.#messages = messages
+    if (this.#quietChecks === CHECKS) this.#lifecycle.close(GOING_AWAY, 'idle')
+    else this.#deadlines.set(this)
+  }
+
+  stop(): void {
+    this.#deadlines.clear(this)
+  }
+}
+
+/** The number of different lifetimes that the connections of one limit get: each has a timer. */
+const LIFETIMES = 16
+
+/** Closes a connection that has become too old. */
+export class Lifetime implements Waiting {
+  readonly #lifecycle: Pick<Lifecycle, 'close'>
+  readonly #deadlines: Deadlines
+
+  /**
+   * @param max milliseconds.
+   * @param random from 0 to 1: connections live nine tenths of `max` at least, so that connections that were opened together
+   * do not all reconnect together.
+   */
+  constructor(lifecycle: Pick<Lifecycle, 'close'>, max: number, random: number) {
+    this.#lifecycle = lifecycle
+    const part = Math.floor(random * LIFETIMES) / LIFETIMES
+    this.#deadlines = deadlinesAfter(Math.ceil(max * (1 - part / 10)))
+    this.#deadlines.set(this)
+  }
+
+  onDeadline(): void {
+    this.#lifecycle.close(GOING_AWAY, 'lifetime over')
+  }
+
+  stop(): void {
+    this.#deadlines.clear(this)
+  }
+}
+
+type ClosingSender = Pick<Sender, 'written' | 'taken' | 'unsent' | 'readByPeer' | 'acknowledged' | 'cut'>
+
+/** Waits for the end of the closing handshake. */
+export class CloseDeadline implements Waiting {
+  readonly #stream: Pick<ByteStream, 'isEnded'>
+  readonly #connection: { readonly output: Pick<FrameWriter, 'gaps'> }
+  readonly #sender: ClosingSender
+  readonly #timeout: number
+  /** How much of the data that was sent before the operating system had taken, if not all. */
+  readonly #takenAt: number | undefined
+  #slowReader: SlowReader | undefined
+  #isOver = false
+  /** The closing handshake is over. The kernel delivers the data that it has taken without this process. */
+  #isLast = false
+
+  /** @param timeout milliseconds. */
+  constructor(
+    stream: Pick<ByteStream, 'isEnded'>,
+    connection: { readonly output: Pick<FrameWriter, 'gaps'> },
+    sender: ClosingSender,
+    timeout: number
+  ) {
+    this.#stream = stream
+    this.#connection = connection
+    this.#sender = sender
+    this.#timeout = timeout
+    this.#takenAt = sender.unsent > 0 ? sender.taken : undefined
+    deadlinesAfter(timeout).set(this)
+  }
+
+  stop(): void {
+    this.#isOver = true
+    deadlinesAfter(this.#timeout).clear(this)
+  }
+
+  onDeadline(): void {
+    const sender = this.#sender
+    // The Close frame may wait for this side's own thread pool, which is no fault of the peer.
+    if (this.#connection.output.gaps > 0) {
+      deadlinesAfter(this.#timeout).set(this)
+      return
+    }
+    const unread = sender.written - sender.readByPeer
+    this.#slowReader ??= new SlowReader(sender, unread, this.#timeout, this.#takenAt)
+    this.#slowReader.ask(true, getsMoreTime => {
+      if (this.#isOver) return
+      if (!getsMoreTime || this.#isLast) {
+        sender.cut(new CloseTimeoutError())
+        return
+      }
+      this.#isLast = this.#stream.isEnded && sender.unsent === 0
+      deadlinesAfter(this.#timeout).set(this)
+    })
+  }
+}

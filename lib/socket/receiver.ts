@@ -1,0 +1,259 @@
+import type { Duplex } from 'node:stream'
+import type { Inflater } from '../compression/inflater.js'
+import { PerMessageDeflate } from '../compression/per-message-deflate.js'
+import { BudgetShare } from '../limits/buffer-budget.js'
+import { MessageDeadline } from '../limits/message-deadline.js'
+import { RateLimiter, TokenBucket } from '../limits/rate-limiter.js'
+import { ABNORMAL_CLOSURE } from '../protocol/close-code.js'
+import { Connection, type ConnectionEvents } from '../protocol/connection.js'
+import {
+  CONTROL_FLOOD,
+  MESSAGE_TIMEOUT,
+  OVERLOADED,
+  type ProtocolError,
+  RATE_EXCEEDED,
+  type Violation
+} from '../protocol/violation.js'
+import { ByteStream, type ByteStreamReader } from './byte-stream.js'
+import { Consumers, type ConsumingSocket, type Reading } from './consumers.js'
+import { Emission } from './events.js'
+import { Lifecycle } from './lifecycle.js'
+import type { ConnectionSetup, WebSocketSettings } from './options.js'
+import { Sender } from './sender.js'
+import { Stats } from './stats.js'
+
+/**
+ * Receives messages: takes the bytes of the stream, applies the limits, has the protocol parse them, inflates
+ * compressed messages and passes each message to the consumers. It creates the other parts of a connection, as all of them
+ * react to received data.
+ */
+export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
+  readonly connection: Connection
+  readonly stats: Stats = new Stats()
+  readonly sender: Sender
+  readonly lifecycle: Lifecycle
+  readonly consumers: Consumers
+  readonly #stream: ByteStream
+  readonly #emission: Emission
+  readonly #settings: WebSocketSettings
+  readonly #inflater: Inflater | undefined
+  /** Whether the consumers want messages. */
+  #isWanted = false
+  /** Whether a message is being inflated in the thread pool. */
+  #isInflating = false
+  /** Whether reading stops because of `rateLimit`. */
+  #isThrottled = false
+  readonly #rate: RateLimiter | undefined
+  // Created when they are needed: most peers send each message in one piece, and few control frames.
+  #controlFrames: TokenBucket | undefined
+  #messageDeadline: MessageDeadline | undefined
+  #share: BudgetShare | undefined
+
+  constructor(socket: ConsumingSocket, duplex: Duplex, setup: ConnectionSetup<ConsumingSocket>) {
+    const { role, settings, deflate, maskingKey, owner } = setup
+    const { maxPayload, rateLimit } = settings
+    const compression = deflate && new PerMessageDeflate(role, deflate)
+    const isCompressible = compression !== undefined
+    this.#stream = new ByteStream(duplex)
+    this.connection = new Connection({ role, maxPayload, isCompressible, maskingKey }, this)
+    this.connection.input.pause()
+    this.#emission = new Emission(socket, owner)
+    this.#settings = settings
+    this.#inflater = compression?.inflater
+    this.sender = new Sender(this.#stream, this.connection, this.#emission, this.stats, {
+      settings,
+      isClient: role === 'client',
+      deflate: compression
+    })
+    this.lifecycle = new Lifecycle(this.#stream, this.connection, this.sender, this.stats, settings)
+    this.consumers = new Consumers(socket, this.#emission, this, this.#stream, settings)
+    this.#rate = rateLimit
+      ? new RateLimiter(
+          rateLimit,
+          () => this.#fail(RATE_EXCEEDED),
+          isThrottled => this.#setThrottled(isThrottled)
+        )
+      : undefined
+    this.#stream.start(this)
+  }
+
+  // ---- The way of a message
+
+  onChunk(chunk: Buffer): void {
+    const { connection } = this
+    this.stats.onBytesReceived(chunk.length)
+    if (this.#rate !== undefined && !this.#rate.onBytes(chunk.length)) return
+    connection.input.push(chunk)
+    this.#watchMessage()
+    this.lifecycle.onBytes()
+    if (connection.input.paused && !this.#stream.isEnded) this.#stream.duplex.pause()
+    // The answers of the protocol itself: pongs and Close frames.
+    if (connection.hasOutput) this.sender.flushSoon()
+    if (connection.isOpen) return
+    this.sender.flushSoon()
+    this.lifecycle.onClosing()
+  }
+
+  onMessage(data: Buffer, isBinary: boolean): void {
+    this.stats.onMessageReceived()
+    if (this.#rate === undefined || this.#rate.onMessage()) this.consumers.onMessage(data, isBinary)
+  }
+
+  onCompressed(data: Buffer, isBinary: boolean): void {
+    // A write failed while earlier messages were delivered: nothing can be held back now.
+    if (this.#stream.isDestroyed) {
+      this.connection.input.pause()
+      return
+    }
+    const inflated = this.#inflater?.inflate(data, this.#settings.maxPayload)
+    if (inflated instanceof Promise) void this.#inflateLater(inflated, isBinary)
+    else if (inflated !== undefined) this.#onInflated(inflated, isBinary)
+  }
+
+  /** Nothing is parsed while the thread pool inflates a message. */
+  async #inflateLater(inflated: Promise<Buffer | Violation>, isBinary: boolean): Promise<void> {
+    this.#isInflating = true
+    this.#update()
+    const result = await inflated
+    this.#isInflating = false
+    if (this.#stream.isDestroyed) return
+    this.#onInflated(result, isBinary)
+    this.#update()
+    this.#afterEvents()
+  }
+
+  #onInflated(result: Buffer | Violation, isBinary: boolean): void {
+    if (Buffer.isBuffer(result)) this.connection.receiveInflated(result, isBinary)
+    else this.connection.fail(result)
+  }
+
+  // ---- Control frames
+
+  onPing(data: Buffer): void {
+    if (!this.#admitsControl()) return
+    this.sender.flushPongs()
+    this.#emission.emit('ping', data)
+    // The answers to pings count too.
+    this.sender.hasRoom(true)
+  }
+
+  onPong(data: Buffer): void {
+    this.lifecycle.onPong(data)
+    if (this.#admitsControl()) this.#emission.emit('pong', data)
+  }
+
+  /** The stream ends when the closing handshake does. */
+  onClose(): void {}
+
+  onFail(error: ProtocolError): void {
+    this.#stream.setCutReason(error)
+    this.#emission.emitError(error)
+  }
+
+  #admitsControl(): boolean {
+    const { maxControlFrames } = this.#settings
+    if (!maxControlFrames) return true
+    const now = performance.now()
+    this.#controlFrames ??= new TokenBucket(maxControlFrames, now)
+    if (this.#controlFrames.take(1, now)) return true
+    this.#fail(CONTROL_FLOOD)
+    return false
+  }
+
+  /** Closes the connection, in the async context of the connection whatever noticed the violation. */
+  #fail(violation: Violation): void {
+    this.#stream.runInAsyncScope(this.lifecycle.fail, this.lifecycle, violation)
+  }
+
+  // ---- Reading
+
+  get isOpen(): boolean {
+    return this.sender.isOpen
+  }
+
+  /** Whether messages may be compressed. */
+  get isCompressible(): boolean {
+    return this.#inflater !== undefined
+  }
+
+  get isClosed(): boolean {
+    return this.#stream.isClosed
+  }
+
+  /**
+   * Reads from now on, or stops: the stream delivers at most one more chunk, then its backpressure reaches the peer. Chunks
+   * that a destroyed stream has delivered can be held back too.
+   */
+  setReading(isWanted: boolean): void {
+    if (this.#isWanted === isWanted || (isWanted ? this.#stream.isDestroyed : this.#stream.isClosed)) return
+    this.#isWanted = isWanted
+    this.#update()
+  }
+
+  #setThrottled(isThrottled: boolean): void {
+    if (this.#isThrottled === isThrottled) return
+    this.#isThrottled = isThrottled
+    if (!this.#stream.isDestroyed) this.#update()
+  }
+
+  get #isReading(): boolean {
+    return this.#isWanted && !this.#isInflating && !this.#isThrottled
+  }
+
+  #update(): void {
+    if (this.#isReading) this.#stream.runInAsyncScope(this.#resume, this)
+    else {
+      this.connection.input.pause()
+      this.#watchMessage()
+    }
+  }
+
+  #resume(): void {
+    if (this.#stream.isDestroyed) return
+    const { input } = this.connection
+    const { duplex } = this.#stream
+    input.resume()
+    // A consumer that takes messages one by one gets everything that is parsed already before more is read.
+    if (!input.paused && duplex.isPaused()) duplex.resume()
+    if (this.#stream.hasPeerEnded) this.onStreamEnd()
+    this.#watchMessage()
+    this.#afterEvents()
+  }
+
+  #afterEvents(): void {
+    this.sender.flushSoon()
+    if (!this.connection.isOpen) this.lifecycle.onClosing()
+  }
+
+  /** Applies the limits of a message that has begun and not ended. While nothing is read, it is not the peer's fault. */
+  #watchMessage(): void {
+    const { isUnfinished, heldBytes } = this.connection.input
+    const { messageTimeout, budget } = this.#settings
+    if (isUnfinished && messageTimeout)
+      this.#messageDeadline ??= new MessageDeadline(messageTimeout, () => this.#fail(MESSAGE_TIMEOUT))
+    this.#messageDeadline?.update(isUnfinished && this.#isReading, this.stats.messagesReceived)
+    this.#share = BudgetShare.of(this.#share, budget, heldBytes)
+    if (this.#share?.hold(heldBytes) === true) this.#fail(OVERLOADED)
+  }
+
+  // ---- The end
+
+  /** The peer sends no more. Data that it sent before may still have to be parsed, inflated or consumed. */
+  onStreamEnd(): void {
+    if (this.connection.input.hasUnread || this.#isInflating || this.consumers.isHolding) return
+    this.sender.finish()
+    this.lifecycle.onClosing()
+  }
+
+  onStreamClose(): void {
+    const { connection } = this
+    const { cutReason } = this.#stream
+    this.#messageDeadline?.clear()
+    this.#rate?.stop()
+    this.#share?.hold(0)
+    this.lifecycle.onClose()
+    this.sender.onClose()
+    this.consumers.onEnd(connection.closeCode !== ABNORMAL_CLOSURE && cutReason === undefined)
+    this.#emission.emitClose(connection.closeCode, connection.closeReason, cutReason)
+  }
+}
