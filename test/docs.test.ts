@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import * as brokerErrors from '../lib/brokers/error.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
-import { PLUGIN_OPTIONS, ROUTE_OPTIONS, readPluginOptions, readShutdown } from '../lib/fastify/options.js'
-import { readPresence } from '../lib/fastify/pubsub-options.js'
 import * as optionErrors from '../lib/options/error.js'
+import { SECTIONS } from '../lib/options/table.js'
 import * as violations from '../lib/protocol/violation.js'
 import * as socketErrors from '../lib/socket/error.js'
 import * as testingErrors from '../lib/testing/error.js'
@@ -54,38 +54,9 @@ t.test('docs/errors.md lists the codes of the source, each once and no others', 
   t.strictSame([...documented].sort(), codesInSource())
 })
 
-t.test('docs/options.md lists every option, with the defaults of the source', async t => {
-  const settings = readPluginOptions({})
-  const { code, timeout, spread } = readShutdown({})
-  const { interval, timeout: patience } = readPresence({})
-  const lines = Array.from(
-    read('docs/options.md').matchAll(/^\| `(\w+)` +\| (.+?) +\|/gm),
-    ([, name = '', value]) => [name, value] as const
-  )
-  const rows = new Map(lines)
-  t.strictSame(lines.map(([name]) => name).sort(), [...new Set([...PLUGIN_OPTIONS, ...ROUTE_OPTIONS])].sort())
-  t.equal(rows.get('presence'), `\`{ interval: ${interval}, timeout: ${patience} }\``)
-  for (const name of [
-    'maxPayload',
-    'handshakeTimeout',
-    'closeTimeout',
-    'highWaterMark',
-    'maxBufferedAmount'
-  ] as const) {
-    t.equal(rows.get(name), String(settings[name]), name)
-  }
-  t.equal(rows.get('origin'), `\`'${String(settings.origin)}'\``)
-  const heartbeat = settings.heartbeat || { interval: 0, timeout: 0 }
-  t.equal(
-    rows.get('heartbeat'),
-    `\`{ interval: ${heartbeat.interval}, timeout: ${heartbeat.timeout} }\``,
-    'heartbeat'
-  )
-  t.equal(
-    rows.get('shutdown'),
-    `\`{ code: ${code}, reason: '', timeout: ${timeout}, spread: ${spread} }\``,
-    'shutdown'
-  )
+t.test('docs/options.md is what `npm run docs:options` writes', async t => {
+  const { optionsDocument } = await import(pathToFileURL(join(root, 'scripts', 'options-doc.mjs')).href)
+  t.equal(read('docs/options.md'), optionsDocument(SECTIONS))
 })
 
 t.test('each guard of SECURITY.md names a test that is there', async t => {

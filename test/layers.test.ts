@@ -7,14 +7,16 @@ import { root } from './helpers/root.js'
 /** Which layer may import which, besides itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
-  options: ['protocol'],
+  error: [],
+  options: ['error', 'protocol'],
   compression: ['protocol', 'options'],
   limits: ['protocol', 'options'],
-  socket: ['protocol', 'options', 'compression', 'limits'],
-  upgrade: ['protocol', 'options', 'compression', 'limits', 'socket'],
+  socket: ['error', 'protocol', 'options', 'compression', 'limits'],
+  upgrade: ['error', 'protocol', 'options', 'compression', 'limits', 'socket'],
   brokers: [],
   topics: ['brokers'],
   fastify: [
+    'error',
     'protocol',
     'options',
     'compression',
@@ -26,7 +28,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'types'
   ],
   testing: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
-  ws: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
+  ws: ['error', 'protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   index: [
     'protocol',
     'options',
@@ -64,9 +66,8 @@ interface Import {
 type Files = ReadonlyMap<string, string>
 
 function layerOf(path: string): string | undefined {
-  if (path === 'lib/index.ts') return 'index'
   if (path.startsWith('types/')) return 'types'
-  return /^lib\/([^/]+)\//.exec(path)?.[1]
+  return /^lib\/([^/]+?)(?:\/|\.ts$)/.exec(path)?.[1]
 }
 
 /** Every import of a module in whatever form: import, re-export, `import()` as value or type, `require`. */

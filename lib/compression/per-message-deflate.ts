@@ -1,4 +1,4 @@
-import type { DeflateSettings } from '../options/deflate-option.js'
+import type { DeflateSettings } from '../options/table.js'
 import type { Role } from '../protocol/connection.js'
 import type { DeflateParameters } from '../protocol/permessage-deflate.js'
 import { Deflater } from './deflater.js'

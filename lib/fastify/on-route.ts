@@ -2,13 +2,12 @@ import type { FastifyInstance, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
-import { nearestName } from '../options/option-check.js'
+import { nearestName } from '../options/option.js'
 import { toError } from '../socket/error.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { InvalidRouteError } from './error.js'
 import { handshakeHandler } from './handshake-handler.js'
-import { readRouteOptions, readSubprotocols, type Settings } from './options.js'
-import { readTopics } from './pubsub-options.js'
+import { readRouteChoices, readRouteOptions, type Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import { kRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
@@ -63,11 +62,15 @@ function addWebSocketRoute(
   const handler: unknown = options.handler
   if (!isHandler(handler)) throw new InvalidRouteError(options.url, 'has a handler that is no function')
   const own = websocket === true ? {} : websocket
-  const { settings, limits, topics, subprotocols } = namingRoute(options.url, () => ({
+  const {
+    settings,
+    limits,
+    topics,
+    subprotocols = true as const
+  } = namingRoute(options.url, () => ({
     settings: readRouteOptions(own, defaults),
     limits: readConnectionLimits(own, 'websocket.'),
-    topics: readTopics(own),
-    subprotocols: readSubprotocols(own) ?? (true as const)
+    ...readRouteChoices(own)
   }))
   const limiters = [limiter, new ConnectionLimiter(limits)].filter(({ isLimited }) => isLimited)
   const route: WebSocketRoute = {

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { OriginRule, WebSocketOptions } from '../../types/options.js'
 import { invalidOption } from '../options/error.js'
 
-/** The option `origin` with a single rule made a list, and expressions made ones that match the whole of an origin. */
+/** The option `origin`, with its rules as a list and with expressions that match a whole origin. */
 export type OriginOption = Exclude<WebSocketOptions['origin'], OriginRule | undefined> | 'same-origin' | '*'
 
 /** @returns undefined when the option is not set. */
@@ -28,11 +28,11 @@ export function isAllowed(
 }
 
 /**
- * The scheme is not compared: behind a proxy that ends TLS the server does not know which one the page was served with.
+ * The scheme is not compared: behind a proxy that terminates TLS, the server does not know the scheme of the page.
  */
 function isSameOrigin(origin: string, request: FastifyRequest): boolean {
   const page = parse(origin)
-  // A page of file:// has no host, and a URL of that scheme drops the name `localhost`.
+  // A page of file:// has no host: in URLs of that scheme, URL drops the name `localhost`.
   if (page === undefined || page.host === '') return false
   return parse(`${page.protocol}//${request.host}`)?.host === page.host
 }
@@ -41,7 +41,7 @@ function parse(url: string): URL | undefined {
   return URL.canParse(url) ? new URL(url) : undefined
 }
 
-/** An expression without anchors must not let `https://example.com.evil.test` in. */
+/** An expression without anchors must not match `https://example.com.evil.test`. */
 function anchored(rule: OriginRule): OriginRule {
   if (typeof rule === 'string') return rule
   return new RegExp(`^(?:${rule.source})$`, rule.flags.replace(/[gy]/g, ''))
@@ -51,9 +51,9 @@ function anchored(rule: OriginRule): OriginRule {
 const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#\s*]*$/i
 
 /**
- * Whether a rule can equal an Origin. Those of schemes such as https are what a URL makes of them: lower case, ASCII, no
- * default port. URL knows no origin of other schemes, and what clients send of them differs: `file://` without a host,
- * `safari-web-extension://` with an id in upper case.
+ * Whether a rule can equal an `Origin` header. For schemes such as https, it must have the form that URL produces: lower case,
+ * ASCII, no default port. URL has no origin for other schemes, and clients differ: `file://` has no host, and
+ * `safari-web-extension://` has an id in upper case.
  */
 function isRule(rule: unknown): rule is OriginRule {
   if (rule instanceof RegExp || rule === 'null') return true
@@ -62,7 +62,7 @@ function isRule(rule: unknown): rule is OriginRule {
   return url !== undefined && (url.origin === rule || url.origin === 'null')
 }
 
-/** What should stand in place of a value that is no rule. */
+/** Describes the values to use in place of an invalid rule. */
 function expectation(wrong: unknown): string {
   if (typeof wrong === 'string' && wrong.includes('*'))
     return `a RegExp or a function where '${wrong}' stands for several origins`
@@ -71,7 +71,7 @@ function expectation(wrong: unknown): string {
   return "'same-origin', '*', an origin such as 'https://example.com', a RegExp, a list of these, or a function"
 }
 
-/** The origin that is meant by a URL, or by a host and a port. */
+/** The origin of a URL, or of a host and a port. */
 function originIn(text: string): string | undefined {
   const url = parse(text.includes('://') ? text : `https://${text}`)
   if (url === undefined) return undefined

@@ -2,13 +2,12 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
-import { MAX_INT32 } from '../options/connection-settings.js'
+import { MAX_INT32 } from '../options/option.js'
 import { DeclaredRoutes } from './declared-routes.js'
 import { AlreadyRegisteredError, DecoratorTakenError, Http2Error } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
-import { readPluginOptions, readShutdown } from './options.js'
-import { readBroker, readPresence } from './pubsub-options.js'
+import { readPluginOptions, readPluginSettings } from './options.js'
 import { readRequestLogging } from './request-logging.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
@@ -20,8 +19,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   if (app.hasDecorator('websocketServer')) throw decoratorError(app)
   if (!takesHttp1(app)) throw new Http2Error()
   const defaults = readPluginOptions(options)
-  const settings = readShutdown(options)
-  const pubsub = { broker: readBroker(options), presence: readPresence(options) }
+  const { shutdown, ...pubsub } = readPluginSettings(options)
   const limiter = new ConnectionLimiter(readConnectionLimits(options))
   const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
@@ -59,7 +57,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     declared,
     isLogDisabled: readRequestLogging(root)
   })
-  listener.onClose(new Shutdown(app, server, settings, options.preClose))
+  listener.onClose(new Shutdown(app, server, shutdown, options.preClose))
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))
   })

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { setImmediate } from '../limits/deadline.js'
+import type { ShutdownSettings } from '../options/table.js'
 import { isThenable } from '../socket/events.js'
-import type { ShutdownSettings } from './options.js'
 import type { WebSocket } from './websocket.js'
 import type { WebSocketServer } from './websocket-server.js'
 

@@ -1,45 +1,34 @@
 import { isIP, isIPv6 } from 'node:net'
-import { MAX_INT32 } from '../options/connection-settings.js'
-import { readLimit } from '../options/option-check.js'
+import type { ConnectionLimitOptions } from '../options/connection-options.js'
+import { readOptions } from '../options/option.js'
+import { CONNECTION_LIMITS } from '../options/table.js'
 
-/** The options of limits on connections. */
-export interface ConnectionLimitOptions {
-  readonly maxConnections?: number | false | undefined
-  readonly maxConnectionsPerAddress?: number | false | undefined
-}
-
-/** Their names. */
-export const CONNECTION_LIMITS: readonly string[] = ['maxConnections', 'maxConnectionsPerAddress']
-
-/** The highest numbers of connections. */
+/** How many connections there may be. */
 export interface ConnectionLimits {
   readonly total: number | false
   readonly perAddress: number | false
 }
 
-/** @param prefix what stands before the name of an option in an error. */
+/** @param prefix the part of an option's name before its own, in an error. */
 export function readConnectionLimits(options: ConnectionLimitOptions, prefix = ''): ConnectionLimits {
-  const { maxConnections, maxConnectionsPerAddress } = options
-  return {
-    total: readLimit(maxConnections, `${prefix}maxConnections`, MAX_INT32, false),
-    perAddress: readLimit(maxConnectionsPerAddress, `${prefix}maxConnectionsPerAddress`, MAX_INT32, false)
-  }
+  const limits = readOptions(CONNECTION_LIMITS, options, { prefix })
+  return { total: limits.maxConnections, perAddress: limits.maxConnectionsPerAddress }
 }
 
-/** Releases the slot of a connection. To be called once. */
+/** Releases the slot of a connection. It is called once. */
 export type Release = () => void
 
-/** Why `maxConnectionsPerAddress` does not limit a connection. */
+/** The beginning of the warning about connections that `maxConnectionsPerAddress` does not limit. */
 export const NO_ADDRESS =
   'maxConnectionsPerAddress does not count connections without an IP address, such as those over a Unix socket'
 
-/** Releases the slot of a connection that is not limited by its address. */
-const releaseNothing: Release = () => {}
+/** For a connection that takes no slot of an address. */
+const RELEASE_NOTHING: Release = () => {}
 
-/** Counts connections, handshakes under way included, against their limits. */
+/** Limits the number of connections: each takes a slot from its handshake until it has closed. */
 export class ConnectionLimiter {
   readonly #limits: ConnectionLimits
-  readonly #byAddress = new Map<string, { connections: number }>()
+  readonly #byAddress = new Map<string, { slots: number }>()
   #total = 0
   #hasMissed = false
 
@@ -52,16 +41,16 @@ export class ConnectionLimiter {
   }
 
   /**
-   * @param address the remote address. One that is no IP address is not counted: all clients behind a Unix socket would
-   * share one limit.
-   * @returns releases the slot; undefined when none is free.
+   * @param address the remote address. Without an IP address a connection takes a slot of the total only, as all clients
+   * behind a Unix socket would share one limit.
+   * @returns undefined when no slot is free.
    */
   take(address: string | undefined): Release | undefined {
     const { total, perAddress } = this.#limits
     if (total !== false && this.#total >= total) return undefined
     const release =
       perAddress === false || !isAddress(address)
-        ? releaseNothing
+        ? RELEASE_NOTHING
         : this.#takeAt(groupOf(address), perAddress)
     if (release === undefined) return undefined
     this.#total++
@@ -71,7 +60,7 @@ export class ConnectionLimiter {
     }
   }
 
-  /** Whether a connection is the first that should be limited by its address and has none. */
+  /** Whether this connection is the first that `maxConnectionsPerAddress` cannot limit, as it has no IP address. */
   missesAddress(address: string | undefined): boolean {
     if (this.#hasMissed || this.#limits.perAddress === false || isAddress(address)) return false
     this.#hasMissed = true
@@ -79,22 +68,22 @@ export class ConnectionLimiter {
   }
 
   #takeAt(group: string, limit: number): Release | undefined {
-    const here = this.#byAddress.get(group) ?? { connections: 0 }
-    if (here.connections >= limit) return undefined
-    here.connections++
-    this.#byAddress.set(group, here)
+    const used = this.#byAddress.get(group) ?? { slots: 0 }
+    if (used.slots >= limit) return undefined
+    used.slots++
+    this.#byAddress.set(group, used)
     return () => {
-      if (--here.connections === 0) this.#byAddress.delete(group)
+      if (--used.slots === 0) this.#byAddress.delete(group)
     }
   }
 }
 
-/** Proxies may also forward other text, such as `unknown`, or `unix:` for a Unix socket in front of nginx. */
+/** Proxies also forward other text, such as `unknown`, or `unix:` for a Unix socket in front of nginx. */
 function isAddress(address: string | undefined): address is string {
   return address !== undefined && isIP(address) !== 0
 }
 
-/** A provider gives each customer a network of 64 bits: all its addresses are one client. */
+/** The key under which an address is limited: for IPv6 the first 64 bits, which a provider assigns to one customer. */
 function groupOf(address: string): string {
   if (!isIPv6(address) || address.includes('.')) return address
   const [head, tail] = address.split('::')

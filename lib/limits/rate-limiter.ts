@@ -1,4 +1,4 @@
-import type { RateLimit } from '../options/connection-settings.js'
+import type { RateLimit } from '../options/table.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 
 /** The tokens that are allowed a second. A second's worth may come at once, and the last of them may go into debt. */

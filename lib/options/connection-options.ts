@@ -1,118 +1,170 @@
-/** How a peer that went away without a word is noticed. */
+/** Options of `heartbeat`. */
 export interface HeartbeatOptions {
   /** Milliseconds between two pings. Default: 30000. */
   readonly interval?: number | undefined
-  /** Milliseconds that the peer has after a ping to send a byte, whatever it be. Default: 10000. At most `interval`. */
+  /**
+   * Milliseconds after a ping within which the peer must send any byte. A peer that is still reading the data sent before
+   * the ping gets more time. The default is at most `interval`. Default: 10000.
+   */
   readonly timeout?: number | undefined
 }
 
-/** How messages are compressed, under the names of `ws`. */
+/** Options of `perMessageDeflate`, under their names in `ws`. */
 export interface PerMessageDeflateOptions {
   /**
    * Whether the server compresses each message on its own. `false` saves bytes where messages resemble each other, and
-   * takes about 170 KiB of memory for each connection. Clients that ask for `true` get it. Default: true.
+   * costs about 170 KiB of memory for each connection. A client that asks for `true` gets it. Default: `true`.
    */
   readonly serverNoContextTakeover?: boolean | undefined
   /**
-   * Whether clients have to compress each message on its own. With `false` each connection takes about 25 KiB. Default:
-   * true.
+   * Whether clients must compress each message on its own. `false` costs about 25 KiB of memory for each connection.
+   * Default: `true`.
    */
   readonly clientNoContextTakeover?: boolean | undefined
-  /** How far back a message of the server may refer, as base-2 logarithm of bytes. Range: 9 to 15. Default: 15. */
+  /**
+   * Size of the window with which the server compresses, as the base-2 logarithm of bytes. A smaller window saves memory
+   * and compresses less. Default: 15.
+   */
   readonly serverMaxWindowBits?: number | undefined
-  /** The same for clients, where they let the server choose. Range: 9 to 15. Default: 15. */
+  /**
+   * Size of the window with which clients compress, as the base-2 logarithm of bytes. It applies to clients that let the
+   * server choose. Default: 15.
+   */
   readonly clientMaxWindowBits?: number | undefined
-  /** Bytes below which a message is sent as it is, unless the server takes its context over. Default: 1024. */
+  /**
+   * Bytes below which a message is sent uncompressed. It has no effect while the server uses context takeover. Default:
+   * 1024.
+   */
   readonly threshold?: number | undefined
-  /** Of zlib: `level` 0 to 9, default 3; `memLevel` 1 to 9, default 8; `strategy` 0 to 4, default 0. */
+  /** Options of the zlib compressor. */
   readonly zlibDeflateOptions?:
     | {
+        /** Compression level. A higher level costs more CPU time and saves bytes. Default: 3. */
         readonly level?: number | undefined
+        /** Memory that zlib uses for its state. A lower level saves memory and compresses less. Default: 8. */
         readonly memLevel?: number | undefined
+        /** Compression strategy, one of the `Z_*` strategy constants of `node:zlib`. Default: 0. */
         readonly strategy?: number | undefined
-        /** Of `ws`, without effect. */
+        /** Accepted for code written for `ws`, without effect. */
         readonly chunkSize?: number | undefined
       }
     | undefined
-  /** Of `ws`, without effect. */
+  /** Accepted for code written for `ws`, without effect. */
   readonly zlibInflateOptions?: object | undefined
-  /** Of `ws`, without effect: the whole process compresses eight large messages at a time. */
+  /** Accepted for code written for `ws`, without effect: the process compresses eight large messages at a time. */
   readonly concurrencyLimit?: number | undefined
 }
 
-/** What a peer may send a second. A second's worth may come at once. */
+/** Options of `rateLimit`. */
 export interface RateLimitOptions {
+  /** Messages per second. Default: `false`. */
   readonly messages?: number | undefined
-  /** Of the WebSocket, headers and control frames included. */
+  /**
+   * Bytes per second on the WebSocket, frame headers and control frames included. One read of up to 64 KiB may exceed the
+   * rate. Default: `false`.
+   */
   readonly bytes?: number | undefined
-  /** Whether reading stops until that is made up for, so that TCP holds the peer back, or 1008 ends it. Default: 'pause'. */
+  /**
+   * `'pause'` stops reading until the rate is met again, so that TCP slows the peer down. `'close'` closes the connection
+   * with 1008. Default: `'pause'`.
+   */
   readonly policy?: 'pause' | 'close' | undefined
 }
 
-/** What may be said about connections, whoever opens them. */
+/** Options of a connection. */
 export interface ConnectionOptions {
   /**
-   * Bytes that a message of the peer may have. It is checked on the frame header, before the message is buffered; a
-   * longer one closes the connection with 1009. Default: 1048576. Range: 1 to 2147483647.
+   * Size in bytes of the largest message that a peer may send. The limit is checked on the frame header, before the
+   * message is buffered, and while a compressed message is inflated. A larger message closes the connection with 1009.
+   * Default: 1048576.
    */
   readonly maxPayload?: number | undefined
   /**
-   * Compresses messages, RFC 7692, where the client offers it; `true` stands for an object without options. Default:
-   * false.
+   * Compresses messages with permessage-deflate (RFC 7692) for clients that offer it. `true` stands for an object without
+   * options. Compression costs CPU time, and without the two no-context-takeover options also memory for each connection.
+   * Default: `false`.
    */
   readonly perMessageDeflate?: boolean | PerMessageDeflateOptions | undefined
-  /** Pings, and how long a silent peer lives; `false` turns them off. */
+  /**
+   * Pings each peer and cuts a peer that does not respond. `false` turns pings off; a peer that has disappeared then
+   * stays connected until `idleTimeout` passes or the operating system reports an error.
+   */
   readonly heartbeat?: HeartbeatOptions | false | undefined
-  /** Milliseconds from the request to the end of the handshake, hooks included; then 503. Default: 10000. */
+  /**
+   * Milliseconds from the request to the end of the handshake, hooks included. A handshake that takes longer is refused
+   * with 503. Default: 10000.
+   */
   readonly handshakeTimeout?: number | undefined
-  /** Milliseconds from the first Close frame to the cut; a peer that is still reading gets more. Default: 5000. */
+  /**
+   * Milliseconds from the first Close frame until the connection is cut. A peer that is still reading gets more time.
+   * Default: 5000.
+   */
   readonly closeTimeout?: number | undefined
-  /** Bytes waiting to be sent above which `send` returns false. Default: 65536. */
+  /** Buffered bytes above which `send` returns `false`. Default: 65536. */
   readonly highWaterMark?: number | undefined
   /**
-   * Bytes waiting to be sent above which `backpressure` applies. It is for a peer that falls behind: a message of any size
-   * is accepted while no more than `highWaterMark` bytes are pending, and does not count; the limit applies to what is sent
-   * after it. So a connection holds this many bytes and one message at most. `false`: no limit. Default: 16777216.
+   * Buffered bytes above which `backpressure` applies. A message of any size is accepted while at most `highWaterMark`
+   * bytes are buffered, so a connection holds at most this many bytes and one message. `false` removes the limit; a peer
+   * that does not read can then fill the memory of the process. Default: 16777216.
    */
   readonly maxBufferedAmount?: number | false | undefined
   /**
-   * What happens when more than `maxBufferedAmount` bytes would wait for a peer: `'close'` (default) cuts the connection,
-   * with an error on its `error` and `close` events; `'drop'` does not send the message, counts it in `socket.dropped`,
-   * tells it to the callback of `send` and, once a tick, to `drop` listeners.
+   * The reaction to a message that would exceed `maxBufferedAmount`. `'close'` cuts the connection, with an error on its
+   * `error` and `close` events. `'drop'` drops the message, counts it in `socket.dropped`, passes an error to the
+   * callback of `send` and emits `drop` once per tick. Default: `'close'`.
    */
   readonly backpressure?: 'close' | 'drop' | undefined
   /**
-   * Messages that asynchronous `message` listeners may be at work on; while there are as many, no more is read. `false`:
-   * any number. Default: 256.
+   * Messages that asynchronous `message` listeners may process at the same time. Reading pauses while there are that
+   * many. `false` removes the limit. Default: 256.
    */
   readonly maxPendingMessages?: number | false | undefined
   /**
-   * Milliseconds from the first byte of a message to its last, while it is read; then 1008. `false`: for ever. Default:
-   * 60000.
+   * Milliseconds from the first byte of a message to its last, counted while the connection is read. A slower message
+   * closes the connection with 1008. `false` removes the limit. Default: 60000.
    */
   readonly messageTimeout?: number | false | undefined
   /**
-   * Milliseconds without a message in either direction, to which a quarter may be added; then 1001. Pings do not count.
-   * Default: false.
+   * Milliseconds without a message in either direction after which a connection is closed with 1001. Up to a quarter may
+   * be added. Pings and pongs do not count. Default: `false`.
    */
   readonly idleTimeout?: number | false | undefined
   /**
-   * Milliseconds after which a connection is closed with 1001, whatever it does. Each gets a tenth less at most, at
-   * random, so that those which came together do not come back together. Default: false.
+   * Milliseconds after which a connection is closed with 1001, even while it is in use. Each connection lives up to a
+   * tenth less, at random, so that clients do not all reconnect at once. Default: `false`.
    */
   readonly maxLifetime?: number | false | undefined
-  /** Control frames that a peer may send a second; then 1008. `false`: any number. Default: 1000. */
+  /**
+   * Control frames (ping, pong) per second that a peer may send. More close the connection with 1008. `false` removes the
+   * limit. Default: 1000.
+   */
   readonly maxControlFrames?: number | false | undefined
-  /** What a peer may send a second. Default: false. */
+  /** Limits what a peer may send per second. One second's allowance may arrive at once. Default: `false`. */
   readonly rateLimit?: RateLimitOptions | false | undefined
 }
 
-/** What may be said about all connections of a server together. */
+/** Limits on the number of connections. */
+export interface ConnectionLimitOptions {
+  /**
+   * Connections at the same time, handshakes in progress included. The plugin's limit applies to all its routes together,
+   * the limit of a route to that route. Further handshakes are refused with 503 and `Retry-After`. Default: `false`.
+   */
+  readonly maxConnections?: number | false | undefined
+  /**
+   * The same limit for each remote address, which is `request.ip`, and in `fastify-upgrade/ws` the address of the socket.
+   * IPv6 addresses count by their first 64 bits. Connections without an IP address, such as those over a Unix socket, are
+   * not limited; the first of them causes a warning. Default: `false`.
+   */
+  readonly maxConnectionsPerAddress?: number | false | undefined
+}
+
+/** Options of all connections of a server together. */
 export interface BudgetOptions {
   /**
-   * Bytes that all connections together may hold, of what waits to be sent and of messages that are not complete. A
-   * connection counts while it holds 64 KiB or more. One that grows beyond is cut, or its message dropped where
-   * `backpressure` says so; a peer whose message grows beyond gets 1013. Default: a quarter of the memory of the process.
+   * Bytes that all connections together may hold, in data to be sent and in incomplete messages. A connection counts
+   * while it holds 64 KiB or more. A connection that grows beyond the limit is cut, or its message is dropped, as
+   * `backpressure` says; a peer whose incoming message grows beyond it is closed with 1013. Default: a quarter of the
+   * memory that the process may use.
    */
   readonly maxTotalBufferedAmount?: number | undefined
 }

@@ -1,73 +1,51 @@
 import { inspect } from 'node:util'
-import createError, { type FastifyErrorConstructor } from '@fastify/error'
+import { defineError } from '../error.js'
 
-export const NoClientError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_NO_CLIENT' }> = createError(
-  'FST_UPGRADE_NO_CLIENT',
+export const NoClientError = defineError(
+  'NO_CLIENT',
   'There is no WebSocket client here; use the WebSocket of Node itself, of undici or of ws.',
-  undefined,
-  TypeError
+  { base: TypeError }
 )
-
-/** The message of an operation on a connection that is closing or closed. */
-export const NotOpenError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_NOT_OPEN' }> = createError(
-  'FST_UPGRADE_NOT_OPEN',
+/** An operation on a connection that is closing or closed. */
+export const NotOpenError = defineError(
+  'NOT_OPEN',
   'The WebSocket is closing or closed; check readyState before you send.'
 )
-
-export const BufferOverflowError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BUFFER_OVERFLOW' }, [number]> =
-  createError(
-    'FST_UPGRADE_BUFFER_OVERFLOW',
-    'More than %s bytes waited for a peer that does not read, or for the end of a message in fragments; raise maxBufferedAmount or await drained() when send() returns false.'
-  )
-
-export const BudgetExceededError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_BUDGET_EXCEEDED' }, [number]> =
-  createError(
-    'FST_UPGRADE_BUDGET_EXCEEDED',
-    'All connections together held more than %s bytes, and this one grew; raise maxTotalBufferedAmount or send less.'
-  )
-
-export const DroppedError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_DROPPED' }> = createError(
-  'FST_UPGRADE_DROPPED',
+export const BufferOverflowError = defineError(
+  'BUFFER_OVERFLOW',
+  'More than %s bytes waited for a peer that does not read, or for the end of a message in fragments; raise maxBufferedAmount or await drained() when send() returns false.'
+)
+export const BudgetExceededError = defineError(
+  'BUDGET_EXCEEDED',
+  'All connections together held more than %s bytes, and this one grew; raise maxTotalBufferedAmount or send less.'
+)
+export const DroppedError = defineError(
+  'DROPPED',
   'The message was dropped, as too many bytes wait for a peer that does not read; await drained() when send() returns false.'
 )
-
-export const SilentPeerError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_SILENT_PEER' }> = createError(
-  'FST_UPGRADE_SILENT_PEER',
+export const SilentPeerError = defineError(
+  'SILENT_PEER',
   'The peer sent nothing after a ping, not even a pong, and was cut; see the option heartbeat.'
 )
-
-export const CloseTimeoutError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_CLOSE_TIMEOUT' }> = createError(
-  'FST_UPGRADE_CLOSE_TIMEOUT',
+export const CloseTimeoutError = defineError(
+  'CLOSE_TIMEOUT',
   'The peer did not finish the closing handshake in time and was cut; see the option closeTimeout.'
 )
-
-export const PingTooLongError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_PING_TOO_LONG' }, [number]> =
-  createError(
-    'FST_UPGRADE_PING_TOO_LONG',
-    'A ping or pong of %s bytes was to be sent; at most 125 fit in a control frame.',
-    undefined,
-    RangeError
-  )
-
-export const InvalidDataError: FastifyErrorConstructor<
-  { code: 'FST_UPGRADE_INVALID_DATA' },
-  [string, string]
-> = createError(
-  'FST_UPGRADE_INVALID_DATA',
-  'A value of type %s cannot be sent; pass %s.',
-  undefined,
-  TypeError
+export const PingTooLongError = defineError(
+  'PING_TOO_LONG',
+  'A ping or pong of %s bytes was to be sent; at most 125 fit in a control frame.',
+  { base: RangeError }
 )
-
-export const InvalidTextError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_INVALID_TEXT' }> = createError(
-  'FST_UPGRADE_INVALID_TEXT',
+export const InvalidDataError = defineError('INVALID_DATA', 'A value of type %s cannot be sent; pass %s.', {
+  base: TypeError
+})
+export const InvalidTextError = defineError(
+  'INVALID_TEXT',
   'Bytes that are not UTF-8 cannot be sent to many as text, as each peer would close its connection; send them with "binary".',
-  undefined,
-  TypeError
+  { base: TypeError }
 )
-
-export const AlreadyReadError: FastifyErrorConstructor<{ code: 'FST_UPGRADE_ALREADY_READ' }> = createError(
-  'FST_UPGRADE_ALREADY_READ',
+export const AlreadyReadError = defineError(
+  'ALREADY_READ',
   'Another iterator or stream reads this WebSocket; end it before you begin a second.'
 )
 

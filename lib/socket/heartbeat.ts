@@ -1,5 +1,5 @@
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
-import type { HeartbeatSettings } from '../options/connection-settings.js'
+import type { HeartbeatSettings } from '../options/table.js'
 import type { FrameParser } from '../protocol/frame-parser.js'
 import type { FrameWriter } from '../protocol/frame-writer.js'
 import { SilentPeerError } from './error.js'

@@ -1,6 +1,6 @@
 import type { Deflate } from '../compression/per-message-deflate.js'
 import type { BufferBudget } from '../limits/buffer-budget.js'
-import type { HeartbeatSettings, RateLimit } from '../options/connection-settings.js'
+import type { HeartbeatSettings, RateLimit } from '../options/table.js'
 import type { Role } from '../protocol/connection.js'
 
 /** The settings that the WebSockets of a route share. An absent limit does not apply. */

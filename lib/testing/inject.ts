@@ -5,8 +5,8 @@ import { text } from 'node:stream/consumers'
 import { Server as TlsServer } from 'node:tls'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import type { Deflate } from '../compression/per-message-deflate.js'
-import { MAX_INT32 } from '../options/connection-settings.js'
-import type { DeflateSettings } from '../options/deflate-option.js'
+import { MAX_INT32 } from '../options/option.js'
+import type { DeflateSettings } from '../options/table.js'
 import {
   type ClientHandshake,
   checkResponse,

@@ -1,46 +1,36 @@
-import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
+import createError, { type FastifyError } from '@fastify/error'
+import { defineError, defineRefusal } from '../error.js'
 import type { Refusal } from '../protocol/handshake/request.js'
-
-type ErrorClass<Code extends string, Arguments extends [string?] = []> = FastifyErrorConstructor<
-  { code: `FST_UPGRADE_${Code}` },
-  Arguments
->
 
 // Mistakes of the application during a handshake.
 
-export const InvalidChoiceError: ErrorClass<'INVALID_CHOICE', [string]> = createError(
-  'FST_UPGRADE_INVALID_CHOICE',
+export const InvalidChoiceError = defineError(
+  'INVALID_CHOICE',
   'The chosen subprotocol "%s" was not offered; choose one of the offers or none.',
-  500
+  { status: 500 }
 )
-export const InvalidHeaderError: ErrorClass<'INVALID_HEADER', [string]> = createError(
-  'FST_UPGRADE_INVALID_HEADER',
+export const InvalidHeaderError = defineError(
+  'INVALID_HEADER',
   'A header of the reply cannot be sent with the 101: %s',
-  500
+  { status: 500 }
 )
 
-// Refusals. Clients can cause them at any rate, so they do without the cost of a stack trace.
+// Refusals.
 
-export const HandshakeTimeoutError: ErrorClass<'HANDSHAKE_TIMEOUT'> = createError(
-  'FST_UPGRADE_HANDSHAKE_TIMEOUT',
-  'The handshake took too long; try again later.',
+export const HandshakeTimeoutError = defineRefusal(
+  'HANDSHAKE_TIMEOUT',
   503,
-  Error,
-  false
+  'The handshake took too long; try again later.'
 )
-export const TooManyConnectionsError: ErrorClass<'TOO_MANY_CONNECTIONS'> = createError(
-  'FST_UPGRADE_TOO_MANY_CONNECTIONS',
-  'There are too many connections; try again later.',
+export const TooManyConnectionsError = defineRefusal(
+  'TOO_MANY_CONNECTIONS',
   503,
-  Error,
-  false
+  'There are too many connections; try again later.'
 )
-export const ShuttingDownError: ErrorClass<'SHUTTING_DOWN'> = createError(
-  'FST_UPGRADE_SHUTTING_DOWN',
-  'The server is shutting down; try again later.',
+export const ShuttingDownError = defineRefusal(
+  'SHUTTING_DOWN',
   503,
-  Error,
-  false
+  'The server is shutting down; try again later.'
 )
 
 /** The header of a 503. The client retries after this many seconds; by then a load balancer may choose another server. */

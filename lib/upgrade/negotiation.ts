@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Deflate } from '../compression/per-message-deflate.js'
-import type { DeflateSettings } from '../options/deflate-option.js'
+import type { DeflateSettings } from '../options/table.js'
 import type { ExtensionOffer } from '../protocol/extension.js'
 import { acceptDeflate } from '../protocol/permessage-deflate.js'
 import { isThenable } from '../socket/events.js'

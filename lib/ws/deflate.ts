@@ -1,5 +1,5 @@
 import type { ConnectionOptions, PerMessageDeflateOptions } from '../options/connection-options.js'
-import { toNumber, withoutNull } from '../options/options-of-ws.js'
+import { toNumber, withoutNull } from '../options/ws-values.js'
 
 type ZlibOptions = NonNullable<PerMessageDeflateOptions['zlibDeflateOptions']>
 

@@ -1,74 +1,93 @@
 import type { IncomingMessage, Server } from 'node:http'
 import { BufferBudget } from '../limits/buffer-budget.js'
-import type { ConnectionLimitOptions } from '../limits/connection-limiter.js'
-import type { BudgetOptions, ConnectionOptions } from '../options/connection-options.js'
+import type {
+  BudgetOptions,
+  ConnectionLimitOptions,
+  ConnectionOptions
+} from '../options/connection-options.js'
 import {
   type ConnectionSettings,
   readConnectionSettings,
   readTotalBufferedAmount
 } from '../options/connection-settings.js'
 import { invalidOption } from '../options/error.js'
-import { checkConstants, checkFunction } from '../options/option-check.js'
-import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/options-of-ws.js'
+import { checkOptions } from '../options/option.js'
+import { CONNECTION_OPTIONS, WS_OPTIONS } from '../options/table.js'
+import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
 import type { WebSocket } from '../socket/websocket.js'
 import type { HandleProtocols } from '../upgrade/negotiation.js'
 import type { VerifyClient } from '../upgrade/verify-client.js'
 import { toDeflate } from './deflate.js'
 
 /**
- * The options of `ws`, and those of a connection. One of `port`, `server` and `noServer` has to be there, and only one.
- * Names that are not listed are ignored: libraries pass on options of their own.
+ * The options of `ws`, and those of a connection. Exactly one of `port`, `server` and `noServer` is required. Unknown names are
+ * ignored, as libraries pass on options of their own.
  */
 export interface ServerOptions extends ConnectionOptions, BudgetOptions, ConnectionLimitOptions {
-  /** Upgrades come through `handleUpgrade` only. */
+  /** Takes upgrades through `handleUpgrade` only. Default: `false`. */
   readonly noServer?: boolean | undefined
-  /** The server whose upgrades are taken. Those for another path are left to its other listeners, if there are any. */
+  /**
+   * The HTTP server whose upgrades are taken. Upgrades for another `path` are left to its other listeners, if there are
+   * any.
+   */
   readonly server?: Server | undefined
-  /** Listens there with a server of its own, which answers 426 to ordinary requests. */
+  /** Port for an HTTP server of its own, which answers ordinary requests with 426. */
   readonly port?: number | undefined
+  /** Address on which that HTTP server listens. */
   readonly host?: string | undefined
-  /** Connections that the system keeps until they are accepted. Default: 511. */
+  /** Connections that the operating system queues until they are accepted. Default: 511. */
   readonly backlog?: number | undefined
   /** The only path that is taken, without the query. Default: every path. */
   path?: string | undefined
-  /** The largest message, in bytes; 0 and values above 2147483647 mean 2147483647. Default: 104857600, as in `ws`. */
+  /**
+   * Size in bytes of the largest message that a peer may send. The limit is checked on the frame header, before the
+   * message is buffered, and while a compressed message is inflated. A larger message closes the connection with 1009.
+   * Default: 104857600.
+   */
   readonly maxPayload?: number | undefined
-  /** Default: false, as in `ws`, whose users send pings of their own. */
+  /**
+   * Pings each peer and cuts a peer that does not respond. `false` turns pings off; a peer that has disappeared then
+   * stays connected until `idleTimeout` passes or the operating system reports an error. Default: `false`.
+   */
   readonly heartbeat?: ConnectionOptions['heartbeat']
-  /** Whether there is a set of `clients`. Default: true. */
+  /** Whether the server has the set `clients`. Default: `true`. */
   readonly clientTracking?: boolean | undefined
-  /** Chooses one of the offered subprotocols, or none by returning false. Default: the first. */
+  /**
+   * Chooses one of the offered subprotocols: `(protocols, request) => string`, or `false` for none. Without it, a server
+   * of `fastify-upgrade/ws` chooses the first. It is read at each handshake, so it may be assigned later.
+   */
   handleProtocols?: HandleProtocols
-  /** Lets a client in. Refused ones get 401 unless the callback says otherwise. Default: everybody comes in. */
+  /**
+   * Accepts a handshake by returning `true`, or through the callback that is its second parameter. Other handshakes are
+   * refused with 401, or as the callback says. It is read at each handshake, so it may be assigned later. Default:
+   * accepts every client.
+   */
   verifyClient?: VerifyClient | undefined
-  /** The class of the connections: one derived from `WebSocket`. */
+  /** The class of the connections: `WebSocket`, or a class derived from it. Default: `WebSocket`. */
   WebSocket?: typeof WebSocket | undefined
-  /** Of `ws`: has to be true, as pings are always answered. */
+  /** Must be `true`: pings are always answered. */
   readonly autoPong?: boolean | undefined
-  /** Of `ws`: has to be true, as the messages of one read are told in one tick. */
+  /** Must be `true`: the messages of one read are emitted in one tick. */
   readonly allowSynchronousEvents?: boolean | undefined
-  /** Of `ws`: has to be false, as text is always checked. */
+  /** Must be `false`: text is always validated. */
   readonly skipUTF8Validation?: boolean | undefined
-  /** Of `ws`, without effect: fragments are joined as they come, and their number has a limit. */
+  /**
+   * Accepted for code written for `ws`, without effect: fragments are joined as they arrive, and their number is limited.
+   */
   readonly maxBufferedChunks?: number | undefined
-  /** Of `ws`, without effect: 4096, and one for each 16 bytes of `maxPayload`. */
+  /**
+   * Accepted for code written for `ws`, without effect: the limit is 4096, and one more for each 16 bytes of
+   * `maxPayload`.
+   */
   readonly maxFragments?: number | undefined
-  /** Of `ws`, without effect: while 64 pongs are pending, only the last ping is answered; `ws` cuts the connection. */
+  /** Accepted for code written for `ws`, without effect: while 64 pongs are pending, only the last ping is answered. */
   readonly maxPendingAutoPongs?: number | undefined
 }
 
-const CONSTANTS: Readonly<Record<string, boolean>> = {
-  autoPong: true,
-  allowSynchronousEvents: true,
-  skipUTF8Validation: false
-}
-
-const MAX_PAYLOAD = 100 * 2 ** 20
-
-/** As in `ws`, any truthy value of these counts as true. */
+/** Booleans. As in `ws`, any truthy value counts as true. */
 const FLAGS: readonly string[] = ['noServer', 'clientTracking']
 
-/** As in `ws`, these are not set when their value is falsy. */
+/** As in `ws`, a falsy value means that the option is not set. */
 const OPTIONAL: readonly string[] = ['server', 'path', 'handleProtocols', 'verifyClient']
 
 /** The given options, with the values that `ws` accepts converted to those that this package expects. */
@@ -78,12 +97,8 @@ export function readOptions(given: ServerOptions): ServerOptions {
       .filter(([name, value]) => Boolean(value) || !OPTIONAL.includes(name))
       .map(([name, value]) => [name, FLAGS.includes(name) ? Boolean(value) : value])
   )
-  checkConstants(options, CONSTANTS, '')
-  for (const name of ['verifyClient', 'handleProtocols', 'WebSocket'] as const)
-    checkFunction(options[name], name)
+  checkOptions(WS_OPTIONS, options, '')
   const { port, server, noServer } = options
-  if (server !== undefined && typeof server.on !== 'function')
-    throw invalidOption('server', 'an HTTP server, such as "app.server" of Fastify', server)
   const ways = [port !== undefined, server !== undefined, noServer === true].filter(Boolean)
   if (ways.length !== 1) {
     throw invalidOption('noServer', 'true, or else one of "port" and "server" set', noServer)
@@ -91,15 +106,20 @@ export function readOptions(given: ServerOptions): ServerOptions {
   return options
 }
 
-/** The settings of a server's connections. */
+/** The settings of the connections of a server. */
 export interface ServerSettings extends ConnectionSettings {
-  /** Shared by all of them. */
+  /** Shared by all connections of the server. */
   readonly budget: BufferBudget
 }
 
-/** The settings of connections, with the defaults of `ws` where code that was written for it relies on them. */
+/** The settings of the connections of a server, with the defaults of `ws` on which code written for it relies. */
 export function readSettings(options: ServerOptions): ServerSettings {
-  const { maxPayload = MAX_PAYLOAD, closeTimeout, perMessageDeflate, heartbeat = false } = options
+  const {
+    maxPayload = CONNECTION_OPTIONS.maxPayload.wsDefault,
+    heartbeat = CONNECTION_OPTIONS.heartbeat.wsDefault,
+    closeTimeout,
+    perMessageDeflate
+  } = options
   const settings = readConnectionSettings(
     {
       ...options,

@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os'
 import Fastify from 'fastify'
 import t from 'tap'
-import { readPluginOptions, readRouteOptions, readShutdown } from '../../lib/fastify/options.js'
+import { readPluginOptions, readPluginSettings, readRouteOptions } from '../../lib/fastify/options.js'
 import upgrade, { type FastifyUpgradeOptions, type WebSocketRouteOptions } from '../../lib/index.js'
 import {
   codeOf,
@@ -411,6 +411,8 @@ t.test('perMessageDeflate: defaults, edges, and what has no effect', async t => 
     defaults
   )
   t.strictSame(read({ zlibDeflateOptions: { chunkSize: 1024, level: undefined } }), defaults)
+  const asInWs = asOptions({ perMessageDeflate: { zlibDeflateOptions: null } })
+  t.strictSame(readPluginOptions(asInWs).perMessageDeflate, defaults)
   for (const edge of [0, 1] as const) {
     const ranges = Object.fromEntries(Object.entries(RANGES).map(([name, range]) => [name, range[edge]]))
     const zlibRanges = Object.fromEntries(
@@ -453,13 +455,13 @@ t.test('defaults, and what a route takes over from the plugin', async t => {
     interval: 5000,
     timeout: 5000
   })
-  t.strictSame(readShutdown({ shutdown: { code: 1012, reason: 'restart' } }), {
+  t.strictSame(readPluginSettings({ shutdown: { code: 1012, reason: 'restart' } }).shutdown, {
     code: 1012,
     reason: 'restart',
     timeout: 5000,
     spread: 0
   })
-  t.equal(readShutdown({ shutdown: { timeout: 30_000, spread: 29_999 } }).spread, 29_999)
+  t.equal(readPluginSettings({ shutdown: { timeout: 30_000, spread: 29_999 } }).shutdown.spread, 29_999)
 })
 
 t.test('verifyClient and handleProtocols may be assigned null', async t => {

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { readPresence } from '../../lib/fastify/pubsub-options.js'
+import { readPluginSettings } from '../../lib/fastify/options.js'
 import type { PublishOptions } from '../../lib/fastify/websocket-server.js'
 import upgrade, { MemoryBroker, MemoryHub, prepare, type WebSocket } from '../../lib/index.js'
 import {
@@ -448,7 +448,7 @@ t.test('the option presence is checked', async t => {
     [{ timeout: 6000 }, 5000, 6000],
     [{ interval: 2 ** 31 - 2 }, 2 ** 31 - 2, 2 ** 31 - 1]
   ] as const) {
-    t.strictSame(readPresence({ presence }), { interval, timeout })
+    t.strictSame(readPluginSettings({ presence }).presence, { interval, timeout })
   }
 })
 

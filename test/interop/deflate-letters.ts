@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { DeflateSettings } from '../../lib/options/deflate-option.js'
+import type { DeflateSettings } from '../../lib/options/table.js'
 import { randomNumbers } from '../protocol/wire.js'
 
 /** How a message travels one way. */

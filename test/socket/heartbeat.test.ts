@@ -1,6 +1,6 @@
 import t from 'tap'
 import { deadlinesAfter } from '../../lib/limits/deadline.js'
-import type { HeartbeatSettings } from '../../lib/options/connection-settings.js'
+import type { HeartbeatSettings } from '../../lib/options/table.js'
 import { Heartbeat } from '../../lib/socket/heartbeat.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { closing, connect, MIB, pong, roundTrip, text, told } from './harness.js'

@@ -1,6 +1,6 @@
-import { MAX_INT32 } from './connection-settings.js'
+import { MAX_INT32 } from './option.js'
 
-/** The options that were given: `ws` has null for none. */
+/** The options that are set. In `ws`, null means that an option is not set. */
 export function withoutNull<Options extends object>(options: Options): Options {
   const given = { ...options }
   for (const name in given) if (given[name] === undefined || given[name] === null) delete given[name]
@@ -8,8 +8,8 @@ export function withoutNull<Options extends object>(options: Options): Options {
 }
 
 /**
- * A number as `ws` takes it: also as text, in fractions, and above the highest value, `Infinity` included. Any other value
- * stays as it is, for a check to refuse.
+ * A number as `ws` accepts it: also as text, with a fraction, and above the highest value, `Infinity` included. Any other
+ * value is returned unchanged, and validation refuses it.
  */
 export function toNumber(value: number | undefined, max: number): number | undefined {
   const given: unknown = value
@@ -18,13 +18,13 @@ export function toNumber(value: number | undefined, max: number): number | undef
   return Math.min(Math.trunc(number), max)
 }
 
-/** `maxPayload`, where 0 stands for no limit. */
+/** `maxPayload`. In `ws`, 0 means no limit. */
 export function toMaxPayload(value: number | undefined): number | undefined {
   const bytes = toNumber(value, MAX_INT32)
   return bytes === 0 ? MAX_INT32 : bytes
 }
 
-/** `closeTimeout`, where 0 stands for the shortest time. */
+/** `closeTimeout`. 0 becomes the shortest timeout. */
 export function toCloseTimeout(value: number | undefined): number | undefined {
   const time = toNumber(value, MAX_INT32)
   return time === 0 ? 1 : time
