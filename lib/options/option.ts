@@ -191,11 +191,11 @@ export function boolean({
 }
 
 /** One of a few strings. */
-export function oneOf<const Value extends string>({
+export function oneOf<const Values extends readonly string[]>({
   default: fallback,
   values,
   ...spec
-}: Spec & { readonly default: NoInfer<Value>; readonly values: readonly Value[] }): Option<Value> {
+}: Spec & { readonly default: Values[number]; readonly values: Values }): Option<Values[number]> {
   const names = values.map(value => `'${value}'`).join(' or ')
   return {
     ...spec,
