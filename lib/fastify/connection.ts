@@ -2,8 +2,7 @@ import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CloseLogLevel } from '../../types/options.js'
 import type { Deflate } from '../compression/per-message-deflate.js'
-import { INTERNAL_ERROR } from '../protocol/close-code.js'
-import { NotOpenError, toError } from '../socket/error.js'
+import { toError } from '../socket/error.js'
 import { isThenable } from '../socket/events.js'
 import type { WebSocketOwner } from '../socket/options.js'
 import type { WebSocketRoute } from './route.js'
@@ -72,8 +71,6 @@ class Owner implements WebSocketOwner<WebSocket> {
   readonly #handshakeTime: number
   #closeLogLevel: CloseLogLevel | false = false
   #reply: FastifyReply | undefined
-  /** Whether an error of the application has closed the connection. */
-  #failed = false
 
   constructor(
     app: FastifyInstance,
@@ -151,8 +148,7 @@ class Owner implements WebSocketOwner<WebSocket> {
 
   /** Calls the `errorHandler` with an error of the application. An exception in it does not reach the process. */
   #onError(socket: WebSocket, thrown: unknown, message: string): void {
-    // If this connection is open, the error is about another socket.
-    if (thrown instanceof NotOpenError && socket.readyState !== WebSocket.OPEN) {
+    if (socket.isLateSend(thrown)) {
       this.#log.debug({ err: thrown }, 'the peer went away while a handler was at work')
       return
     }
@@ -176,10 +172,8 @@ class Owner implements WebSocketOwner<WebSocket> {
   }
 
   #closeWithError(socket: WebSocket, error: Error, message: string): void {
-    // While the connection closes, the peer could cause any number of further errors, and fill the log.
-    this.#log[this.#failed ? 'debug' : 'error']({ err: error }, message)
-    this.#failed = true
-    socket.close(INTERNAL_ERROR)
+    // Further errors must not fill the log.
+    this.#log[socket.closeOnError() ? 'error' : 'debug']({ err: error }, message)
   }
 }
 

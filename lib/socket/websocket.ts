@@ -1,10 +1,11 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
+import { INTERNAL_ERROR } from '../protocol/close-code.js'
 import { PERMESSAGE_DEFLATE } from '../protocol/permessage-deflate.js'
 import { isStream } from './byte-stream.js'
 import { encodeControl, type Message, type SendData, type SendOptions } from './codec.js'
 import type { Consumers } from './consumers.js'
-import { NoClientError } from './error.js'
+import { NoClientError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import type { WebSocketEvents } from './events.js'
 import type { Lifecycle } from './lifecycle.js'
@@ -46,6 +47,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   readonly #consumers: Consumers
   readonly #lifecycle: Lifecycle
   readonly #closeTimeout: number
+  #hasFailed = false
 
   /** @internal */
   constructor(stream: Duplex, setup: ConnectionSetup<WebSocket>) {
@@ -178,6 +180,27 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** Cuts the connection without a Close frame; the peer sees 1006. */
   terminate(): void {
     this.#sender.cut()
+  }
+
+  /**
+   * Whether an error only says that the connection closed while the application was still sending. An error of another
+   * socket is none of these.
+   * @internal
+   */
+  isLateSend(thrown: unknown): boolean {
+    return thrown instanceof NotOpenError && this.readyState !== OPEN
+  }
+
+  /**
+   * Closes the connection with 1011 because of an error of the application.
+   * @returns whether it is the first. While the connection closes, the peer could cause any number of further errors.
+   * @internal
+   */
+  closeOnError(): boolean {
+    const isFirst = !this.#hasFailed
+    this.#hasFailed = true
+    this.close(INTERNAL_ERROR)
+    return isFirst
   }
 
   // ---- Receiving

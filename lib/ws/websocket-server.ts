@@ -228,7 +228,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     const stream = channel.switchProtocols(head)
     const options = { protocol: protocol ?? '', settings: this.#settings, deflate }
     if (this.#limiter.isLimited) stream.once('close', upgrade.keepSlots())
-    const opening = { WebSocket: this.#WebSocket, options, patience: handshakeTimeout }
+    const opening = { WebSocket: this.#WebSocket, options, listenTimeout: handshakeTimeout }
     openConnection(stream, opening, this.#host, client => callback(client, request))
   }
 
