@@ -89,8 +89,8 @@ export class Heartbeat implements Waiting {
   onDeadline(): void {
     const { interval, timeout } = this.#settings
     if (!this.#isPinged) this.#ping()
-    else if (this.#owesByte) {
-      this.#askForTime()
+    else if (this.#sent !== undefined && this.#owesByte) {
+      this.#askForTime(this.#sent)
       return
     }
     this.#slowReader = undefined
@@ -132,9 +132,8 @@ export class Heartbeat implements Waiting {
   }
 
   /** Cuts the peer, unless it may still be reading data that was sent before the ping. */
-  #askForTime(): void {
+  #askForTime({ upTo, takenAt, target }: SentPing): void {
     const { timeout } = this.#settings
-    const { upTo = 0, takenAt, target } = this.#sent ?? {}
     const unread = upTo - this.#sender.readByPeer
     this.#slowReader ??= new SlowReader(this.#sender, unread, timeout, takenAt, target)
     const slowReader = this.#slowReader

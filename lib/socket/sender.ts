@@ -1,5 +1,4 @@
 import type { Duplex } from 'node:stream'
-import type { Deflater } from '../compression/deflater.js'
 import type { PerMessageDeflate } from '../compression/per-message-deflate.js'
 import { BudgetShare } from '../limits/buffer-budget.js'
 import type { Connection } from '../protocol/connection.js'
@@ -232,22 +231,22 @@ export class Sender {
       fragments.heldBytes += sizeOfHeader(message.size, this.#isClient) + message.size
       return
     }
-    const deflater = this.#deflate?.deflater
+    const deflate = this.#deflate
     // A client masks each frame with a fresh key, and with takeover each connection has a window of its own.
-    if (this.#isClient || deflater?.takesOver === true) {
+    if (this.#isClient || deflate?.deflater.takesOver === true) {
       this.#sendMessage(message.payload, message.isBinary, true, message.compress, callback)
       return
     }
-    if (deflater === undefined) output.append(message.frame)
-    else this.#sendCompressedFrame(message, deflater)
+    if (deflate === undefined) output.append(message.frame)
+    else this.#sendCompressedFrame(message, deflate)
     this.#stats.onMessageSent()
     this.flushSoon(callback)
   }
 
-  #sendCompressedFrame(message: PreparedMessage, deflater: Deflater): void {
+  #sendCompressedFrame(message: PreparedMessage, { deflater, threshold }: PerMessageDeflate): void {
     const { output } = this.#connection
-    const isSmall = message.size < (this.#deflate?.threshold ?? 0)
-    const frame = message.compress && !isSmall ? message.compressedFrame(deflater) : message.frame
+    const compresses = message.compress && message.size >= threshold
+    const frame = compresses ? message.compressedFrame(deflater) : message.frame
     if (frame instanceof Promise) this.#sendLater(frame, message.isBinary, true, message.size)
     else output.append(frame)
   }

@@ -18,6 +18,7 @@ class FakeHeart {
   output = { gaps: 0, size: 0 }
   isReading = true
   readByPeer = 0
+  isOpen = true
   pings: number[] = []
   pongs = 0
   silences = 0
@@ -40,8 +41,11 @@ class FakeHeart {
       pong: () => void this.pongs++
     }
     const readByPeer = (): number => this.readByPeer
+    const isOpen = (): boolean => this.isOpen
     const sender = {
-      isOpen: true,
+      get isOpen() {
+        return isOpen()
+      },
       get isAwaited() {
         return writer.isAwaited
       },
@@ -107,6 +111,18 @@ t.test('pings once an interval while bytes arrive', async t => {
   t.equal(heart.silences, 0)
   for (const [i, at] of heart.pings.entries()) t.ok(at - since >= (i + 1) * (interval - 3), `ping ${i}`)
   for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
+})
+
+t.test('nothing is sent once the connection is not open', async t => {
+  const heart = new FakeHeart()
+  const timeout = own(10)
+  heart.isOpen = false
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  heart.start({ interval: 2 * timeout, timeout })
+  await withDeadline(silence, 5000, 'silence')
+  t.strictSame(heart.pings, [])
 })
 
 t.test('gives up on a peer that is silent for the timeout, once', async t => {
