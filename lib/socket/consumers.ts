@@ -1,4 +1,3 @@
-import type { AsyncResource } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
 import { type BinaryType, decode, decodeForListener, type Message } from './codec.js'
 import { AlreadyReadError } from './error.js'
@@ -45,6 +44,12 @@ export interface Reading {
   /** Whether messages may still be sent. */
   readonly isOpen: boolean
   setReading(isWanted: boolean): void
+  /** Calls a function in the async context of the connection. */
+  run<Arguments extends unknown[]>(
+    work: (...args: Arguments) => void,
+    owner: object,
+    ...args: Arguments
+  ): void
 }
 
 /**
@@ -57,7 +62,6 @@ export class Consumers implements Source {
   readonly #socket: ConsumingSocket
   readonly #emission: Emission
   readonly #reading: Reading
-  readonly #scope: AsyncResource
   readonly #settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
   /** Whether messages go straight to the listeners, without a check before each. */
   #isDirect = false
@@ -72,8 +76,8 @@ export class Consumers implements Source {
   #readsAlways = false
   /** Messages without a consumer, in order. */
   #kept: KeptMessage[] | undefined
-  #isEnded = false
-  #wasClean = false
+  /** How the connection ended, once it has. */
+  #end: 'clean' | 'unclean' | undefined
   /** Whether an update is due at the end of the tick. */
   #isUpdateDue = false
 
@@ -81,13 +85,11 @@ export class Consumers implements Source {
     socket: ConsumingSocket,
     emission: Emission,
     reading: Reading,
-    scope: AsyncResource,
     settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
   ) {
     this.#socket = socket
     this.#emission = emission
     this.#reading = reading
-    this.#scope = scope
     this.#settings = settings
     if (this.#keepsAll) this.updateSoon()
   }
@@ -104,7 +106,7 @@ export class Consumers implements Source {
   }
 
   setPaused(isPaused: boolean): void {
-    if (isPaused && this.#isEnded) return
+    if (isPaused && this.#end !== undefined) return
     this.#isPaused = isPaused
     this.updateSoon()
   }
@@ -123,7 +125,7 @@ export class Consumers implements Source {
   /** Gives every message to a consumer from now on. On a closed connection it gets the kept messages, then the end. */
   consume<Kind extends Consumer>(consumer: Kind): Kind {
     if (this.#isOver) {
-      consumer.onEnd(this.#emission.failure, this.#wasClean)
+      consumer.onEnd(this.#emission.failure, this.#end === 'clean')
       return consumer
     }
     this.checkUnread()
@@ -271,7 +273,7 @@ export class Consumers implements Source {
         this.#kept = undefined
         break
       }
-      this.#scope.runInAsyncScope(this.#deliver, this, next.data, next.isBinary)
+      this.#reading.run(this.#deliver, this, next.data, next.isBinary)
     }
     this.#endConsumer()
   }
@@ -289,20 +291,19 @@ export class Consumers implements Source {
    */
   onEnd(wasClean: boolean): void {
     this.#isPaused = false
-    this.#isEnded = true
-    this.#wasClean = wasClean
+    this.#end = wasClean ? 'clean' : 'unclean'
     if (!this.#keepsAll) this.#kept = undefined
     this.#endConsumer()
   }
 
   /** Whether no message will be delivered any more. */
   get #isOver(): boolean {
-    return this.#isEnded && this.#kept === undefined
+    return this.#end !== undefined && this.#kept === undefined
   }
 
   #endConsumer(): void {
     if (!this.#isOver) return
-    this.#consumer?.onEnd(this.#emission.failure, this.#wasClean)
+    this.#consumer?.onEnd(this.#emission.failure, this.#end === 'clean')
     this.#consumer = undefined
   }
 }

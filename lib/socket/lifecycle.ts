@@ -16,6 +16,8 @@ export type LifecycleSettings = Pick<
   'closeTimeout' | 'heartbeat' | 'idleTimeout' | 'maxLifetime'
 >
 
+const NO_LIMITS: readonly (IdleWatch | Lifetime)[] = []
+
 /**
  * The life of a connection after the handshake: the ways in which it ends, and everything that has a deadline. It has the
  * peer pinged, closes connections that are idle or too old, and limits the time of the closing handshake.
@@ -26,8 +28,8 @@ export class Lifecycle {
   readonly #sender: Sender
   readonly #closeTimeout: number
   readonly #heartbeat: Heartbeat | undefined
-  readonly #idleWatch: IdleWatch | undefined
-  readonly #lifetime: Lifetime | undefined
+  /** Few connections have any. */
+  readonly #limits: readonly (IdleWatch | Lifetime)[] = NO_LIMITS
   #closeDeadline: CloseDeadline | undefined
 
   constructor(
@@ -42,8 +44,8 @@ export class Lifecycle {
     this.#sender = sender
     this.#closeTimeout = closeTimeout
     this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(connection, sender, heartbeat)
-    this.#idleWatch = idleTimeout ? new IdleWatch(this, stats, idleTimeout) : undefined
-    this.#lifetime = maxLifetime ? new Lifetime(this, maxLifetime, Math.random()) : undefined
+    if (idleTimeout) this.#limits = [new IdleWatch(this, stats, idleTimeout)]
+    if (maxLifetime) this.#limits = [...this.#limits, new Lifetime(this, maxLifetime, Math.random())]
   }
 
   /** Begins the closing handshake, if none is under way, and the wait for its end. */
@@ -96,8 +98,7 @@ export class Lifecycle {
 
   #stop(): void {
     this.#heartbeat?.stop()
-    this.#idleWatch?.stop()
-    this.#lifetime?.stop()
+    for (const limit of this.#limits) limit.stop()
   }
 }
 

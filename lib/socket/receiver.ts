@@ -66,7 +66,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
       deflate: compression
     })
     this.lifecycle = new Lifecycle(this.#stream, this.connection, this.sender, this.stats, settings)
-    this.consumers = new Consumers(socket, this.#emission, this, this.#stream, settings)
+    this.consumers = new Consumers(socket, this.#emission, this, settings)
     this.#rate = rateLimit
       ? new RateLimiter(
           rateLimit,
@@ -176,6 +176,10 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     return this.#inflater !== undefined
   }
 
+  get closeTimeout(): number {
+    return this.#settings.closeTimeout
+  }
+
   get isClosed(): boolean {
     return this.#stream.isClosed
   }
@@ -234,6 +238,20 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     this.#messageDeadline?.update(isUnfinished && this.#isReading, this.stats.messagesReceived)
     this.#share = BudgetShare.of(this.#share, budget, heldBytes)
     if (this.#share?.hold(heldBytes) === true) this.#fail(OVERLOADED)
+  }
+
+  /** Calls a function in the async context of the connection. */
+  run<Arguments extends unknown[]>(
+    work: (...args: Arguments) => void,
+    owner: object,
+    ...args: Arguments
+  ): void {
+    this.#stream.runInAsyncScope(work, owner, ...args)
+  }
+
+  /** Passes an error of the application to the owner of the socket. */
+  reportError(error: unknown): void {
+    this.#emission.reportError(error)
   }
 
   // ---- The end

@@ -1,4 +1,3 @@
-import type { Duplex } from 'node:stream'
 import type { PerMessageDeflate } from '../compression/per-message-deflate.js'
 import { BudgetShare } from '../limits/buffer-budget.js'
 import type { Connection } from '../protocol/connection.js'
@@ -44,6 +43,8 @@ interface Bounds {
   readonly room: number
   /** The length from which a string or bytes may pass the limit although there is room. */
   readonly largeFrom: number
+  /** Whether messages are dropped when there is no room for them. */
+  readonly drops: boolean
 }
 
 /** The connections of a route share their settings. */
@@ -56,7 +57,7 @@ function boundsOf(settings: SenderSettings): Bounds {
   const limit = maxBufferedAmount === false ? Number.POSITIVE_INFINITY : maxBufferedAmount
   const room = highWaterMark < limit ? highWaterMark : 0
   const largeFrom = Math.floor((limit - room - sizeOfHeader(limit, false)) / BYTES_PER_UNIT)
-  const made = { limit, room, largeFrom }
+  const made = { limit, room, largeFrom, drops: settings.backpressure === 'drop' }
   bounds.set(settings, made)
   return made
 }
@@ -85,14 +86,11 @@ export class Sender {
   // Fields that every message needs come first: with many connections, memory access is most of the cost of a message.
   readonly #connection: Connection
   readonly #stream: ByteStream
-  readonly #duplex: Duplex
   readonly #stats: Stats
   readonly #settings: SenderSettings
   readonly #bounds: Bounds
   readonly #deflate: PerMessageDeflate | undefined
   readonly #isClient: boolean
-  /** Whether messages are dropped when there is no room for them. */
-  readonly #drops: boolean
   /** Whether the stream has a queue that may be passed. */
   readonly #isPlain: boolean
   #isScheduled = false
@@ -128,7 +126,6 @@ export class Sender {
     { settings, isClient, deflate }: SenderOptions
   ) {
     this.#stream = stream
-    this.#duplex = stream.duplex
     this.#connection = connection
     this.#emission = emission
     this.#stats = stats
@@ -136,7 +133,6 @@ export class Sender {
     this.#bounds = boundsOf(settings)
     this.#deflate = deflate
     this.#isClient = isClient
-    this.#drops = settings.backpressure === 'drop'
     this.#isPlain = isPlainSocket(stream.duplex)
   }
 
@@ -160,7 +156,7 @@ export class Sender {
     const message = data instanceof PreparedMessage ? data : encode(data)
     if (!this.isOpen) return this.#refuse(callback)
     const fin = options?.fin ?? true
-    if (this.#drops && !this.#admits(message, fin)) return this.#refuse(callback, new DroppedError())
+    if (this.#bounds.drops && !this.#admits(message, fin)) return this.#refuse(callback, new DroppedError())
     if (message instanceof PreparedMessage)
       this.#sendPrepared(message, this.#exempted(message, message.size, callback))
     else {
@@ -333,7 +329,7 @@ export class Sender {
 
   /** @param buffers at least one. */
   #write(buffers: readonly Buffer[]): void {
-    const duplex = this.#duplex
+    const { duplex } = this.#stream
     const callbacks = this.#callbacks?.take(this.#connection.output.gaps)
     const last = buffers.length - 1
     // Behind a backlog every write is watched: `#watchesWrites` may be set later.
@@ -351,16 +347,16 @@ export class Sender {
 
   #writeBuffer(buffer: Buffer, callback?: (error?: Error | null) => void): void {
     this.#stats.onBytesSent(buffer.length)
-    this.#duplex.write(buffer, callback)
+    this.#stream.duplex.write(buffer, callback)
   }
 
   /** A socket without pending data usually takes data at once, and its queue would only add a tick to that. */
   #writePastQueue(buffer: Buffer): void {
     this.#stats.onBytesSent(buffer.length)
     this.#pastQueue = buffer.length
-    this.#duplex._write(buffer, BUFFER, error => {
+    this.#stream.duplex._write(buffer, BUFFER, error => {
       this.#pastQueue = 0
-      if (error) this.#duplex.destroy(error)
+      if (error) this.#stream.duplex.destroy(error)
       else this.#notifyWritten()
     })
   }
@@ -408,7 +404,7 @@ export class Sender {
 
   /** Bytes that the stream was given and that the operating system has not taken. */
   get unsent(): number {
-    return this.#pastQueue + this.#duplex.writableLength
+    return this.#pastQueue + this.#stream.duplex.writableLength
   }
 
   /** Bytes that the stream was given. */
@@ -428,12 +424,12 @@ export class Sender {
 
   /** Bytes that the operating system has taken. It takes more as the peer reads. */
   get taken(): number {
-    return takenBytes(this.#duplex) ?? this.#stats.bytesSent - this.unsent
+    return takenBytes(this.#stream.duplex) ?? this.#stats.bytesSent - this.unsent
   }
 
   /** Bytes that the peer's system has acknowledged, counted as `taken`, where the system shows it. */
   acknowledged(): Promise<Acknowledged | undefined> | undefined {
-    return acknowledgedBytes(this.#duplex)
+    return acknowledgedBytes(this.#stream.duplex)
   }
 
   /** Whether a caller waits until the peer reads: for `drained()`, or for the callback of a write. */
@@ -472,7 +468,7 @@ export class Sender {
     // The sender of the fragments would wait for ever.
     const unread = pending - this.#heldBytes
     const hasRoom = unread <= highWaterMark && unread <= limit
-    const isCut = !this.#drops || (afterControl && !hasRoom)
+    const isCut = !this.#bounds.drops || (afterControl && !hasRoom)
     if (pending - this.#exempt > limit && isCut) this.#overflow(new BufferOverflowError(limit))
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
     else if (hasRoom) return true

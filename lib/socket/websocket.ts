@@ -4,12 +4,10 @@ import { INTERNAL_ERROR } from '../protocol/close-code.js'
 import { PERMESSAGE_DEFLATE } from '../protocol/permessage-deflate.js'
 import { isStream } from './byte-stream.js'
 import { encodeControl, type Message, type SendData, type SendOptions } from './codec.js'
-import type { Consumers } from './consumers.js'
 import { NoClientError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import type { WebSocketEvents } from './events.js'
-import type { Lifecycle } from './lifecycle.js'
-import type { ConnectionSetup, WebSocketOwner } from './options.js'
+import type { ConnectionSetup } from './options.js'
 import type { PreparedMessage } from './prepared-message.js'
 import { Receiver } from './receiver.js'
 import type { SendCallback, Sender } from './sender.js'
@@ -41,12 +39,8 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   /** The subprotocol in use; empty for none. */
   readonly protocol: string
 
-  readonly #owner: WebSocketOwner<WebSocket>
   readonly #sender: Sender
   readonly #receiver: Receiver
-  readonly #consumers: Consumers
-  readonly #lifecycle: Lifecycle
-  readonly #closeTimeout: number
   #hasFailed = false
 
   /** @internal */
@@ -54,13 +48,9 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
     if (!isStream(stream)) throw new NoClientError()
     super({ captureRejections: true })
     this.protocol = setup.protocol
-    this.#owner = setup.owner
-    this.#closeTimeout = setup.settings.closeTimeout
     const receiver = new Receiver(this, stream, setup)
     this.#receiver = receiver
     this.#sender = receiver.sender
-    this.#consumers = receiver.consumers
-    this.#lifecycle = receiver.lifecycle
   }
 
   // ---- State
@@ -96,7 +86,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   get isPaused(): boolean {
-    return this.#consumers.isPaused
+    return this.#receiver.consumers.isPaused
   }
 
   // ---- Sending
@@ -158,7 +148,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   ): void {
     const payload = encodeControl(typeof data === 'function' ? undefined : data)
     const callback = [data, mask, last].find(argument => typeof argument === 'function')
-    if (kind === 'ping' && payload.length === 0 && this.#sender.isOpen) this.#lifecycle.onBarePing()
+    if (kind === 'ping' && payload.length === 0 && this.#sender.isOpen) this.#receiver.lifecycle.onBarePing()
     this.#sender.sendControl(kind, payload, callback)
   }
 
@@ -173,7 +163,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws {RangeError} for a longer reason.
    */
   close(code?: number, reason?: string | Uint8Array): void {
-    this.#lifecycle.close(code, reason)
+    this.#receiver.lifecycle.close(code, reason)
     this.readAlways()
   }
 
@@ -207,11 +197,11 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** Stops reading: no message is delivered until `resume`, and TCP holds the peer back. */
   pause(): void {
-    this.#consumers.setPaused(true)
+    this.#receiver.consumers.setPaused(true)
   }
 
   resume(): void {
-    this.#consumers.setPaused(false)
+    this.#receiver.consumers.setPaused(false)
   }
 
   /**
@@ -220,7 +210,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this.#consumers.iterate()
+    return this.#receiver.consumers.iterate()
   }
 
   /**
@@ -230,9 +220,9 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
   stream(options?: DuplexOptions): Duplex {
-    const consumers = this.#consumers
+    const { consumers, closeTimeout } = this.#receiver
     consumers.checkUnread()
-    return consumers.consume(new WebSocketStream(consumers, this, this.#closeTimeout, options))
+    return consumers.consume(new WebSocketStream(consumers, this, closeTimeout, options))
   }
 
   /**
@@ -240,7 +230,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @internal
    */
   readAlways(): void {
-    this.#consumers.readAlways()
+    this.#receiver.consumers.readAlways()
   }
 
   /**
@@ -248,7 +238,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * @internal
    */
   reportError(error: unknown): void {
-    this.#owner.onError(this, error)
+    this.#receiver.reportError(error)
   }
 
   static {
@@ -272,7 +262,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
         writable: true,
         value(this: WebSocket, ...args: unknown[]) {
           Reflect.apply(inherited as () => void, this, args)
-          this.#consumers.onListenersChanged()
+          this.#receiver.consumers.onListenersChanged()
           return this
         }
       })
