@@ -86,7 +86,15 @@ export class ByteStream extends AsyncResource {
 
   /** Notes why the connection will end. The first reason stays. */
   setCutReason(reason: Error): void {
-    if (!this.duplex.destroyed) this.#cutReason ??= reason
+    this.#cutReason ??= reason
+  }
+
+  pause(): void {
+    this.duplex.pause()
+  }
+
+  resume(): void {
+    if (this.duplex.isPaused()) this.duplex.resume()
   }
 
   /** Ends this side. */
@@ -99,7 +107,7 @@ export class ByteStream extends AsyncResource {
 
   /** Destroys the stream; pending data is dropped. */
   cut(reason?: Error): void {
-    if (reason !== undefined) this.setCutReason(reason)
+    if (reason !== undefined && !this.isDestroyed) this.setCutReason(reason)
     this.duplex.destroy()
   }
 

@@ -161,7 +161,7 @@ export class Consumers implements Source {
       this.#notifyListeners(data, isBinary)
       return
     }
-    if (this.#kept === undefined && this.#isTaken && this.#isDeliverable) {
+    if (this.#kept === undefined && this.#isTaken && (!this.#keepsAll || this.#isWanted)) {
       this.#deliver(data, isBinary)
       if (this.#consumer === undefined) return
     } else {
@@ -169,12 +169,6 @@ export class Consumers implements Source {
       this.#kept.push({ data, isBinary })
     }
     this.#update()
-  }
-
-  /** A message that was being inflated comes although reading has stopped meanwhile. */
-  get #isDeliverable(): boolean {
-    if (this.#keepsAll) return this.#isWanted
-    return !this.#isPaused && this.#consumer?.wantsMore !== false
   }
 
   #deliver(data: Buffer, isBinary: boolean): void {
@@ -185,14 +179,14 @@ export class Consumers implements Source {
   /** Calls the listeners itself, as `emit` does not return their results. The first exception ends the round, as in `emit`. */
   #notifyListeners(data: Buffer, isBinary: boolean): void {
     const socket = this.#socket
-    const decoded = decodeForListener(data, isBinary, socket.binaryType)
-    // Code that has replaced `emit` wants to see the messages.
-    if (socket.emit !== EventEmitter.prototype.emit) {
-      this.#emission.emit('message', decoded, isBinary)
-      return
-    }
-    this.#listeners ??= socket.rawListeners('message')
     try {
+      const decoded = decodeForListener(data, isBinary, socket.binaryType)
+      // Code that has replaced `emit` wants to see the messages.
+      if (socket.emit !== EventEmitter.prototype.emit) {
+        this.#emission.emit('message', decoded, isBinary)
+        return
+      }
+      this.#listeners ??= socket.rawListeners('message')
       for (const listener of this.#listeners) {
         const result: unknown = Reflect.apply(listener, socket, [decoded, isBinary])
         if (isThenable(result)) this.#await(result)
@@ -280,9 +274,8 @@ export class Consumers implements Source {
 
   // ---- The end
 
-  /** Whether a message waits for a consumer that does not want it yet. */
-  get isHolding(): boolean {
-    return this.#kept !== undefined && this.#isTaken && !this.#keepsAll
+  get hasEnded(): boolean {
+    return this.#end !== undefined
   }
 
   /**

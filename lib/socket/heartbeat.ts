@@ -83,7 +83,6 @@ export class Heartbeat implements Waiting {
     if (this.#unanswered > 0) this.#unanswered--
     if (this.#unanswered > 0 || this.#sent === undefined) return
     this.#sender.onRead(this.#sent.at)
-    this.#sent = undefined
   }
 
   onDeadline(): void {
@@ -94,6 +93,8 @@ export class Heartbeat implements Waiting {
       return
     }
     this.#slowReader = undefined
+    // Between two pings, most connections keep nothing of the last one.
+    if (this.#isPinged && this.#unanswered === 0) this.#sent = undefined
     this.#isPinged = !this.#isPinged
     this.#wait(this.#isPinged ? timeout : interval - timeout)
   }

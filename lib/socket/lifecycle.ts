@@ -71,8 +71,9 @@ export class Lifecycle {
   /** Bytes have arrived. */
   onBytes(): void {
     // Without pings nothing shows better how far the peer has read.
-    if (this.#heartbeat === undefined) this.#sender.onRead(this.#sender.written)
-    else this.#heartbeat.onBytes()
+    if (this.#heartbeat !== undefined) this.#heartbeat.onBytes()
+    // Once the connection is closing, the Close frame shows that.
+    else if (this.#connection.isOpen) this.#sender.onRead(this.#sender.written)
   }
 
   onPong(data: Buffer): void {

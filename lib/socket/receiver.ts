@@ -41,6 +41,8 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #isWanted = false
   /** Whether a message is being inflated in the thread pool. */
   #isInflating = false
+  /** Called once when an inflated message is wanted. */
+  #onWanted: (() => void) | undefined
   /** Whether reading stops because of `rateLimit`. */
   #isThrottled = false
   readonly #rate: RateLimiter | undefined
@@ -86,7 +88,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     connection.input.push(chunk)
     this.#watchMessage()
     this.lifecycle.onBytes()
-    if (connection.input.paused && !this.#stream.isEnded) this.#stream.duplex.pause()
+    if (connection.input.paused && !this.#stream.isEnded) this.#stream.pause()
     // The answers of the protocol itself: pongs and Close frames.
     if (connection.hasOutput) this.sender.flushSoon()
     if (connection.isOpen) return
@@ -110,16 +112,28 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     else if (inflated !== undefined) this.#onInflated(inflated, isBinary)
   }
 
-  /** Nothing is parsed while the thread pool inflates a message. */
+  /** Nothing is parsed while the thread pool inflates a message, nor until a consumer wants it. */
   async #inflateLater(inflated: Promise<Buffer | Violation>, isBinary: boolean): Promise<void> {
     this.#isInflating = true
     this.#update()
     const result = await inflated
-    this.#isInflating = false
+    // A violation is answered although nothing is read.
+    while (Buffer.isBuffer(result) && !this.#wantsMessages) await this.#untilWanted()
+    this.#stream.runInAsyncScope(this.#finishInflating, this, result, isBinary)
+  }
+
+  #finishInflating(result: Buffer | Violation, isBinary: boolean): void {
     if (this.#stream.isDestroyed) return
+    this.#isInflating = false
     this.#onInflated(result, isBinary)
     this.#update()
     this.#afterEvents()
+  }
+
+  #untilWanted(): Promise<void> {
+    return new Promise(resolve => {
+      this.#onWanted = resolve
+    })
   }
 
   #onInflated(result: Buffer | Violation, isBinary: boolean): void {
@@ -181,7 +195,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   }
 
   get isClosed(): boolean {
-    return this.#stream.isClosed
+    return this.consumers.hasEnded
   }
 
   /**
@@ -200,11 +214,19 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     if (!this.#stream.isDestroyed) this.#update()
   }
 
+  get #wantsMessages(): boolean {
+    return this.#isWanted && !this.#isThrottled
+  }
+
   get #isReading(): boolean {
-    return this.#isWanted && !this.#isInflating && !this.#isThrottled
+    return this.#wantsMessages && !this.#isInflating
   }
 
   #update(): void {
+    if (this.#wantsMessages) {
+      this.#onWanted?.()
+      this.#onWanted = undefined
+    }
     if (this.#isReading) this.#stream.runInAsyncScope(this.#resume, this)
     else {
       this.connection.input.pause()
@@ -215,10 +237,9 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #resume(): void {
     if (this.#stream.isDestroyed) return
     const { input } = this.connection
-    const { duplex } = this.#stream
     input.resume()
     // A consumer that takes messages one by one gets everything that is parsed already before more is read.
-    if (!input.paused && duplex.isPaused()) duplex.resume()
+    if (!input.paused) this.#stream.resume()
     if (this.#stream.hasPeerEnded) this.onStreamEnd()
     this.#watchMessage()
     this.#afterEvents()
@@ -235,7 +256,8 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     const { messageTimeout, budget } = this.#settings
     if (isUnfinished && messageTimeout)
       this.#messageDeadline ??= new MessageDeadline(messageTimeout, () => this.#fail(MESSAGE_TIMEOUT))
-    this.#messageDeadline?.update(isUnfinished && this.#isReading, this.stats.messagesReceived)
+    const isAwaited = isUnfinished && this.#isReading && this.connection.isOpen
+    this.#messageDeadline?.update(isAwaited, this.stats.messagesReceived)
     this.#share = BudgetShare.of(this.#share, budget, heldBytes)
     if (this.#share?.hold(heldBytes) === true) this.#fail(OVERLOADED)
   }
@@ -258,7 +280,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
 
   /** The peer sends no more. Data that it sent before may still have to be parsed, inflated or consumed. */
   onStreamEnd(): void {
-    if (this.connection.input.hasUnread || this.#isInflating || this.consumers.isHolding) return
+    if (this.connection.input.hasUnread || this.#isInflating) return
     this.sender.finish()
     this.lifecycle.onClosing()
   }

@@ -441,7 +441,6 @@ export class Sender {
 
   /** Resolves once there is room; rejects when the connection closes first. */
   drained(): Promise<void> {
-    if (this.#stream.isClosed) return Promise.reject(new NotOpenError())
     if (this.hasRoom()) return Promise.resolve()
     return new Promise((resolve, reject) => {
       this.#waiters ??= []
@@ -553,14 +552,15 @@ export class Sender {
   /** The stream is gone: every callback that still waits gets an error. */
   onClose(): void {
     this.#deflate?.close()
-    const waiters = this.#waiters ?? []
-    this.#waiters = undefined
     for (const { callback } of this.#fragments?.held ?? [])
       if (callback !== undefined) this.#pendingCallbacks().add(callback)
     const callbacks = [...(this.#writes ?? []), this.#callbacks?.take(0) ?? []].flat()
-    this.#writes = undefined
+    // A write that ends later finds its callbacks gone.
+    this.#writes?.clear()
     if (callbacks.length > 0) this.#settle(callbacks, new NotOpenError())
     this.#share?.hold(0)
+    const waiters = this.#waiters ?? []
+    this.#waiters = undefined
     if (waiters.length > 0) {
       const error = new NotOpenError()
       for (const { reject } of waiters) reject(error)

@@ -116,7 +116,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * closes first.
    */
   drained(): Promise<void> {
-    return this.#sender.drained()
+    return this.#receiver.isClosed ? Promise.reject(new NotOpenError()) : this.#sender.drained()
   }
 
   /**
