@@ -14,7 +14,7 @@ const EMPTY_MESSAGE = Buffer.alloc(1)
 const EMPTY = Buffer.alloc(0)
 
 /**
- * Compresses messages, RFC 7692 section 7.2.1. What it gives for large ones is a promise; the messages have to be sent in
+ * Compresses messages, RFC 7692 section 7.2.1. The result for a large message is a promise; the messages have to be sent in
  * the order in which they were given.
  */
 export class Deflater {

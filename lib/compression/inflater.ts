@@ -11,7 +11,7 @@ const SYNC_UP_TO_TAKING_OVER = 1024
 /** Bytes to which a message may inflate at once; one that would become larger begins anew in the thread pool. */
 const SYNC_OUTPUT = 2 ** 18
 
-/** What was not sent of each message, RFC 7692 section 7.2.2. */
+/** The tail of each message, which is not sent, RFC 7692 section 7.2.2. */
 const TAIL = Buffer.from([0, 0, 0xff, 0xff])
 
 /** How often a message may end its compressed data and go on (RFC 7692 section 7.2.3.4): each time costs a new stream. */
@@ -19,7 +19,7 @@ const MAX_STREAMS = 16
 
 const scratch = Buffer.allocUnsafeSlow(SYNC_UP_TO + TAIL.length)
 
-/** Inflates messages, RFC 7692 section 7.2.2. What it gives for large ones is a promise; one at a time. */
+/** Inflates messages, RFC 7692 section 7.2.2. The result for a large message is a promise; one at a time. */
 export class Inflater {
   readonly #windowBits: number
   readonly #takesOver: boolean

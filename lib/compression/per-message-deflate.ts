@@ -14,7 +14,7 @@ export interface Deflate {
 const MIN_WINDOW_BITS = 9
 const MAX_WINDOW_BITS = 15
 
-/** Those that serve all connections whose messages are compressed each on its own, by their settings. */
+/** The deflaters of all connections without context takeover, by their settings. */
 const deflaters = new Map<string, Deflater>()
 const inflater = new Inflater(MAX_WINDOW_BITS, false)
 

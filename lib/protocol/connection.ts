@@ -101,7 +101,7 @@ export class Connection implements ControlHandler {
   }
 
   /**
-   * What is to be sent, in order, as few buffers as possible.
+   * The bytes to send, in order, in as few buffers as possible.
    * @param isWritten whether the operating system has taken all that this method returned before.
    */
   dataToSend(isWritten = true): Buffer[] {

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 /** Takes what happens on a byte stream, in the async context in which the {@link ByteStream} was made. */
 export interface ByteStreamReader {
   onChunk(chunk: Buffer): void
-  /** The peer sends no more. */
+  /** The peer has ended its side of the stream. */
   onStreamEnd(): void
   /** The stream is gone. Nothing follows. */
   onStreamClose(): void
@@ -34,7 +34,7 @@ export class ByteStream extends AsyncResource {
     super('WEBSOCKET')
     this.duplex = duplex
     duplex[kByteStream] = this
-    // When this side ends is decided here, not when the peer's end comes: data that it sent before may still be unread.
+    // This class decides when to end. Node must not do it on the peer's end: data that it sent before may still be unread.
     duplex.allowHalfOpen = true
     duplex.pause()
   }
@@ -51,7 +51,7 @@ export class ByteStream extends AsyncResource {
     duplex.on('close', onClose)
     ignoreErrors(duplex)
     if (isPlainSocket(duplex)) duplex.push = pushPastQueue
-    // The peer may have gone while the handshake was answered, and the events of the stream with it.
+    // The peer may have disconnected during the handshake, and the events of that have fired already.
     if (duplex.readableEnded) process.nextTick(() => this.onEnd())
     if (duplex.closed) process.nextTick(() => this.onClose())
   }
@@ -134,8 +134,8 @@ export class ByteStream extends AsyncResource {
 }
 
 /**
- * Whether a stream is a TCP or local socket and nothing derived from it. One of TLS ends the process when it is given a
- * second write before the first is done.
+ * Whether a stream is a TCP or local socket and nothing derived from it. A TLS socket ends the process on a second
+ * `_write` before the first is done.
  */
 export function isPlainSocket(stream: Duplex): boolean {
   return Object.getPrototypeOf(stream) === Socket.prototype
@@ -146,7 +146,7 @@ export function isStream(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'pipe' in value
 }
 
-/** A reset is no error of the application, and must not be an uncaught exception: `close` follows. */
+/** Ignores resets, which would otherwise be uncaught exceptions; `close` follows. */
 export function ignoreErrors(stream: Duplex): void {
   if (stream.listenerCount('error') === 0) stream.on('error', ignore)
 }

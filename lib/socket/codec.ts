@@ -50,7 +50,7 @@ function toArrayBuffer(data: Buffer): ArrayBuffer {
 
 /**
  * The bytes or the text of a message.
- * @throws {InvalidDataError} for anything else: guessing has put uninitialised memory on the wire elsewhere.
+ * @throws {InvalidDataError} for anything else: other libraries have sent uninitialised memory because they guessed.
  */
 export function encode(data: SendData): string | Uint8Array {
   if (typeof data === 'string' || data instanceof Uint8Array) return data

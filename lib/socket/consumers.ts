@@ -4,7 +4,7 @@ import { AlreadyReadError } from './error.js'
 import { type Emission, isThenable } from './events.js'
 import type { WebSocketSettings } from './options.js'
 
-/** Takes messages one by one; reading waits while it wants none. */
+/** Takes messages one by one; reading pauses while `wantsMore` is false. */
 export interface Consumer {
   readonly wantsMore: boolean
   onMessage(data: Buffer, isBinary: boolean): void
@@ -20,7 +20,7 @@ export interface Consumer {
 export interface Source {
   /** `wantsMore` may have changed. */
   wanted(): void
-  /** The consumer takes no more. */
+  /** Detaches the consumer. */
   release(): void
 }
 
@@ -122,7 +122,7 @@ export class Consumers implements Source {
     if (this.#consumer !== undefined) throw new AlreadyReadError()
   }
 
-  /** Gives every message to a consumer from now on. On a closed connection it gets the kept messages, then the end. */
+  /** Delivers every message to a consumer from now on; on a closed connection the kept messages, then the end. */
   consume<Kind extends Consumer>(consumer: Kind): Kind {
     if (this.#isOver) {
       consumer.onEnd(this.#emission.failure, this.#end === 'clean')

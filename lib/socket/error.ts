@@ -13,7 +13,7 @@ export const NotOpenError = defineError(
 )
 export const BufferOverflowError = defineError(
   'BUFFER_OVERFLOW',
-  'More than %s bytes waited for a peer that does not read, or for the end of a message in fragments; raise maxBufferedAmount or await drained() when send() returns false.'
+  'More than %s bytes are pending for a peer that does not read, or for the end of a message in fragments; raise maxBufferedAmount or await drained() when send() returns false.'
 )
 export const BudgetExceededError = defineError(
   'BUDGET_EXCEEDED',
@@ -21,7 +21,7 @@ export const BudgetExceededError = defineError(
 )
 export const DroppedError = defineError(
   'DROPPED',
-  'The message was dropped, as too many bytes wait for a peer that does not read; await drained() when send() returns false.'
+  'The message was dropped, as too many bytes are pending for a peer that does not read; await drained() when send() returns false.'
 )
 export const SilentPeerError = defineError(
   'SILENT_PEER',
@@ -41,12 +41,12 @@ export const InvalidDataError = defineError('INVALID_DATA', 'A value of type %s 
 })
 export const InvalidTextError = defineError(
   'INVALID_TEXT',
-  'Bytes that are not UTF-8 cannot be sent to many as text, as each peer would close its connection; send them with "binary".',
+  'Bytes that are not UTF-8 cannot be broadcast as text, as each peer would close its connection; send them with "binary".',
   { base: TypeError }
 )
 export const AlreadyReadError = defineError(
   'ALREADY_READ',
-  'Another iterator or stream reads this WebSocket; end it before you begin a second.'
+  'Another iterator or stream is already reading this WebSocket; end it before you start another.'
 )
 
 /** What was thrown, as an error. */

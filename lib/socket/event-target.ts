@@ -35,7 +35,7 @@ export type EventType = keyof EventMap<unknown>
 
 export type EventListener<Event> = ((event: Event) => void) | { handleEvent(event: Event): void }
 
-/** A listener of any event, before it is known of which. */
+/** A listener of any event, whose event type is not known yet. */
 type AnyListener = EventListener<never>
 type Handler = (event: never) => void
 type Adapter = (...args: unknown[]) => void

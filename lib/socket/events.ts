@@ -70,7 +70,7 @@ export class Emission {
     this.#failure ??= error
   }
 
-  /** The connection has ended. Most connections end without an error, and listeners as `ws` has them take two arguments. */
+  /** The connection has ended. Most connections end without an error, and listeners written for `ws` expect two arguments. */
   emitClose(code: number, reason: Buffer, error: Error | undefined): void {
     this.#owner.onClose(this.#socket, code, error)
     this.emit('close', code, reason, ...(error ? [error] : []))

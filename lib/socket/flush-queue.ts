@@ -32,7 +32,7 @@ function flushAll(): void {
   try {
     while (next < flushables.length) flushables[next++].flush()
   } finally {
-    // One that throws, which a stream of the application might, does not keep the others.
+    // If a flush throws, as a stream of the application may, the other connections are still flushed.
     while (next < flushables.length) flushSoon(flushables[next++])
   }
 }

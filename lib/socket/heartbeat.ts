@@ -43,7 +43,7 @@ export class Heartbeat implements Waiting {
   readonly #connection: PingingConnection
   readonly #sender: PingingSender
   readonly #settings: HeartbeatSettings
-  #waitsFor: Deadlines
+  #deadlines: Deadlines
   #isPinged = false
   /** Whether no byte has arrived since the latest ping. */
   #isSilent = false
@@ -58,13 +58,13 @@ export class Heartbeat implements Waiting {
     this.#connection = connection
     this.#sender = sender
     this.#settings = settings
-    this.#waitsFor = deadlinesAfter(settings.interval)
-    this.#waitsFor.set(this)
+    this.#deadlines = deadlinesAfter(settings.interval)
+    this.#deadlines.set(this)
   }
 
   stop(): void {
     this.#slowReader = undefined
-    this.#waitsFor.clear(this)
+    this.#deadlines.clear(this)
   }
 
   /** Any byte is a sign of life. */
@@ -144,14 +144,14 @@ export class Heartbeat implements Waiting {
         this.#sender.cut(new SilentPeerError())
         return
       }
-      // Proxies end a connection on which no data comes. A second ping would make it unclear which one a pong answers.
+      // Proxies close idle connections. A second ping would make it unclear which one a pong answers.
       this.#send('pong')
       this.#wait(timeout)
     })
   }
 
   #wait(delay: number): void {
-    this.#waitsFor = deadlinesAfter(delay)
-    this.#waitsFor.set(this)
+    this.#deadlines = deadlinesAfter(delay)
+    this.#deadlines.set(this)
   }
 }

@@ -20,7 +20,7 @@ const NO_LIMITS: readonly (IdleWatch | Lifetime)[] = []
 
 /**
  * The life of a connection after the handshake: the ways in which it ends, and everything that has a deadline. It has the
- * peer pinged, closes connections that are idle or too old, and limits the time of the closing handshake.
+ * heartbeat, closes connections that are idle or too old, and limits the time of the closing handshake.
  */
 export class Lifecycle {
   readonly #stream: ByteStream
@@ -135,7 +135,7 @@ class IdleWatch implements Waiting {
   }
 }
 
-/** The number of different lifetimes that the connections of one limit get: each has a timer. */
+/** The number of different lifetimes for each value of `maxLifetime`: each needs a timer. */
 const LIFETIMES = 16
 
 /** Closes a connection that has become too old. */
@@ -172,7 +172,7 @@ export class CloseDeadline implements Waiting {
   readonly #connection: { readonly output: Pick<FrameWriter, 'gaps'> }
   readonly #sender: ClosingSender
   readonly #timeout: number
-  /** How much of the data that was sent before the operating system had taken, if not all. */
+  /** The value of `sender.taken` when closing began, if data was still pending. */
   readonly #takenAt: number | undefined
   #slowReader: SlowReader | undefined
   #isOver = false

@@ -4,7 +4,7 @@ import { messageFrame } from '../protocol/connection.js'
 import { encode, type SendData, type SendOptions } from './codec.js'
 import { InvalidTextError } from './error.js'
 
-/** What a deflater has made of a message. */
+/** A message compressed by one deflater. */
 interface Compressed {
   readonly deflater: Deflater
   /** While the thread pool is at work, the compressed payload to come. */
@@ -23,7 +23,7 @@ export class PreparedMessage {
   readonly compress: boolean
   #size: number | undefined
   #frame: Buffer | undefined
-  /** One a set of parameters. They are few: to look at them costs less than to look one up. */
+  /** One for each set of parameters. There are few, so a scan is cheaper than a map. */
   readonly #compressed: Compressed[] = []
 
   /** @internal */
@@ -32,7 +32,7 @@ export class PreparedMessage {
     this.payload = typeof payload === 'string' ? payload : Buffer.from(payload)
     this.isBinary = options.binary ?? typeof payload !== 'string'
     this.compress = options.compress ?? true
-    // RFC 6455 section 8.1: each of the peers would fail its connection over bytes that one of them may have made up.
+    // RFC 6455 section 8.1: invalid UTF-8 of one client would close the connections of all recipients.
     if (!this.isBinary && typeof this.payload !== 'string' && !isUtf8(this.payload))
       throw new InvalidTextError()
   }
@@ -64,7 +64,7 @@ export class PreparedMessage {
     return frame
   }
 
-  /** What could not be compressed is tried again for the next. */
+  /** A failed compression is tried again with the next connection. */
   #keep(compressed: Compressed, deflated: Promise<Buffer>): void {
     deflated.then(
       payload => {

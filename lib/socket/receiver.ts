@@ -79,7 +79,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     this.#stream.start(this)
   }
 
-  // ---- The way of a message
+  // ---- Messages
 
   onChunk(chunk: Buffer): void {
     const { connection } = this
@@ -174,7 +174,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     return false
   }
 
-  /** Closes the connection, in the async context of the connection whatever noticed the violation. */
+  /** Closes the connection, in the async context of the connection wherever the violation was detected. */
   #fail(violation: Violation): void {
     this.#stream.runInAsyncScope(this.lifecycle.fail, this.lifecycle, violation)
   }

@@ -4,7 +4,7 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** What this module reads of the handle of a TCP socket. Node has no public name for it. */
+/** The fields of Node's internal TCP handle that this module reads. There is no public API for them. */
 interface Handle {
   readonly fd: number
   /** Bytes that the handle was given, TLS records and the head of the handshake included. */
@@ -136,7 +136,7 @@ async function findQueues(path: string, queues: Map<number, number | undefined>)
   }
 }
 
-/** A table of 20,000 connections has 3 MB, so it is looked through as it is read; the kernel gives 4 KiB at a time. */
+/** A table of 20,000 connections has 3 MB, so it is scanned in chunks; the kernel returns 4 KiB at a time. */
 async function scan(table: FileHandle, queues: Map<number, number | undefined>): Promise<void> {
   const buffer = Buffer.allocUnsafe(4096)
   let field = 0

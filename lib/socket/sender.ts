@@ -71,7 +71,7 @@ function sizeOf(message: Payload): number {
 /** The state of a message that is sent in fragments, and of the messages that wait for its end. */
 interface Fragments {
   compresses: boolean
-  /** The first fragment was dropped, and the rest has to be. */
+  /** Whether the rest of a message in fragments must be dropped too. */
   drops: boolean
   /** Prepared messages, and their bytes as if they were not compressed. */
   readonly held: { readonly message: PreparedMessage; readonly callback: SendCallback | undefined }[]
@@ -220,7 +220,7 @@ export class Sender {
 
   #sendPrepared(message: PreparedMessage, callback: SendCallback | undefined): void {
     const { output } = this.#connection
-    // RFC 6455 section 5.4: no message comes between the fragments of another, and the sender to many does not know of them.
+    // RFC 6455 section 5.4: no message comes between the fragments of another, and a broadcast does not know about the pending fragments.
     if (output.sendsFragments) {
       const fragments = this.#fragmentState()
       fragments.held.push({ message, callback })
@@ -247,7 +247,7 @@ export class Sender {
     else output.append(frame)
   }
 
-  /** Keeps a place for a message that the thread pool compresses. */
+  /** Reserves the place of a message that the thread pool compresses. */
   #sendLater(deflated: Promise<Buffer>, isBinary: boolean, fin: boolean, size: number): void {
     const { output } = this.#connection
     const gap = output.sendLater(isBinary, fin, size)
@@ -287,7 +287,7 @@ export class Sender {
 
   // ---- Flushing
 
-  /** Has the output written once everything that can be read has been read, and `callback` called once it was. */
+  /** Schedules a flush, once everything that can be read has been read; `callback` is called when the data is written. */
   flushSoon(callback?: SendCallback): void {
     if (callback !== undefined) this.#pendingCallbacks().add(callback)
     if (this.#isScheduled) return
@@ -461,7 +461,7 @@ export class Sender {
     const share = BudgetShare.of(this.#share, budget, pending)
     const exceeds = share?.hold(pending) === true
     this.#share = share
-    // It is returned as data is written.
+    // The share is released as data is written.
     if (share?.isHeld) this.#watchesWrites = true
     if (pending <= highWaterMark && pending <= limit) return true
     // The sender of the fragments would wait for ever.
@@ -479,7 +479,7 @@ export class Sender {
   /** Whether a message, or a fragment of one, may be sent; else it was dropped. */
   #admits(message: Payload, fin: boolean): boolean {
     const size = sizeOf(message)
-    // It is no fragment of another message.
+    // A prepared message is never a fragment.
     if (message instanceof PreparedMessage) return this.#fits(size) || this.#drop()
     if (this.#fragments?.drops === true) {
       this.#fragments.drops = !fin
@@ -534,7 +534,7 @@ export class Sender {
   #overflow(error: Error): void {
     if (!this.isOpen) return
     this.#emission.setFailure(error)
-    // Before `close`, and not while a sender to many connections is at work on the others.
+    // Before `close`, and not in the middle of a broadcast.
     process.nextTick(() => this.#stream.runInAsyncScope(this.#emission.emitError, this.#emission, error))
     this.cut(error)
   }
@@ -549,7 +549,7 @@ export class Sender {
     this.#emission.emit('drain')
   }
 
-  /** The stream is gone: every callback that still waits gets an error. */
+  /** The stream is gone: every pending callback gets an error. */
   onClose(): void {
     this.#deflate?.close()
     for (const { callback } of this.#fragments?.held ?? [])

@@ -16,7 +16,7 @@ const MAX_TIMEOUTS = 100
 export class SlowReader {
   readonly #sender: Pick<Sender, 'taken' | 'acknowledged'>
   readonly #timeout: number
-  /** How far the sent data had come at the last check for progress. */
+  /** The bytes that had been delivered at the last check for progress. */
   #position: number
   /** The position at which that frame begins, or a later one: progress beyond it shows nothing. */
   readonly #target: number

@@ -49,7 +49,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     this.#source = source
     this.#sink = sink
     this.#sourceTimeout = sourceTimeout
-    // `pipe` listens to the one, and `pipeline` with an iterable to the other.
+    // `pipe` listens to `unpipe`, and `pipeline` with an iterable to `drain`.
     this.once('end', () => this.#endWriting(this.listenerCount('unpipe') + this.listenerCount('drain') > 0))
     this.once('finish', () => {
       if (this.readableEnded || (this.#isOnlyWritten && this.readableLength === 0)) this.destroy()
@@ -62,7 +62,7 @@ export class WebSocketStream extends Duplex implements Consumer {
     })
   }
 
-  /** What a listener throws is the application's to handle, not the process's. */
+  /** An exception of a listener goes to the application's error handler, not to the process. */
   override emit(event: string | symbol, ...args: unknown[]): boolean {
     try {
       return Reflect.apply(super.emit, this, [event, ...args])
@@ -113,17 +113,19 @@ export class WebSocketStream extends Duplex implements Consumer {
   #endWriting(hasSource: boolean): void {
     if (!this.#wasClean || this.writableFinished) this.destroy()
     else if (hasSource)
-      deadlinesAfter(this.#sourceTimeout).set({ onDeadline: AsyncResource.bind(() => this.#letGo()) })
+      deadlinesAfter(this.#sourceTimeout).set({
+        onDeadline: AsyncResource.bind(() => this.#onSourceTimeout())
+      })
     else this.end()
   }
 
-  #letGo(): void {
+  #onSourceTimeout(): void {
     if (!this.writableEnded) this.destroy()
   }
 
   override read(size?: number): unknown {
     const chunk: unknown = super.read(size)
-    // Not before the last has been given.
+    // Only after the last chunk was delivered.
     if (this.#failure !== undefined && this.readableLength === 0)
       process.nextTick(() => this.destroy(this.#failure))
     return chunk
@@ -159,7 +161,7 @@ export class WebSocketStream extends Duplex implements Consumer {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#source.release()
-    // What was written too late is lost, but a Close frame that waits to be sent is not.
+    // What was written too late is lost, but a pending Close frame is not.
     const isClosing = error instanceof NotOpenError && this.#sink.readyState !== OPEN
     if (!this.#closed && !isClosing) this.#sink.terminate()
     callback(error)

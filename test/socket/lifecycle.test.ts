@@ -2,7 +2,7 @@ import t from 'tap'
 import { deadlinesAfter } from '../../lib/limits/deadline.js'
 import { CloseDeadline, Lifetime } from '../../lib/socket/lifecycle.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { close, connect, ping, text, told } from './harness.js'
+import { close, connect, ping, text, tick, told } from './harness.js'
 
 t.test('a connection that ends during a look at the kernel sets no deadline and is not cut', async t => {
   const timeout = ms(20) + 0.375
@@ -103,3 +103,33 @@ t.test('lifetimes are spread over a tenth', async t => {
   t.strictSame(order, [2, 1, 0], 'the greater the number, the sooner')
   for (const life of lives) life.stop()
 })
+
+t.test('a slow peer gets time to read although data of it arrives while this side closes', async t => {
+  const { socket, peer } = await connect(t, { over: 'memory', closeTimeout: ms(60), heartbeat: false })
+  socket.on('message', () => {})
+  peer.stream.pause()
+  socket.send(Buffer.alloc(2 ** 20))
+  await tick()
+  socket.close(1000)
+  peer.send(text('still reading'))
+  // The first timeout ends with a look at the progress, not with a cut.
+  const closed = told<[number, Buffer, Error | undefined]>(socket, 'close')
+  await new Promise(resolve => setTimeout(resolve, ms(200)))
+  t.equal(socket.readyState, socket.CLOSING)
+  peer.stream.resume()
+  peer.send(close(1000))
+  const [code, , error] = await closed
+  t.strictSame([code, error], [1000, undefined])
+})
+
+t.test(
+  'the reason of the end is the violation, also when the stream is destroyed in the same chunk',
+  async t => {
+    const { socket, stream, peer } = await connect(t, { over: 'memory' })
+    socket.on('message', () => stream.destroy())
+    socket.on('error', () => {})
+    const closed = told<[number, Buffer, Error | undefined]>(socket, 'close')
+    peer.send(text('a'), Buffer.from([0x83, 0x80, 0, 0, 0, 0]))
+    t.match((await closed)[2], { code: 'FST_UPGRADE_INVALID_OPCODE' })
+  }
+)

@@ -119,3 +119,25 @@ t.test('bufferedAmount counts what waits here and in the stream', async t => {
   await tick()
   t.equal(sender.bufferedAmount, 0)
 })
+
+t.test('callbacks: a stream that closes before its write ends calls each once', async t => {
+  const { stream, send, note, log } = make(t)
+  send('a', note('a'))
+  await tick()
+  stream.emit('close')
+  t.strictSame(log.lines, ['a FST_UPGRADE_NOT_OPEN', 'end'])
+  stream.finish()
+  await tick()
+  t.strictSame(log.lines, ['a FST_UPGRADE_NOT_OPEN', 'end'])
+})
+
+t.test('callbacks: at the end of the connection they run before it counts as closed', async t => {
+  const { stream, send, receiver } = make(t)
+  const seen: boolean[] = []
+  send('a', () => void seen.push(receiver.isClosed))
+  await tick()
+  stream.destroy()
+  await tick()
+  t.strictSame(seen, [false])
+  t.equal(receiver.isClosed, true)
+})

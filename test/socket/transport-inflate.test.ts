@@ -95,6 +95,7 @@ for (const peerTakesOver of [true, false]) {
     await runs.release(0)
     t.strictSame(log.lines, [])
     read(true)
+    await tick()
     t.strictSame(log.lines, [LARGE_LINE, 'message b'])
     t.equal(!connection.input.paused, true)
   })
@@ -168,6 +169,23 @@ for (const peerTakesOver of [true, false]) {
     await tick()
     await tick()
     t.strictSame(log.lines, [LARGE_LINE, 'message b', 'end'])
+  })
+
+  it('the consumer goes away meanwhile, and the peer ends: the message waits for the next one', async (t, wishes) => {
+    const { socket, peer } = await connect(t, { deflate: deflateOf({ peerTakesOver }) })
+    const runs = new HeldRuns(t)
+    const first = (): void => void t.fail('it is gone')
+    socket.on('message', first)
+    peer.send(frame(1, new Window(wishes.peerTakesOver).deflate(LARGE), RSV1))
+    while (runs.inputs.length === 0) await tick()
+    socket.off('message', first)
+    peer.stream.end()
+    await runs.release(0)
+    await roundTrip(t)
+    t.equal(socket.readyState !== socket.CLOSED, true)
+    const [data] = await told<[Buffer]>(socket, 'message')
+    t.equal(String(data), LARGE)
+    await told(socket, 'close')
   })
 
   it('destroyed meanwhile: nothing is told any more', async (t, wishes) => {
