@@ -8,10 +8,13 @@ const INTRO = `# Options
 <!-- Made from lib/options/table.ts by \`npm run docs:options\`. Change the table, not this file. -->
 
 Options are given to \`register\`, to \`websocket\` of a route, or to \`WebSocketServer\` of \`fastify-upgrade/ws\`. Each section says
-which of these accept its options. An option of the plugin is the default of all its routes, and a route may override it.
+which of these accept its options. An option of the plugin is the default of all its routes, and a route may override it where
+it accepts the option. Routes do not inherit \`maxConnections\` and \`maxConnectionsPerAddress\`: the plugin's limits and those of
+a route apply together.
 
 Sizes are in bytes and durations in milliseconds. An unknown name or an invalid value throws at registration, with an error that
-names the option; \`WebSocketServer\` ignores unknown names, as libraries pass on options of their own.
+names the option. \`WebSocketServer\` ignores unknown names, as libraries pass on options of their own, and does not check
+\`port\`, \`host\`, \`backlog\` and \`path\`.
 
 The API reference has more about [limits](api.md#limits), [slow peers](api.md#slow-peers) and [shutdown](api.md#shutdown).
 `

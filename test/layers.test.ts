@@ -13,8 +13,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   limits: ['protocol', 'options'],
   socket: ['error', 'protocol', 'options', 'compression', 'limits'],
   upgrade: ['error', 'protocol', 'options', 'compression', 'limits', 'socket'],
-  brokers: [],
-  topics: ['brokers'],
+  brokers: ['error'],
+  topics: ['error', 'brokers'],
   fastify: [
     'error',
     'protocol',

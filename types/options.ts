@@ -57,7 +57,7 @@ export interface WebSocketOptions<Request = FastifyRequest>
    */
   readonly errorHandler?: WebSocketErrorHandler<Request> | undefined
   /**
-   * Level of the log line `WebSocket closed`, or `false` for no such line. Where the application sets
+   * Level of the log line `WebSocket closed`, or `false` to disable the log line. Where the application sets
    * `disableRequestLogging`, the default is `false`. Default: `'info'`.
    */
   readonly closeLogLevel?: CloseLogLevel | false | undefined
@@ -70,7 +70,10 @@ export interface WebSocketOptions<Request = FastifyRequest>
 
 /** Options of a route, in `websocket`. `Request` is the type of the route's requests. */
 export interface WebSocketRouteOptions<Request = FastifyRequest> extends WebSocketOptions<Request> {
-  /** The subprotocols that the route speaks. The route gets the handshakes that offer one of them, and no others. */
+  /**
+   * The subprotocols that the route speaks. The route handles handshakes whose first subprotocol supported at its path is
+   * one of these.
+   */
   readonly subprotocol?: string | readonly string[] | undefined
   /**
    * Returns the topics to which a connection is subscribed before its handler runs: `(request) => string[]`, which may be
@@ -121,7 +124,7 @@ export interface ShutdownOptions {
 
 /** Options of `presence`. */
 export interface PresenceOptions {
-  /** Milliseconds between two messages. Default: 5000. */
+  /** Interval in milliseconds between presence reports to other processes. Default: 5000. */
   readonly interval?: number | undefined
   /** Milliseconds after which the members of a silent process are removed. Default: three times `interval`. */
   readonly timeout?: number | undefined

@@ -65,7 +65,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     await listener.close()
     await server.closeBroker()
   })
-  // Last, as nobody closes it when the registration fails.
+  // Last, because the broker would not be closed if registration failed.
   server.openBroker()
 }
 

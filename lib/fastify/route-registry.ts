@@ -7,18 +7,18 @@ type Constraints = NonNullable<RouteOptions['constraints']>
 
 interface Entry {
   readonly subprotocols: RouteSubprotocols
-  /** Those besides the subprotocols. */
+  /** The route's own constraints, without its subprotocols. */
   readonly constraints: Constraints
 }
 
 /** The router keeps the handlers of a path in the bits of an integer. */
 const MAX_HANDLERS = 31
 
-/** The WebSocket routes of a server, to find what contradicts each other before the router has it. */
+/** The WebSocket routes of a server. It finds conflicts between routes before they are added to the router. */
 export class RouteRegistry {
   /** Whether a route has constraints besides its subprotocols. */
   hasOtherConstraints = false
-  /** What routes ask for by strategies of the application, each combination once; none comes first. */
+  /** The constraints of routes for the application's own strategies. Each combination is listed once, the empty one first. */
   readonly customConstraints: Constraints[] = [{}]
   readonly #entries = new Map<string, Entry[]>()
 
@@ -53,7 +53,7 @@ function isAt(app: FastifyInstance, url: string, { subprotocols, constraints }: 
   return app.hasRoute({ method: 'GET', url, constraints: { ...constraints, [CONSTRAINT]: subprotocols } })
 }
 
-/** The same for all urls that may be one path: it only spares the router most of the questions. */
+/** A key that is equal for all URLs that may be the same path. It narrows the candidates, so that the router is asked less often. */
 function patternOf(url: string): string {
   return url.replaceAll(/:\w+/g, ':').replaceAll(/\/+/g, '/').replace(/\/$/, '').toLowerCase()
 }

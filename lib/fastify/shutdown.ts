@@ -41,11 +41,11 @@ export class Shutdown {
     this.#server.close()
   }
 
-  /** Runs `preClose`, closes each connection in its turn and cuts what is left, all within the timeout. */
+  /** Runs `preClose`, closes each connection in its turn and cuts the remaining connections, all within the timeout. */
   async run(): Promise<void> {
     const deadline = performance.now() + this.timeout
     const preClosed = this.#runPreClose()
-    // It may itself wait for peers that stay, and they need time once they are told.
+    // `preClose` may wait for clients to leave; leave time to close them afterwards.
     if (preClosed !== undefined) await endsWithin(preClosed, this.timeout / 2)
     await this.#closeConnections(deadline)
     if (preClosed === undefined || (await endsWithin(preClosed, deadline - performance.now()))) return
@@ -69,7 +69,7 @@ export class Shutdown {
       // Whole milliseconds: fake timers take less than one for none, and come again in no time.
       if (now < deadline)
         timer = setTimeout(onTime, Math.ceil(Math.min(next?.at ?? deadline, deadline) - now))
-      // When the process was busy until now, what waits is written and what has arrived is read first.
+      // When the process was busy until now, pending data is written and data that has arrived is read first.
       else setImmediate(cut, clients)
     }
     onTime()
@@ -101,7 +101,7 @@ export async function endsWithin(promise: Promise<void>, milliseconds: number): 
   return inTime
 }
 
-/** Random moments, so that peers that connect again do not all do it at once. The first is last. */
+/** Random moments, so that peers that connect again do not all do it at once. Sorted in descending order, so `pop` takes the earliest. */
 function takeTurns(clients: ReadonlySet<WebSocket>, spread: number): Turn[] {
   const now = performance.now()
   return Array.from(clients, socket => ({ socket, at: now + Math.random() * spread })).sort(

@@ -36,7 +36,7 @@ export interface Acceptance {
 }
 
 /**
- * An opening handshake on its way through Fastify. Fastify answers it as any request: with an error, or with status 101.
+ * An opening handshake on its way through Fastify. Fastify answers it like any other request: with an error, or with status 101.
  * A refusal is sent as Fastify writes it. A 101 becomes the acceptance, with the headers of the reply.
  */
 export class Upgrade extends OpeningHandshake implements ResponseOwner {

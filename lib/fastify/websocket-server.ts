@@ -35,7 +35,7 @@ export interface BroadcastOptions extends PrepareOptions {
 
 /** Options of {@link WebSocketServer.publish}. */
 export interface PublishOptions extends PrepareOptions {
-  /** A connection that does not get the message. */
+  /** A connection that does not receive the message. */
   readonly except?: WebSocket | undefined
 }
 
@@ -90,8 +90,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * Sends a message to every open connection: to those of this process at once, and with a broker to those of the other
    * processes, with the guarantees of {@link publish}. It is framed once, and compressed once for each set of compression
    * parameters.
-   * @returns resolves when the engine of the broker has the message, and at once without a broker or with `local`. It
-   * rejects with `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message. The
+   * @returns resolves once the engine of the broker has accepted the message, and at once without a broker or with `local`.
+   * It rejects with `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message. The
    * event `broker` reports it as well, so the promise need not be awaited.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, `FST_UPGRADE_INVALID_TEXT` when bytes
    * that are to leave as text are not UTF-8.
@@ -104,7 +104,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * Sends a message to the subscribers of a topic: to those of this process at once, and to those of the other processes
    * through the broker. It is framed once, and compressed once for each set of compression parameters. The cost grows with
    * the number of subscribers, not with the number of connections.
-   * @returns resolves when the engine of the broker has the message, and at once without a broker. It rejects with
+   * @returns resolves once the engine of the broker has accepted the message, and at once without a broker. It rejects with
    * `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message. The event `broker`
    * reports it as well, so the promise need not be awaited.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or

@@ -47,8 +47,8 @@ export class WebSocket extends TransportWebSocket {
   }
 
   /**
-   * Subscribes the connection to a topic: from now on it gets the messages published to the topic. Subscriptions end with
-   * the connection.
+   * Subscribes the connection to a topic: from now on it receives the messages published to the topic. Subscriptions end
+   * with the connection.
    * @param topic any string of 1 to 1024 bytes in UTF-8. Never use a name from a client without a check.
    * @returns resolves when messages of other processes arrive too. It rejects with `FST_UPGRADE_BROKER_SUBSCRIBE` when the
    * broker does not accept the subscription. The server retries it, so the promise need not be awaited.

@@ -91,8 +91,8 @@ export interface ConnectionOptions {
    */
   readonly heartbeat?: HeartbeatOptions | false | undefined
   /**
-   * Milliseconds from the request to the end of the handshake, hooks included. A handshake that takes longer is refused
-   * with 503. Default: 10000.
+   * Time limit in milliseconds for a handshake, hooks included, from the moment its route is known. A handshake that
+   * takes longer is refused with 503. Default: 10000.
    */
   readonly handshakeTimeout?: number | undefined
   /**
@@ -125,8 +125,8 @@ export interface ConnectionOptions {
    */
   readonly messageTimeout?: number | false | undefined
   /**
-   * Milliseconds without a message in either direction after which a connection is closed with 1001. Up to a quarter may
-   * be added. Pings and pongs do not count. Default: `false`.
+   * Milliseconds without a message in either direction after which a connection is closed with 1001. The close can
+   * come up to 25 % later. Pings and pongs do not count. Default: `false`.
    */
   readonly idleTimeout?: number | false | undefined
   /**
@@ -135,8 +135,8 @@ export interface ConnectionOptions {
    */
   readonly maxLifetime?: number | false | undefined
   /**
-   * Control frames (ping, pong) per second that a peer may send. More close the connection with 1008. `false` removes the
-   * limit. Default: 1000.
+   * Control frames (ping, pong) per second that a peer may send. Exceeding this closes the connection with 1008. `false`
+   * removes the limit. Default: 1000.
    */
   readonly maxControlFrames?: number | false | undefined
   /** Limits what a peer may send per second. One second's allowance may arrive at once. Default: `false`. */

@@ -179,7 +179,7 @@ export const CONNECTION_OPTIONS = {
   }),
   handshakeTimeout: integer({
     description:
-      'Milliseconds from the request to the end of the handshake, hooks included. A handshake that takes longer is refused with 503.',
+      'Time limit in milliseconds for a handshake, hooks included, from the moment its route is known. A handshake that takes longer is refused with 503.',
     default: 10_000
   }),
   closeTimeout: integer({
@@ -216,7 +216,7 @@ export const CONNECTION_OPTIONS = {
   }),
   maxControlFrames: limit({
     description:
-      'Control frames (ping, pong) per second that a peer may send. More close the connection with 1008. `false` removes the limit.',
+      'Control frames (ping, pong) per second that a peer may send. Exceeding this closes the connection with 1008. `false` removes the limit.',
     default: 1000
   }),
   rateLimit: groupOrFalse({
@@ -226,7 +226,7 @@ export const CONNECTION_OPTIONS = {
   }),
   idleTimeout: limit({
     description:
-      'Milliseconds without a message in either direction after which a connection is closed with 1001. Up to a quarter may be added. Pings and pongs do not count.',
+      'Milliseconds without a message in either direction after which a connection is closed with 1001. The close can come up to 25 % later. Pings and pongs do not count.',
     default: false
   }),
   maxLifetime: limit({
@@ -292,7 +292,7 @@ export const HANDSHAKE_OPTIONS = {
   }),
   closeLogLevel: checked({
     description:
-      'Level of the log line `WebSocket closed`, or `false` for no such line. Where the application sets `disableRequestLogging`, the default is `false`.',
+      'Level of the log line `WebSocket closed`, or `false` to disable the log line. Where the application sets `disableRequestLogging`, the default is `false`.',
     default: undefined,
     is: (value): value is LogLevel | false => value === false || LOG_LEVELS.some(level => level === value),
     must: `one of ${LOG_LEVELS.join(', ')}, or false`,
@@ -337,7 +337,7 @@ export type ShutdownSettings = ValuesOf<typeof SHUTDOWN>
 
 const PRESENCE = {
   interval: integer({
-    description: 'Milliseconds between two messages.',
+    description: 'Interval in milliseconds between presence reports to other processes.',
     default: 5_000,
     max: MAX_INT32 - 1
   }),
@@ -360,8 +360,8 @@ const verifyClient = callback({
   defaultText: 'accepts every client'
 })
 
-const autoPong = constant(true, 'Must be `true`: pings are always answered.')
-const skipUTF8Validation = constant(false, 'Must be `false`: text is always validated.')
+const autoPong = constant(true, 'Only `true` is supported: pings are always answered.')
+const skipUTF8Validation = constant(false, 'Only `false` is supported: text is always validated.')
 
 /** The object `options` of the plugin. */
 export const SERVER_OPTIONS = {
@@ -379,7 +379,7 @@ export const SERVER_OPTIONS = {
   }),
   handleProtocols,
   verifyClient,
-  clientTracking: constant(true, 'Must be `true`: the set `clients` always exists.'),
+  clientTracking: constant(true, 'Only `true` is supported: the set `clients` always exists.'),
   autoPong,
   skipUTF8Validation
 }
@@ -418,7 +418,7 @@ export const PLUGIN_OPTIONS = {
 export const ROUTE_OPTIONS = {
   subprotocol: checked({
     description:
-      'The subprotocols that the route speaks. The route gets the handshakes that offer one of them, and no others.',
+      'The subprotocols that the route speaks. The route handles handshakes whose first subprotocol supported at its path is one of these.',
     default: undefined,
     is: isSubprotocol,
     must: 'a token or a list of different tokens'
@@ -463,7 +463,10 @@ export const WS_OPTIONS = {
     defaultText: '`WebSocket`'
   }),
   autoPong,
-  allowSynchronousEvents: constant(true, 'Must be `true`: the messages of one read are emitted in one tick.'),
+  allowSynchronousEvents: constant(
+    true,
+    'Only `true` is supported: the messages of one read are emitted in one tick.'
+  ),
   skipUTF8Validation,
   maxBufferedChunks: unchecked({
     description:

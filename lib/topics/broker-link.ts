@@ -95,7 +95,7 @@ export class BrokerLink implements BrokerEvents {
     this.#subscriptions.remove(channelOf(kind, topic))
   }
 
-  /** Resolves when the engine has the publication. Rejects otherwise; messages and broadcasts are counted as lost. */
+  /** Resolves once the engine has accepted the publication. Rejects otherwise; messages and broadcasts are counted as lost. */
   async publish(kind: ChannelKind, topic: string, publication: Publication): Promise<void> {
     if (!this.#isOpen) throw new BrokerLinkClosedError()
     if (this.#pendingBytes > MAX_PENDING)

@@ -1,39 +1,36 @@
-import createError from '@fastify/error'
+import { defineError } from '../error.js'
 
 // The errors of topics, presence and the link to the broker. docs/errors.md describes each.
 
-export const InvalidTopicError = createError<[problem: string]>(
-  'FST_UPGRADE_INVALID_TOPIC',
+export const InvalidTopicError = defineError(
+  'INVALID_TOPIC',
   'A topic must be a string of 1 to 1024 bytes in UTF-8, but this one %s.',
-  undefined,
-  TypeError
+  { base: TypeError }
 )
-export const PresenceTooLongError = createError<[bytes: number]>(
-  'FST_UPGRADE_PRESENCE_TOO_LONG',
-  'A presence member has %s bytes as JSON, and the limit is 65536; all of it is sent repeatedly, so attach only an id or a name.',
-  undefined,
-  RangeError
+export const PresenceTooLongError = defineError(
+  'PRESENCE_TOO_LONG',
+  'A presence member has %s bytes as JSON, and the limit is 65536; presence data is re-sent at every interval, so store only an id or a name.',
+  { base: RangeError }
 )
 /** Subscribers in this process have received the message. The cause is the broker's error. */
-export const BrokerPublishError = createError<[reason: string]>(
-  'FST_UPGRADE_BROKER_PUBLISH',
+export const BrokerPublishError = defineError(
+  'BROKER_PUBLISH',
   'The broker did not accept a message, so subscribers in other processes miss it: %s; check that its engine can be reached.'
 )
-export const BrokerOverloadedError = createError<[bytes: number]>(
-  'FST_UPGRADE_BROKER_OVERLOADED',
+export const BrokerOverloadedError = defineError(
+  'BROKER_OVERLOADED',
   'More than %s bytes are pending at the broker, so subscribers in other processes miss a message; publish less, or find out why its engine is slow.'
 )
-export const BrokerSubscribeError = createError<[reason: string]>(
-  'FST_UPGRADE_BROKER_SUBSCRIBE',
+export const BrokerSubscribeError = defineError(
+  'BROKER_SUBSCRIBE',
   'The broker did not accept a subscription, so messages from other processes do not arrive: %s; the server retries it.'
 )
-export const BrokerInUseError = createError<[]>(
-  'FST_UPGRADE_BROKER_IN_USE',
+export const BrokerInUseError = defineError(
+  'BROKER_IN_USE',
   'The broker belongs to another server; create one broker for each server. They may share a client.',
-  undefined,
-  TypeError
+  { base: TypeError }
 )
-export const BrokerLinkClosedError = createError<[]>(
-  'FST_UPGRADE_BROKER_CLOSED',
+export const BrokerLinkClosedError = defineError(
+  'BROKER_CLOSED',
   'The server is closed, so nothing is published to other processes.'
 )

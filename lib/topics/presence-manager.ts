@@ -14,7 +14,7 @@ import type { RemotePublication } from './publication.js'
 
 /** How often processes report their members. */
 export interface PresenceSettings {
-  /** Milliseconds between two reports. */
+  /** Interval in milliseconds between presence reports to other processes. */
   readonly interval: number
   /** Milliseconds after which the members of a silent process leave. */
   readonly timeout: number

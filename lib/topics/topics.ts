@@ -89,8 +89,8 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   }
 
   /**
-   * Resolves when the engine of the broker has the message.
-   * @param except a subscriber that does not get the message.
+   * Resolves once the engine of the broker has accepted the message.
+   * @param except a subscriber that does not receive the message.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
    */
   publish(topic: string, message: Message, except?: Receiver): Promise<void> {
@@ -108,7 +108,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   }
 
   /**
-   * Resolves when the engine of the broker has the message.
+   * Resolves once the engine of the broker has accepted the message.
    * @param isLocal whether to leave out the other processes.
    */
   broadcast(message: Message, isLocal: boolean): Promise<void> {
@@ -151,7 +151,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
     this.#deliver(receivers, this.#prepare(payload, { binary: isBinary, compress }))
   }
 
-  /** An application may have replaced the `send` of a receiver. If it throws, the others still get the message. */
+  /** An application may have replaced the `send` of a receiver. If it throws, the others still receive the message. */
   #deliver(receivers: ReadonlySet<Receiver>, message: Message, except?: Receiver): void {
     for (const receiver of receivers) {
       if (receiver === except) continue

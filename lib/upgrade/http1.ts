@@ -9,7 +9,7 @@ import type { ChannelOwner, ResponseOwner, UpgradeChannel } from './channel.js'
 
 /**
  * The upgrade channel of HTTP/1.1: a handshake on a socket, which carries the frames after the 101. When Node's HTTP
- * server emits `upgrade` it stops looking after the socket, so the channel does.
+ * server emits `upgrade`, it stops handling the socket's events, so the channel takes over.
  */
 export class Http1Channel implements UpgradeChannel {
   readonly request: IncomingMessage

@@ -79,7 +79,7 @@ export class OpeningHandshake<Channel extends UpgradeChannel = UpgradeChannel>
     if (!this.#isOver && this.#deadline === undefined) this.#setDeadline(timeout)
   }
 
-  /** Sets a running deadline anew. One that has not started is left alone. */
+  /** Restarts the deadline if it is running. */
   protected restartDeadline(timeout: number): void {
     if (this.#deadline !== undefined) this.#setDeadline(timeout)
   }

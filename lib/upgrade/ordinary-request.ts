@@ -22,8 +22,8 @@ export function isIgnored(request: IncomingMessage): boolean {
 }
 
 /**
- * Ignores the upgrade of a request and serves it as an ordinary request, RFC 9110 section 7.8. The HTTP parser has let go of
- * its socket. So the head, without the upgrade, and the body are put back before the bytes that follow them, and the socket
+ * Ignores the upgrade of a request and serves it as an ordinary request, RFC 9110 section 7.8. The HTTP parser has detached
+ * from the socket. So the head, without the upgrade, and the body are put back before the bytes that follow them, and the socket
  * is given to the server as a new connection.
  * @param rest the bytes that follow the request.
  */

@@ -9,7 +9,7 @@ const NOT_FOUND = refusalResponse({ status: 404, message: 'Not Found', headers: 
 
 /**
  * Upgrades that this package does not answer because another listener of the server may. If no listener takes the socket,
- * it gets 404: it would stay open for ever.
+ * it is answered with 404; otherwise it would stay open forever.
  */
 export class UnclaimedUpgrades {
   readonly #upgrades = new Set<UnclaimedUpgrade>()

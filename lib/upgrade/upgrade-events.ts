@@ -5,7 +5,7 @@ import { toError } from '../socket/error.js'
 import { serveOrdinarily } from './ordinary-request.js'
 
 // A server may have several listeners of `upgrade`: those of this package, and those of others such as Socket.IO or Vite.
-// Here is how they share the event without answering a request twice.
+// This file coordinates them so that no request is answered twice.
 
 /** Returned by a listener of `upgrade` to keep the event from the listeners after it. */
 export const TAKEN: unique symbol = Symbol('taken')

@@ -98,7 +98,8 @@ export class UpgradeServer {
 
   /**
    * The applications in the order in which a handshake is offered to them. When there are several, one that has not started
-   * is left out, as it may lack routes, and one that is closing answers 503 for the paths that no other has.
+   * is left out, as it may lack routes, and one that is closing answers 503 for paths that no other
+   * application handles.
    */
   #candidates(): readonly Application[] {
     const all = this.#applications

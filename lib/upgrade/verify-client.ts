@@ -11,7 +11,7 @@ export interface VerifyClientInfo {
 }
 
 /**
- * Lets a client in by returning a truthy value that is no promise. With a second parameter it answers through the callback
+ * Accepts a client by returning a truthy value other than a promise. With a second parameter it answers through the callback
  * instead.
  */
 export type VerifyClient = (

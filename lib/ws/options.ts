@@ -65,11 +65,11 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
   verifyClient?: VerifyClient | undefined
   /** The class of the connections: `WebSocket`, or a class derived from it. Default: `WebSocket`. */
   WebSocket?: typeof WebSocket | undefined
-  /** Must be `true`: pings are always answered. */
+  /** Only `true` is supported: pings are always answered. */
   readonly autoPong?: boolean | undefined
-  /** Must be `true`: the messages of one read are emitted in one tick. */
+  /** Only `true` is supported: the messages of one read are emitted in one tick. */
   readonly allowSynchronousEvents?: boolean | undefined
-  /** Must be `false`: text is always validated. */
+  /** Only `false` is supported: text is always validated. */
   readonly skipUTF8Validation?: boolean | undefined
   /**
    * Accepted for code written for `ws`, without effect: fragments are joined as they arrive, and their number is limited.

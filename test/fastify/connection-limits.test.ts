@@ -142,7 +142,7 @@ for (const [trustProxy, counts] of [
   })
 }
 
-t.test('a handshake takes its place while its hooks run, and gives it back however it ends', async t => {
+t.test('a handshake takes its slot while its hooks run, and gives it back however it ends', async t => {
   const { app } = await makeApp(t, { maxConnections: 1 })
   const entered = new Signal()
   const gate = new Signal()
@@ -161,7 +161,7 @@ t.test('a handshake takes its place while its hooks run, and gives it back howev
   const lingering = await connectRaw(t, port)
   lingering.write(handshake('/refused'))
   t.equal((await lingering.response()).status, 401)
-  t.equal((await shake(t, port, '/refused')).status, 401, 'a refused client that stays has no place')
+  t.equal((await shake(t, port, '/refused')).status, 401, 'a refused client that stays has no slot')
   t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Version': '8' })).status, 426)
   t.equal((await shake(t, port, '/', { Origin: 'https://evil.test' })).status, 403)
   const slow = await connectRaw(t, port)
