@@ -121,14 +121,22 @@ function bundlesOf(files) {
 function entryOf({ name, files }) {
   if (files.length === 1) return join(build, files[0].replace(/\.ts$/, '.js'))
   const entry = join(build, `${name}.js`)
-  const loads = files.map(file => {
+  const modules = files.map(file => {
     const compiled = relative(dirname(entry), join(build, file.replace(/\.ts$/, '.js')))
-    return `  t.comment('${FILE}${file}')\n  await import('${compiled.replaceAll(sep, '/')}')`
+    return [file, compiled.replaceAll(sep, '/')]
   })
   mkdirSync(dirname(entry), { recursive: true })
   writeFileSync(
     entry,
-    `import t from 'tap'\nt.waitOn(load())\nasync function load() {\n${loads.join('\n')}\n}\n`
+    `import t from 'tap'
+async function load() {
+  for (const [file, compiled] of ${JSON.stringify(modules)}) {
+    t.comment('${FILE}' + file)
+    await import(compiled).catch(error => t.fail(file + ' does not load: ' + error.stack))
+  }
+}
+t.waitOn(load())
+`
   )
   return entry
 }
