@@ -25,7 +25,8 @@ const BUNDLES = {
   interop: [
     ...['auth', 'autoload', 'cookie', 'cors', 'helmet', 'http-proxy', 'jwt', 'rate-limit', 'request-context'],
     ...['session', 'swagger', 'undici', 'ws-habits', 'fastify-websocket-app'],
-    ...['fastify-websocket-differences', 'fastify-websocket-options']
+    ...['fastify-websocket-differences', 'fastify-websocket-options', 'curl', 'express', 'trpc', 'yjs'],
+    ...['graphql-ws', 'hocuspocus', 'mercurius', 'socket-io', 'socket-io-engine']
   ].map(name => `interop/${name}.test.ts`)
 }
 
@@ -91,7 +92,7 @@ export async function runFiles(
       const isGood = bundle.files.length > 1 ? !output.some(line => line.startsWith('not ok ')) : !problem
       print(`${isGood ? 'ok' : 'not ok'} ${file} # ${seconds.toFixed(1)} s`, output, isGood)
     }
-    if (bundle.files.length > 1 && problem) print(`not ok ${bundle.name}`, sections.at(-1).output, false)
+    if (bundle.files.length > 1 && problem) print(`not ok ${bundle.name}: ${problem}`, [], false)
   }
   const tasks = [
     ...checks.map(check => () => check().catch(error => failures.push(error.message))),
@@ -186,9 +187,10 @@ async function runProcess(bundle, env, isCovered) {
     .flatMap(({ output }) => output)
     .map(summaryOf)
     .findLast(Boolean)
-  const silent = files.filter(file => files.length > 1 && !sections.some(section => section.file === file))
+  const hasTests = file => sections.some(section => section.file === file && section.output.some(isResult))
+  const empty = files.length > 1 ? files.filter(file => !hasTests(file)) : []
   const problem =
-    problemOf(status, summary) ?? (silent.length > 0 ? `did not run ${silent.join(', ')}` : undefined)
+    problemOf(status, summary) ?? (empty.length > 0 ? `no tests in ${empty.join(', ')}` : undefined)
   return { sections, summary, problem }
 }
 
@@ -205,6 +207,7 @@ function summaryOf(line) {
   return Object.fromEntries(Array.from(line.matchAll(/(\w+): (\d+)/g), ([, kind, n]) => [kind, Number(n)]))
 }
 
+const isResult = line => /^(not )?ok \d+/.test(line)
 const isPass = line => /^\s*ok \d+/.test(line)
 const isDirective = line => /^\s*ok \d+ .*# (SKIP|TODO)/.test(line)
 const isFrame = line => /^\s*(# Subtest: .*|# time=.*|# \{ total: .*|TAP version \d+|1\.\.\d+.*)?$/.test(line)
