@@ -1,8 +1,9 @@
 // Runs test files that were compiled into .build, several at a time, and measures what they cover of lib.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative, sep } from 'node:path'
+import { createInterface } from 'node:readline'
 import { Report } from 'c8'
 
 const root = join(import.meta.dirname, '..')
@@ -11,6 +12,32 @@ const coverageFolder = join(build, 'coverage')
 
 /** Seconds until a file that hangs is ended, where TEST_TIMEOUT_SCALE is 1. */
 const TIMEOUT = 600
+
+/**
+ * Most of the time of a small file is the start of its process. So one process runs the files of such folders one after
+ * the other.
+ */
+const BUNDLES = {
+  protocol: ['protocol', 'compression', 'limits', 'options', 'upgrade'],
+  socket: ['socket'],
+  topics: ['topics', 'testing', 'ws'],
+  fastify: ['fastify'],
+  interop: [
+    ...['auth', 'autoload', 'cookie', 'cors', 'helmet', 'http-proxy', 'jwt', 'rate-limit', 'request-context'],
+    ...['session', 'swagger', 'undici', 'ws-habits', 'fastify-websocket-app'],
+    ...['fastify-websocket-differences', 'fastify-websocket-options', 'curl', 'express', 'trpc', 'yjs'],
+    ...['graphql-ws', 'hocuspocus', 'mercurius', 'socket-io', 'socket-io-engine']
+  ].map(name => `interop/${name}.test.ts`)
+}
+
+/** Files that change or measure the whole process, or depend on what is loaded in it. */
+const ALONE = [
+  ...['deflate-bad', 'late-import', 'ordinary-request', 'request-memory'].map(name => `fastify/${name}`),
+  ...['rolling-restart', 'shutdown-spread', 'slow-readers'].map(name => `fastify/${name}`),
+  ...['flush-queue', 'transport-inflate'].map(name => `socket/${name}`),
+  ...['processes', 'unused-topics'].map(name => `topics/${name}`),
+  'testing/fake-timers'
+].map(name => `test/${name}.test.ts`)
 
 /** What a test starts loads the built files or a compiler, which coverage would only slow down. */
 const UNCOVERED_CHILDREN = 'data:text/javascript,delete process.env.NODE_V8_COVERAGE'
@@ -26,8 +53,10 @@ export function testFiles(paths = ['test']) {
     .filter(name => existsSync(join(root, name)))
     .sort()
   const chosen = paths.map(path => relative(root, join(root, path)).replaceAll(sep, '/'))
-  return all.filter(file => chosen.some(path => file === path || file.startsWith(`${path}/`)))
+  return all.filter(file => chosen.some(path => isIn(file, path)))
 }
+
+const isIn = (file, path) => file === path || file.startsWith(`${path}/`)
 
 /**
  * Lets compiled tests load the packages of test/interop. Only those that its package.json names: what these depend on, and
@@ -55,16 +84,19 @@ export async function runFiles(
   rmSync(coverageFolder, { recursive: true, force: true })
   const counts = { pass: 0, fail: 0, skip: 0, todo: 0 }
   const failures = []
-  const start = async file => {
-    const { output, problem, seconds, summary } = await runFile(file, env, isCovered)
+  const start = async bundle => {
+    const { sections, problem, summary } = await runProcess(bundle, env, isCovered)
     for (const kind of Object.keys(counts)) counts[kind] += summary?.[kind] ?? 0
-    if (problem) failures.push(`${file}: ${problem}`)
-    print(`${problem ? 'not ok' : 'ok'} ${file} # ${seconds.toFixed(1)} s`, output, !problem)
+    if (problem) failures.push(`${bundle.name}: ${problem}`)
+    for (const { file, output, seconds } of sections) {
+      const isGood = bundle.files.length > 1 ? !output.some(line => line.startsWith('not ok ')) : !problem
+      print(`${isGood ? 'ok' : 'not ok'} ${file} # ${seconds.toFixed(1)} s`, output, isGood)
+    }
+    if (bundle.files.length > 1 && problem) print(`not ok ${bundle.name}: ${problem}`, [], false)
   }
   const tasks = [
     ...checks.map(check => () => check().catch(error => failures.push(error.message))),
-    // From the end, as the last folders have the longest files: with these at the end, processors would wait for one.
-    ...files.toReversed().map(file => () => start(file))
+    ...bundlesOf(files).map(bundle => () => start(bundle))
   ]
   const work = async () => {
     for (let task = tasks.shift(); task; task = tasks.shift()) await task()
@@ -73,11 +105,51 @@ export async function runFiles(
   return { counts, failures }
 }
 
-async function runFile(file, env, isCovered) {
-  const started = performance.now()
+/** The files by process, the longest first: at the end, processors would wait for one. */
+function bundlesOf(files) {
+  const bundles = Object.entries(BUNDLES).map(([name, members]) => ({
+    name: `test/bundles/${name}`,
+    files: files.filter(file => !ALONE.includes(file) && members.some(member => isIn(file, `test/${member}`)))
+  }))
+  const several = bundles.filter(bundle => bundle.files.length > 1)
+  const bundled = new Set(several.flatMap(bundle => bundle.files))
+  // From the end, as the last folders have the longest files.
+  const rest = files.filter(file => !bundled.has(file)).reverse()
+  return [...several, ...rest.map(file => ({ name: file, files: [file] }))]
+}
+
+/** The module that a process runs: the compiled file, or one that imports all files of a bundle. */
+function entryOf({ name, files }) {
+  if (files.length === 1) return join(build, files[0].replace(/\.ts$/, '.js'))
+  const entry = join(build, `${name}.js`)
+  const modules = files.map(file => {
+    const compiled = relative(dirname(entry), join(build, file.replace(/\.ts$/, '.js')))
+    return [file, compiled.replaceAll(sep, '/')]
+  })
+  mkdirSync(dirname(entry), { recursive: true })
+  writeFileSync(
+    entry,
+    `import t from 'tap'
+async function load() {
+  for (const [file, compiled] of ${JSON.stringify(modules)}) {
+    t.comment('${FILE}' + file)
+    await import(compiled).catch(error => t.fail(file + ' does not load: ' + error.stack))
+  }
+}
+t.waitOn(load())
+`
+  )
+  return entry
+}
+
+/** Begins the output of a file in that of its bundle. */
+const FILE = 'file: '
+
+async function runProcess(bundle, env, isCovered) {
+  const { name, files } = bundle
   const timeout = TIMEOUT * Math.max(1, Number(env.TEST_TIMEOUT_SCALE) || 1)
-  const compiled = join(build, file.replace(/\.ts$/, '.js'))
-  const child = spawn(process.execPath, ['--enable-source-maps', '--import', UNCOVERED_CHILDREN, compiled], {
+  const args = ['--enable-source-maps', '--import', UNCOVERED_CHILDREN, entryOf(bundle)]
+  const child = spawn(process.execPath, args, {
     cwd: root,
     env: {
       ...env,
@@ -86,12 +158,22 @@ async function runFile(file, env, isCovered) {
     },
     stdio: ['ignore', 'pipe', 'pipe']
   })
-  let text = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', data => {
-      text += data
-    })
+  const sections = []
+  const begin = file => sections.push({ file, output: [], started: performance.now(), seconds: 0 })
+  const end = () => {
+    for (const section of sections.slice(-1)) section.seconds = (performance.now() - section.started) / 1000
   }
+  const take = line => {
+    const file = files.length > 1 ? files.find(file => line === `# ${FILE}${file}`) : undefined
+    if (file !== undefined) {
+      end()
+      begin(file)
+    } else {
+      if (sections.length === 0) begin(name)
+      sections.at(-1).output.push(line)
+    }
+  }
+  for (const stream of [child.stdout, child.stderr]) createInterface({ input: stream }).on('line', take)
   // The file itself reports a test that takes too long. This is for one that no longer can.
   const timer = setTimeout(() => child.kill('SIGKILL'), 2000 * timeout)
   const status = await new Promise((resolve, reject) => {
@@ -99,10 +181,17 @@ async function runFile(file, env, isCovered) {
     child.once('close', (code, signal) => resolve(signal ?? code))
   })
   clearTimeout(timer)
-  const output = text.split('\n')
-  const summary = output.map(summaryOf).findLast(Boolean)
-  const seconds = (performance.now() - started) / 1000
-  return { output, summary, seconds, problem: problemOf(status, summary) }
+  if (sections.length === 0) begin(name)
+  end()
+  const summary = sections
+    .flatMap(({ output }) => output)
+    .map(summaryOf)
+    .findLast(Boolean)
+  const hasTests = file => sections.some(section => section.file === file && section.output.some(isResult))
+  const empty = files.length > 1 ? files.filter(file => !hasTests(file)) : []
+  const problem =
+    problemOf(status, summary) ?? (empty.length > 0 ? `no tests in ${empty.join(', ')}` : undefined)
+  return { sections, summary, problem }
 }
 
 function problemOf(status, summary) {
@@ -118,6 +207,7 @@ function summaryOf(line) {
   return Object.fromEntries(Array.from(line.matchAll(/(\w+): (\d+)/g), ([, kind, n]) => [kind, Number(n)]))
 }
 
+const isResult = line => /^(not )?ok \d+/.test(line)
 const isPass = line => /^\s*ok \d+/.test(line)
 const isDirective = line => /^\s*ok \d+ .*# (SKIP|TODO)/.test(line)
 const isFrame = line => /^\s*(# Subtest: .*|# time=.*|# \{ total: .*|TAP version \d+|1\.\.\d+.*)?$/.test(line)

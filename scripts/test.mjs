@@ -1,6 +1,7 @@
 // What `npm test` runs: every check of the repository.
 //   npm test -- test/fastify test/index.test.ts    the same checks with some of the tests, without the coverage gate
 //   npm test -- --no-install                       installs nothing, and skips the tests that lack something
+//   npm run test:typescript                        the same checks with every version of TypeScript, as where CI is set
 //   npm run test:quick                             some of the tests and no other check
 import { spawn } from 'node:child_process'
 import { accessSync, constants, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
@@ -32,6 +33,9 @@ const packages = [
   { folder: 'test/interop', neededBy: 'the tests with other libraries' },
   { folder: 'test/typescript', neededBy: 'the tests with other versions of TypeScript' }
 ].filter(({ folder }) => isWholeSuite || testsUnder(folder))
+
+// A compilation takes ten seconds, so the whole suite has two of them: with the oldest version of TypeScript and the newest.
+if (isCI || testsUnder('test/typescript')) env.TEST_TYPESCRIPT ??= 'all'
 
 /** What `npm run test:quick` runs: the protocol, the socket, and the main path of the plugin. */
 const QUICK = [
