@@ -271,8 +271,10 @@ export class Client {
     if (this.closeCode !== undefined) throw new Problem('wrong', 'a frame behind the Close frame')
     if (opcode === PING) {
       if (!this.#isMute) this.#sendPong(payload)
-    } else if (opcode === PONG) this.#onPong(Number(payload.toString()))
-    else if (opcode === CLOSE) this.closeCode = payload.length === 0 ? NO_STATUS : payload.readUInt16BE(0)
+    } else if (opcode === PONG) {
+      // The heartbeat sends one without data as a sign of life, RFC 6455 section 5.5.3.
+      if (payload.length > 0) this.#onPong(Number(payload.toString()))
+    } else if (opcode === CLOSE) this.closeCode = payload.length === 0 ? NO_STATUS : payload.readUInt16BE(0)
     else this.#onFragment(frame)
   }
 
