@@ -98,7 +98,7 @@ async function everything(failures) {
 function announce(missing) {
   const tests = isWholeSuite ? 'all tests with their coverage' : `the tests of ${paths.join(', ')}`
   console.log(`Biome, the build, the type check, ${tests}, publint and attw.`)
-  if (isWholeSuite) console.log('This takes about four minutes on two processors.')
+  if (isWholeSuite) console.log('This takes five to eight minutes on two processors.')
   const folders = packages.filter(({ folder }) => !isInstalled(folder)).map(({ folder }) => folder)
   if (!mayInstall) {
     console.log('Nothing is installed. Tests that lack a program or a package are skipped.')

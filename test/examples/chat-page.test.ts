@@ -102,9 +102,18 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     const line = message(first, 'written while the server was away')
     await line.getByText('waiting').waitFor()
 
+    // The second one has to be in the room when the first one sends, so the first one reaches no server until then.
+    await first.evaluate(`
+      window.WebSocket = new Proxy(WebSocket, {
+        construct: (Socket, [url, protocols]) =>
+          new Socket(window.isHeld ? 'ws://127.0.0.1:1/' : url, protocols)
+      })
+      window.isHeld = true
+    `)
     await startChat(t, { port: chat.port })
-    // The second one asks first.
-    for (const page of [second, first]) await page.getByText('connected, chat.v2').waitFor()
+    await second.getByText('connected, chat.v2').waitFor()
+    await first.evaluate('window.isHeld = false')
+    await first.getByText('connected, chat.v2').waitFor()
     await message(second, 'written while the server was away').waitFor()
     await line.locator('time').waitFor()
     await first.locator('#offline').waitFor({ state: 'hidden' })
