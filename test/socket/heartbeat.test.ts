@@ -359,9 +359,9 @@ t.test('a connection: not cut while it is paused, nor without a consumer', async
   paused.socket.pause()
   const unread = await connect(t, { heartbeat })
   for (const { socket, peer } of [paused, unread]) {
-    socket.on('close', () => t.fail('cut'))
     for (let i = 0; i < 4; i++) t.equal(await peer.next(), 'ping')
-    socket.removeAllListeners('close')
+    // A listener of close would have the connection read.
+    t.equal(socket.readyState, socket.OPEN, 'not cut')
   }
   paused.socket.resume()
   t.equal(await closing(paused.socket), '1006')
