@@ -68,9 +68,7 @@ function summaryLine({ pass, fail, skip, todo }) {
 }
 
 async function quick(failures) {
-  console.log(
-    'The tests of the protocol, of the socket and of the main path of the plugin: less than 30 seconds.'
-  )
+  console.log('The tests of the protocol, of the socket and of the main path of the plugin.')
   await compile()
   await runTests(failures, testFiles(paths.length > 0 ? paths : QUICK))
 }

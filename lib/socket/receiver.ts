@@ -90,10 +90,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     this.lifecycle.onBytes()
     if (connection.input.paused && !this.#stream.isEnded) this.#stream.pause()
     // The answers of the protocol itself: pongs and Close frames.
-    if (connection.hasOutput) this.sender.flushSoon()
-    if (connection.isOpen) return
-    this.sender.flushSoon()
-    this.lifecycle.onClosing()
+    if (connection.hasOutput || !connection.isOpen) this.#afterEvents()
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {

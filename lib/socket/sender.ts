@@ -220,7 +220,7 @@ export class Sender {
 
   #sendPrepared(message: PreparedMessage, callback: SendCallback | undefined): void {
     const { output } = this.#connection
-    // RFC 6455 section 5.4: no message comes between the fragments of another, and a broadcast does not know about the pending fragments.
+    // RFC 6455 section 5.4: no message comes between the fragments of another. A broadcast does not know about them.
     if (output.sendsFragments) {
       const fragments = this.#fragmentState()
       fragments.held.push({ message, callback })
