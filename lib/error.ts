@@ -11,7 +11,7 @@ type ErrorClass<Code extends string, Message extends string> = FastifyErrorConst
 >
 
 /**
- * Defines an error. Each folder lists its errors in `error.ts`, and docs/errors.md lists all of them.
+ * Defines an error. Each folder lists its errors in `error.ts`, and docs/reference/errors.md lists all of them.
  * @param code the code without `FST_UPGRADE_`.
  * @param message the problem, a semicolon, and what to do about it. The class takes an argument for each `%s`.
  */

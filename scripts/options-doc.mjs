@@ -1,4 +1,4 @@
-// Writes docs/options.md from the table of options: `npm run docs:options`.
+// Writes docs/reference/options.md from the table of options: `npm run docs:options`.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -54,5 +54,5 @@ function defaultText({ defaultText, wsDefault }) {
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const { SECTIONS } = await import('../dist/lib/options/table.js')
-  writeFileSync(join(import.meta.dirname, '..', 'docs', 'options.md'), optionsDocument(SECTIONS))
+  writeFileSync(join(import.meta.dirname, '..', 'docs', 'reference', 'options.md'), optionsDocument(SECTIONS))
 }

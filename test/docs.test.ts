@@ -45,18 +45,18 @@ function codesInSource(): string[] {
   return [...codes].sort()
 }
 
-t.test('docs/errors.md lists the codes of the source, each once and no others', async t => {
+t.test('docs/reference/errors.md lists the codes of the source, each once and no others', async t => {
   const documented = Array.from(
-    read('docs/errors.md').matchAll(/^\| `(FST_UPGRADE_[A-Z0-9_]+)`/gm),
+    read('docs/reference/errors.md').matchAll(/^\| `(FST_UPGRADE_[A-Z0-9_]+)`/gm),
     ([, code]) => code
   )
   t.equal(new Set(documented).size, documented.length)
   t.strictSame([...documented].sort(), codesInSource())
 })
 
-t.test('docs/options.md is what `npm run docs:options` writes', async t => {
+t.test('docs/reference/options.md is what `npm run docs:options` writes', async t => {
   const { optionsDocument } = await import(pathToFileURL(join(root, 'scripts', 'options-doc.mjs')).href)
-  t.equal(read('docs/options.md'), optionsDocument(SECTIONS))
+  t.equal(read('docs/reference/options.md'), optionsDocument(SECTIONS))
 })
 
 t.test('each guard of SECURITY.md names a test that is there', async t => {

@@ -8,7 +8,7 @@ import { listen, makeApp } from './helpers/app.js'
 import { root } from './helpers/root.js'
 import { withDeadline } from './helpers/timeout.js'
 
-const guide = readFileSync(join(root, 'docs', 'reconnecting.md'), 'utf8')
+const guide = readFileSync(join(root, 'docs', 'guides', 'reconnecting.md'), 'utf8')
 const [, snippet = ''] = /```js\n(const url = [\s\S]*?)```/.exec(guide) ?? []
 
 /** What the server does with a connection: closes it with a code or without one, cuts it, refuses it. */
@@ -56,7 +56,7 @@ async function play(t: Test, endings: readonly Ending[], openFor: (n: number) =>
   return { code, delays, handshakes }
 }
 
-t.test('docs/reconnecting.md: the client reconnects after a random delay that grows', async t => {
+t.test('docs/guides/reconnecting.md: the client reconnects after a random delay that grows', async t => {
   const endings: Ending[] = [1001, 'cut', 1011, 1012, 1013, 1014, 'refuse', 'cut', 1001, 1001, 4401]
   // The ninth connection stays open for a while.
   const { code, delays, handshakes } = await play(t, endings, n => (n === 8 ? 10_001 : 0))
@@ -65,7 +65,7 @@ t.test('docs/reconnecting.md: the client reconnects after a random delay that gr
   t.strictSame(delays, [500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000, 500, 1000])
 })
 
-t.test('docs/reconnecting.md: the client stops when the server has rejected it', async t => {
+t.test('docs/guides/reconnecting.md: the client stops when the server has rejected it', async t => {
   for (const ending of [1000, 1002, 1003, 1005, 1007, 1008, 1009, 3000, 4000, 4401, 4999]) {
     t.strictSame(await play(t, [ending]), { code: ending, delays: [], handshakes: 1 }, String(ending))
   }

@@ -23,7 +23,13 @@ async function install(t: Test): Promise<string> {
 t.test('the installed package', async t => {
   const folder = await install(t)
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-  for (const name of ['README.md', 'SECURITY.md', 'CHANGELOG.md', 'LICENSE', join('docs', 'api.md')]) {
+  for (const name of [
+    'README.md',
+    'SECURITY.md',
+    'CHANGELOG.md',
+    'LICENSE',
+    join('docs', 'reference', 'api.md')
+  ]) {
     t.ok(files.includes(name), name)
   }
   t.strictSame(brokenLinks(folder), [], 'relative links lead to files and headings')

@@ -1,6 +1,6 @@
 import { defineError } from '../error.js'
 
-// The errors of brokers. docs/errors.md describes each.
+// The errors of brokers. docs/reference/errors.md describes each.
 
 export const InvalidBrokerOptionError = defineError(
   'INVALID_BROKER_OPTION',

@@ -21,7 +21,7 @@ import {
   type ValuesOf
 } from './option.js'
 
-// Every option, once: validation, defaults, the types of the settings and docs/options.md come from here. After a change, give
+// Every option, once: validation, defaults, the types of the settings and docs/reference/options.md come from here. After a change, give
 // the public type the same description, and run `npm run docs:options`.
 
 const MAX_BYTES = Number.MAX_SAFE_INTEGER
@@ -62,7 +62,7 @@ function rate(description: string, max: number): Option<number | undefined> {
   return converted(limit({ description, default: false, max }), value => value || undefined)
 }
 
-/** The default level is the one of the measurements in docs/performance.md. */
+/** The default level is the one of the measurements in docs/background/performance.md. */
 const ZLIB = {
   level: integer({
     description: 'Compression level. A higher level costs more CPU time and saves bytes.',

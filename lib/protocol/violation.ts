@@ -54,7 +54,7 @@ export const INVALID_DEFLATE = violation(
 /** The error that reports a {@link Violation} to the application. */
 export class ProtocolError extends Error {
   override readonly name = 'ProtocolError'
-  /** Stable, one of the codes in docs/errors.md. */
+  /** Stable, one of the codes in docs/reference/errors.md. */
   readonly code: string
   /** The status code that the connection was closed with. */
   readonly closeCode: number

@@ -1,6 +1,6 @@
 import { defineError } from '../error.js'
 
-// The errors of topics, presence and the link to the broker. docs/errors.md describes each.
+// The errors of topics, presence and the link to the broker. docs/reference/errors.md describes each.
 
 export const InvalidTopicError = defineError(
   'INVALID_TOPIC',

@@ -198,8 +198,8 @@ t.test('a connection ends with its session', async t => {
   t.equal(await client.closed(), '4401 signed out')
 })
 
-t.test('docs/authentication.md shows the files as they are', async t => {
-  const page = readFileSync(join(root, 'docs', 'authentication.md'), 'utf8')
+t.test('docs/guides/authentication.md shows the files as they are', async t => {
+  const page = readFileSync(join(root, 'docs', 'guides', 'authentication.md'), 'utf8')
   const blocks = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```$/gm), ([, code]) => code)
   const names = ['session', 'tokens', 'bearer', 'subprotocol']
   const files = names.map(name =>

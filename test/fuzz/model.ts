@@ -159,7 +159,7 @@ export function compressedRoom(maxPayload: number, fragments: number): number {
   return maxPayload + Math.ceil(maxPayload / 8) + 64 + 6 * fragments
 }
 
-/** 10.4: how many frames of a message may go before its last, as docs/api.md has it. */
+/** 10.4: how many frames of a message may go before its last, as docs/reference/api.md has it. */
 function fragmentsFor(maxPayload: number): number {
   return 4096 + Math.floor(maxPayload / 16)
 }

@@ -13,7 +13,7 @@ const { path: NGINX, skip } = program('nginx', '/usr/sbin/nginx')
 /** Why the tests behind nginx are skipped, for tap's `skip` option; false where they run. */
 export const nginxSkip: string | false = skip
 
-const PAGE = join(root, 'docs', 'deploying.md')
+const PAGE = join(root, 'docs', 'guides', 'deploying.md')
 
 /** What differs from the configuration in the documentation. */
 export interface NginxOptions {

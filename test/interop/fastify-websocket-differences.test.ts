@@ -29,7 +29,7 @@ async function endOfAll({ websocketServer }: FastifyInstance): Promise<void> {
   await withDeadline(Promise.all(ends), 10_000, 'close')
 }
 
-/** Where docs/migrating.md says that the packages differ: what one test sees with each. */
+/** Where docs/reference/migrating.md says that the packages differ: what one test sees with each. */
 interface Difference {
   readonly difference: string
   readonly options?: Parameters<WebSocketPlugin>[1]

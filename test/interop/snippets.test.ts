@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join, sep } from 'node:path'
 import t from 'tap'
 import ts from 'typescript'
 import { root } from '../helpers/root.js'
@@ -62,8 +62,8 @@ interface Snippet {
 }
 
 function snippets(): Snippet[] {
-  const pages = ['README.md', ...readdirSync(join(root, 'docs')).map(name => `docs/${name}`)]
-  return pages
+  const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+  return ['README.md', ...docs.map(name => `docs/${name.replaceAll(sep, '/')}`)]
     .filter(page => page.endsWith('.md'))
     .flatMap(page => {
       const markdown = readFileSync(join(root, page), 'utf8')
@@ -81,9 +81,11 @@ t.test('each snippet in README.md and docs/ type-checks', async t => {
   virtual.set(join(root, 'prelude.ts'), PRELUDE)
   // The modules that snippets import: the program of the reader, or another snippet of the same page.
   const tokens = found.find(({ text }) => text.includes('class Tokens'))?.file ?? ''
-  virtual.set(join(root, 'docs', 'tokens.ts'), `export * from '${tokens.replace(/ts$/, 'js')}'`)
-  virtual.set(join(root, 'docs', 'app.ts'), 'export const buildApp = () => app')
-  virtual.set(join(root, 'docs', 'app.mts'), 'export const buildApp = async (_options?: object) => app')
+  virtual.set(join(dirname(tokens), 'tokens.ts'), `export * from '${tokens.replace(/ts$/, 'js')}'`)
+  for (const folder of ['docs', join('docs', 'guides')]) {
+    virtual.set(join(root, folder, 'app.ts'), 'export const buildApp = () => app')
+    virtual.set(join(root, folder, 'app.mts'), 'export const buildApp = async (_options?: object) => app')
+  }
   const options: ts.CompilerOptions = {
     noEmit: true,
     strict: true,

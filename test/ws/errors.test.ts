@@ -193,8 +193,8 @@ const CODES: readonly (readonly [sent: Buffer, theirs: string | undefined, ours:
   [frame(1, 'a', { form: 16 }), undefined, 'NON_MINIMAL_LENGTH']
 ]
 
-t.test('docs/compatibility.md has the code that each error of ws has here', async t => {
-  const page = readFileSync(join(root, 'docs', 'compatibility.md'), 'utf8')
+t.test('docs/reference/compatibility.md has the code that each error of ws has here', async t => {
+  const page = readFileSync(join(root, 'docs', 'reference', 'compatibility.md'), 'utf8')
   for (const [sent, theirs, ours] of CODES) {
     const code = theirs === undefined || theirs.startsWith('Z_') ? theirs : `WS_ERR_${theirs}`
     const expected = { ws: code, ours: `FST_UPGRADE_${ours}` }
