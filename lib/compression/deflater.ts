@@ -1,3 +1,4 @@
+import type { Compressor } from '../protocol/extension.js'
 import { COPY_BELOW } from '../protocol/frame-writer.js'
 import { runJob } from './thread-pool.js'
 import { ZlibStream, type ZlibStreamOptions } from './zlib-stream.js'
@@ -17,9 +18,8 @@ const EMPTY = Buffer.alloc(0)
  * Compresses messages, RFC 7692 section 7.2.1. The result for a large message is a promise; the messages have to be sent in
  * the order in which they were given.
  */
-export class Deflater {
+export class Deflater implements Compressor {
   readonly #options: ZlibStreamOptions
-  /** Whether a message may refer to those before: then the deflater belongs to one connection. */
   readonly takesOver: boolean
   /** For small messages, made when the first one comes. */
   #stream: ZlibStream | undefined
@@ -32,11 +32,7 @@ export class Deflater {
     this.takesOver = takesOver
   }
 
-  /**
-   * @param data with 4 KiB or more it must not be changed before the promise has settled.
-   * @param fin false for a fragment that others follow.
-   */
-  deflate(data: string | Uint8Array, fin: boolean): Buffer | Promise<Buffer> {
+  compress(data: string | Uint8Array, fin: boolean): Buffer | Promise<Buffer> {
     const input = typeof data === 'string' ? Buffer.from(data) : asBuffer(data)
     // zlib writes nothing when there is nothing to flush.
     if (input.length === 0) return fin ? EMPTY_MESSAGE : EMPTY

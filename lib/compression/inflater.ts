@@ -1,3 +1,4 @@
+import type { Decompressor } from '../protocol/extension.js'
 import { INVALID_DEFLATE, MESSAGE_TOO_BIG, type Violation } from '../protocol/violation.js'
 import { runJob } from './thread-pool.js'
 import { OutputTooLargeError, ZlibStream } from './zlib-stream.js'
@@ -20,7 +21,7 @@ const MAX_STREAMS = 16
 const scratch = Buffer.allocUnsafeSlow(SYNC_UP_TO + TAIL.length)
 
 /** Inflates messages, RFC 7692 section 7.2.2. The result for a large message is a promise; one at a time. */
-export class Inflater {
+export class Inflater implements Decompressor {
   readonly #windowBits: number
   readonly #takesOver: boolean
   /** Made when the first message comes. */
@@ -37,11 +38,8 @@ export class Inflater {
     this.#takesOver = takesOver
   }
 
-  /**
-   * @param limit bytes that the message may have.
-   * @returns the message, or the violation. After a violation the inflater of one connection cannot be used any more.
-   */
-  inflate(data: Buffer, limit: number): Buffer | Violation | Promise<Buffer | Violation> {
+  /** After a violation the inflater of one connection cannot be used any more. */
+  decompress(data: Buffer, limit: number): Buffer | Violation | Promise<Buffer | Violation> {
     if (data.length > (this.#takesOver ? SYNC_UP_TO_TAKING_OVER : SYNC_UP_TO)) {
       return this.#inThreadPool(data, limit)
     }

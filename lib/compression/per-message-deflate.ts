@@ -1,14 +1,9 @@
 import type { DeflateSettings } from '../options/table.js'
 import type { Role } from '../protocol/connection.js'
-import type { DeflateParameters } from '../protocol/permessage-deflate.js'
+import type { CompressionExtension } from '../protocol/extension.js'
+import { type DeflateParameters, PERMESSAGE_DEFLATE } from '../protocol/permessage-deflate.js'
 import { Deflater } from './deflater.js'
 import { Inflater } from './inflater.js'
-
-/** What a connection that speaks permessage-deflate has agreed on, and how this side does its part. */
-export interface Deflate {
-  readonly parameters: DeflateParameters
-  readonly settings: DeflateSettings
-}
 
 /** zlib's smallest window. */
 const MIN_WINDOW_BITS = 9
@@ -18,14 +13,14 @@ const MAX_WINDOW_BITS = 15
 const deflaters = new Map<string, Deflater>()
 const inflater = new Inflater(MAX_WINDOW_BITS, false)
 
-/** Both directions of a connection with permessage-deflate. */
-export class PerMessageDeflate {
-  readonly deflater: Deflater
-  readonly inflater: Inflater
-  /** Bytes from which on a message is worth it. */
+/** permessage-deflate on a connection, RFC 7692 section 7. */
+export class PerMessageDeflate implements CompressionExtension {
+  readonly compressor: Deflater
+  readonly decompressor: Inflater
   readonly threshold: number
 
-  constructor(role: Role, { parameters, settings }: Deflate) {
+  /** @param parameters what both sides agreed on. */
+  constructor(role: Role, parameters: DeflateParameters, settings: DeflateSettings) {
     const server = {
       bits: parameters.serverMaxWindowBits,
       takesOver: !parameters.serverNoContextTakeover
@@ -35,15 +30,18 @@ export class PerMessageDeflate {
       takesOver: !parameters.clientNoContextTakeover
     }
     const [own, peers] = role === 'server' ? [server, client] : [client, server]
-    this.deflater = deflaterFor(settings, own.bits, own.takesOver)
-    this.inflater = peers.takesOver ? new Inflater(Math.max(peers.bits, MIN_WINDOW_BITS), true) : inflater
+    this.compressor = deflaterFor(settings, own.bits, own.takesOver)
+    this.decompressor = peers.takesOver ? new Inflater(Math.max(peers.bits, MIN_WINDOW_BITS), true) : inflater
     this.threshold = own.takesOver ? 0 : settings.threshold
   }
 
-  /** Frees what belongs to this connection alone. */
+  get name(): string {
+    return PERMESSAGE_DEFLATE
+  }
+
   close(): void {
-    if (this.deflater.takesOver) this.deflater.close()
-    if (this.inflater !== inflater) this.inflater.close()
+    if (this.compressor.takesOver) this.compressor.close()
+    if (this.decompressor !== inflater) this.decompressor.close()
   }
 }
 

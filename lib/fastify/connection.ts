@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CloseLogLevel } from '../../types/options.js'
-import type { Deflate } from '../compression/per-message-deflate.js'
+import type { CompressionExtension } from '../protocol/extension.js'
 import { toError } from '../socket/error.js'
 import { isThenable } from '../socket/events.js'
 import type { WebSocketOwner } from '../socket/options.js'
@@ -13,8 +13,7 @@ export interface Opened {
   /** Carries the frames. */
   readonly stream: Duplex
   readonly protocol: string | undefined
-  /** How messages are compressed; undefined when they are not. */
-  readonly deflate: Deflate | undefined
+  readonly extension: CompressionExtension | undefined
   readonly request: FastifyRequest
   readonly reply: FastifyReply
   /** The topics to which the connection is subscribed before its handler runs. */
@@ -27,11 +26,11 @@ export interface Opened {
 
 /** Opens a connection: runs the handler of its route, and ends the request in Fastify when the connection ends. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', deflate, request, topics } = opened
+  const { stream, protocol = '', extension, request, topics } = opened
   const owner = new Owner(app, route, opened)
   const socket = new WebSocket(
     stream,
-    { role: 'server', protocol, settings: route.settings, deflate, owner },
+    { role: 'server', protocol, settings: route.settings, extension, owner },
     route.server
   )
   route.server.add(socket)

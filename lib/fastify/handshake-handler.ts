@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { toError } from '../socket/error.js'
-import { callHandleProtocols, checkSubprotocol, chooseDeflate } from '../upgrade/negotiation.js'
+import { callHandleProtocols, checkSubprotocol, chooseExtension } from '../upgrade/negotiation.js'
 import { openConnection } from './connection.js'
 import type { WebSocketRoute } from './route.js'
 import { chooseTopics } from './topic-choice.js'
@@ -25,7 +25,7 @@ function answer(
   const accept = (protocol: string | undefined, topics: readonly string[] = []): void => {
     // The deadline may have passed meanwhile.
     if (reply.sent) return
-    const { deflate, response } = chooseDeflate(
+    const { extension, response } = chooseExtension(
       upgrade.handshake.extensions,
       route.settings.perMessageDeflate
     )
@@ -37,7 +37,7 @@ function answer(
         openConnection(app, route, {
           stream,
           protocol,
-          deflate,
+          extension,
           request,
           reply,
           topics,

@@ -1,4 +1,37 @@
 import { isTokenChar, isWhitespace } from './handshake/token.js'
+import type { Violation } from './violation.js'
+
+/** Compresses the payloads of messages, in the order in which they are sent. */
+export interface Compressor {
+  /** Whether a message may refer to earlier ones: then the compressor belongs to one connection. */
+  readonly takesOver: boolean
+  /**
+   * @param data with 4 KiB or more it must not be changed before the promise has settled.
+   * @param fin false for a fragment that others follow.
+   */
+  compress(data: string | Uint8Array, fin: boolean): Buffer | Promise<Buffer>
+}
+
+/** Decompresses the payloads of messages, one at a time. */
+export interface Decompressor {
+  /** @param limit bytes that the message may have. */
+  decompress(data: Buffer, limit: number): Buffer | Violation | Promise<Buffer | Violation>
+}
+
+/**
+ * A per-message compression extension that a connection uses, RFC 7692 sections 4 to 6. RSV1 in the first frame of a message
+ * says that the message is compressed. Every extension that is registered for WebSocket is of this kind.
+ */
+export interface CompressionExtension {
+  /** The name in `Sec-WebSocket-Extensions`. */
+  readonly name: string
+  readonly compressor: Compressor
+  readonly decompressor: Decompressor
+  /** Bytes from which on a message is compressed. */
+  readonly threshold: number
+  /** Frees what belongs to the connection alone. */
+  close(): void
+}
 
 /** One element of `Sec-WebSocket-Extensions`, RFC 6455 section 9.1. */
 export interface ExtensionOffer {

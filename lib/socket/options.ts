@@ -1,7 +1,7 @@
-import type { Deflate } from '../compression/per-message-deflate.js'
 import type { BufferBudget } from '../limits/buffer-budget.js'
 import type { HeartbeatSettings, RateLimit } from '../options/table.js'
 import type { Role } from '../protocol/connection.js'
+import type { CompressionExtension } from '../protocol/extension.js'
 
 /** The settings that the WebSockets of a route share. An absent limit does not apply. */
 export interface WebSocketSettings {
@@ -53,8 +53,8 @@ export interface ConnectionSetup<Socket> {
   readonly owner: WebSocketOwner<Socket>
   /** The selected subprotocol; empty for none. */
   readonly protocol: string
-  /** Given where permessage-deflate was negotiated. */
-  readonly deflate?: Deflate | undefined
+  /** The extension that both sides agreed on. */
+  readonly extension?: CompressionExtension | undefined
   /** For clients: returns a fresh, unpredictable 32-bit number for each frame (RFC 6455 section 10.3). */
   readonly maskingKey?: () => number
 }

@@ -1,12 +1,12 @@
 import { isUtf8 } from 'node:buffer'
-import type { Deflater } from '../compression/deflater.js'
 import { messageFrame } from '../protocol/connection.js'
+import type { Compressor } from '../protocol/extension.js'
 import { encode, type SendData, type SendOptions } from './codec.js'
 import { InvalidTextError } from './error.js'
 
-/** A message compressed by one deflater. */
+/** A message compressed by one compressor. */
 interface Compressed {
-  readonly deflater: Deflater
+  readonly compressor: Compressor
   /** While the thread pool is at work, the compressed payload to come. */
   frame: Buffer | Promise<Buffer>
 }
@@ -50,23 +50,23 @@ export class PreparedMessage {
   }
 
   /**
-   * The frame as a deflater makes it that compresses each message on its own; while the thread pool is at work, a promise
+   * The frame as a compressor makes it that compresses each message on its own; while the thread pool is at work, a promise
    * of its payload.
    * @internal
    */
-  compressedFrame(deflater: Deflater): Buffer | Promise<Buffer> {
-    for (const known of this.#compressed) if (known.deflater === deflater) return known.frame
-    const deflated = deflater.deflate(this.payload, true)
-    const frame = deflated instanceof Promise ? deflated : this.#frameOf(deflated)
-    const compressed: Compressed = { deflater, frame }
+  compressedFrame(compressor: Compressor): Buffer | Promise<Buffer> {
+    for (const known of this.#compressed) if (known.compressor === compressor) return known.frame
+    const payload = compressor.compress(this.payload, true)
+    const frame = payload instanceof Promise ? payload : this.#frameOf(payload)
+    const compressed: Compressed = { compressor, frame }
     this.#compressed.push(compressed)
-    if (deflated instanceof Promise) this.#keep(compressed, deflated)
+    if (payload instanceof Promise) this.#keep(compressed, payload)
     return frame
   }
 
   /** A failed compression is tried again with the next connection. */
-  #keep(compressed: Compressed, deflated: Promise<Buffer>): void {
-    deflated.then(
+  #keep(compressed: Compressed, pending: Promise<Buffer>): void {
+    pending.then(
       payload => {
         compressed.frame = this.#frameOf(payload)
       },
@@ -76,8 +76,8 @@ export class PreparedMessage {
     )
   }
 
-  #frameOf(deflated: Buffer): Buffer {
-    return deflated.length < this.size ? messageFrame(deflated, this.isBinary, true) : this.frame
+  #frameOf(payload: Buffer): Buffer {
+    return payload.length < this.size ? messageFrame(payload, this.isBinary, true) : this.frame
   }
 }
 

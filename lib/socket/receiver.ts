@@ -1,11 +1,10 @@
 import type { Duplex } from 'node:stream'
-import type { Inflater } from '../compression/inflater.js'
-import { PerMessageDeflate } from '../compression/per-message-deflate.js'
 import { BudgetShare } from '../limits/buffer-budget.js'
 import { MessageDeadline } from '../limits/message-deadline.js'
 import { RateLimiter, TokenBucket } from '../limits/rate-limiter.js'
 import { ABNORMAL_CLOSURE } from '../protocol/close-code.js'
 import { Connection, type ConnectionEvents } from '../protocol/connection.js'
+import type { CompressionExtension } from '../protocol/extension.js'
 import {
   CONTROL_FLOOD,
   MESSAGE_TIMEOUT,
@@ -36,7 +35,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   readonly #stream: ByteStream
   readonly #emission: Emission
   readonly #settings: WebSocketSettings
-  readonly #inflater: Inflater | undefined
+  readonly #extension: CompressionExtension | undefined
   /** Whether the consumers want messages. */
   #isWanted = false
   /** Whether a message is being inflated in the thread pool. */
@@ -52,20 +51,19 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #share: BudgetShare | undefined
 
   constructor(socket: ConsumingSocket, duplex: Duplex, setup: ConnectionSetup<ConsumingSocket>) {
-    const { role, settings, deflate, maskingKey, owner } = setup
+    const { role, settings, extension, maskingKey, owner } = setup
     const { maxPayload, rateLimit } = settings
-    const compression = deflate && new PerMessageDeflate(role, deflate)
-    const isCompressible = compression !== undefined
+    const isCompressible = extension !== undefined
     this.#stream = new ByteStream(duplex)
     this.connection = new Connection({ role, maxPayload, isCompressible, maskingKey }, this)
     this.connection.input.pause()
     this.#emission = new Emission(socket, owner)
     this.#settings = settings
-    this.#inflater = compression?.inflater
+    this.#extension = extension
     this.sender = new Sender(this.#stream, this.connection, this.#emission, this.stats, {
       settings,
       isClient: role === 'client',
-      deflate: compression
+      extension
     })
     this.lifecycle = new Lifecycle(this.#stream, this.connection, this.sender, this.stats, settings)
     this.consumers = new Consumers(socket, this.#emission, this, settings)
@@ -104,7 +102,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
       this.connection.input.pause()
       return
     }
-    const inflated = this.#inflater?.inflate(data, this.#settings.maxPayload)
+    const inflated = this.#extension?.decompressor.decompress(data, this.#settings.maxPayload)
     if (inflated instanceof Promise) void this.#inflateLater(inflated, isBinary)
     else if (inflated !== undefined) this.#onInflated(inflated, isBinary)
   }
@@ -182,9 +180,9 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     return this.sender.isOpen
   }
 
-  /** Whether messages may be compressed. */
-  get isCompressible(): boolean {
-    return this.#inflater !== undefined
+  /** The name of the extension in use; empty for none. */
+  get extension(): string {
+    return this.#extension?.name ?? ''
   }
 
   get closeTimeout(): number {

@@ -1,6 +1,6 @@
-import type { PerMessageDeflate } from '../compression/per-message-deflate.js'
 import { BudgetShare } from '../limits/buffer-budget.js'
 import type { Connection } from '../protocol/connection.js'
+import type { CompressionExtension } from '../protocol/extension.js'
 import { sizeOfHeader } from '../protocol/frame-header.js'
 import { type ByteStream, isPlainSocket } from './byte-stream.js'
 import { encode, type SendData, type SendOptions } from './codec.js'
@@ -24,7 +24,7 @@ export interface SenderOptions {
   readonly settings: SenderSettings
   /** Whether frames are masked, as those of a client are. */
   readonly isClient: boolean
-  readonly deflate: PerMessageDeflate | undefined
+  readonly extension: CompressionExtension | undefined
 }
 
 /** The value that Node passes as the encoding of a Buffer; its types do not have it. */
@@ -89,7 +89,7 @@ export class Sender {
   readonly #stats: Stats
   readonly #settings: SenderSettings
   readonly #bounds: Bounds
-  readonly #deflate: PerMessageDeflate | undefined
+  readonly #extension: CompressionExtension | undefined
   readonly #isClient: boolean
   /** Whether the stream has a queue that may be passed. */
   readonly #isPlain: boolean
@@ -123,7 +123,7 @@ export class Sender {
     connection: Connection,
     emission: Emission,
     stats: Stats,
-    { settings, isClient, deflate }: SenderOptions
+    { settings, isClient, extension }: SenderOptions
   ) {
     this.#stream = stream
     this.#connection = connection
@@ -131,7 +131,7 @@ export class Sender {
     this.#stats = stats
     this.#settings = settings
     this.#bounds = boundsOf(settings)
-    this.#deflate = deflate
+    this.#extension = extension
     this.#isClient = isClient
     this.#isPlain = isPlainSocket(stream.duplex)
   }
@@ -182,16 +182,16 @@ export class Sender {
     compress: boolean,
     callback: SendCallback | undefined
   ): void {
-    if (this.#deflate === undefined) this.#connection.output.send(data, isBinary, fin)
-    else this.#deflateMessage(this.#deflate, data, isBinary, fin, compress)
+    if (this.#extension === undefined) this.#connection.output.send(data, isBinary, fin)
+    else this.#compressMessage(this.#extension, data, isBinary, fin, compress)
     if (fin) this.#stats.onMessageSent()
     this.flushSoon(callback)
     if (fin && this.#fragments !== undefined) this.#sendHeld(this.#fragments)
   }
 
-  /** RFC 7692 section 7.2.1. */
-  #deflateMessage(
-    { deflater, threshold }: PerMessageDeflate,
+  /** RFC 7692 section 6.1. */
+  #compressMessage(
+    { compressor, threshold }: CompressionExtension,
     data: string | Uint8Array,
     isBinary: boolean,
     fin: boolean,
@@ -204,11 +204,11 @@ export class Sender {
       output.send(data, isBinary, fin)
       return
     }
-    const deflated = deflater.deflate(data, fin)
-    if (deflated instanceof Promise) this.#sendLater(deflated, isBinary, fin, size)
+    const compressed = compressor.compress(data, fin)
+    if (compressed instanceof Promise) this.#sendLater(compressed, isBinary, fin, size)
     // Compression gained nothing. With takeover the peer's window would then lack what this side's has.
-    else if (isWhole && !deflater.takesOver && deflated.length >= size) output.send(data, isBinary)
-    else output.send(deflated, isBinary, fin, true)
+    else if (isWhole && !compressor.takesOver && compressed.length >= size) output.send(data, isBinary)
+    else output.send(compressed, isBinary, fin, true)
   }
 
   /** The first frame of a message says whether it is compressed; its size is not known then. RFC 7692 section 6.1. */
@@ -227,32 +227,32 @@ export class Sender {
       fragments.heldBytes += sizeOfHeader(message.size, this.#isClient) + message.size
       return
     }
-    const deflate = this.#deflate
+    const extension = this.#extension
     // A client masks each frame with a fresh key, and with takeover each connection has a window of its own.
-    if (this.#isClient || deflate?.deflater.takesOver === true) {
+    if (this.#isClient || extension?.compressor.takesOver === true) {
       this.#sendMessage(message.payload, message.isBinary, true, message.compress, callback)
       return
     }
-    if (deflate === undefined) output.append(message.frame)
-    else this.#sendCompressedFrame(message, deflate)
+    if (extension === undefined) output.append(message.frame)
+    else this.#sendCompressedFrame(message, extension)
     this.#stats.onMessageSent()
     this.flushSoon(callback)
   }
 
-  #sendCompressedFrame(message: PreparedMessage, { deflater, threshold }: PerMessageDeflate): void {
+  #sendCompressedFrame(message: PreparedMessage, { compressor, threshold }: CompressionExtension): void {
     const { output } = this.#connection
     const compresses = message.compress && message.size >= threshold
-    const frame = compresses ? message.compressedFrame(deflater) : message.frame
+    const frame = compresses ? message.compressedFrame(compressor) : message.frame
     if (frame instanceof Promise) this.#sendLater(frame, message.isBinary, true, message.size)
     else output.append(frame)
   }
 
   /** Reserves the place of a message that the thread pool compresses. */
-  #sendLater(deflated: Promise<Buffer>, isBinary: boolean, fin: boolean, size: number): void {
+  #sendLater(compressed: Promise<Buffer>, isBinary: boolean, fin: boolean, size: number): void {
     const { output } = this.#connection
     const gap = output.sendLater(isBinary, fin, size)
     this.#pendingCallbacks().leaveGap()
-    deflated.then(
+    compressed.then(
       data => {
         output.fillGap(gap, data)
         this.flushSoon()
@@ -551,7 +551,7 @@ export class Sender {
 
   /** The stream is gone: every pending callback gets an error. */
   onClose(): void {
-    this.#deflate?.close()
+    this.#extension?.close()
     for (const { callback } of this.#fragments?.held ?? [])
       if (callback !== undefined) this.#pendingCallbacks().add(callback)
     const callbacks = [...(this.#writes ?? []), this.#callbacks?.take(0) ?? []].flat()

@@ -1,7 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
 import { INTERNAL_ERROR } from '../protocol/close-code.js'
-import { PERMESSAGE_DEFLATE } from '../protocol/permessage-deflate.js'
 import { isStream } from './byte-stream.js'
 import { encodeControl, type Message, type SendData, type SendOptions } from './codec.js'
 import { NoClientError, NotOpenError } from './error.js'
@@ -57,7 +56,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
 
   /** The extensions in use: `permessage-deflate` or none. */
   get extensions(): string {
-    return this.#receiver.isCompressible ? PERMESSAGE_DEFLATE : ''
+    return this.#receiver.extension
   }
 
   /** Empty, as on every server side. */

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { Server as TlsServer } from 'node:tls'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
-import type { Deflate } from '../compression/per-message-deflate.js'
+import { PerMessageDeflate } from '../compression/per-message-deflate.js'
 import { MAX_INT32 } from '../options/option.js'
 import type { DeflateSettings } from '../options/table.js'
 import {
@@ -194,11 +194,11 @@ function open(
   settings: DeflateSettings | undefined,
   { onInit, onOpen }: InjectOptions
 ): WebSocket {
-  const deflate: Deflate | undefined = parameters && settings && { parameters, settings }
+  const extension = parameters && settings && new PerMessageDeflate('client', parameters, settings)
   const client = new WebSocket(stream, {
     role: 'client',
     protocol,
-    deflate,
+    extension,
     settings: SETTINGS,
     maskingKey: () => randomBytes(4).readUInt32BE(),
     owner: OWNER

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
-import type { Deflate } from '../compression/per-message-deflate.js'
+import { PerMessageDeflate } from '../compression/per-message-deflate.js'
 import type { DeflateSettings } from '../options/table.js'
-import type { ExtensionOffer } from '../protocol/extension.js'
+import type { CompressionExtension, ExtensionOffer } from '../protocol/extension.js'
 import { acceptDeflate } from '../protocol/permessage-deflate.js'
 import { isThenable } from '../socket/events.js'
 import { InvalidChoiceError } from './error.js'
@@ -34,23 +34,22 @@ export function checkSubprotocol(
   return choice
 }
 
-/** The result of the client's offers of permessage-deflate. */
-export interface DeflateChoice {
-  /** How messages are compressed; undefined when they are not. */
-  readonly deflate: Deflate | undefined
+/** The result of the extensions that a client offers. */
+export interface ExtensionChoice {
+  readonly extension: CompressionExtension | undefined
   /** The value of `Sec-WebSocket-Extensions` in the answer. */
   readonly response: string | undefined
 }
 
-const NO_DEFLATE: DeflateChoice = { deflate: undefined, response: undefined }
+const NO_EXTENSION: ExtensionChoice = { extension: undefined, response: undefined }
 
-/** @param settings false where messages are not compressed. */
-export function chooseDeflate(
+/** @param deflate the settings of permessage-deflate, or false where it is not accepted. */
+export function chooseExtension(
   offers: readonly ExtensionOffer[],
-  settings: DeflateSettings | false
-): DeflateChoice {
-  const accepted = settings ? acceptDeflate(offers, settings) : undefined
-  if (!settings || accepted === undefined) return NO_DEFLATE
+  deflate: DeflateSettings | false
+): ExtensionChoice {
+  const accepted = deflate ? acceptDeflate(offers, deflate) : undefined
+  if (!deflate || accepted === undefined) return NO_EXTENSION
   const { parameters, response } = accepted
-  return { deflate: { parameters, settings }, response }
+  return { extension: new PerMessageDeflate('server', parameters, deflate), response }
 }

@@ -9,7 +9,7 @@ import { toError } from '../socket/error.js'
 import { WebSocket } from '../socket/websocket.js'
 import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
 import { Http1Channel } from '../upgrade/http1.js'
-import { callHandleProtocols, chooseDeflate } from '../upgrade/negotiation.js'
+import { callHandleProtocols, chooseExtension } from '../upgrade/negotiation.js'
 import { OpeningHandshake } from '../upgrade/opening-handshake.js'
 import { isTaken, takeUpgrade } from '../upgrade/upgrade-events.js'
 import { callVerifyClient } from '../upgrade/verify-client.js'
@@ -215,7 +215,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       !handleProtocols || first === undefined
         ? first
         : callHandleProtocols(handleProtocols, protocols, request)
-    const { deflate, response } = chooseDeflate(extensions, perMessageDeflate)
+    const { extension, response } = chooseExtension(extensions, perMessageDeflate)
     const acceptance = { key, protocol, extensions: response }
     const hasListeners = this.listenerCount('headers') > 0
     const head = hasListeners
@@ -226,7 +226,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       return
     }
     const stream = channel.switchProtocols(head)
-    const options = { protocol: protocol ?? '', settings: this.#settings, deflate }
+    const options = { protocol: protocol ?? '', settings: this.#settings, extension }
     if (this.#limiter.isLimited) stream.once('close', upgrade.keepSlots())
     const opening = { WebSocket: this.#WebSocket, options, listenTimeout: handshakeTimeout }
     openConnection(stream, opening, this.#host, client => callback(client, request))

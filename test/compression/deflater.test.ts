@@ -20,16 +20,16 @@ for (const takesOver of [true, false]) {
       Buffer.from('Hello'),
       new Uint8Array(Buffer.from(' Hello ')).subarray(1, 6)
     ]) {
-      t.equal(hexOf(make(takesOver).deflate(data, true)), 'f248cdc9c90700')
+      t.equal(hexOf(make(takesOver).compress(data, true)), 'f248cdc9c90700')
     }
     t.end()
   })
 
   t.test(`RFC 7692 section 7.2.3.6: an empty message is one byte, takeover ${takesOver}`, t => {
     const deflater = make(takesOver)
-    t.equal(hexOf(deflater.deflate('', true)), '00')
-    t.equal(hexOf(deflater.deflate('Hello', true)), 'f248cdc9c90700')
-    t.equal(hexOf(deflater.deflate(new Uint8Array(0), true)), '00')
+    t.equal(hexOf(deflater.compress('', true)), '00')
+    t.equal(hexOf(deflater.compress('Hello', true)), 'f248cdc9c90700')
+    t.equal(hexOf(deflater.compress(new Uint8Array(0), true)), '00')
     t.end()
   })
 
@@ -47,7 +47,7 @@ for (const takesOver of [true, false]) {
       const last = fragments.length - 1
       const payloads: Buffer[] = []
       for (const [i, data] of fragments.entries()) {
-        payloads.push(await settle(deflater.deflate(data, i === last)))
+        payloads.push(await settle(deflater.compress(data, i === last)))
       }
       t.equal(String(window.inflate(bytes(...payloads))), fragments.join(''))
     }
@@ -67,7 +67,7 @@ for (const takesOver of [true, false]) {
         noise(100_000),
         words(300_000)
       ]
-      const outputs = messages.map(data => deflater.deflate(data, true))
+      const outputs = messages.map(data => deflater.compress(data, true))
       t.strictSame(
         outputs.map(output => output instanceof Promise),
         // With takeover what comes behind a large one waits for the window.
@@ -79,7 +79,7 @@ for (const takesOver of [true, false]) {
       for (const [i, output] of outputs.entries()) {
         t.ok(window.inflate(await settle(output)).equals(bytes(messages[i])), `${i}`)
       }
-      t.notOk(deflater.deflate('at once again', true) instanceof Promise)
+      t.notOk(deflater.compress('at once again', true) instanceof Promise)
       deflater.close()
     }
   )
@@ -90,7 +90,7 @@ for (const takesOver of [true, false]) {
     const wrong: number[] = []
     for (let length = 16_360; length < 16_400; length++) {
       const data = noise(length, length)
-      const output = deflater.deflate(data, true)
+      const output = deflater.compress(data, true)
       if (output instanceof Promise || !window.inflate(output).equals(data)) wrong.push(length)
     }
     t.strictSame(wrong, [])
@@ -101,11 +101,11 @@ for (const takesOver of [true, false]) {
 t.test('RFC 7692 section 7.2.3.2: with takeover a message refers to those before', async t => {
   const deflater = make(true)
   t.equal(deflater.takesOver, true)
-  t.equal(hexOf(deflater.deflate('Hello', true)), 'f248cdc9c90700')
-  t.equal(hexOf(deflater.deflate('Hello', true)), 'f200110000')
+  t.equal(hexOf(deflater.compress('Hello', true)), 'f248cdc9c90700')
+  t.equal(hexOf(deflater.compress('Hello', true)), 'f200110000')
   const large = noise(33_000)
-  t.ok((await settle(deflater.deflate(large, true))).length > 33_000)
-  const again = await settle(deflater.deflate(large.subarray(1000), true))
+  t.ok((await settle(deflater.compress(large, true))).length > 33_000)
+  const again = await settle(deflater.compress(large.subarray(1000), true))
   t.ok(again.length < 1000, 'over the thread pool too')
   deflater.close()
 })
@@ -114,8 +114,8 @@ t.test('RFC 7692 section 7.1.1.1: without takeover it does not, whatever came be
   const deflater = make(false)
   t.equal(deflater.takesOver, false)
   for (let i = 0; i < 3; i++) {
-    t.equal(hexOf(deflater.deflate('Hello', true)), 'f248cdc9c90700')
-    t.equal(String(new Window().inflate(await settle(deflater.deflate(words(40_000), true)))), words(40_000))
+    t.equal(hexOf(deflater.compress('Hello', true)), 'f248cdc9c90700')
+    t.equal(String(new Window().inflate(await settle(deflater.compress(words(40_000), true)))), words(40_000))
   }
   t.end()
 })
@@ -123,19 +123,19 @@ t.test('RFC 7692 section 7.1.1.1: without takeover it does not, whatever came be
 t.test('with takeover a fragment behind a large one waits for the window', async t => {
   const deflater = make(true)
   const fragments = [words(40_000), words(20), words(35_000), '', words(5)]
-  const outputs = await Promise.all(fragments.map((data, i) => settle(deflater.deflate(data, i === 4))))
+  const outputs = await Promise.all(fragments.map((data, i) => settle(deflater.compress(data, i === 4))))
   t.equal(String(new Window().inflate(bytes(...outputs))), fragments.join(''))
   deflater.close()
 })
 
 t.test('settings reach zlib: level 0 stores, a window of 512 bytes forgets', t => {
   const data = `${noise(300).toString('hex')}`
-  const level0 = new Deflater({ ...OPTIONS, level: 0 }, true).deflate('Hello', true)
+  const level0 = new Deflater({ ...OPTIONS, level: 0 }, true).compress('Hello', true)
   t.equal(hexOf(level0), '000500faff48656c6c6f00')
   const sizes = [15, 9].map(windowBits => {
     const deflater = new Deflater({ ...OPTIONS, windowBits }, true)
-    deflater.deflate(data, true)
-    const output = deflater.deflate(data, true)
+    deflater.compress(data, true)
+    const output = deflater.compress(data, true)
     t.notOk(output instanceof Promise)
     return output instanceof Promise ? 0 : output.length
   })
@@ -148,9 +148,9 @@ t.test('closed before the first message, and twice', t => {
   deflater.close()
   deflater.close()
   const used = make(true)
-  used.deflate('Hello', true)
+  used.compress('Hello', true)
   used.close()
-  t.throws(() => used.deflate('Hello', true), 'no window is left')
+  t.throws(() => used.compress('Hello', true), 'no window is left')
   t.end()
 })
 
@@ -171,7 +171,7 @@ t.test('closed while the thread pool is at work: that is finished, what waits is
     }
   })
   const deflater = make(true)
-  const outputs = [words(40_000), words(50_000), 'small'].map(data => deflater.deflate(data, true))
+  const outputs = [words(40_000), words(50_000), 'small'].map(data => deflater.compress(data, true))
   await Promise.resolve()
   await Promise.resolve()
   deflater.close()
@@ -186,7 +186,7 @@ t.test('one that fails in the thread pool rejects, and so does what refers to it
   t.intercept(ZlibStream.prototype, 'run', { value: () => Promise.reject(new Error('no memory')) })
   for (const takesOver of [true, false]) {
     const deflater = make(takesOver)
-    const outputs = [deflater.deflate(words(40_000), true), deflater.deflate(words(50_000), true)]
+    const outputs = [deflater.compress(words(40_000), true), deflater.compress(words(50_000), true)]
     for (const output of outputs) await t.rejects(settle(output), { message: 'no memory' })
     deflater.close()
   }
@@ -195,7 +195,7 @@ t.test('one that fails in the thread pool rejects, and so does what refers to it
 t.test('bytes below 4 KiB may be changed once they were given, also behind a large message', async t => {
   const deflater = make(true)
   const data = Buffer.from('before')
-  const outputs = [deflater.deflate(words(40_000), true), deflater.deflate(data, true)]
+  const outputs = [deflater.compress(words(40_000), true), deflater.compress(data, true)]
   data.fill('x')
   const window = new Window()
   t.equal(String(window.inflate(await settle(outputs[0]))), words(40_000))

@@ -1,14 +1,15 @@
 import t, { type Test } from 'tap'
-import { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
+import type { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
 import { ZlibStream } from '../../lib/compression/zlib-stream.js'
 import { hex } from '../protocol/wire.js'
+import { extensionOf } from '../socket/harness.js'
 import { deflateOf, noise, Window, type Wishes, words } from '../socket/zlib-model.js'
 
 const HELLO = hex('f2 48 cd c9 c9 07 00')
 const HELLO_AGAIN = hex('f2 00 11 00 00')
 
 function make(wishes: Wishes = {}): PerMessageDeflate {
-  return new PerMessageDeflate(wishes.role ?? 'server', deflateOf(wishes))
+  return extensionOf(wishes.role ?? 'server', deflateOf(wishes))
 }
 
 function closesDuring(t: Test, work: () => void): number {
@@ -30,10 +31,10 @@ for (const role of ['server', 'client'] as const) {
     for (const takesOver of [true, false]) {
       for (const peerTakesOver of [true, false]) {
         const one = make({ role, takesOver, peerTakesOver })
-        const sent = [1, 2].map(() => one.deflater.deflate('Hello', true))
+        const sent = [1, 2].map(() => one.compressor.compress('Hello', true))
         t.strictSame(sent, [HELLO, takesOver ? HELLO_AGAIN : HELLO], `own ${takesOver}`)
-        t.equal(String(one.inflater.inflate(HELLO, 10)), 'Hello')
-        const again = one.inflater.inflate(HELLO_AGAIN, 10)
+        t.equal(String(one.decompressor.decompress(HELLO, 10)), 'Hello')
+        const again = one.decompressor.decompress(HELLO_AGAIN, 10)
         t.equal(Buffer.isBuffer(again), peerTakesOver, `peer ${peerTakesOver}`)
         one.close()
       }
@@ -43,13 +44,13 @@ for (const role of ['server', 'client'] as const) {
 
   t.test(`what has no window is shared by connections with the same settings, ${role}`, t => {
     const [a, b] = [make({ role }), make({ role })]
-    t.equal(a.deflater, b.deflater)
-    t.equal(a.inflater, b.inflater)
+    t.equal(a.compressor, b.compressor)
+    t.equal(a.decompressor, b.decompressor)
     const [c, d] = [make({ role, takesOver: true, peerTakesOver: true }), make({ role, takesOver: true })]
-    t.not(c.deflater, d.deflater)
-    t.not(c.deflater, a.deflater)
-    t.not(c.inflater, a.inflater)
-    t.equal(d.inflater, a.inflater)
+    t.not(c.compressor, d.compressor)
+    t.not(c.compressor, a.compressor)
+    t.not(c.decompressor, a.decompressor)
+    t.equal(d.decompressor, a.decompressor)
     t.end()
   })
 }
@@ -63,13 +64,13 @@ t.test('other settings or another window have another deflater', t => {
     { ...base, settings: { ...base.settings, memLevel: 1 } },
     { ...base, settings: { ...base.settings, strategy: 3 } }
   ]
-  const deflaters = variants.map(deflate => new PerMessageDeflate('server', deflate).deflater)
+  const deflaters = variants.map(deflate => extensionOf('server', deflate).compressor)
   t.equal(new Set(deflaters).size, variants.length)
   const others = [
     { ...base, settings: { ...base.settings, threshold: 5 } },
     { ...base, parameters: { ...base.parameters, clientMaxWindowBits: 9 } }
   ]
-  for (const deflate of others) t.equal(new PerMessageDeflate('server', deflate).deflater, deflaters[0])
+  for (const deflate of others) t.equal(extensionOf('server', deflate).compressor, deflaters[0])
   t.end()
 })
 
@@ -78,7 +79,7 @@ t.test('RFC 7692 section 7.1.2: the windows are those that were agreed on', t =>
   const sizes = [15, 9].map(bits => {
     const base = deflateOf({ takesOver: true })
     const parameters = { ...base.parameters, serverMaxWindowBits: bits }
-    const output = new PerMessageDeflate('server', { ...base, parameters }).deflater.deflate(far, true)
+    const output = extensionOf('server', { ...base, parameters }).compressor.compress(far, true)
     return output instanceof Promise ? 0 : output.length
   })
   t.ok(sizes[1] > sizes[0] + 200, sizes.join())
@@ -88,9 +89,9 @@ t.test('RFC 7692 section 7.1.2: the windows are those that were agreed on', t =>
 t.test('RFC 7692 section 7.1.2.2: a peer with a window of 256 bytes, which zlib does not know', t => {
   const base = deflateOf({ peerTakesOver: true })
   const parameters = { ...base.parameters, clientMaxWindowBits: 8 }
-  const one = new PerMessageDeflate('server', { ...base, parameters })
-  t.equal(String(one.inflater.inflate(HELLO, 10)), 'Hello')
-  t.equal(String(one.inflater.inflate(HELLO_AGAIN, 10)), 'Hello')
+  const one = extensionOf('server', { ...base, parameters })
+  t.equal(String(one.decompressor.decompress(HELLO, 10)), 'Hello')
+  t.equal(String(one.decompressor.decompress(HELLO_AGAIN, 10)), 'Hello')
   one.close()
   t.end()
 })
@@ -113,8 +114,8 @@ t.test('closed: what belongs to the connection is freed, what is shared is not',
     [false, false, 0]
   ] as const) {
     const one = make({ takesOver, peerTakesOver })
-    one.deflater.deflate('Hello', true)
-    one.inflater.inflate(HELLO, 10)
+    one.compressor.compress('Hello', true)
+    one.decompressor.decompress(HELLO, 10)
     t.equal(
       closesDuring(t, () => one.close()),
       closes
@@ -122,7 +123,7 @@ t.test('closed: what belongs to the connection is freed, what is shared is not',
   }
   const shared = make()
   shared.close()
-  t.strictSame(shared.deflater.deflate('Hello', true), HELLO)
-  t.equal(String(shared.inflater.inflate(new Window().deflate(words(100)), 100)), words(100))
+  t.strictSame(shared.compressor.compress('Hello', true), HELLO)
+  t.equal(String(shared.decompressor.decompress(new Window().deflate(words(100)), 100)), words(100))
   t.end()
 })

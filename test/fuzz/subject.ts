@@ -134,7 +134,7 @@ export class Subject {
   }
 
   #inflate(data: Buffer, isBinary: boolean): void {
-    const result = this.#inflater.inflate(data, this.#situation.maxPayload)
+    const result = this.#inflater.decompress(data, this.#situation.maxPayload)
     if (!(result instanceof Promise)) {
       this.#inflated(result, isBinary)
       return

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { WebSocketServer as WsServer, WebSocket as WsWebSocket } from 'ws'
+import { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
 import { checkResponse, handshakeRequest } from '../../lib/protocol/handshake/client-handshake.js'
 import { WebSocket } from '../../lib/socket/websocket.js'
 import { listen, makeApp, RawClient, Signal, withDeadline } from '../helpers/app.js'
@@ -154,7 +155,7 @@ async function openOurs(t: Test, port: number, index: number, deflate: Setting['
   return new WebSocket(stream, {
     role: 'client',
     protocol,
-    deflate: { parameters, settings: deflate },
+    extension: new PerMessageDeflate('client', parameters, deflate),
     maskingKey: () => randomBytes(4).readUInt32LE(),
     settings: {
       maxPayload: 2 * MIB,

@@ -6,6 +6,10 @@ import { type Duplex, duplexPair } from 'node:stream'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import type { Test } from 'tap'
 import { WebSocket as WsClient } from 'ws'
+import { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
+import type { DeflateSettings } from '../../lib/options/table.js'
+import type { Role } from '../../lib/protocol/connection.js'
+import type { DeflateParameters } from '../../lib/protocol/permessage-deflate.js'
 import type { ConnectionSetup, WebSocketSettings } from '../../lib/socket/options.js'
 import { WebSocket } from '../../lib/socket/websocket.js'
 import { watchProcess } from '../helpers/process.js'
@@ -19,6 +23,7 @@ export const KINDS: readonly Kind[] = ['net', 'tls', 'memory']
 export interface Options
   extends Partial<WebSocketSettings>,
     Partial<Omit<ConnectionSetup<WebSocket>, 'settings'>> {
+  readonly deflate?: Deflate | undefined
   readonly onError?: (error: unknown) => void
   readonly onClose?: (code: number) => void
 }
@@ -69,22 +74,33 @@ export async function streamOf(t: Test, over: Kind): Promise<{ stream: Duplex; p
   return { stream, peer }
 }
 
+/** The result of a handshake with permessage-deflate. */
+export interface Deflate {
+  readonly parameters: DeflateParameters
+  readonly settings: DeflateSettings
+}
+
+export function extensionOf(role: Role, { parameters, settings }: Deflate): PerMessageDeflate {
+  return new PerMessageDeflate(role, parameters, settings)
+}
+
 export function fill(options: Options, errors: unknown[] = []): ConnectionSetup<WebSocket> {
   const {
     onError = error => errors.push(error),
     onClose,
-    role,
+    role = 'server',
     protocol,
     owner,
     maskingKey,
     deflate,
+    extension = deflate && extensionOf(role, deflate),
     ...settings
   } = options
   return {
-    role: role ?? 'server',
+    role,
     protocol: protocol ?? '',
     ...(maskingKey && { maskingKey }),
-    deflate,
+    extension,
     settings: {
       maxPayload: MIB,
       closeTimeout: ms(10_000),

@@ -1,10 +1,9 @@
 import t from 'tap'
-import { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
 import { BufferBudget } from '../../lib/limits/buffer-budget.js'
 import { PreparedMessage, prepare } from '../../lib/socket/prepared-message.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { bytes, decode, describe, KEY } from '../protocol/wire.js'
-import { Calls, closing, connect, MIB, NOT_OPEN, ping, texts, tick, told } from './harness.js'
+import { Calls, closing, connect, extensionOf, MIB, NOT_OPEN, ping, texts, tick, told } from './harness.js'
 import { deflateOf, HeldRuns, noise, readMessages, show, Window, words } from './zlib-model.js'
 
 const maskingKey = (): number => Buffer.from(KEY).readUInt32BE()
@@ -64,7 +63,7 @@ t.test('a small message is compressed once for each set of settings', t => {
   const message = prepare('Hello Hello Hello')
   const [one, other] = [6, 0].map(level => {
     const deflate = deflateOf()
-    return new PerMessageDeflate('server', { ...deflate, settings: { ...deflate.settings, level } }).deflater
+    return extensionOf('server', { ...deflate, settings: { ...deflate.settings, level } }).compressor
   })
   const frame = message.compressedFrame(one)
   t.notOk(frame instanceof Promise)
@@ -112,12 +111,12 @@ t.test(
 
 t.test('what could not be compressed is tried again for the next', async t => {
   const runs = new HeldRuns(t)
-  const { deflater } = new PerMessageDeflate('server', deflateOf())
+  const { compressor } = extensionOf('server', deflateOf())
   const message = prepare(LARGE)
-  const failed = Promise.resolve(message.compressedFrame(deflater)).catch(String)
+  const failed = Promise.resolve(message.compressedFrame(compressor)).catch(String)
   await runs.release(0, new Error('no memory'))
   t.equal(await failed, 'Error: no memory')
-  const again = Promise.resolve(message.compressedFrame(deflater)).catch(String)
+  const again = Promise.resolve(message.compressedFrame(compressor)).catch(String)
   await tick()
   if (runs.inputs.length > 1) await runs.release(1)
   t.type(await again, Buffer)

@@ -2,13 +2,10 @@
 import { createHash } from 'node:crypto'
 import { constants, deflateRawSync, inflateRawSync, type ZlibOptions } from 'node:zlib'
 import type { Test } from 'tap'
-import type { PerMessageDeflate } from '../../lib/compression/per-message-deflate.js'
 import { ZlibStream } from '../../lib/compression/zlib-stream.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { bytes, randomNumbers, type WireFrame } from '../protocol/wire.js'
-import { tick } from './harness.js'
-
-type Deflate = ConstructorParameters<typeof PerMessageDeflate>[1]
+import { type Deflate, tick } from './harness.js'
 
 const finishFlush = constants.Z_SYNC_FLUSH
 
