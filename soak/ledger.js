@@ -13,7 +13,7 @@
 
 /** @typedef {'messages' | 'closes' | 'refusals' | 'progress'} Check */
 
-/** Problems that are kept to be printed. */
+/** Problems of each check that are kept to be printed. */
 const KEPT = 20
 
 const CHECK_OF = { stuck: 'progress', wrong: 'closes' }
@@ -124,7 +124,7 @@ export class Ledger {
    */
   #add(check, problem) {
     this.broken[check]++
-    if (this.problems.length < KEPT) this.problems.push(problem)
+    if (this.broken[check] <= KEPT) this.problems.push(problem)
   }
 }
 

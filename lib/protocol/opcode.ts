@@ -5,6 +5,3 @@ export const BINARY = 0x2
 export const CLOSE = 0x8
 export const PING = 0x9
 export const PONG = 0xa
-
-export type DataOpcode = typeof TEXT | typeof BINARY
-export type ControlOpcode = typeof CLOSE | typeof PING | typeof PONG
