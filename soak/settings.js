@@ -8,6 +8,9 @@ export const STALL = 1500
 
 export const CLOSE_TIMEOUT = 5000
 
+/** Bytes a second. A peer that may be reading at this rate has time to answer. */
+export const LOWEST_RATE = 4096
+
 export const MAX_PAYLOAD = 1_048_576
 
 /** A client that does not read what it asks for is cut. */

@@ -85,11 +85,18 @@ export class Client {
    * @param {string} what
    * @param {() => boolean} predicate
    * @param {'stuck' | 'lost'} kind of the problem when it does not become true.
+   * @param {() => number} extraTime milliseconds beyond the patience, asked when the patience ends.
    * @returns {Promise<void>}
    */
-  until(what, predicate, kind = 'stuck') {
+  until(what, predicate, kind = 'stuck', extraTime = () => 0) {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => fail(new Problem(kind, `${what}: not in time`)), this.#patience)
+      const start = performance.now()
+      const onTimeout = () => {
+        const left = start + this.#patience + extraTime() - performance.now()
+        if (left > 0) timer = setTimeout(onTimeout, left)
+        else fail(new Problem(kind, `${what}: not in time`))
+      }
+      let timer = setTimeout(onTimeout, this.#patience)
       const done = () => {
         clearTimeout(timer)
         this.#waiter = undefined
@@ -105,6 +112,11 @@ export class Client {
       this.#waiter = { predicate, settle, fail }
       this.#onChange()
     })
+  }
+
+  /** Bytes that the server has sent. */
+  get bytesRead() {
+    return this.#socket.bytesRead
   }
 
   /** @param {string | Buffer} bytes */

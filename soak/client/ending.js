@@ -1,5 +1,5 @@
 import { BINARY, FIN, TEXT } from '../../bench/load/frame.js'
-import { CLOSE_TIMEOUT, HEARTBEAT, MAX_PAYLOAD } from '../settings.js'
+import { CLOSE_TIMEOUT, HEARTBEAT, LOWEST_RATE, MAX_PAYLOAD } from '../settings.js'
 import { Problem } from './client.js'
 
 const ABNORMAL = 1006
@@ -63,7 +63,7 @@ export const endings = {
     client.stall()
     await world.pause(1.5 * (HEARTBEAT.interval + HEARTBEAT.timeout))
     client.resume()
-    if (!world.isLeaving) await over(client)
+    await cut(client, world)
     return { code: ABNORMAL }
   },
 
@@ -107,7 +107,7 @@ export const endings = {
     client.write(client.messages(after))
     await closing(client, code)
     const start = performance.now()
-    await Promise.race([over(client), world.left])
+    await cut(client, world)
     const waited = performance.now() - start
     // How late the Close frame was noticed is unknown.
     if (!world.isLeaving && waited < CLOSE_TIMEOUT / 5) {
@@ -118,6 +118,7 @@ export const endings = {
 }
 
 /** @typedef {import('./client.js').Client} Client */
+/** @typedef {import('./world.js').World} World */
 
 /** @param {Client} client */
 export function allEchoes(client) {
@@ -143,6 +144,17 @@ export function whileOpen(client, what, predicate, kind) {
 /** @param {Client} client */
 function over(client) {
   return client.until('the end of TCP', () => client.isOver)
+}
+
+/**
+ * Waits for the end of a connection whose client does not answer, or for the end of the run. The server waits too while the
+ * client may be reading.
+ * @param {Client} client
+ * @param {World} world
+ */
+function cut(client, world) {
+  const extraTime = () => (1000 * client.bytesRead) / LOWEST_RATE
+  return Promise.race([client.until('the end of TCP', () => client.isOver, 'stuck', extraTime), world.left])
 }
 
 /** @param {Client} client */
