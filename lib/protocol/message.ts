@@ -1,13 +1,20 @@
 import { Utf8Validator } from './utf8.js'
 
-/** Room for the first fragments of a message whose size is not known yet. */
+/** Room for the first small pieces of a message whose size is not known yet. */
 const MIN_CAPACITY = 1024
+
+/** From here on a piece is kept where it is: fresh memory costs more than the copy itself. */
+const KEPT_FROM = 4096
 
 const EMPTY = Buffer.alloc(0)
 
+/** Shared by all messages without large pieces. */
+const NO_PIECES: Buffer[] = []
+
 /**
- * A message that arrives in several pieces. The pieces are copied together as they come, so that many tiny ones
- * cost no more memory than their bytes, and memory grows with the bytes that arrived, not with an announced length.
+ * A message that arrives in several pieces. Large pieces stay in the chunks in which they arrived, and are copied once,
+ * when the message is complete. Small pieces are copied together as they arrive, so that many tiny ones cost no more memory
+ * than their bytes. Memory grows with the bytes that arrived, not with an announced length.
  */
 export class Message {
   readonly isBinary: boolean
@@ -17,29 +24,42 @@ export class Message {
   /** Frames that have ended without ending the message. */
   fragments = 0
   readonly #text: Utf8Validator | undefined
+  /** Everything before the bytes in `#buffer`. */
+  #pieces = NO_PIECES
+  /** Bytes of memory that the pieces take. */
+  #piecesCapacity = 0
+  /** Small pieces, copied together; `#filled` bytes of it are in use. */
   #buffer: Buffer
+  #filled = 0
 
   /** @param buffer where to collect the message; pieces may overlap with it. */
   constructor(isBinary: boolean, isCompressed = false, buffer: Buffer = EMPTY) {
     this.isBinary = isBinary
     this.isCompressed = isCompressed
     this.#buffer = buffer
-    // What compressed text says shows only once it is inflated.
+    // Whether compressed text is UTF-8 shows only once it is inflated.
     this.#text = isBinary || isCompressed ? undefined : new Utf8Validator()
   }
 
   /**
-   * Takes a piece, already unmasked.
-   * @param remaining how many bytes the current frame still owes.
+   * Takes a piece, already unmasked. The message may keep it.
+   * @param remaining bytes of the current frame that have not arrived.
    * @param last whether the message ends with this frame.
    * @returns false when the text is not UTF-8.
    */
-  append(piece: Uint8Array, remaining: number, last: boolean): boolean {
+  append(piece: Buffer, remaining: number, last: boolean): boolean {
     if (this.#text !== undefined && !this.#text.push(piece)) return false
-    const needed = this.length + piece.length
-    if (needed > this.#buffer.length) this.#grow(needed, needed + remaining, last)
-    this.#buffer.set(piece, this.length)
-    this.length = needed
+    const filled = this.#filled + piece.length
+    if (filled > this.#buffer.length) {
+      if (isWorthKeeping(piece)) {
+        this.#keep(piece)
+        return true
+      }
+      this.#grow(filled, filled + remaining, last)
+    }
+    this.#buffer.set(piece, this.#filled)
+    this.#filled = filled
+    this.length += piece.length
     return true
   }
 
@@ -50,11 +70,25 @@ export class Message {
 
   /** Bytes of memory that it takes. */
   get capacity(): number {
-    return this.#buffer.length
+    return this.#piecesCapacity + this.#buffer.length
   }
 
   take(): Buffer {
-    return this.#buffer.subarray(0, this.length)
+    const rest = this.#buffer.subarray(0, this.#filled)
+    return this.#pieces.length === 0 ? rest : Buffer.concat([...this.#pieces, rest], this.length)
+  }
+
+  #keep(piece: Buffer): void {
+    if (this.#pieces === NO_PIECES) this.#pieces = []
+    if (this.#filled > 0) {
+      this.#pieces.push(this.#buffer.subarray(0, this.#filled))
+      this.#piecesCapacity += this.#buffer.length
+      this.#buffer = EMPTY
+      this.#filled = 0
+    }
+    this.#pieces.push(piece)
+    this.#piecesCapacity += piece.buffer.byteLength
+    this.length += piece.length
   }
 
   /**
@@ -65,7 +99,12 @@ export class Message {
     const wanted = Math.min(4 * needed, announced)
     const capacity = last ? wanted : Math.max(wanted, 2 * this.#buffer.length, MIN_CAPACITY)
     const buffer = Buffer.allocUnsafeSlow(capacity)
-    buffer.set(this.#buffer.subarray(0, this.length))
+    buffer.set(this.#buffer.subarray(0, this.#filled))
     this.#buffer = buffer
   }
+}
+
+/** A piece that is kept keeps its whole chunk in memory. */
+function isWorthKeeping(piece: Buffer): boolean {
+  return piece.length >= KEPT_FROM && 2 * piece.length >= piece.buffer.byteLength
 }

@@ -105,3 +105,42 @@ t.test('RFC 6455 section 10.4: fragments that announce four times what is there 
   t.equal(message.take().subarray(-3).toString('hex'), '010203')
   t.end()
 })
+
+t.test('large pieces are copied once, when the message is complete', t => {
+  const message = new Message(true)
+  const pieces = [1, 2, 3].map(byte => Buffer.alloc(65_536, byte))
+  for (const piece of pieces) message.append(piece, 2 ** 20, true)
+  t.equal(message.capacity, 3 * 65_536, 'no memory of its own')
+  t.equal(message.length, 3 * 65_536)
+  t.ok(message.take().equals(Buffer.concat(pieces)))
+  t.end()
+})
+
+t.test('small and large pieces stay in order', t => {
+  const message = new Message(false)
+  const large = 'L'.repeat(5000)
+  for (const piece of ['a', 'b', large, 'c', large, large, 'd']) message.append(Buffer.from(piece), 0, false)
+  t.equal(String(message.take()), `ab${large}c${large}${large}d`)
+  t.equal(message.length, 4 + 3 * 5000)
+  t.end()
+})
+
+t.test('a large piece is copied when it is a small part of its chunk', t => {
+  const message = new Message(true)
+  const chunk = Buffer.alloc(65_536, 1)
+  message.append(chunk.subarray(0, 5000), 0, false)
+  t.ok(message.capacity <= 4 * 5000, `${message.capacity} bytes`)
+  t.not(message.take().buffer, chunk.buffer)
+  t.end()
+})
+
+t.test('RFC 6455 section 10.4: the memory of a message is at most twice that of its pieces', t => {
+  const message = new Message(true)
+  const chunk = (): Buffer => Buffer.alloc(8192)
+  for (let i = 0; i < 100; i++) {
+    message.append(chunk().subarray(0, 4096), 0, false)
+    message.append(Buffer.alloc(1), 0, false)
+  }
+  t.ok(message.capacity <= 2 * message.length + 100 * 1024, `${message.capacity} bytes for ${message.length}`)
+  t.end()
+})
