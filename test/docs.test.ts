@@ -17,7 +17,7 @@ import { root } from './helpers/root.js'
 
 const read = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8')
 
-/** The codes that the source makes: of error classes and violations by asking them, of refusals by reading them. */
+/** The codes in the source: error classes and violations are read at run time, refusals from the text of the source. */
 function codesInSource(): string[] {
   const codes = new Set<string>()
   for (const [name, one] of Object.entries({
@@ -45,7 +45,7 @@ function codesInSource(): string[] {
   return [...codes].sort()
 }
 
-t.test('docs/reference/errors.md lists the codes of the source, each once and no others', async t => {
+t.test('docs/reference/errors.md lists each code of the source once, and no others', async t => {
   const documented = Array.from(
     read('docs/reference/errors.md').matchAll(/^\| `(FST_UPGRADE_[A-Z0-9_]+)`/gm),
     ([, code]) => code
@@ -54,15 +54,15 @@ t.test('docs/reference/errors.md lists the codes of the source, each once and no
   t.strictSame([...documented].sort(), codesInSource())
 })
 
-t.test('docs/reference/options.md is what `npm run docs:options` writes', async t => {
+t.test('docs/reference/options.md equals the output of `npm run docs:options`', async t => {
   const { optionsDocument } = await import(pathToFileURL(join(root, 'scripts', 'options-doc.mjs')).href)
   t.equal(read('docs/reference/options.md'), optionsDocument(SECTIONS))
 })
 
-t.test('each guard of SECURITY.md names a test that is there', async t => {
+t.test('each guard in SECURITY.md names an existing test', async t => {
   const rows = [...read('SECURITY.md').matchAll(/\| `(test\/\S+)`: (.+?) +\|$/gm)]
   const lines = [...read('SECURITY.md').matchAll(/^\| .+/gm)]
-  t.equal(rows.length, lines.length - 2, 'all lines but the head of the table')
+  t.equal(rows.length, lines.length - 2, 'all lines except the head of the table')
   for (const [, file, name] of rows) {
     const title = read(file)
       .split('\n')
@@ -71,7 +71,7 @@ t.test('each guard of SECURITY.md names a test that is there', async t => {
   }
 })
 
-t.test('relative links in the documents lead to files and headings', async t => {
+t.test('relative links in the documents lead to existing files and headings', async t => {
   t.strictSame(brokenLinks(root), [])
   const folder = t.testdir({
     'a.md':

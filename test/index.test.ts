@@ -24,7 +24,7 @@ t.test('the exports', async t => {
 })
 
 t.test(
-  'each entry of the package, as built: import and require give the same values by the same names',
+  'import and require of each built entry of the package return the same values under the same names',
   async t => {
     const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
     const entries = Object.keys(exports).filter(name => name !== './package.json')
@@ -38,12 +38,12 @@ t.test(
       t.ok(names.length > 0, name)
       for (const one of names) t.equal(required[one], imported[one], `${name}: ${one}`)
       if (imported.default) t.equal(required, imported.default, `${name}: the module itself`)
-      else t.strictSame(Object.keys(required), names, `${name}: no more names`)
+      else t.strictSame(Object.keys(required), names, `${name}: no other names`)
     }
   }
 )
 
-t.test('fastify-upgrade/testing, as built', async t => {
+t.test('the built fastify-upgrade/testing entry works', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/testing')
   t.strictSame(Object.keys(imported).sort(), [
     'InjectInvalidResponseError',
@@ -54,7 +54,7 @@ t.test('fastify-upgrade/testing, as built', async t => {
   t.strictSame(Object.keys(testing).sort(), Object.keys(imported).sort())
 })
 
-t.test('the brokers, as built, which load none of their peers, not even for types', async t => {
+t.test('the built broker entries load none of their peer dependencies, not even for types', async t => {
   const { peerDependenciesMeta } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const peers = Object.keys(peerDependenciesMeta)
   t.strictSame(peers, ['@nats-io/transport-node', 'ioredis', 'iovalkey'])
@@ -70,7 +70,7 @@ t.test('the brokers, as built, which load none of their peers, not even for type
   t.strictSame(Object.keys(await import('fastify-upgrade/nats')), ['natsBroker'])
 })
 
-t.test('an application in TypeScript that knows nothing but the package', async t => {
+t.test('an application in TypeScript compiles with this package as its only dependency', async t => {
   const modules = (name: string): string => join(root, 'node_modules', name)
   const compilerOptions = {
     noEmit: true,

@@ -4,7 +4,7 @@ import t from 'tap'
 import ts from 'typescript'
 import { root } from './helpers/root.js'
 
-/** Which layer may import which, besides itself. */
+/** The layers that each layer may import, besides itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   error: [],
@@ -45,21 +45,21 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   types: ['protocol', 'options', 'limits', 'socket', 'upgrade', 'topics', 'brokers', 'fastify', 'testing']
 }
 
-/** Which layer may load which other when it is needed, with `import()`, and not before. */
+/** The layers that each layer may load lazily with `import()`. */
 const MAY_LOAD_LATE: Readonly<Record<string, readonly string[]>> = {
-  // In production nothing of it is loaded.
+  // Production code does not load it.
   fastify: ['testing']
 }
 
-/** All that the protocol imports from outside: it does no I/O. */
+/** The only names that the protocol imports from outside: it does no I/O. */
 const PROTOCOL_IMPORTS = ['node:buffer isUtf8', 'node:crypto hash']
 
 interface Import {
   readonly specifier: string
-  /** The names that are taken; `*` for the module as a whole. */
+  /** The imported names; `*` for the whole module. */
   readonly names: readonly string[]
   readonly typeOnly: boolean
-  /** Whether it is loaded by a call of `import()`. */
+  /** Whether the module is loaded by a call of `import()`. */
   readonly late: boolean
 }
 
@@ -70,7 +70,7 @@ function layerOf(path: string): string | undefined {
   return /^lib\/([^/]+?)(?:\/|\.ts$)/.exec(path)?.[1]
 }
 
-/** Every import of a module in whatever form: import, re-export, `import()` as value or type, `require`. */
+/** Every import of a module in any form: import, re-export, `import()` as value or type, `require`. */
 function importsOf(path: string, source: string): Import[] {
   const found: Import[] = []
   const add = (
@@ -126,7 +126,7 @@ function elements(clause: ts.NamedImportBindings | ts.NamedExportBindings | unde
   return { names, typeOnly: list.length > 0 && list.every(({ isTypeOnly }) => isTypeOnly) }
 }
 
-/** What breaks the layer rule: edges, and what the protocol imports from outside. */
+/** Violations of the layer rule: edges, and imports of the protocol from outside. */
 function forbidden(files: Files): string[] {
   const problems: string[] = []
   for (const [path, source] of files) {
@@ -170,7 +170,7 @@ function edge(
   return undefined
 }
 
-/** All that is loaded with a file: neither what is imported for its types nor what waits for a call of `import()`. */
+/** All modules that are loaded with a file. Type imports and calls of `import()` are left out. */
 function loadedWith(files: Files, first: string): Set<string> {
   const loaded = new Set([first])
   for (const path of loaded) {
@@ -224,7 +224,7 @@ t.test('imports point one way', t => {
   t.end()
 })
 
-t.test('in production nothing is loaded that only tests need', t => {
+t.test('modules that only tests need are not loaded in production', t => {
   const loaded = loadedWith(FILES, 'lib/index.ts')
   t.ok(loaded.has('lib/fastify/plugin.ts'))
   t.ok(loaded.has('lib/socket/websocket.ts'))
@@ -235,7 +235,7 @@ t.test('in production nothing is loaded that only tests need', t => {
   t.end()
 })
 
-t.test('no file imports itself, however far around', t => {
+t.test('no file imports itself, directly or through others', t => {
   t.strictSame(cycles(FILES), [])
   t.end()
 })
@@ -260,14 +260,14 @@ function graphWith(path: string, source: string): Files {
   ])
 }
 
-t.test('the check takes what is allowed', t => {
+t.test('the check accepts allowed imports', t => {
   const good = graphWith('lib/ws/a.ts', "import { type A, a } from '../upgrade/a.js'")
   t.strictSame(forbidden(good), [])
   t.strictSame(cycles(good), [])
   t.end()
 })
 
-t.test('the plugin may load what tests need when it is called', t => {
+t.test('the plugin may load testing modules lazily', t => {
   const late = graphWith('lib/fastify/c.ts', "const a = async () => (await import('../testing/a.js')).a")
   t.strictSame(forbidden(late), [])
   t.notOk(loadedWith(late, 'lib/fastify/c.ts').has('lib/testing/a.ts'))

@@ -14,7 +14,7 @@ const hexOf = (output: Buffer | Promise<Buffer>): string =>
   output instanceof Promise ? 'a promise' : output.toString('hex')
 
 for (const takesOver of [true, false]) {
-  t.test(`RFC 7692 section 7.2.3.1: "Hello" in one block, takeover ${takesOver}`, t => {
+  t.test(`RFC 7692 section 7.2.3.1: "Hello" is compressed to one block, takeover ${takesOver}`, t => {
     for (const data of [
       'Hello',
       Buffer.from('Hello'),
@@ -25,7 +25,7 @@ for (const takesOver of [true, false]) {
     t.end()
   })
 
-  t.test(`RFC 7692 section 7.2.3.6: an empty message is one byte, takeover ${takesOver}`, t => {
+  t.test(`RFC 7692 section 7.2.3.6: an empty message is compressed to one byte, takeover ${takesOver}`, t => {
     const deflater = make(takesOver)
     t.equal(hexOf(deflater.compress('', true)), '00')
     t.equal(hexOf(deflater.compress('Hello', true)), 'f248cdc9c90700')
@@ -33,72 +33,67 @@ for (const takesOver of [true, false]) {
     t.end()
   })
 
-  t.test(`RFC 7692 section 7.2.1: fragments together are the message, takeover ${takesOver}`, async t => {
-    const deflater = make(takesOver)
-    const window = new Window(takesOver)
-    for (const fragments of [
-      ['Hel', 'lo'],
-      ['', 'Hello'],
-      ['Hello', ''],
-      ['a', '', 'b', ''],
-      [words(40_000), 'b', words(33_000, 2)],
-      ['', '']
-    ]) {
-      const last = fragments.length - 1
-      const payloads: Buffer[] = []
-      for (const [i, data] of fragments.entries()) {
-        payloads.push(await settle(deflater.compress(data, i === last)))
-      }
-      t.equal(String(window.inflate(bytes(...payloads))), fragments.join(''))
-    }
-    deflater.close()
-  })
-
   t.test(
-    `large ones go to the thread pool, and all that is given is right, takeover ${takesOver}`,
+    `RFC 7692 section 7.2.1: compressed fragments together inflate to the message, takeover ${takesOver}`,
     async t => {
       const deflater = make(takesOver)
-      const messages = [
-        words(100),
-        words(32_767),
-        words(32_768),
-        words(10),
-        '',
-        noise(100_000),
-        words(300_000)
-      ]
-      const outputs = messages.map(data => deflater.compress(data, true))
-      t.strictSame(
-        outputs.map(output => output instanceof Promise),
-        // With takeover what comes behind a large one waits for the window.
-        takesOver
-          ? [false, false, true, true, false, true, true]
-          : [false, false, true, false, false, true, true]
-      )
       const window = new Window(takesOver)
-      for (const [i, output] of outputs.entries()) {
-        t.ok(window.inflate(await settle(output)).equals(bytes(messages[i])), `${i}`)
+      for (const fragments of [
+        ['Hel', 'lo'],
+        ['', 'Hello'],
+        ['Hello', ''],
+        ['a', '', 'b', ''],
+        [words(40_000), 'b', words(33_000, 2)],
+        ['', '']
+      ]) {
+        const last = fragments.length - 1
+        const payloads: Buffer[] = []
+        for (const [i, data] of fragments.entries()) {
+          payloads.push(await settle(deflater.compress(data, i === last)))
+        }
+        t.equal(String(window.inflate(bytes(...payloads))), fragments.join(''))
       }
-      t.notOk(deflater.compress('at once again', true) instanceof Promise)
       deflater.close()
     }
   )
 
-  t.test(`sizes around zlib's own buffer, of 16 KiB, takeover ${takesOver}`, t => {
-    const deflater = new Deflater({ ...OPTIONS, level: 0 }, takesOver)
+  t.test(`large messages are compressed correctly in the thread pool, takeover ${takesOver}`, async t => {
+    const deflater = make(takesOver)
+    const messages = [words(100), words(32_767), words(32_768), words(10), '', noise(100_000), words(300_000)]
+    const outputs = messages.map(data => deflater.compress(data, true))
+    t.strictSame(
+      outputs.map(output => output instanceof Promise),
+      // With takeover, a message behind a large one waits for the window.
+      takesOver
+        ? [false, false, true, true, false, true, true]
+        : [false, false, true, false, false, true, true]
+    )
     const window = new Window(takesOver)
-    const wrong: number[] = []
-    for (let length = 16_360; length < 16_400; length++) {
-      const data = noise(length, length)
-      const output = deflater.compress(data, true)
-      if (output instanceof Promise || !window.inflate(output).equals(data)) wrong.push(length)
+    for (const [i, output] of outputs.entries()) {
+      t.ok(window.inflate(await settle(output)).equals(bytes(messages[i])), `${i}`)
     }
-    t.strictSame(wrong, [])
-    t.end()
+    t.notOk(deflater.compress('compressed synchronously again', true) instanceof Promise)
+    deflater.close()
   })
+
+  t.test(
+    `messages around the size of zlib's buffer (16 KiB) are compressed correctly, takeover ${takesOver}`,
+    t => {
+      const deflater = new Deflater({ ...OPTIONS, level: 0 }, takesOver)
+      const window = new Window(takesOver)
+      const wrong: number[] = []
+      for (let length = 16_360; length < 16_400; length++) {
+        const data = noise(length, length)
+        const output = deflater.compress(data, true)
+        if (output instanceof Promise || !window.inflate(output).equals(data)) wrong.push(length)
+      }
+      t.strictSame(wrong, [])
+      t.end()
+    }
+  )
 }
 
-t.test('RFC 7692 section 7.2.3.2: with takeover a message refers to those before', async t => {
+t.test('RFC 7692 section 7.2.3.2: with takeover a message refers to earlier messages', async t => {
   const deflater = make(true)
   t.equal(deflater.takesOver, true)
   t.equal(hexOf(deflater.compress('Hello', true)), 'f248cdc9c90700')
@@ -106,11 +101,11 @@ t.test('RFC 7692 section 7.2.3.2: with takeover a message refers to those before
   const large = noise(33_000)
   t.ok((await settle(deflater.compress(large, true))).length > 33_000)
   const again = await settle(deflater.compress(large.subarray(1000), true))
-  t.ok(again.length < 1000, 'over the thread pool too')
+  t.ok(again.length < 1000, 'in the thread pool, too')
   deflater.close()
 })
 
-t.test('RFC 7692 section 7.1.1.1: without takeover it does not, whatever came before', async t => {
+t.test('RFC 7692 section 7.1.1.1: without takeover a message never refers to earlier messages', async t => {
   const deflater = make(false)
   t.equal(deflater.takesOver, false)
   for (let i = 0; i < 3; i++) {
@@ -128,7 +123,7 @@ t.test('with takeover a fragment behind a large one waits for the window', async
   deflater.close()
 })
 
-t.test('settings reach zlib: level 0 stores, a window of 512 bytes forgets', t => {
+t.test('options reach zlib: level 0 stores data, and a window of 512 bytes forgets data', t => {
   const data = `${noise(300).toString('hex')}`
   const level0 = new Deflater({ ...OPTIONS, level: 0 }, true).compress('Hello', true)
   t.equal(hexOf(level0), '000500faff48656c6c6f00')
@@ -143,7 +138,7 @@ t.test('settings reach zlib: level 0 stores, a window of 512 bytes forgets', t =
   t.end()
 })
 
-t.test('closed before the first message, and twice', t => {
+t.test('a deflater can be closed before the first message, and twice', t => {
   const deflater = make(true)
   deflater.close()
   deflater.close()
@@ -154,35 +149,38 @@ t.test('closed before the first message, and twice', t => {
   t.end()
 })
 
-t.test('closed while the thread pool is at work: that is finished, what waits is not begun', async t => {
-  const runs: number[] = []
-  const closes: number[] = []
-  const { run, close } = ZlibStream.prototype
-  t.intercept(ZlibStream.prototype, 'run', {
-    value(this: ZlibStream, input: Buffer, limit: number) {
-      runs.push(input.length)
-      return Reflect.apply(run, this, [input, limit])
-    }
-  })
-  t.intercept(ZlibStream.prototype, 'close', {
-    value(this: ZlibStream) {
-      closes.push(runs.length)
-      Reflect.apply(close, this, [])
-    }
-  })
-  const deflater = make(true)
-  const outputs = [words(40_000), words(50_000), 'small'].map(data => deflater.compress(data, true))
-  await Promise.resolve()
-  await Promise.resolve()
-  deflater.close()
-  const lengths = await Promise.all(outputs.map(async output => (await settle(output)).length))
-  t.ok(lengths[0] > 1000)
-  t.strictSame(lengths.slice(1), [0, 0])
-  t.strictSame(runs, [40_000])
-  t.strictSame(closes, [1], 'the memory of zlib is freed, once')
-})
+t.test(
+  'close during work in the thread pool lets the running job finish and starts no pending one',
+  async t => {
+    const runs: number[] = []
+    const closes: number[] = []
+    const { run, close } = ZlibStream.prototype
+    t.intercept(ZlibStream.prototype, 'run', {
+      value(this: ZlibStream, input: Buffer, limit: number) {
+        runs.push(input.length)
+        return Reflect.apply(run, this, [input, limit])
+      }
+    })
+    t.intercept(ZlibStream.prototype, 'close', {
+      value(this: ZlibStream) {
+        closes.push(runs.length)
+        Reflect.apply(close, this, [])
+      }
+    })
+    const deflater = make(true)
+    const outputs = [words(40_000), words(50_000), 'small'].map(data => deflater.compress(data, true))
+    await Promise.resolve()
+    await Promise.resolve()
+    deflater.close()
+    const lengths = await Promise.all(outputs.map(async output => (await settle(output)).length))
+    t.ok(lengths[0] > 1000)
+    t.strictSame(lengths.slice(1), [0, 0])
+    t.strictSame(runs, [40_000])
+    t.strictSame(closes, [1], 'the memory of zlib is freed once')
+  }
+)
 
-t.test('one that fails in the thread pool rejects, and so does what refers to it', async t => {
+t.test('a job that fails in the thread pool rejects, and so do the messages that depend on it', async t => {
   t.intercept(ZlibStream.prototype, 'run', { value: () => Promise.reject(new Error('no memory')) })
   for (const takesOver of [true, false]) {
     const deflater = make(takesOver)
@@ -192,7 +190,7 @@ t.test('one that fails in the thread pool rejects, and so does what refers to it
   }
 })
 
-t.test('bytes below 4 KiB may be changed once they were given, also behind a large message', async t => {
+t.test('data below 4 KiB may be changed after the call, also behind a large message', async t => {
   const deflater = make(true)
   const data = Buffer.from('before')
   const outputs = [deflater.compress(words(40_000), true), deflater.compress(data, true)]

@@ -16,14 +16,14 @@ const show = (outcome: Awaited<Outcome>): string =>
 const INVALID = 'FST_UPGRADE_INVALID_DEFLATE 1007'
 const TOO_BIG = 'FST_UPGRADE_MESSAGE_TOO_BIG 1009'
 
-/** What was inflated at once. */
+/** The result of a synchronous inflation. */
 function atOnce(outcome: Outcome): string {
   return outcome instanceof Promise ? 'a promise' : show(outcome)
 }
 
-/** What the thread pool inflated. */
+/** The result of an inflation in the thread pool. */
 async function later(outcome: Outcome): Promise<string> {
-  if (!(outcome instanceof Promise)) return `at once: ${show(outcome)}`
+  if (!(outcome instanceof Promise)) return `synchronous: ${show(outcome)}`
   return show(await withDeadline(outcome, 10_000, 'inflated'))
 }
 
@@ -40,7 +40,7 @@ const EXAMPLES: readonly [section: string, payload: string, text: string][] = [
 
 for (const takesOver of BOTH) {
   for (const [section, payload, text] of EXAMPLES) {
-    t.test(`RFC 7692 section ${section}, takeover ${takesOver}`, t => {
+    t.test(`an example of RFC 7692 section ${section} inflates, takeover ${takesOver}`, t => {
       const inflater = new Inflater(15, takesOver)
       for (let i = 0; i < 3; i++) t.equal(atOnce(inflater.decompress(hex(payload), MIB)), text)
       t.equal(atOnce(inflater.decompress(hex('f2 48 cd c9 c9 07 00'), MIB)), 'Hello', 'and the next')
@@ -50,13 +50,13 @@ for (const takesOver of BOTH) {
   }
 
   t.test(
-    `RFC 7692 section 7.2.2: small ones at once, large ones in the pool, takeover ${takesOver}`,
+    `RFC 7692 section 7.2.2: small messages inflate synchronously, large ones in the thread pool, takeover ${takesOver}`,
     async t => {
       const inflater = new Inflater(15, takesOver)
       const window = new Window(takesOver)
       const largest = takesOver ? 1024 : 8192
       const texts = [words(100), words(50_000), 'x', words(50_000), words(100), '', words(60_000, 2)]
-      // Each becomes a little more than half.
+      // Each compresses to a little more than half of its size.
       for (const size of [1600, 1900, 14_000, 15_800]) texts.push(noise(size / 2).toString('hex'))
       const sizes: number[] = []
       for (const text of texts) {
@@ -72,14 +72,14 @@ for (const takesOver of BOTH) {
       ] as const) {
         t.ok(
           sizes.some(size => size > from && size <= to),
-          `some of ${from} to ${to} times the largest`
+          `some sizes are ${from} to ${to} times the largest`
         )
       }
       inflater.close()
     }
   )
 
-  t.test(`the limit is that of the inflated message, takeover ${takesOver}`, async t => {
+  t.test(`the limit applies to the inflated size, takeover ${takesOver}`, async t => {
     for (const size of [100, 200_000]) {
       const text = noise(size).toString('latin1')
       const payload = new Window().deflate(text)
@@ -91,26 +91,37 @@ for (const takesOver of BOTH) {
     }
   })
 
-  t.test(`RFC 7692 section 7.2.3.4: data that ends and goes on, takeover ${takesOver}`, async t => {
-    for (const size of [5, 1000]) {
-      const parts = Array.from({ length: 15 }, (_, i) => noise(size, i).toString('latin1'))
-      const ended = parts.map(part => deflateRawSync(part))
-      const inflater = new Inflater(15, takesOver)
-      const outcome = inflater.decompress(bytes(...ended, 0), MIB)
-      t.equal(outcome instanceof Promise, size === 1000)
-      t.equal(show(await outcome), parts.join(''))
-      t.equal(atOnce(inflater.decompress(hex('f2 48 cd c9 c9 07 00'), MIB)), 'Hello', 'and the next')
-      const limit = Buffer.byteLength(parts.join(''))
-      t.equal(show(await inflater.decompress(bytes(...ended), limit)), parts.join(''), 'up to the limit')
-      t.equal(show(await inflater.decompress(bytes(...ended), limit - 1)), TOO_BIG, 'the sum is limited')
-      const tooMany = new Inflater(15, takesOver)
-      t.equal(show(await tooMany.decompress(bytes(...ended, ...ended), MIB)), INVALID, 'not without end')
-      inflater.close()
-      tooMany.close()
+  t.test(
+    `RFC 7692 section 7.2.3.4: data that continues after a final block inflates, takeover ${takesOver}`,
+    async t => {
+      for (const size of [5, 1000]) {
+        const parts = Array.from({ length: 15 }, (_, i) => noise(size, i).toString('latin1'))
+        const ended = parts.map(part => deflateRawSync(part))
+        const inflater = new Inflater(15, takesOver)
+        const outcome = inflater.decompress(bytes(...ended, 0), MIB)
+        t.equal(outcome instanceof Promise, size === 1000)
+        t.equal(show(await outcome), parts.join(''))
+        t.equal(atOnce(inflater.decompress(hex('f2 48 cd c9 c9 07 00'), MIB)), 'Hello', 'and the next')
+        const limit = Buffer.byteLength(parts.join(''))
+        t.equal(show(await inflater.decompress(bytes(...ended), limit)), parts.join(''), 'up to the limit')
+        t.equal(
+          show(await inflater.decompress(bytes(...ended), limit - 1)),
+          TOO_BIG,
+          'the limit applies to the sum'
+        )
+        const tooMany = new Inflater(15, takesOver)
+        t.equal(
+          show(await tooMany.decompress(bytes(...ended, ...ended), MIB)),
+          INVALID,
+          'the number of final blocks is limited'
+        )
+        inflater.close()
+        tooMany.close()
+      }
     }
-  })
+  )
 
-  t.test(`RFC 7692 section 7.2.2: what is not DEFLATE is refused, takeover ${takesOver}`, async t => {
+  t.test(`RFC 7692 section 7.2.2: data that is not DEFLATE is refused, takeover ${takesOver}`, async t => {
     const large = bytes(new Window().deflate(noise(20_000)), hex('ff ff ff ff'), noise(100))
     t.equal(await later(new Inflater(15, takesOver).decompress(large, MIB)), INVALID)
     t.equal(await later(new Inflater(15, takesOver).decompress(Buffer.alloc(9000, 0xff), MIB)), INVALID)
@@ -119,82 +130,98 @@ for (const takesOver of BOTH) {
     }
   })
 
-  t.test(`closed before the first message, after one, and twice, takeover ${takesOver}`, t => {
-    const unused = new Inflater(15, takesOver)
-    unused.close()
-    let closes = 0
-    const { close } = ZlibStream.prototype
-    t.intercept(ZlibStream.prototype, 'close', {
-      value(this: ZlibStream) {
-        closes++
-        Reflect.apply(close, this, [])
-      }
-    })
-    const used = new Inflater(15, takesOver)
-    used.decompress(hex('00'), MIB)
-    used.close()
-    used.close()
-    t.equal(closes, 1)
-    t.end()
-  })
+  t.test(
+    `an inflater can be closed before the first message, after one, and twice, takeover ${takesOver}`,
+    t => {
+      const unused = new Inflater(15, takesOver)
+      unused.close()
+      let closes = 0
+      const { close } = ZlibStream.prototype
+      t.intercept(ZlibStream.prototype, 'close', {
+        value(this: ZlibStream) {
+          closes++
+          Reflect.apply(close, this, [])
+        }
+      })
+      const used = new Inflater(15, takesOver)
+      used.decompress(hex('00'), MIB)
+      used.close()
+      used.close()
+      t.equal(closes, 1)
+      t.end()
+    }
+  )
 
-  t.test(`closed while the thread pool is at work: freed once it is done, takeover ${takesOver}`, async t => {
-    const inflater = new Inflater(15, takesOver)
-    const window = new Window(takesOver)
-    t.equal(atOnce(inflater.decompress(window.deflate('Hello'), MIB)), 'Hello')
-    const text = words(50_000)
-    const closes: string[] = []
-    let state = 'at work'
-    const { close } = ZlibStream.prototype
-    t.intercept(ZlibStream.prototype, 'close', {
-      value(this: ZlibStream) {
-        closes.push(state)
-        Reflect.apply(close, this, [])
-      }
-    })
-    const { run } = ZlibStream.prototype
-    t.intercept(ZlibStream.prototype, 'run', {
-      async value(this: ZlibStream, input: Buffer, limit: number) {
-        const output: Buffer = await Reflect.apply(run, this, [input, limit])
-        state = 'done'
-        return output
-      }
-    })
-    const outcome = inflater.decompress(window.deflate(text), MIB)
-    inflater.close()
-    t.equal(await later(outcome), text)
-    t.strictSame(closes, takesOver ? ['done'] : ['done', 'done'], 'one stream, or that of small ones too')
-  })
+  t.test(
+    `an inflater that is closed during work in the thread pool is freed when the work ends, takeover ${takesOver}`,
+    async t => {
+      const inflater = new Inflater(15, takesOver)
+      const window = new Window(takesOver)
+      t.equal(atOnce(inflater.decompress(window.deflate('Hello'), MIB)), 'Hello')
+      const text = words(50_000)
+      const closes: string[] = []
+      let state = 'at work'
+      const { close } = ZlibStream.prototype
+      t.intercept(ZlibStream.prototype, 'close', {
+        value(this: ZlibStream) {
+          closes.push(state)
+          Reflect.apply(close, this, [])
+        }
+      })
+      const { run } = ZlibStream.prototype
+      t.intercept(ZlibStream.prototype, 'run', {
+        async value(this: ZlibStream, input: Buffer, limit: number) {
+          const output: Buffer = await Reflect.apply(run, this, [input, limit])
+          state = 'done'
+          return output
+        }
+      })
+      const outcome = inflater.decompress(window.deflate(text), MIB)
+      inflater.close()
+      t.equal(await later(outcome), text)
+      t.strictSame(
+        closes,
+        takesOver ? ['done'] : ['done', 'done'],
+        'one stream, or also the stream for small messages'
+      )
+    }
+  )
 }
 
-t.test('RFC 7692 section 7.2.3.2: with takeover a message refers to those before', async t => {
+t.test('RFC 7692 section 7.2.3.2: with takeover a message may refer to earlier messages', async t => {
   const inflater = new Inflater(15, true)
   t.equal(atOnce(inflater.decompress(hex('f2 48 cd c9 c9 07 00'), MIB)), 'Hello')
   t.equal(atOnce(inflater.decompress(hex('f2 00 11 00 00'), MIB)), 'Hello')
   inflater.close()
 })
 
-t.test('RFC 7692 section 7.1.1.1: without takeover one that does is not valid', async t => {
-  const inflater = new Inflater(15, false)
-  for (let i = 0; i < 2; i++) {
-    t.equal(atOnce(inflater.decompress(hex('f2 48 cd c9 c9 07 00'), MIB)), 'Hello')
-    t.equal(atOnce(inflater.decompress(hex('f2 00 11 00 00'), MIB)), INVALID)
+t.test(
+  'RFC 7692 section 7.1.1.1: without takeover a message that refers to earlier ones is invalid',
+  async t => {
+    const inflater = new Inflater(15, false)
+    for (let i = 0; i < 2; i++) {
+      t.equal(atOnce(inflater.decompress(hex('f2 48 cd c9 c9 07 00'), MIB)), 'Hello')
+      t.equal(atOnce(inflater.decompress(hex('f2 00 11 00 00'), MIB)), INVALID)
+    }
+    const window = new Window()
+    const first = words(50_000)
+    t.equal(await later(inflater.decompress(window.deflate(first), MIB)), first)
+    t.equal(show(await inflater.decompress(window.deflate(first), MIB)), INVALID, 'nor in the thread pool')
+    inflater.close()
   }
-  const window = new Window()
-  const first = words(50_000)
-  t.equal(await later(inflater.decompress(window.deflate(first), MIB)), first)
-  t.equal(show(await inflater.decompress(window.deflate(first), MIB)), INVALID, 'nor over the thread pool')
-  inflater.close()
-})
+)
 
-t.test('with takeover a window of 512 bytes follows one of 512 bytes', async t => {
-  const inflater = new Inflater(9, true)
-  const payloads = [deflateRawSync('Hello', { windowBits: 9, finishFlush: 2 }).subarray(0, -4)]
-  t.equal(atOnce(inflater.decompress(payloads[0], MIB)), 'Hello')
-  inflater.close()
-})
+t.test(
+  'with takeover data of a peer with a window of 512 bytes inflates with a window of 512 bytes',
+  async t => {
+    const inflater = new Inflater(9, true)
+    const payloads = [deflateRawSync('Hello', { windowBits: 9, finishFlush: 2 }).subarray(0, -4)]
+    t.equal(atOnce(inflater.decompress(payloads[0], MIB)), 'Hello')
+    inflater.close()
+  }
+)
 
-t.test('without takeover a small message that grows large begins anew in the thread pool', async t => {
+t.test('without takeover a small message that grows large is inflated again in the thread pool', async t => {
   const inflater = new Inflater(15, false)
   for (const size of [2 ** 18, 2 ** 18 + 1, MIB]) {
     const text = 'x'.repeat(size)
@@ -203,7 +230,11 @@ t.test('without takeover a small message that grows large begins anew in the thr
     t.equal(outcome instanceof Promise, size > 2 ** 18, `${size}`)
     t.equal(show(await outcome), text)
     t.equal(show(await inflater.decompress(payload, size - 1)), TOO_BIG)
-    t.equal(atOnce(inflater.decompress(payload, 2 ** 18 - 1)), TOO_BIG, 'where it cannot fit, it does not')
+    t.equal(
+      atOnce(inflater.decompress(payload, 2 ** 18 - 1)),
+      TOO_BIG,
+      'a message that cannot fit is not inflated again'
+    )
   }
   t.equal(await later(inflater.decompress(new Window().deflate(Buffer.alloc(MIB + 1)), MIB)), TOO_BIG)
   inflater.close()
@@ -226,11 +257,11 @@ t.test('inflation stops at the limit while it runs', async t => {
       configurable: true
     })
     t.equal(await later(new Inflater(15, takesOver).decompress(bomb, MIB)), TOO_BIG)
-    t.ok(most <= MIB + 16_384, `${most} bytes at once`)
+    t.ok(most <= MIB + 16_384, `${most} bytes are held together`)
   }
 })
 
-t.test('with takeover, data that ends and goes on is inflated no further than the limit', t => {
+t.test('with takeover data that continues after a final block is not inflated beyond the limit', t => {
   const runs = t.capture(ZlibStream.prototype, 'runSync', ZlibStream.prototype.runSync)
   const hello = 'f3 48 cd c9 c9 07 00 '
   t.equal(atOnce(new Inflater(15, true).decompress(hex(hello.repeat(10)), 9)), TOO_BIG)
@@ -238,7 +269,7 @@ t.test('with takeover, data that ends and goes on is inflated no further than th
   t.end()
 })
 
-t.test('several at once share the one that no connection owns', async t => {
+t.test('messages that inflate at the same time share the stream that no connection owns', async t => {
   const inflater = new Inflater(15, false)
   const texts = Array.from({ length: 12 }, (_, i) => words(50_000, i))
   const outcomes = texts.map(text => inflater.decompress(new Window().deflate(text), MIB))

@@ -27,7 +27,7 @@ function closesDuring(t: Test, work: () => void): number {
 }
 
 for (const role of ['server', 'client'] as const) {
-  t.test(`RFC 7692 section 7.1.1: each direction keeps its window or not, ${role}`, t => {
+  t.test(`RFC 7692 section 7.1.1: each direction keeps its window or not, as agreed, ${role}`, t => {
     for (const takesOver of [true, false]) {
       for (const peerTakesOver of [true, false]) {
         const one = make({ role, takesOver, peerTakesOver })
@@ -42,20 +42,23 @@ for (const role of ['server', 'client'] as const) {
     t.end()
   })
 
-  t.test(`what has no window is shared by connections with the same settings, ${role}`, t => {
-    const [a, b] = [make({ role }), make({ role })]
-    t.equal(a.compressor, b.compressor)
-    t.equal(a.decompressor, b.decompressor)
-    const [c, d] = [make({ role, takesOver: true, peerTakesOver: true }), make({ role, takesOver: true })]
-    t.not(c.compressor, d.compressor)
-    t.not(c.compressor, a.compressor)
-    t.not(c.decompressor, a.decompressor)
-    t.equal(d.decompressor, a.decompressor)
-    t.end()
-  })
+  t.test(
+    `connections with the same settings share deflaters and inflaters that keep no window, ${role}`,
+    t => {
+      const [a, b] = [make({ role }), make({ role })]
+      t.equal(a.compressor, b.compressor)
+      t.equal(a.decompressor, b.decompressor)
+      const [c, d] = [make({ role, takesOver: true, peerTakesOver: true }), make({ role, takesOver: true })]
+      t.not(c.compressor, d.compressor)
+      t.not(c.compressor, a.compressor)
+      t.not(c.decompressor, a.decompressor)
+      t.equal(d.decompressor, a.decompressor)
+      t.end()
+    }
+  )
 }
 
-t.test('other settings or another window have another deflater', t => {
+t.test('connections with other settings or another window have another deflater', t => {
   const base = deflateOf()
   const variants = [
     base,
@@ -74,7 +77,7 @@ t.test('other settings or another window have another deflater', t => {
   t.end()
 })
 
-t.test('RFC 7692 section 7.1.2: the windows are those that were agreed on', t => {
+t.test('RFC 7692 section 7.1.2: the agreed windows are used', t => {
   const far = Buffer.concat([noise(300), Buffer.alloc(600), noise(300)])
   const sizes = [15, 9].map(bits => {
     const base = deflateOf({ takesOver: true })
@@ -86,17 +89,20 @@ t.test('RFC 7692 section 7.1.2: the windows are those that were agreed on', t =>
   t.end()
 })
 
-t.test('RFC 7692 section 7.1.2.2: a peer with a window of 256 bytes, which zlib does not know', t => {
-  const base = deflateOf({ peerTakesOver: true })
-  const parameters = { ...base.parameters, clientMaxWindowBits: 8 }
-  const one = extensionOf('server', { ...base, parameters })
-  t.equal(String(one.decompressor.decompress(HELLO, 10)), 'Hello')
-  t.equal(String(one.decompressor.decompress(HELLO_AGAIN, 10)), 'Hello')
-  one.close()
-  t.end()
-})
+t.test(
+  'RFC 7692 section 7.1.2.2: a peer with a window of 256 bytes, which zlib does not support, is served',
+  t => {
+    const base = deflateOf({ peerTakesOver: true })
+    const parameters = { ...base.parameters, clientMaxWindowBits: 8 }
+    const one = extensionOf('server', { ...base, parameters })
+    t.equal(String(one.decompressor.decompress(HELLO, 10)), 'Hello')
+    t.equal(String(one.decompressor.decompress(HELLO_AGAIN, 10)), 'Hello')
+    one.close()
+    t.end()
+  }
+)
 
-t.test('the threshold holds unless messages refer to those before', t => {
+t.test('the threshold applies unless messages refer to earlier ones', t => {
   for (const role of ['server', 'client'] as const) {
     const own = make({ role, threshold: 10, peerTakesOver: true })
     t.equal(own.threshold, 10)
@@ -106,7 +112,7 @@ t.test('the threshold holds unless messages refer to those before', t => {
   t.end()
 })
 
-t.test('closed: what belongs to the connection is freed, what is shared is not', t => {
+t.test('close frees the streams of the connection and keeps the shared ones', t => {
   for (const [takesOver, peerTakesOver, closes] of [
     [true, true, 2],
     [true, false, 1],

@@ -2,7 +2,7 @@ import t from 'tap'
 import { runJob } from '../../lib/compression/thread-pool.js'
 import { tick } from '../socket/harness.js'
 
-/** Jobs that end when the test says so. */
+/** Jobs that end when the test ends them. */
 class Jobs {
   readonly started: number[] = []
   readonly settled: string[] = []
@@ -36,16 +36,16 @@ class Jobs {
 
 const numbers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
 
-t.test('eight run at once, the others wait and start in the order in which they came', async t => {
+t.test('eight jobs run at a time, and the others start in the order of their calls', async t => {
   const jobs = new Jobs().add(...numbers(0, 12))
   await tick()
   t.strictSame(jobs.started, numbers(0, 8))
   await jobs.end(5)
   t.strictSame(jobs.started, [...numbers(0, 8), 8])
-  t.strictSame(jobs.settled, ['5'], 'with its result')
+  t.strictSame(jobs.settled, ['5'], 'settled with its result')
   jobs.add(12)
   await tick()
-  t.equal(jobs.started.length, 9, 'one that comes now waits behind those that wait')
+  t.equal(jobs.started.length, 9, 'a new job is queued behind the pending ones')
   await jobs.end(0)
   await jobs.end(8)
   await jobs.end(1)
@@ -58,7 +58,7 @@ t.test('eight run at once, the others wait and start in the order in which they 
   )
 })
 
-t.test('one that fails says so, and frees its place', async t => {
+t.test('a job that fails rejects and frees its slot', async t => {
   const jobs = new Jobs().add(...numbers(0, 9))
   await tick()
   await jobs.end(3, new Error('broken'))
@@ -67,12 +67,12 @@ t.test('one that fails says so, and frees its place', async t => {
   await jobs.endAll()
   const more = new Jobs().add(...numbers(0, 9))
   await tick()
-  t.equal(more.started.length, 8, 'no place was lost')
+  t.equal(more.started.length, 8, 'no slot was lost')
   await more.endAll()
   t.equal(more.settled.length, 9)
 })
 
-t.test('one that throws at once frees its place too', async t => {
+t.test('a job that throws synchronously frees its slot, too', async t => {
   const fail = async (): Promise<never> =>
     runJob(() => {
       throw new Error('thrown')
@@ -81,7 +81,7 @@ t.test('one that throws at once frees its place too', async t => {
   t.equal(await runJob(async () => 'works'), 'works')
 })
 
-t.test('places that became free are all taken again', async t => {
+t.test('all freed slots are used again', async t => {
   for (let round = 0; round < 3; round++) {
     const jobs = new Jobs().add(...numbers(0, 20))
     await tick()

@@ -9,7 +9,7 @@ const windowBits = 15
 const NO_LIMIT = Number.POSITIVE_INFINITY
 const MODES = ['sync', 'async', 'sync first', 'async first'] as const
 
-/** Runs one input after the other as the mode says. */
+/** Runs the inputs in order, in the given mode. */
 async function runAll(
   stream: ZlibStream,
   inputs: readonly Buffer[],
@@ -26,7 +26,7 @@ async function runAll(
 }
 
 t.test(
-  'deflate: each input is flushed, and the window goes on, at once, in the thread pool and mixed',
+  'deflate flushes each input and keeps the window, synchronously, in the thread pool and mixed',
   async t => {
     const inputs = [words(10), words(50_000), 'x', words(40_000), words(20_000), words(5)].map(text =>
       Buffer.from(text)
@@ -39,29 +39,26 @@ t.test(
         t.equal(output.subarray(-4).toString('hex'), '0000ffff', 'flushed')
         t.ok(window.inflate(output).equals(inputs[i]), `${mode} ${i}`)
       }
-      t.ok(outputs[5].length < 12, 'what came before is referred to')
+      t.ok(outputs[5].length < 12, 'it refers to earlier input')
       stream.close()
     }
   }
 )
 
-t.test(
-  'inflate: each input gives all it has, and the window goes on, at once and in the thread pool',
-  async t => {
-    const texts = [words(10), words(50_000), 'x', words(40_000), words(20_000), words(5)]
-    for (const mode of MODES) {
-      const window = new Window()
-      const inputs = texts.map(text => bytes(window.deflate(text), TAIL))
-      const stream = new ZlibStream('inflate', { windowBits })
-      const outputs = await runAll(stream, inputs, mode)
-      t.strictSame(outputs.map(String), texts, mode)
-      t.equal(stream.taken, inputs[5].length)
-      stream.close()
-    }
+t.test('inflate returns the whole output of each input and keeps the window, in every mode', async t => {
+  const texts = [words(10), words(50_000), 'x', words(40_000), words(20_000), words(5)]
+  for (const mode of MODES) {
+    const window = new Window()
+    const inputs = texts.map(text => bytes(window.deflate(text), TAIL))
+    const stream = new ZlibStream('inflate', { windowBits })
+    const outputs = await runAll(stream, inputs, mode)
+    t.strictSame(outputs.map(String), texts, mode)
+    t.equal(stream.taken, inputs[5].length)
+    stream.close()
   }
-)
+})
 
-t.test('an output stays as it is when others follow', async t => {
+t.test('an output does not change when others follow', async t => {
   const plain = [1, 2, 3].map(seed => noise(5000, seed))
   for (const mode of MODES) {
     const window = new Window()
@@ -73,7 +70,7 @@ t.test('an output stays as it is when others follow', async t => {
   }
 })
 
-t.test('reset: the window is forgotten', async t => {
+t.test('reset clears the window', async t => {
   const deflate = new ZlibStream('deflate', { windowBits })
   const hello = Buffer.from('Hello')
   t.equal(deflate.runSync(hello).toString('hex'), 'f248cdc9c907000000ffff')
@@ -83,24 +80,27 @@ t.test('reset: the window is forgotten', async t => {
   deflate.close()
 })
 
-t.test('RFC 7692 section 7.2.3.4: it says how many bytes the data took that has ended', async t => {
-  const ended = hex('f3 48 cd c9 c9 07 00')
-  const input = bytes(ended, hex('00 00 00 ff ff'))
-  const sync = new ZlibStream('inflate', { windowBits })
-  t.equal(String(sync.runSync(input)), 'Hello')
-  t.equal(sync.taken, 7)
-  t.equal(String(sync.runSync(input)), '', 'no more before it is reset')
-  t.equal(sync.taken, 0)
-  sync.reset()
-  t.equal(String(sync.runSync(input)), 'Hello')
-  sync.close()
-  const async_ = new ZlibStream('inflate', { windowBits })
-  t.equal(String(await withDeadline(async_.run(input, NO_LIMIT), 5000, 'end')), 'Hello')
-  t.equal(async_.taken, 7)
-  async_.close()
-})
+t.test(
+  'RFC 7692 section 7.2.3.4: after a final block the stream reports how many bytes it has consumed',
+  async t => {
+    const ended = hex('f3 48 cd c9 c9 07 00')
+    const input = bytes(ended, hex('00 00 00 ff ff'))
+    const sync = new ZlibStream('inflate', { windowBits })
+    t.equal(String(sync.runSync(input)), 'Hello')
+    t.equal(sync.taken, 7)
+    t.equal(String(sync.runSync(input)), '', 'no more output before the reset')
+    t.equal(sync.taken, 0)
+    sync.reset()
+    t.equal(String(sync.runSync(input)), 'Hello')
+    sync.close()
+    const async_ = new ZlibStream('inflate', { windowBits })
+    t.equal(String(await withDeadline(async_.run(input, NO_LIMIT), 5000, 'end')), 'Hello')
+    t.equal(async_.taken, 7)
+    async_.close()
+  }
+)
 
-t.test('options are those of zlib', t => {
+t.test('options are passed to zlib', t => {
   const data = Buffer.from(words(20_000))
   const sizes = [0, 1, 9].map(level => {
     const stream = new ZlibStream('deflate', { windowBits, level, memLevel: 9, strategy: 0, chunkSize: 1024 })
@@ -119,7 +119,7 @@ t.test('output is stopped at its limit while it grows, and the stream is closed'
   for (const limit of [1, 65_536, 999_999]) {
     const sync = new ZlibStream('inflate', { windowBits, maxOutputLength: limit })
     t.throws(() => sync.runSync(bomb), OutputTooLargeError)
-    t.throws(() => sync.runSync(bomb), OutputTooLargeError, 'and stays so')
+    t.throws(() => sync.runSync(bomb), OutputTooLargeError, 'and stays closed')
     sync.close()
     const async_ = new ZlibStream('inflate', { windowBits })
     await t.rejects(async_.run(bomb, limit), OutputTooLargeError)
@@ -134,12 +134,12 @@ t.test('output is stopped at its limit while it grows, and the stream is closed'
   async_.close()
 })
 
-t.test('input that is not valid is an error, wherever it shows, and the stream is closed', async t => {
+t.test('invalid input is an error wherever it is detected, and the stream is closed', async t => {
   const good = bytes(new Window().deflate(noise(50_000)), TAIL)
   for (const broken of [hex('ff ff ff'), bytes(good, hex('ff ff ff')), hex('07')]) {
     const sync = new ZlibStream('inflate', { windowBits })
     t.throws(() => sync.runSync(broken), { code: 'Z_DATA_ERROR' })
-    t.throws(() => sync.runSync(good), { code: 'Z_DATA_ERROR' }, 'and stays so')
+    t.throws(() => sync.runSync(good), { code: 'Z_DATA_ERROR' }, 'and stays closed')
     sync.close()
     const async_ = new ZlibStream('inflate', { windowBits })
     await t.rejects(async_.run(broken, NO_LIMIT), { code: 'Z_DATA_ERROR' })
@@ -148,7 +148,7 @@ t.test('input that is not valid is an error, wherever it shows, and the stream i
   }
 })
 
-t.test('closed: nothing more is taken; twice is once', async t => {
+t.test('a closed stream accepts no input, and a second close does nothing', async t => {
   const stream = new ZlibStream('deflate', { windowBits })
   stream.close()
   stream.close()
@@ -156,7 +156,7 @@ t.test('closed: nothing more is taken; twice is once', async t => {
   await t.rejects(stream.run(Buffer.from('x'), NO_LIMIT), { message: 'The stream is closed.' })
 })
 
-t.test('closed at work: the run ends, and tells of no output that it does not have', async t => {
+t.test('a run on a stream that is closed meanwhile ends without output', async t => {
   const stream = new ZlibStream('deflate', { windowBits })
   const done = stream.run(noise(500_000), NO_LIMIT)
   stream.close()
@@ -171,7 +171,7 @@ t.test('closed at work: the run ends, and tells of no output that it does not ha
   t.ok(length < 500_000, `${length}`)
 })
 
-t.test('what failed at once frees the memory of zlib at once', t => {
+t.test('a synchronous failure frees the memory of zlib immediately', t => {
   for (const input of [hex('ffffff'), new Window().deflate(Buffer.alloc(9000))]) {
     const stream = new ZlibStream('inflate', { windowBits, maxOutputLength: 1000 })
     let closed = 0
@@ -191,7 +191,7 @@ t.test('what failed at once frees the memory of zlib at once', t => {
   t.end()
 })
 
-/** Where the native part of all streams of zlib has its `close`. */
+/** The object on which the native part of all zlib streams has its `close`. */
 function nativeZlib(): { readonly prototype: { close: (this: unknown) => void } } {
   let prototype: unknown = Reflect.get(createInflateRaw(), '_handle')
   while (!Object.hasOwn(Object(prototype), 'close')) prototype = Object.getPrototypeOf(prototype)

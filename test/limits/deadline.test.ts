@@ -3,7 +3,7 @@ import t from 'tap'
 import { Deadlines, deadlinesAfter, type Waiting } from '../../lib/limits/deadline.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 
-/** Writes down the timers that are set, and which of them still wait. */
+/** Records the timers that are set, and which of them are still pending. */
 class Timers {
   readonly delays: unknown[] = []
   readonly all: NodeJS.Timeout[] = []
@@ -34,12 +34,12 @@ class Timers {
 /** Calls `then` when its deadline comes. */
 const waiting = (then: () => void): Waiting => ({ onDeadline: then })
 
-/** Holds the process while it waits: deadlines do not. */
+/** Keeps the process alive during a test, as deadlines do not. */
 async function wait(start: (resolve: () => void) => void): Promise<void> {
   await withDeadline(new Promise<void>(start), 5000, 'deadline')
 }
 
-t.test('expires in the order of setting, each once, none early', async t => {
+t.test('deadlines expire in the order in which they were set, each once, and none early', async t => {
   const deadlines = new Deadlines(ms(30))
   const order: string[] = []
   const since = performance.now()
@@ -59,25 +59,28 @@ t.test('expires in the order of setting, each once, none early', async t => {
   t.equal(deadlines.size, 0)
 })
 
-t.test('one timer serves all, and waits for the next when the first was cleared', async t => {
-  const timers = new Timers(t)
-  const deadlines = new Deadlines(ms(40))
-  const order: string[] = []
-  const first = waiting(() => order.push('first'))
-  let due = 0
-  deadlines.set(first)
-  await wait(resolve => setTimeout(resolve, ms(20)))
-  await wait(resolve => {
-    due = performance.now() + ms(40)
-    deadlines.set(waiting(resolve))
-    deadlines.clear(first)
-    t.equal(timers.all.filter(timer => timers.live.has(timer) && !timer.hasRef()).length, 1)
-  })
-  t.ok(performance.now() >= due - 2)
-  t.strictSame(order, [])
-})
+t.test(
+  'one timer serves all deadlines, and is set for the next deadline when the first is cleared',
+  async t => {
+    const timers = new Timers(t)
+    const deadlines = new Deadlines(ms(40))
+    const order: string[] = []
+    const first = waiting(() => order.push('first'))
+    let due = 0
+    deadlines.set(first)
+    await wait(resolve => setTimeout(resolve, ms(20)))
+    await wait(resolve => {
+      due = performance.now() + ms(40)
+      deadlines.set(waiting(resolve))
+      deadlines.clear(first)
+      t.equal(timers.all.filter(timer => timers.live.has(timer) && !timer.hasRef()).length, 1)
+    })
+    t.ok(performance.now() >= due - 2)
+    t.strictSame(order, [])
+  }
+)
 
-t.test('a deadline that is set anew moves behind the others', async t => {
+t.test('a deadline that is set again moves behind the others', async t => {
   const deadlines = new Deadlines(ms(30))
   const order: string[] = []
   await wait(resolve => {
@@ -93,7 +96,7 @@ t.test('a deadline that is set anew moves behind the others', async t => {
   t.strictSame(order, ['other', 'moved'])
 })
 
-t.test('nothing is left when all are cleared, and a new one works', async t => {
+t.test('no timer is left when all deadlines are cleared, and a new deadline works', async t => {
   const timers = new Timers(t)
   const deadlines = new Deadlines(ms(20))
   const one = waiting(() => t.fail('cleared'))
@@ -110,7 +113,7 @@ t.test('nothing is left when all are cleared, and a new one works', async t => {
   t.equal(timers.live.size, 0)
 })
 
-t.test('no process is held alive', async t => {
+t.test('deadlines do not keep the process alive', async t => {
   const timers = new Timers(t)
   const deadlines = new Deadlines(1000)
   const one = waiting(() => {})
@@ -120,7 +123,7 @@ t.test('no process is held alive', async t => {
   deadlines.clear(one)
 })
 
-t.test('who sets a deadline anew when it comes leaves no second timer behind', async t => {
+t.test('setting a deadline again from its callback leaves no second timer behind', async t => {
   const timers = new Timers(t)
   const deadlines = new Deadlines(ms(5))
   const counts = [0, 0, 0]
@@ -139,13 +142,13 @@ t.test('who sets a deadline anew when it comes leaves no second timer behind', a
     })
     for (const one of all) deadlines.set(one)
   })
-  // One of the deadlines, one of `wait`.
+  // One timer of the deadlines and the timer of `wait`.
   t.ok(Math.max(...most) <= 2, `${Math.max(...most)} timers at once`)
   t.equal([...timers.live].length, 0)
   t.equal(deadlines.size, 0)
 })
 
-t.test('cleared and set again between the timer and the deadline, it is a new deadline', async t => {
+t.test('a deadline that is cleared and set again just after its timer has run is a new deadline', async t => {
   const timers = new Timers(t)
   const deadlines = new Deadlines(ms(20))
   const since = performance.now()
@@ -153,7 +156,7 @@ t.test('cleared and set again between the timer and the deadline, it is a new de
     const one = waiting(resolve)
     deadlines.set(one)
     const [timer] = timers.all.slice(-1)
-    // Runs right behind the deadline's timer, which is as long and older.
+    // Runs right after the timer of the deadline, which has the same delay and was set earlier.
     setTimeout(() => {
       t.notOk(timers.live.has(timer), 'the timer has run')
       deadlines.clear(one)
@@ -164,18 +167,18 @@ t.test('cleared and set again between the timer and the deadline, it is a new de
   t.equal(timers.live.size, 0)
 })
 
-t.test('cleared and set anew when it comes, there is one timer', async t => {
+t.test('clearing and setting a deadline again from its callback leaves one timer', async t => {
   const timers = new Timers(t)
   const deadlines = new Deadlines(ms(5))
   const again = waiting(() => {
     deadlines.set(again)
     deadlines.clear(again)
     deadlines.set(again)
-    setImmediate(onTold)
+    setImmediate(onExpired)
   })
-  let onTold = (): void => {}
+  let onExpired = (): void => {}
   await wait(resolve => {
-    onTold = resolve
+    onExpired = resolve
     deadlines.set(again)
   })
   t.equal(timers.live.size, 1)
@@ -183,7 +186,7 @@ t.test('cleared and set anew when it comes, there is one timer', async t => {
   t.equal(timers.live.size, 0)
 })
 
-t.test('a delay longer than timers know is no short one', async t => {
+t.test('a delay above the maximum of setTimeout does not expire early', async t => {
   const timers = new Timers(t)
   for (const delay of [2 ** 31, Infinity]) {
     const deadlines = new Deadlines(delay)
@@ -194,7 +197,7 @@ t.test('a delay longer than timers know is no short one', async t => {
   }
 })
 
-t.test('deadlinesAfter has one list a delay', async t => {
+t.test('deadlinesAfter keeps one list for each delay', async t => {
   t.equal(deadlinesAfter(1234), deadlinesAfter(1234))
   t.not(deadlinesAfter(1234), deadlinesAfter(1235))
 })

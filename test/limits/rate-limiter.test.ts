@@ -2,7 +2,7 @@ import t from 'tap'
 import { TokenBucket } from '../../lib/limits/rate-limiter.js'
 
 t.test(
-  'a second may come at once, the last may go into debt, and what was taken comes back with time',
+  'a bucket allows a burst of one second, the last take may overdraw it, and it refills with time',
   async t => {
     const bucket = new TokenBucket(10, 1000)
     for (let i = 0; i < 10; i++) t.equal(bucket.take(1, 1000), true)
@@ -10,11 +10,11 @@ t.test(
     t.equal(bucket.wait(1000), 200, 'until there is one whole token')
     t.equal(bucket.wait(1200), 0)
     t.equal(bucket.take(1, 1200), true)
-    t.equal(bucket.take(25, 2200), true, 'one large take')
+    t.equal(bucket.take(25, 2200), true, 'one take may be larger than the bucket')
     t.equal(bucket.wait(2200), 1600)
     t.equal(bucket.take(1, 3600), false)
     for (let i = 0; i < 10; i++)
-      t.equal(bucket.take(1, 1e9), true, 'after a long time there is a second of them')
+      t.equal(bucket.take(1, 1e9), true, 'after a long time the bucket holds the tokens of one second')
     t.equal(bucket.take(1, 1e9), false)
   }
 )

@@ -17,7 +17,7 @@ import { root } from '../helpers/root.js'
 
 const { autoPong: _, clientTracking: __, skipUTF8Validation: ___, ...serverOptions } = SERVER_OPTIONS
 
-/** The options as they are in `fastify-upgrade/ws`. */
+/** The options as `fastify-upgrade/ws` defines them. */
 function inWs(options: OptionTable): OptionTable {
   const entries = Object.entries(options).flatMap(([name, option]) =>
     option.wsDefault === undefined
@@ -41,7 +41,7 @@ const INTERFACES: readonly (readonly [file: string, name: string, table: OptionT
   ['types/options.ts', 'WebSocketOptions', HANDSHAKE_OPTIONS],
   ['types/options.ts', 'WebSocketRouteOptions', ROUTE_OPTIONS],
   ['types/options.ts', 'FastifyUpgradeOptions', PLUGIN_OPTIONS],
-  // The types do not have the options that can only be left at their one value.
+  // The types lack the options that accept a single value only.
   ['types/options.ts', 'ServerOptions', serverOptions],
   ['types/options.ts', 'ShutdownOptions', PLUGIN_OPTIONS.shutdown.nested],
   ['types/options.ts', 'PresenceOptions', PLUGIN_OPTIONS.presence.nested],
@@ -61,7 +61,7 @@ for (const [file, name, table = {}] of INTERFACES) {
   })
 }
 
-/** All options of a table, those of its objects included, with their full names. */
+/** All options of a table, including those of nested objects, with their full names. */
 function allOf(table: OptionTable, prefix = ''): readonly (readonly [name: string, option: Option])[] {
   return Object.entries(table).flatMap(([name, option]) => [
     [prefix + name, option] as const,
@@ -83,7 +83,7 @@ t.test('each option is described in sentences, and accepts its own default', asy
   }
 })
 
-t.test('a scope has each name once', async t => {
+t.test('no name occurs twice in a scope', async t => {
   for (const scope of ['plugin', 'route', 'ws'] as const) {
     const names = namesIn(scope)
     t.equal(new Set(names).size, names.length, scope)

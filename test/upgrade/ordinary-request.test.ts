@@ -8,7 +8,7 @@ import { connectRaw, type RawClient, withDeadline } from '../helpers/app.js'
 interface Unfinished {
   readonly client: RawClient
   readonly socket: Socket
-  /** Its body has not come yet, as in the event `upgrade` of Node 26. */
+  /** A request whose body has not arrived, as in the `upgrade` event of Node 26. */
   readonly request: IncomingMessage
 }
 
@@ -43,7 +43,7 @@ function finish(request: IncomingMessage, body: string): void {
 }
 
 t.test(
-  'a request whose body comes later is served as it comes, and the connection ends behind it',
+  'a request whose body arrives later is served as the body arrives, and then the connection ends',
   async t => {
     const { client, socket, request } = await unfinished(t, 'Upgrade, X')
     const server = createServer((message, response) => {
@@ -66,7 +66,7 @@ t.test(
   }
 )
 
-t.test('a response of any size follows', async t => {
+t.test('a response of any size is sent', async t => {
   const { client, socket, request } = await unfinished(t)
   const size = 2_000_000
   const server = createServer((message, response) => {
@@ -94,29 +94,32 @@ t.test('a response of any size follows', async t => {
   await client.end()
 })
 
-t.test('a client that leaves, or is silent for too long, before the body has come', async t => {
-  for (const way of ['leaves', 'is silent'] as const) {
-    const { client, socket, request } = await unfinished(t)
-    delete request.headers.expect
-    const aborted = once(request, 'aborted')
-    const server = createServer((message, response) => response.on('close', () => message.emit('over')))
-    const over = once(request, 'over')
-    serveOrdinarily(server, request, socket, Buffer.alloc(0))
-    if (way === 'leaves') {
-      socket.resume()
-      client.socket.resetAndDestroy()
-    } else socket.emit('timeout')
-    await withDeadline(Promise.all([aborted, over]), 10_000, way)
-    t.equal(socket.destroyed, true, way)
+t.test(
+  'a client that leaves, or is silent for too long, before the body has arrived is disconnected',
+  async t => {
+    for (const way of ['leaves', 'is silent'] as const) {
+      const { client, socket, request } = await unfinished(t)
+      delete request.headers.expect
+      const aborted = once(request, 'aborted')
+      const server = createServer((message, response) => response.on('close', () => message.emit('over')))
+      const over = once(request, 'over')
+      serveOrdinarily(server, request, socket, Buffer.alloc(0))
+      if (way === 'leaves') {
+        socket.resume()
+        client.socket.resetAndDestroy()
+      } else socket.emit('timeout')
+      await withDeadline(Promise.all([aborted, over]), 10_000, way)
+      t.equal(socket.destroyed, true, way)
+    }
   }
-})
+)
 
 for (const [kind, fields, trailers] of [
   ['with a length', { 'content-length': '5' }, {}],
   ['in chunks', { 'transfer-encoding': 'chunked' }, {}],
   ['in chunks, with trailers', { 'transfer-encoding': 'chunked' }, { 'x-sum': '1, 2' }]
 ] as const) {
-  t.test(`a body that Node has read, as since version 26, is read again: ${kind}`, async t => {
+  t.test(`a body that Node has already read, as Node 26 does, is read again: ${kind}`, async t => {
     const { client, socket, request } = await unfinished(t)
     request.headers = { host: 'x', connection: 'Upgrade', upgrade: 'foo', ...fields }
     request.rawHeaders = Object.entries(request.headers).flat().map(String)
@@ -140,7 +143,7 @@ for (const [kind, fields, trailers] of [
   })
 }
 
-t.test('RFC 9112 section 7.1: an empty body in chunks is the last chunk alone', t => {
+t.test('RFC 9112 section 7.1: an empty chunked body consists of the last chunk only', t => {
   t.equal(String(chunked(Buffer.alloc(0), [])), '0\r\n\r\n')
   t.end()
 })

@@ -22,7 +22,7 @@ async function pair(t: Test): Promise<{ client: RawClient; socket: Socket }> {
 }
 
 t.test(
-  'an upgrade that no listener takes gets 404 in time, or when all unclaimed ones are refused',
+  'an upgrade that no listener claims gets 404 at the deadline, or when all unclaimed upgrades are refused',
   async t => {
     for (const way of ['time', 'end'] as const) {
       const { client, socket } = await pair(t)
@@ -38,7 +38,7 @@ t.test(
 
 const write = (socket: Socket): unknown => socket.write('mine')
 
-t.test('an upgrade that a listener takes, before or after, is left alone', async t => {
+t.test('an upgrade that a listener claims, before or after, is left alone', async t => {
   for (const take of [
     (socket: Socket) => socket.on('data', () => {}),
     (socket: Socket) => socket.on('readable', () => {}),
@@ -46,7 +46,7 @@ t.test('an upgrade that a listener takes, before or after, is left alone', async
     write
   ]) {
     for (const isEarly of [true, false]) {
-      // Earlier writes may be those of a response on the same connection.
+      // Earlier writes may belong to a response on the same connection.
       if (isEarly && take === write) continue
       const { client, socket } = await pair(t)
       const unclaimed = new UnclaimedUpgrades()
@@ -61,7 +61,7 @@ t.test('an upgrade that a listener takes, before or after, is left alone', async
   }
 })
 
-t.test('a listener that writes to a stream around the socket has taken it', async t => {
+t.test('a listener that writes to a stream around the socket has claimed the upgrade', async t => {
   const { client, socket } = await pair(t)
   const unclaimed = new UnclaimedUpgrades()
   // While the body of the request is incomplete, Node 26 gives listeners a stream without counters.
@@ -75,7 +75,7 @@ t.test('a listener that writes to a stream around the socket has taken it', asyn
   t.equal(stream.writableEnded, false)
 })
 
-t.test('a reset of an unclaimed upgrade is no uncaught exception', async t => {
+t.test('a reset of an unclaimed upgrade causes no uncaught exception', async t => {
   const { client, socket } = await pair(t)
   new UnclaimedUpgrades().add(socket, socket, ms(60_000))
   const closed = new Promise(resolve => socket.once('close', resolve))

@@ -12,21 +12,21 @@ import {
 
 const decide = (): boolean => false
 
-/** What an application or another package may see of a server. */
+/** The properties of a server that an application or another package may see. */
 function stateOf(server: Server): unknown[] {
   return [Object.hasOwn(server, 'emit'), server.emit, Reflect.get(server, 'shouldUpgradeCallback')]
 }
 
-t.test('the server is as before when the last user has ended it', t => {
+t.test('the server is restored when its last user has released it', t => {
   for (const own of [{}, { emit: (..._args: unknown[]) => true }]) {
     const server = Object.assign(createServer(), { shouldUpgradeCallback: decide }, own)
     const before = stateOf(server)
     const releases = [controlUpgrades(server), controlUpgrades(server)]
     const during = stateOf(server)
-    t.equal(server.shouldUpgradeCallback(), true, 'Node emits all')
+    t.equal(server.shouldUpgradeCallback(), true, 'Node emits every upgrade')
     t.strictNotSame(during, before)
     releases[0]()
-    t.strictSame(stateOf(server), during, 'another needs it')
+    t.strictSame(stateOf(server), during, 'another user still needs it')
     releases[1]()
     t.strictSame(stateOf(server), before)
     controlUpgrades(server)()
@@ -35,7 +35,7 @@ t.test('the server is as before when the last user has ended it', t => {
   t.end()
 })
 
-t.test('what another package has wrapped since stays, and goes on', t => {
+t.test('wrappers that another package has added since then stay and keep working', t => {
   const server: Server & { shouldUpgradeCallback?: unknown } = createServer()
   server.shouldUpgradeCallback = decide
   const release = controlUpgrades(server)
@@ -52,11 +52,11 @@ t.test('what another package has wrapped since stays, and goes on', t => {
   })
   server.on('upgrade', () => seen.push(2))
   server.emit('upgrade', {} as IncomingMessage, new Socket(), Buffer.alloc(0))
-  t.strictSame(seen, [1, 2], 'a listener keeps nothing from others any more')
+  t.strictSame(seen, [1, 2], 'a listener no longer stops the event for the others')
   t.end()
 })
 
-t.test('an upgrade is taken by this package once, or by a listener that reads its socket', t => {
+t.test('an upgrade is taken once by this package, or by a listener that reads its socket', t => {
   const socket = new Socket()
   t.equal(isTaken(socket), false)
   t.equal(takeUpgrade(socket), true)
@@ -71,7 +71,7 @@ t.test('an upgrade is taken by this package once, or by a listener that reads it
   t.end()
 })
 
-t.test('a server has claimed paths until the claim ends', t => {
+t.test('a server reports claimed paths until the claim is released', t => {
   const server = createServer()
   const request = new IncomingMessage(new Socket())
   t.equal(isClaimed(server, request), false)
