@@ -16,7 +16,7 @@ for (const role of ROLES) {
   const peer = new Peer(role)
   const noise = bytes(peer.frame(1, 'too late'), peer.frame(9, 'too late'), peer.close(1001), hex('ffffffff'))
 
-  t.test(`RFC 6455 section 5.5.1: a ${role} answers a Close frame with its code and reason, and once`, t => {
+  t.test(`RFC 6455 section 5.5.1: a ${role} answers a Close frame once, with its code and reason`, t => {
     for (const reason of ['', 'bye', 'Grüße ☂', 'x'.repeat(123)]) {
       replay(t, role, peer.close(1001, reason), {
         events: [`close 1001 ${JSON.stringify(reason)}`],
@@ -27,14 +27,14 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.1: a ${role} does not look at what follows a Close frame`, t => {
+  t.test(`RFC 6455 section 5.5.1: a ${role} ignores everything after a Close frame`, t => {
     const events = ['text first', 'close 1000 "bye"']
     const wire = bytes(peer.frame(1, 'first'), peer.close(1000, 'bye'), noise)
     replay(t, role, wire, { events, sent: [closeFrame(role, 1000, 'bye')] })
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.1: a ${role} takes a Close frame between fragments`, t => {
+  t.test(`RFC 6455 section 5.5.1: a ${role} accepts a Close frame between fragments`, t => {
     const wire = bytes(peer.frame(1, 'a', { fin: false }), peer.close(1000), peer.frame(0, 'b'))
     replay(t, role, wire, { events: ['close 1000 ""'], sent: [closeFrame(role, 1000)] })
     t.end()
@@ -48,7 +48,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.1: a ${role} refuses a body of one byte`, t => {
+  t.test(`RFC 6455 section 5.5.1: a ${role} refuses a Close body of one byte`, t => {
     refuse(t, role, peer.frame(8, hex('03')), { violation: BODY })
     refuse(t, role, bytes(peer.frame(2, 'a'), peer.frame(8, 'x')), { events: ['binary 61'], violation: BODY })
     t.end()
@@ -61,7 +61,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.4: a ${role} takes every code that is defined`, t => {
+  t.test(`RFC 6455 section 7.4: a ${role} accepts every defined close code`, t => {
     for (const code of VALID_CODES) {
       const expected = { events: [`close ${code} ""`], sent: [closeFrame(role, code)] }
       replay(t, role, peer.close(code), expected)
@@ -69,7 +69,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.4: a ${role} refuses every other code`, t => {
+  t.test(`RFC 6455 section 7.4: a ${role} refuses every other close code`, t => {
     for (const code of INVALID_CODES) {
       refuse(t, role, peer.close(code), { violation: CODE })
       refuse(t, role, peer.close(code, 'with a reason'), { violation: CODE })
@@ -77,7 +77,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.4: a ${role} never sends another code`, t => {
+  t.test(`RFC 6455 section 7.4: a ${role} never sends an undefined close code`, t => {
     for (const code of [...INVALID_CODES, -1, 1000.5, Number.NaN, Number.POSITIVE_INFINITY, 66_536]) {
       const { connection } = new Subject(role)
       t.throws(() => connection.close(code), TypeError)
@@ -94,7 +94,11 @@ for (const role of ROLES) {
     t.ok(connection.isOpen)
     connection.close(1000, '☂'.repeat(41))
     t.notOk(connection.isOpen)
-    t.throws(() => connection.close(1000, 'x'.repeat(124)), RangeError, 'also when it is too late')
+    t.throws(
+      () => connection.close(1000, 'x'.repeat(124)),
+      RangeError,
+      'also when the connection is closed already'
+    )
     t.end()
   })
 
@@ -111,14 +115,14 @@ for (const role of ROLES) {
       subject.connection.close(1001, 'again')
       subject.connection.close()
       t.notOk(subject.connection.isOpen)
-      t.notOk(subject.connection.closeExpected, 'the peer did not answer yet')
+      t.notOk(subject.connection.closeExpected, 'the peer has not answered yet')
       t.strictSame(subject.flush().sent, [frame], 'sent once')
       t.strictSame(subject.events, [])
     }
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.1: a ${role} that closed still gets the messages before the answer`, t => {
+  t.test(`RFC 6455 section 5.5.1: a ${role} that has closed still receives messages until the answer`, t => {
     const subject = new Subject(role)
     subject.connection.close(1000, 'bye')
     subject
@@ -141,7 +145,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.1.5: a Close frame without a code gives a ${role} 1005`, t => {
+  t.test(`RFC 6455 section 7.1.5: a Close frame without a code is reported as 1005 by a ${role}`, t => {
     const { connection } = new Subject(role)
     connection.input.push(peer.frame(8, ''))
     t.equal(connection.closeCode, 1005)
@@ -149,7 +153,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.1.1: after both Close frames a ${role} knows who ends TCP`, t => {
+  t.test(`RFC 6455 section 7.1.1: after both Close frames a ${role} knows which side ends TCP`, t => {
     const answering = new Subject(role).receive(peer.close(1000))
     t.equal(answering.connection.closeExpected, role === 'server')
     const beginning = new Subject(role)
@@ -160,7 +164,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.1.1: a ${role} knows so when it is told of the Close frame`, t => {
+  t.test(`RFC 6455 section 7.1.1: a ${role} knows which side ends TCP when onClose is called`, t => {
     const known: boolean[] = []
     const subject = new Subject(role, {
       after: (_event, connection) => known.push(connection.closeExpected, connection.isOpen)
@@ -171,25 +175,28 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.1.7: a ${role} that fails tells what came before, says why and is done`, t => {
-    const wire = bytes(peer.frame(1, 'good'), peer.frame(10, 'x'))
-    const at = wire.length + 1
-    refuse(t, role, bytes(wire, peer.frame(3, 'x'), noise), {
-      events: ['text good', 'pong 78'],
-      violation: OPCODE,
-      at
-    })
-    const subject = new Subject(role).receive(bytes(wire, peer.frame(3, 'x')), noise)
-    const { connection, errors } = subject
-    t.ok(connection.closeExpected)
-    t.notOk(connection.isOpen)
-    t.notOk(connection.input.hasUnread)
-    t.equal(connection.closeCode, 1006, 'no Close frame was received')
-    t.match(errors, [{ name: 'ProtocolError', code: 'FST_UPGRADE_INVALID_OPCODE', closeCode: 1002 }])
-    t.end()
-  })
+  t.test(
+    `RFC 6455 section 7.1.7: a ${role} that fails delivers earlier messages, reports why and stops`,
+    t => {
+      const wire = bytes(peer.frame(1, 'good'), peer.frame(10, 'x'))
+      const at = wire.length + 1
+      refuse(t, role, bytes(wire, peer.frame(3, 'x'), noise), {
+        events: ['text good', 'pong 78'],
+        violation: OPCODE,
+        at
+      })
+      const subject = new Subject(role).receive(bytes(wire, peer.frame(3, 'x')), noise)
+      const { connection, errors } = subject
+      t.ok(connection.closeExpected)
+      t.notOk(connection.isOpen)
+      t.notOk(connection.input.hasUnread)
+      t.equal(connection.closeCode, 1006, 'no Close frame was received')
+      t.match(errors, [{ name: 'ProtocolError', code: 'FST_UPGRADE_INVALID_OPCODE', closeCode: 1002 }])
+      t.end()
+    }
+  )
 
-  t.test(`RFC 6455 section 7.1.7: a ${role} that fails after it closed sends no second Close frame`, t => {
+  t.test(`RFC 6455 section 7.1.7: a ${role} that fails after closing sends no second Close frame`, t => {
     for (const bad of [peer.frame(3, ''), peer.close(1005), peer.frame(8, 'x'), peer.frame(1, hex('ff'))]) {
       const subject = new Subject(role)
       subject.connection.close(1000)
@@ -202,7 +209,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.1.7: a ${role} that fails inside a message forgets it`, t => {
+  t.test(`RFC 6455 section 7.1.7: a ${role} that fails inside a message drops it`, t => {
     const wire = bytes(peer.frame(1, 'a', { fin: false }), peer.frame(9, ''))
     const bad = peer.frame(1, 'b')
     refuse(t, role, bytes(wire, bad), {
@@ -214,15 +221,18 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 7.1.7: a listener of a ${role} that closes first has the last word`, t => {
-    const subject = new Subject(role, { after: (_event, connection) => connection.close(4000, 'mine') })
-    subject.receive(bytes(peer.frame(1, 'a'), peer.frame(3, '')))
-    t.strictSame(subject.events, ['text a', 'fail INVALID_OPCODE 1002'])
-    t.strictSame(subject.sent, [closeFrame(role, 4000, 'mine')])
-    t.end()
-  })
+  t.test(
+    `RFC 6455 section 7.1.7: a ${role} sends the Close frame of a listener that closes before the failure`,
+    t => {
+      const subject = new Subject(role, { after: (_event, connection) => connection.close(4000, 'mine') })
+      subject.receive(bytes(peer.frame(1, 'a'), peer.frame(3, '')))
+      t.strictSame(subject.events, ['text a', 'fail INVALID_OPCODE 1002'])
+      t.strictSame(subject.sent, [closeFrame(role, 4000, 'mine')])
+      t.end()
+    }
+  )
 
-  t.test(`RFC 6455 section 5.5.1: nothing a ${role} sends follows its Close frame`, t => {
+  t.test(`RFC 6455 section 5.5.1: a ${role} sends nothing after its Close frame`, t => {
     const subject = new Subject(role)
     subject.connection.output.send('last', false)
     subject.receive(bytes(peer.frame(9, 'a'), peer.close(1000), noise), noise)

@@ -10,7 +10,7 @@ for (const role of ROLES) {
   const peer = new Peer(role)
   const pong = (payload: string | Uint8Array): string => ownFrame(role, 'pong', payload)
 
-  t.test(`RFC 6455 section 5.5: a ${role} refuses a control frame that is not whole`, t => {
+  t.test(`RFC 6455 section 5.5: a ${role} refuses a fragmented control frame`, t => {
     const unfinished = peer.frame(2, 'a', { fin: false })
     for (const opcode of [8, 9, 10]) {
       refuse(t, role, peer.frame(opcode, 'x', { fin: false }), { violation: FRAGMENTED, at: 1 })
@@ -35,7 +35,7 @@ for (const role of ROLES) {
   })
 
   t.test(
-    `RFC 6455 section 5.5: a ${role} takes a control frame of 125 bytes, however small its messages are`,
+    `RFC 6455 section 5.5: a ${role} accepts a control frame of 125 bytes, however small maxPayload is`,
     t => {
       const data = Buffer.alloc(125, 0x61)
       const wire = bytes(peer.frame(10, data), peer.frame(9, data), peer.close(1000, 'a'.repeat(123)))
@@ -50,7 +50,7 @@ for (const role of ROLES) {
     }
   )
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping with its payload`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping with the same payload`, t => {
     for (const data of ['', 'a', 'Hello', 'x'.repeat(125)]) {
       const event = `ping ${Buffer.from(data).toString('hex')}`
       replay(t, role, peer.frame(9, data), { events: [event], sent: [pong(data)] })
@@ -58,7 +58,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers each of several pings of one read, in order`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers several pings of one read each, in order`, t => {
     const pings = ['a', 'b', 'c'].map(data => peer.frame(9, data))
     const wire = bytes(pings[0], peer.frame(1, 'between'), pings[1], pings[2], peer.frame(10, 'd'))
     const events = ['ping 61', 'text between', 'ping 62', 'ping 63', 'pong 64']
@@ -66,32 +66,23 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(
-    `RFC 6455 section 5.5.2: a ${role} answers a ping at its place among the frames that it sends`,
-    t => {
-      const echo = (event: string, connection: Connection): void => {
-        if (event.startsWith('text ')) connection.output.send(event.slice(5), false)
-      }
-      const wire = bytes(
-        peer.frame(9, '1'),
-        peer.frame(1, 'a', { fin: false }),
-        peer.frame(9, '2'),
-        peer.frame(0, 'b'),
-        peer.frame(9, '3'),
-        peer.frame(1, 'c')
-      )
-      const events = ['ping 31', 'ping 32', 'text ab', 'ping 33', 'text c']
-      const sent = [
-        pong('1'),
-        pong('2'),
-        ownFrame(role, 'text', 'ab'),
-        pong('3'),
-        ownFrame(role, 'text', 'c')
-      ]
-      replay(t, role, wire, { events, sent }, { after: echo })
-      t.end()
+  t.test(`RFC 6455 section 5.5.2: a ${role} keeps pongs in order with the frames that it sends`, t => {
+    const echo = (event: string, connection: Connection): void => {
+      if (event.startsWith('text ')) connection.output.send(event.slice(5), false)
     }
-  )
+    const wire = bytes(
+      peer.frame(9, '1'),
+      peer.frame(1, 'a', { fin: false }),
+      peer.frame(9, '2'),
+      peer.frame(0, 'b'),
+      peer.frame(9, '3'),
+      peer.frame(1, 'c')
+    )
+    const events = ['ping 31', 'ping 32', 'text ab', 'ping 33', 'text c']
+    const sent = [pong('1'), pong('2'), ownFrame(role, 'text', 'ab'), pong('3'), ownFrame(role, 'text', 'c')]
+    replay(t, role, wire, { events, sent }, { after: echo })
+    t.end()
+  })
 
   t.test(`RFC 6455 section 5.4: a ${role} answers a ping between the fragments that it sends`, t => {
     const subject = new Subject(role)
@@ -106,26 +97,29 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers each ping that comes alone`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers each ping that arrives alone`, t => {
     const subject = new Subject(role).receive(peer.frame(9, 'a'), peer.frame(9, 'b'), peer.frame(1, 'c'))
     t.strictSame(subject.sent, [pong('a'), pong('b')])
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.3: a flood of pings costs a ${role} 64 pongs and the last one a read`, t => {
-    const flood = bytes(...Array.from({ length: 10_000 }, (_, i) => peer.frame(9, `${i}`.padEnd(125))))
-    const subject = new Subject(role)
-    subject.connection.input.push(flood)
-    t.equal(subject.events.length, 10_000)
-    t.equal(subject.connection.output.size, 64 * ((role === 'client' ? 6 : 2) + 125))
-    const answered = [...Array.from({ length: 64 }, (_, i) => i), 9_999]
-    const pongs = answered.map(i => pong(`${i}`.padEnd(125)))
-    t.strictSame(subject.flush().sent, pongs)
-    t.notOk(subject.connection.hasOutput)
-    t.end()
-  })
+  t.test(
+    `RFC 6455 section 5.5.3: a ${role} answers a flood of pings with 64 pongs and the last one per read`,
+    t => {
+      const flood = bytes(...Array.from({ length: 10_000 }, (_, i) => peer.frame(9, `${i}`.padEnd(125))))
+      const subject = new Subject(role)
+      subject.connection.input.push(flood)
+      t.equal(subject.events.length, 10_000)
+      t.equal(subject.connection.output.size, 64 * ((role === 'client' ? 6 : 2) + 125))
+      const answered = [...Array.from({ length: 64 }, (_, i) => i), 9_999]
+      const pongs = answered.map(i => pong(`${i}`.padEnd(125)))
+      t.strictSame(subject.flush().sent, pongs)
+      t.notOk(subject.connection.hasOutput)
+      t.end()
+    }
+  )
 
-  t.test(`RFC 6455 section 5.5.3: a ${role} answers exactly 64 pings of one read, and 65`, t => {
+  t.test(`RFC 6455 section 5.5.3: a ${role} answers all of 64 or 65 pings of one read`, t => {
     for (const count of [64, 65]) {
       const data = Array.from({ length: count }, (_, i) => `${i}`)
       const subject = new Subject(role).receive(bytes(...data.map(one => peer.frame(9, one))))
@@ -134,7 +128,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.3: a ${role} whose output is not written holds no more than 64 pongs`, t => {
+  t.test(`RFC 6455 section 5.5.3: a ${role} whose output is not written has at most 64 pending pongs`, t => {
     const subject = new Subject(role)
     const { connection } = subject
     const take = (isWritten: boolean): string[] =>
@@ -148,7 +142,7 @@ for (const role of ROLES) {
     t.equal(take(false).length, 24)
     receive(100, 1000)
     t.strictSame([connection.holdsPong, connection.hasOutput, connection.output.size], [true, true, 0])
-    t.strictSame(take(false), [], 'as long as nothing is written')
+    t.strictSame(take(false), [], 'while nothing is written')
     connection.output.send('x', false)
     t.strictSame(take(true), [ownFrame(role, 'text', 'x'), pong('999')])
     t.strictSame([connection.holdsPong, connection.hasOutput], [false, false])
@@ -159,7 +153,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping that it holds before its Close frame`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers a pending ping before its Close frame`, t => {
     const wire = bytes(...Array.from({ length: 100 }, (_, i) => peer.frame(9, `${i}`)))
     for (const end of [peer.close(1000), peer.frame(3, ''), undefined]) {
       const subject = new Subject(role)
@@ -172,7 +166,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} sends a pong behind a message that is being compressed`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} sends a pong after a message that is being compressed`, t => {
     const subject = new Subject(role)
     const { connection } = subject
     const gap = connection.output.sendLater(false, true, 1000)
@@ -188,7 +182,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping between fragments at once`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping between fragments immediately`, t => {
     const subject = new Subject(role).receive(peer.frame(1, 'a', { fin: false }), peer.frame(9, 'b'))
     t.strictSame(subject.sent, [pong('b')])
     subject.receive(peer.frame(0, 'c'))
@@ -196,14 +190,14 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping before the Close frame behind it`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} answers a ping that precedes a Close frame`, t => {
     const wire = bytes(peer.frame(9, 'a'), peer.close(1000))
     const sent = [pong('a'), closeFrame(role, 1000)]
     replay(t, role, wire, { events: ['ping 61', 'close 1000 ""'], sent })
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} that sent a Close frame answers no ping`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} that has sent a Close frame answers no ping`, t => {
     const subject = new Subject(role)
     subject.connection.close(1000)
     subject.flush().receive(peer.frame(9, 'a'), bytes(peer.frame(9, 'b'), peer.frame(1, 'c')))
@@ -215,7 +209,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} that closes answers the pings that came before`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} that closes answers earlier pings`, t => {
     const after = (event: string, connection: Connection): void => {
       if (event.startsWith('text')) connection.close(1000)
     }
@@ -226,14 +220,14 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} that fails answers the pings that came before`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} that fails answers earlier pings`, t => {
     const subject = new Subject(role).receive(bytes(peer.frame(9, 'a'), peer.frame(3, '')))
     t.strictSame(subject.events, ['ping 61', 'fail INVALID_OPCODE 1002'])
     t.strictSame(subject.sent, [pong('a'), closeFrame(role, 1002, 'unknown opcode')])
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.5.2: a ${role} that pauses answers the ping it was told of`, t => {
+  t.test(`RFC 6455 section 5.5.2: a ${role} that pauses answers the ping that it has reported`, t => {
     const subject = new Subject(role, { after: (_event, connection) => connection.input.pause() })
     subject.receive(bytes(peer.frame(9, 'a'), peer.frame(9, 'b')))
     t.strictSame([subject.events, subject.sent], [['ping 61'], [pong('a')]])
@@ -254,16 +248,13 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(
-    `RFC 6455 section 5.5.3: a ${role} takes a pong that nobody asked for, and does not answer it`,
-    t => {
-      const wire = bytes(peer.frame(10, ''), peer.frame(10, 'abc'), peer.frame(1, 'x'))
-      replay(t, role, wire, { events: ['pong ', 'pong 616263', 'text x'], sent: [] })
-      t.end()
-    }
-  )
+  t.test(`RFC 6455 section 5.5.3: a ${role} accepts an unsolicited pong and does not answer it`, t => {
+    const wire = bytes(peer.frame(10, ''), peer.frame(10, 'abc'), peer.frame(1, 'x'))
+    replay(t, role, wire, { events: ['pong ', 'pong 616263', 'text x'], sent: [] })
+    t.end()
+  })
 
-  t.test(`RFC 6455 section 5.5.3: a ${role} sends pongs that nobody asked for`, t => {
+  t.test(`RFC 6455 section 5.5.3: a ${role} sends unsolicited pongs`, t => {
     const subject = new Subject(role)
     subject.connection.pong('')
     subject.connection.pong(Buffer.from('abc'))

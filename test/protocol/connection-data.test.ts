@@ -38,7 +38,7 @@ for (const role of ROLES) {
   const peer = new Peer(role)
   const unfinished = peer.frame(1, 'a', { fin: false })
 
-  t.test(`RFC 6455 section 5.2: a ${role} refuses reserved bits that nobody negotiated`, t => {
+  t.test(`RFC 6455 section 5.2: a ${role} refuses reserved bits that were not negotiated`, t => {
     for (let rsv = 1; rsv < 8; rsv++) {
       for (const opcode of [1, 2, 8, 9, 10, 3]) {
         refuse(t, role, peer.frame(opcode, '', { rsv }), { violation: RESERVED, at: 1 })
@@ -75,14 +75,14 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.2: a ${role} refuses 64-bit lengths with the top bit`, t => {
+  t.test(`RFC 6455 section 5.2: a ${role} refuses 64-bit lengths with the top bit set`, t => {
     for (const length of [2n ** 63n, 2n ** 63n + 5n, 2n ** 64n - 1n]) {
       refuse(t, role, peer.header(2, length), { violation: TOP_BIT, at: 3 })
     }
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.2: a ${role} takes every length in its shortest form`, t => {
+  t.test(`RFC 6455 section 5.2: a ${role} accepts every length in its shortest form`, t => {
     for (const length of [0, 1, 2, 125, 126, 127, 128, 255, 256, 65_535, 65_536, 65_537, 100_000]) {
       const data = Buffer.from(Array.from({ length }, (_, i) => (i * 7) % 256))
       replay(t, role, peer.frame(2, data), { events: [binary(data)], sent: [] })
@@ -90,7 +90,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.3: a ${role} unmasks what is masked, with any key`, t => {
+  t.test(`RFC 6455 section 5.3: a ${role} unmasks frames with any key`, t => {
     const data = bytes('Grüße, ☂ und 𝄞', hex('00'), 'x'.repeat(150))
     const keys =
       role === 'server'
@@ -108,7 +108,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.4: a ${role} puts the fragments of a message together`, t => {
+  t.test(`RFC 6455 section 5.4: a ${role} joins the fragments of a message`, t => {
     for (const [opcode, tell] of [
       [1, text],
       [2, binary]
@@ -137,7 +137,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.4: a ${role} puts fragments of all sizes together`, t => {
+  t.test(`RFC 6455 section 5.4: a ${role} joins fragments of all sizes`, t => {
     const sizes = [1, 125, 126, 5000, 0, 65_536, 3]
     const data = Buffer.from(Array.from({ length: sizes.reduce((a, b) => a + b) }, (_, i) => (i * 11) % 256))
     let at = 0
@@ -150,7 +150,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.4: a ${role} takes control frames between fragments`, t => {
+  t.test(`RFC 6455 section 5.4: a ${role} accepts control frames between fragments`, t => {
     const wire = bytes(
       peer.frame(1, 'a', { fin: false }),
       peer.frame(9, 'ping'),
@@ -164,7 +164,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.4: a ${role} refuses a continuation of no message`, t => {
+  t.test(`RFC 6455 section 5.4: a ${role} refuses a continuation without a message`, t => {
     for (const fin of [true, false]) {
       refuse(t, role, peer.frame(0, 'x', { fin }), { violation: NO_MESSAGE, at: 1 })
     }
@@ -180,7 +180,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.4: a ${role} refuses a message inside another`, t => {
+  t.test(`RFC 6455 section 5.4: a ${role} refuses a message inside another message`, t => {
     for (const first of [unfinished, peer.frame(2, '', { fin: false })]) {
       for (const opcode of [1, 2]) {
         for (const fin of [true, false]) {
@@ -218,7 +218,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 5.6: a ${role} tells text from binary data`, t => {
+  t.test(`RFC 6455 section 5.6: a ${role} distinguishes text from binary data`, t => {
     const wire = bytes(peer.frame(1, 'é'), peer.frame(2, hex('ff00c3')), peer.frame(1, ''), peer.frame(2, ''))
     replay(t, role, wire, { events: ['text é', 'binary ff00c3', 'text ', 'binary '], sent: [] })
     t.end()
@@ -243,7 +243,7 @@ for (const role of ROLES) {
     ['ce ba e1 bd b9 cf 83 ce bc ce b5 ed a0 80 65 64 69 74 65 64', 13]
   ]
 
-  t.test(`RFC 6455 section 8.1: a ${role} refuses text that is not UTF-8 at the byte that shows it`, t => {
+  t.test(`RFC 6455 section 8.1: a ${role} refuses text that is not UTF-8 at the first invalid byte`, t => {
     for (const [bad, shown] of BAD_TEXTS) {
       const wire = peer.frame(1, hex(bad))
       const headSize = wire.length - hex(bad).length
@@ -255,7 +255,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 8.1: a ${role} refuses such text across fragments too`, t => {
+  t.test(`RFC 6455 section 8.1: a ${role} refuses invalid text across fragments, too`, t => {
     for (const [bad, shown] of BAD_TEXTS) {
       const frames = [...hex(bad)].map((byte, i) =>
         peer.frame(i === 0 ? 1 : 0, Buffer.from([byte]), { fin: false })
@@ -279,7 +279,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 8.1: a ${role} takes characters that are cut by fragments`, t => {
+  t.test(`RFC 6455 section 8.1: a ${role} accepts characters that are split between fragments`, t => {
     const data = Buffer.from('aé☂𝄞\u0000\ud7ff\ue000\u{10ffff}')
     for (let cut = 0; cut <= data.length; cut++) {
       const frames = [
@@ -293,7 +293,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 8.1: a ${role} lets binary data be anything`, t => {
+  t.test(`RFC 6455 section 8.1: a ${role} accepts any bytes as binary data`, t => {
     for (const [bad] of BAD_TEXTS) {
       const data = hex(bad)
       const wire = bytes(peer.frame(2, data), peer.frame(2, data, { fin: false }), peer.frame(0, ''))

@@ -4,11 +4,11 @@ import * as violations from '../../lib/protocol/violation.js'
 import { binary, CLIENT_KEY, closeFrame, Peer, ROLES, text } from './harness.js'
 import { bytes, decode, describe } from './wire.js'
 
-/** "Inflates" at once by turning the bytes round, or later when the test says so. */
+/** "Inflates" by reversing the bytes, synchronously or when the test runs the pending calls. */
 function make(role: Role, { maxPayload = 2 ** 20, later = false } = {}) {
   const events: string[] = []
   const waiting: (() => void)[] = []
-  const told: ConnectionEvents = {
+  const handlers: ConnectionEvents = {
     onMessage: (data, isBinary) => void events.push(isBinary ? binary(data) : text(data)),
     onCompressed: (data, isBinary) => onCompressed(data, isBinary),
     onPing: data => void events.push(`ping ${data}`),
@@ -26,7 +26,10 @@ function make(role: Role, { maxPayload = 2 ** 20, later = false } = {}) {
     waiting.push(inflate)
   }
   const maskingKey = role === 'client' ? () => Buffer.from(CLIENT_KEY).readUInt32BE() : undefined
-  const connection: Connection = new Connection({ role, maxPayload, isCompressible: true, maskingKey }, told)
+  const connection: Connection = new Connection(
+    { role, maxPayload, isCompressible: true, maskingKey },
+    handlers
+  )
   const receive = (...wire: Buffer[]): void => {
     for (const part of wire) connection.input.push(Buffer.from(part))
   }
@@ -42,42 +45,45 @@ const RSV1 = { rsv: 4 }
 for (const role of ROLES) {
   const peer = new Peer(role)
 
-  t.test(`RFC 7692 section 6.2: a ${role} takes compressed messages and others, however they are cut`, t => {
-    const wire = bytes(
-      peer.frame(1, 'cba', RSV1),
-      peer.frame(1, 'plain'),
-      peer.frame(2, 'fed', RSV1),
-      peer.frame(1, 'i', { rsv: 4, fin: false }),
-      peer.frame(9, 'p'),
-      peer.frame(0, 'h', { fin: false }),
-      peer.frame(10, 'q'),
-      peer.frame(0, 'g'),
-      peer.frame(1, '', RSV1),
-      peer.frame(1, 'a', { fin: false }),
-      peer.frame(0, 'b')
-    )
-    const expected = [
-      text('abc'),
-      text('plain'),
-      binary(Buffer.from('def')),
-      'ping p',
-      'pong q',
-      text('ghi'),
-      text(''),
-      text('ab')
-    ]
-    const whole = make(role)
-    whole.receive(wire)
-    t.strictSame(whole.events, expected)
-    for (let cut = 1; cut < wire.length; cut++) {
-      const two = make(role)
-      two.receive(wire.subarray(0, cut), wire.subarray(cut))
-      t.strictSame(two.events, expected, `cut at ${cut}`)
+  t.test(
+    `RFC 7692 section 6.2: a ${role} receives compressed and other messages, however they are split`,
+    t => {
+      const wire = bytes(
+        peer.frame(1, 'cba', RSV1),
+        peer.frame(1, 'plain'),
+        peer.frame(2, 'fed', RSV1),
+        peer.frame(1, 'i', { rsv: 4, fin: false }),
+        peer.frame(9, 'p'),
+        peer.frame(0, 'h', { fin: false }),
+        peer.frame(10, 'q'),
+        peer.frame(0, 'g'),
+        peer.frame(1, '', RSV1),
+        peer.frame(1, 'a', { fin: false }),
+        peer.frame(0, 'b')
+      )
+      const expected = [
+        text('abc'),
+        text('plain'),
+        binary(Buffer.from('def')),
+        'ping p',
+        'pong q',
+        text('ghi'),
+        text(''),
+        text('ab')
+      ]
+      const whole = make(role)
+      whole.receive(wire)
+      t.strictSame(whole.events, expected)
+      for (let cut = 1; cut < wire.length; cut++) {
+        const two = make(role)
+        two.receive(wire.subarray(0, cut), wire.subarray(cut))
+        t.strictSame(two.events, expected, `cut at ${cut}`)
+      }
+      t.end()
     }
-    t.end()
-  })
+  )
 
-  t.test(`RFC 6455 section 8.1: a ${role} checks the text that was inflated, not the compressed`, t => {
+  t.test(`RFC 6455 section 8.1: a ${role} checks the inflated text, not the compressed bytes`, t => {
     const good = make(role)
     good.receive(peer.frame(1, Buffer.from('é').reverse(), RSV1))
     t.strictSame(good.events, [text('é')])
@@ -96,7 +102,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 7692 section 6: a ${role} refuses RSV1 where it must not be`, t => {
+  t.test(`RFC 7692 section 6: a ${role} refuses RSV1 on frames that must not have it`, t => {
     const fragment = peer.frame(1, 'a', { rsv: 4, fin: false })
     for (const [wire, before] of [
       [bytes(fragment, peer.frame(0, 'b', RSV1)), []],
@@ -116,7 +122,7 @@ for (const role of ROLES) {
   })
 
   t.test(`RFC 6455 section 10.4: a ${role} refuses a compressed message that cannot fit`, t => {
-    // 100 bytes, an eighth more and 64; six more a fragment, for the flush that ends it.
+    // 100 bytes, an eighth more and 64; six more per fragment, for the flush that ends it.
     const most = 177
     const fits = make(role, { maxPayload: 100 })
     fits.receive(peer.frame(2, Buffer.alloc(most, 1), RSV1))
@@ -134,7 +140,7 @@ for (const role of ROLES) {
     t.strictSame(fits.events, [binary(Buffer.alloc(most, 1)), 'ping p', binary(Buffer.alloc(most, 1))])
     const next = make(role, { maxPayload: 100 })
     next.receive(peer.frame(2, Buffer.alloc(most, 1), RSV1), peer.header(2, 101))
-    t.strictSame(next.events.slice(1), ['fail MESSAGE_TOO_BIG 1009'], 'and the next has its own limit')
+    t.strictSame(next.events.slice(1), ['fail MESSAGE_TOO_BIG 1009'], 'each message has its own limit')
     for (const wire of [
       peer.header(2, most + 1, RSV1),
       bytes(peer.frame(2, Buffer.alloc(100, 1), { rsv: 4, fin: false }), peer.header(0, 84)),
@@ -148,7 +154,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a ${role} waits for a message that is inflated later`, t => {
+  t.test(`a ${role} that inflates a message asynchronously delivers later messages after it`, t => {
     const { connection, receive, events, waiting, sent } = make(role, { later: true })
     receive(
       bytes(peer.frame(1, 'cba', RSV1), peer.frame(9, 'p'), peer.frame(1, 'fed', RSV1), peer.close(1000))
@@ -166,7 +172,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 7692 section 7.2.2: a ${role} is told that a message cannot be inflated`, t => {
+  t.test(`RFC 7692 section 7.2.2: a ${role} fails when a message cannot be inflated`, t => {
     const { connection, receive, events, sent } = make(role, { later: true })
     receive(bytes(peer.frame(1, 'cba', RSV1), peer.frame(9, 'p'), peer.frame(1, 'too late')))
     connection.fail(violations.INVALID_DEFLATE)
@@ -178,7 +184,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 7692 section 6.1: a ${role} says on the first frame that a message is compressed`, t => {
+  t.test(`RFC 7692 section 6.1: a ${role} marks the first frame of a compressed message`, t => {
     const { connection, sent } = make(role)
     connection.output.send('a', false, true, true)
     connection.output.send('b', true, false, true)
@@ -202,28 +208,31 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a ${role} keeps places for what is compressed later, and the Close frame behind them`, t => {
-    const { connection, sent } = make(role)
-    const first = connection.output.sendLater(false, false, 500)
-    connection.ping('p')
-    const second = connection.output.sendLater(true, true, 700)
-    t.equal(connection.output.gaps, 2)
-    t.equal(connection.output.sendsFragments, false)
-    connection.output.send('e', false)
-    connection.close(1000)
-    t.equal(connection.output.size > 1200, true)
-    t.strictSame(sent(), [])
-    connection.output.fillGap(second, Buffer.from('b'))
-    t.strictSame(sent(), [])
-    connection.output.fillGap(first, Buffer.from('a'))
-    t.equal(connection.output.gaps, 0)
-    t.strictSame(
-      sent(),
-      ['text rsv 4 more 61', 'ping 70', 'continuation 62', 'text 65', 'close 03e8'].map(line =>
-        own(role, line)
+  t.test(
+    `a ${role} keeps the order of messages that are compressed asynchronously, and of the Close frame after them`,
+    t => {
+      const { connection, sent } = make(role)
+      const first = connection.output.sendLater(false, false, 500)
+      connection.ping('p')
+      const second = connection.output.sendLater(true, true, 700)
+      t.equal(connection.output.gaps, 2)
+      t.equal(connection.output.sendsFragments, false)
+      connection.output.send('e', false)
+      connection.close(1000)
+      t.equal(connection.output.size > 1200, true)
+      t.strictSame(sent(), [])
+      connection.output.fillGap(second, Buffer.from('b'))
+      t.strictSame(sent(), [])
+      connection.output.fillGap(first, Buffer.from('a'))
+      t.equal(connection.output.gaps, 0)
+      t.strictSame(
+        sent(),
+        ['text rsv 4 more 61', 'ping 70', 'continuation 62', 'text 65', 'close 03e8'].map(line =>
+          own(role, line)
+        )
       )
-    )
-    t.equal(connection.output.size, 0)
-    t.end()
-  })
+      t.equal(connection.output.size, 0)
+      t.end()
+    }
+  )
 }

@@ -7,7 +7,7 @@ const TOO_BIG: Failure['violation'] = ['MESSAGE_TOO_BIG', 1009, 'message too big
 for (const role of ROLES) {
   const peer = new Peer(role)
 
-  t.test(`RFC 6455 section 10.4: a ${role} takes messages up to its limit`, t => {
+  t.test(`RFC 6455 section 10.4: a ${role} accepts messages up to its limit`, t => {
     for (const maxPayload of [0, 1, 125, 126, 65_535, 65_536]) {
       const data = Buffer.alloc(maxPayload, 7)
       const half = maxPayload >> 1
@@ -24,7 +24,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 10.4: a ${role} refuses a longer message by its header, before any payload`, t => {
+  t.test(`RFC 6455 section 10.4: a ${role} refuses a longer message at its header, before any payload`, t => {
     for (const [maxPayload, at] of [
       [0, 2],
       [124, 2],
@@ -44,7 +44,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 10.4: a ${role} refuses huge lengths without any arithmetic on them`, t => {
+  t.test(`RFC 6455 section 10.4: a ${role} refuses huge lengths without arithmetic on them`, t => {
     for (const length of [2n ** 32n, 2n ** 32n + 5n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 63n - 1n]) {
       refuse(t, role, peer.header(1, length), { violation: TOO_BIG, at: 6 })
       refuse(
@@ -56,7 +56,7 @@ for (const role of ROLES) {
       )
     }
     refuse(t, role, peer.header(1, 2n ** 32n - 1n), { violation: TOO_BIG, at: 10 })
-    // 2^53 and above are not exact in a number; the greatest limit still ends before them.
+    // 2^53 and above are not exact as numbers; the greatest limit is below them.
     const maxPayload = Number.MAX_SAFE_INTEGER
     refuse(t, role, peer.header(1, 2n ** 53n + 1n), { violation: TOO_BIG, at: 6 }, { maxPayload })
     const waiting = new Subject(role, { maxPayload }).receive(peer.header(1, 2n ** 53n - 1n))
@@ -89,7 +89,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 10.4: a ${role} takes a message of very many empty fragments`, t => {
+  t.test(`RFC 6455 section 10.4: a ${role} accepts a message of many empty fragments`, t => {
     const { connection, events } = new Subject(role)
     connection.input.push(peer.frame(1, 'a', { fin: false }))
     const empty = peer.frame(0, '', { fin: false })
@@ -100,7 +100,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 10.4: a ${role} takes a message of very many fragments of one byte`, t => {
+  t.test(`RFC 6455 section 10.4: a ${role} accepts a message of many fragments of one byte`, t => {
     const count = 69_000
     const { connection, events, sent } = new Subject(role)
     connection.input.push(peer.frame(2, '', { fin: false }))
@@ -113,28 +113,31 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`RFC 6455 section 10.4: a ${role} refuses a message of more fragments than its bytes explain`, t => {
-    // 4096, and one for each 16 bytes of maxPayload.
-    for (const [maxPayload, most] of [
-      [2 ** 20, 4096 + 65_536],
-      [10, 4096]
-    ] as const) {
-      for (const piece of ['', 'x']) {
-        const subject = new Subject(role, { maxPayload })
-        const fragment = peer.frame(0, piece, { fin: false })
-        if (piece.length * most > maxPayload) continue
-        subject.connection.input.push(peer.frame(1, '', { fin: false }))
-        const many = Buffer.concat(Array.from({ length: most - 1 }, () => fragment))
-        subject.connection.input.push(many)
-        t.strictSame(subject.events, [])
-        subject.connection.input.push(bytes(fragment, peer.frame(0, '')))
-        t.strictSame(subject.events, ['fail TOO_MANY_FRAGMENTS 1009'])
+  t.test(
+    `RFC 6455 section 10.4: a ${role} refuses a message with more fragments than maxPayload allows`,
+    t => {
+      // 4096, and another for each 16 bytes of maxPayload.
+      for (const [maxPayload, most] of [
+        [2 ** 20, 4096 + 65_536],
+        [10, 4096]
+      ] as const) {
+        for (const piece of ['', 'x']) {
+          const subject = new Subject(role, { maxPayload })
+          const fragment = peer.frame(0, piece, { fin: false })
+          if (piece.length * most > maxPayload) continue
+          subject.connection.input.push(peer.frame(1, '', { fin: false }))
+          const many = Buffer.concat(Array.from({ length: most - 1 }, () => fragment))
+          subject.connection.input.push(many)
+          t.strictSame(subject.events, [])
+          subject.connection.input.push(bytes(fragment, peer.frame(0, '')))
+          t.strictSame(subject.events, ['fail TOO_MANY_FRAGMENTS 1009'])
+        }
       }
+      t.end()
     }
-    t.end()
-  })
+  )
 
-  t.test(`RFC 6455 section 10.4: a ${role} takes a large message one byte at a time`, t => {
+  t.test(`RFC 6455 section 10.4: a ${role} accepts a large message one byte at a time`, t => {
     const data = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251))
     const { connection, events } = new Subject(role)
     for (const byte of peer.frame(2, data)) connection.input.push(Buffer.from([byte]))

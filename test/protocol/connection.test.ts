@@ -3,7 +3,7 @@ import { Connection } from '../../lib/protocol/connection.js'
 import { binary, CLIENT_KEY, ownFrame, Peer, ROLES, replay, Subject } from './harness.js'
 import { bytes, decode, describe, hex, randomNumbers } from './wire.js'
 
-t.test('RFC 6455 section 5.7: the examples, as a server gets them', t => {
+t.test('RFC 6455 section 5.7: a server receives the examples', t => {
   const hello = hex('81 85 37 fa 21 3d 7f 9f 4d 51 58')
   replay(t, 'server', hello, { events: ['text Hello'], sent: [] })
   const pong = hex('8a 85 37 fa 21 3d 7f 9f 4d 51 58')
@@ -11,7 +11,7 @@ t.test('RFC 6455 section 5.7: the examples, as a server gets them', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.7: the examples, as a client gets them', t => {
+t.test('RFC 6455 section 5.7: a client receives the examples', t => {
   replay(t, 'client', hex('81 05 48 65 6c 6c 6f'), { events: ['text Hello'], sent: [] })
   replay(t, 'client', hex('01 03 48 65 6c  80 02 6c 6f'), { events: ['text Hello'], sent: [] })
   const pong = ownFrame('client', 'pong', 'Hello')
@@ -24,7 +24,7 @@ t.test('RFC 6455 section 5.7: the examples, as a client gets them', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.7: the examples, as they are sent', t => {
+t.test('RFC 6455 section 5.7: the examples are sent as in the RFC', t => {
   const server = new Subject('server').connection
   server.output.send('Hello', false)
   server.output.send('Hel', false, false)
@@ -42,7 +42,7 @@ t.test('RFC 6455 section 5.7: the examples, as they are sent', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.1: a client masks every frame, a server none', t => {
+t.test('RFC 6455 section 5.1: a client masks every frame, and a server masks none', t => {
   for (const role of ROLES) {
     const { connection } = new Subject(role)
     connection.output.send('a', false)
@@ -56,7 +56,7 @@ t.test('RFC 6455 section 5.1: a client masks every frame, a server none', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 10.3: a client takes a new key for every frame', t => {
+t.test('RFC 6455 section 10.3: a client uses a new key for every frame', t => {
   let calls = 0
   const client = new Connection(
     { role: 'client', maxPayload: 100, maskingKey: () => calls++ },
@@ -99,7 +99,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a ${role} that pauses is told nothing until it resumes`, t => {
+  t.test(`a paused ${role} reports nothing until it resumes`, t => {
     const subject = new Subject(role)
     const { connection } = subject
     t.notOk(connection.input.paused)
@@ -118,7 +118,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a listener of a ${role} that pauses gets no further event`, t => {
+  t.test(`a ${role} that a listener pauses reports no further event`, t => {
     const subject = new Subject(role, { after: (_event, connection) => connection.input.pause() })
     subject.receive(bytes(peer.frame(1, 'a'), peer.frame(1, 'b'), peer.frame(1, 'c', { fin: false })))
     t.strictSame(subject.events, ['text a'])
@@ -133,7 +133,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a listener of a ${role} may answer at once, and the answers keep their order`, t => {
+  t.test(`a listener of a ${role} may answer synchronously, and the answers keep their order`, t => {
     const subject = new Subject(role, {
       after: (event, connection) => {
         if (event.startsWith('text')) connection.output.send(event.slice(5), false)
@@ -145,7 +145,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a ${role} overwrites nothing but the chunk that it got`, t => {
+  t.test(`a ${role} overwrites only the chunk that it received`, t => {
     const memory = Buffer.alloc(100, 0xee)
     const wire = peer.frame(1, 'abc')
     wire.copy(memory, 10)
@@ -157,7 +157,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`what a ${role} was told of stays as it is when more arrives`, t => {
+  t.test(`data that a ${role} has reported does not change when more arrives`, t => {
     const kept: Buffer[] = []
     const keep = (data: Buffer): void => {
       kept.push(data)
@@ -187,7 +187,7 @@ for (const role of ROLES) {
     t.end()
   })
 
-  t.test(`a ${role} gets any conversation the same however it is cut`, t => {
+  t.test(`a ${role} reports the same events however the input is split`, t => {
     const random = randomNumbers(role.length)
     const below = (limit: number): number => Math.floor(random() * limit)
     for (let round = 0; round < 10; round++) {
@@ -214,7 +214,7 @@ for (const role of ROLES) {
   })
 }
 
-t.test('RFC 6455 sections 5 to 7: a client and a server talk to each other', t => {
+t.test('RFC 6455 sections 5 to 7: a client and a server exchange messages and close', t => {
   const client = new Subject('client')
   const server = new Subject('server', {
     after: (event, connection) => {

@@ -80,7 +80,7 @@ for (const text of [
   'föö',
   'foo\0'
 ]) {
-  t.test(`RFC 6455 section 9.1: ${JSON.stringify(text)} does not follow the grammar`, t => {
+  t.test(`RFC 6455 section 9.1: ${JSON.stringify(text)} does not match the grammar`, t => {
     t.equal(parseExtensions(text), undefined)
     t.end()
   })

@@ -20,7 +20,7 @@ const LENGTHS = [0, 1, 125, 126, 127, 128, 65_535, 65_536, 2 ** 31, 2 ** 32 - 1,
 const BEFORE = hex('ffff')
 const BEHIND = hex('ffffffffffffffffffff')
 
-/** The code of the violation in the first `available` bytes, with other bytes around them. */
+/** The code of the violation in the first `available` bytes, which have other bytes around them. */
 function check(
   head: Uint8Array,
   context: Partial<FrameContext> = {},
@@ -31,7 +31,7 @@ function check(
   return violation?.code.replace('FST_UPGRADE_', '')
 }
 
-t.test('RFC 6455 section 5.2: the size of a header, and what it holds', t => {
+t.test('RFC 6455 section 5.2: a header is parsed to its size and its fields', t => {
   t.equal(MAX_HEADER_SIZE, 14)
   t.equal(FIN, 0x80)
   for (const length of LENGTHS) {
@@ -67,7 +67,7 @@ t.test('RFC 6455 section 5.2: a header is written in its shortest form', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.2: the opcode stands in the lower half of the first byte', t => {
+t.test('RFC 6455 section 5.2: the opcode is in the lower half of the first byte', t => {
   for (let first = 0; first < 256; first++) {
     t.equal(opcodeOf(first), first % 16)
     t.equal(isControl(first), first % 16 > 7)
@@ -75,7 +75,9 @@ t.test('RFC 6455 section 5.2: the opcode stands in the lower half of the first b
   t.end()
 })
 
-/** RFC 6455 sections 5.1, 5.2, 5.4 and 5.5 and RFC 7692 section 6 as a list of rules, for a frame with a length of up to 127. */
+/**
+ * The rules of RFC 6455 sections 5.1, 5.2, 5.4 and 5.5 and RFC 7692 section 6, for a frame with a length of up to 127.
+ */
 function model(
   first: number,
   second: number | undefined,
@@ -106,7 +108,7 @@ function model(
   return broken.filter(code => code !== false)
 }
 
-t.test('RFC 6455 section 5.2: every first and second byte, in every state', t => {
+t.test('RFC 6455 section 5.2: every first and second byte is checked in every state', t => {
   const wrong: string[] = []
   const expect = (context: FrameContext, ...head: [number, number?]): void => {
     const [first, second] = head
@@ -132,7 +134,7 @@ t.test('RFC 6455 section 5.2: every first and second byte, in every state', t =>
   t.end()
 })
 
-t.test('RFC 6455 section 5.1: the mask bit is looked at before the length', t => {
+t.test('RFC 6455 section 5.1: the mask bit is checked before the length', t => {
   t.equal(check(hex('827f'), { masked: true }), 'UNMASKED_FRAME')
   t.equal(check(hex('82ff'), { masked: false }), 'MASKED_FRAME')
   t.equal(check(hex('89 7e'), { masked: true }), 'UNMASKED_FRAME')
@@ -140,7 +142,7 @@ t.test('RFC 6455 section 5.1: the mask bit is looked at before the length', t =>
   t.end()
 })
 
-/** How many bytes must be there for a refusal, and with which code. */
+/** The number of bytes after which the header is refused, and the code. */
 function shown(head: Uint8Array, context?: Partial<FrameContext>): string {
   for (let available = 1; available <= head.length; available++) {
     const code = check(head, context, available)

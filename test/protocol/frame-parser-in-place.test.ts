@@ -11,7 +11,7 @@ for (const role of ROLES) {
   const peer = new Peer(role)
 
   for (const opcode of [1, 2]) {
-    t.test(`a ${role} completes a message of opcode ${opcode} whose last bytes come later`, t => {
+    t.test(`a ${role} completes a message of opcode ${opcode} whose last bytes arrive later`, t => {
       for (const length of [16_383, 16_384, 16_385, 65_535, 65_536, 100_000]) {
         const before = [letters(10), letters(200), letters(20_000)]
         const data = letters(length)
@@ -25,9 +25,9 @@ for (const role of ROLES) {
         for (let missing = 0; missing <= 20; missing++) {
           const cuts = [[end - missing], [end - missing, end - (missing >> 1)]]
           for (const positions of cuts) {
-            const told = collect(role, pieces(wire, positions))
-            const right = [...before, data, behind].every((one, i) => told[i]?.equals(one))
-            if (!right || told.length !== 5) t.fail(`${length} bytes, ${missing} missing, ${positions}`)
+            const messages = collect(role, pieces(wire, positions))
+            const right = [...before, data, behind].every((one, i) => messages[i]?.equals(one))
+            if (!right || messages.length !== 5) t.fail(`${length} bytes, ${missing} missing, ${positions}`)
           }
         }
       }
@@ -36,23 +36,23 @@ for (const role of ROLES) {
     })
   }
 
-  t.test(`RFC 6455 section 5.4: a ${role} completes large fragments whose last bytes come later`, t => {
+  t.test(`RFC 6455 section 5.4: a ${role} completes large fragments whose last bytes arrive later`, t => {
     for (const missing of [0, 1, 4, 8, 14, 15]) {
       const [first, second] = [letters(20_000), letters(30_000)]
       const head = bytes(peer.frame(1, 'before'), peer.frame(1, first, { fin: false }))
       const wire = bytes(head, peer.frame(9, 'p'), peer.frame(0, second), peer.frame(1, 'next'))
       const end = wire.length - peer.frame(1, 'next').length
-      const told = collect(role, pieces(wire, [head.length - missing, end - missing]))
+      const messages = collect(role, pieces(wire, [head.length - missing, end - missing]))
       t.strictSame(
-        told.map(one => one.length),
+        messages.map(one => one.length),
         [6, 50_000, 4]
       )
-      t.ok(told[1].equals(bytes(first, second)), `${missing} missing`)
+      t.ok(messages[1].equals(bytes(first, second)), `${missing} missing`)
     }
     t.end()
   })
 
-  t.test(`RFC 6455 section 8.1: a ${role} finds what is not UTF-8 in the last bytes too`, t => {
+  t.test(`RFC 6455 section 8.1: a ${role} detects invalid UTF-8 in the last bytes, too`, t => {
     for (const [tail, isGood] of [
       ['é', true],
       ['☂', true],
@@ -77,15 +77,15 @@ function pieces(wire: Buffer, positions: readonly number[]): Buffer[] {
   return cuts.slice(1).map((end, i) => wire.subarray(cuts[i], end))
 }
 
-/** The messages, looked at when all has come: each must still be what it was. */
+/** Returns the messages after all chunks have arrived, so that a message that was changed since is found. */
 function collect(role: Role, chunks: readonly Buffer[]): Buffer[] {
-  const told: Buffer[] = []
+  const messages: Buffer[] = []
   const ignore = (): void => {}
   const maskingKey = role === 'client' ? () => 0 : undefined
   const connection = new Connection(
     { role, maxPayload: 2 ** 20, maskingKey },
     {
-      onMessage: data => void told.push(data),
+      onMessage: data => void messages.push(data),
       onCompressed: () => {},
       onPing: ignore,
       onPong: ignore,
@@ -95,7 +95,7 @@ function collect(role: Role, chunks: readonly Buffer[]): Buffer[] {
       }
     }
   )
-  // Each in memory of its own, as it is overwritten.
+  // Each chunk has memory of its own, as it is overwritten.
   for (const chunk of chunks) connection.input.push(Buffer.from(chunk))
-  return told
+  return messages
 }

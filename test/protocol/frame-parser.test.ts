@@ -9,7 +9,7 @@ interface Recording {
   readonly payloads: Buffer[]
 }
 
-/** A parser that writes down what it finds, and calls `then` after each. It stops at a violation, as it must. */
+/** A parser that records its events and calls `then` after each. It stops at a violation, as required. */
 function record(
   masked = true,
   maxPayload = 1000,
@@ -40,7 +40,7 @@ function record(
 const THREE = bytes(frame(1, 'one'), frame(9, 'two'), frame(2, hex('0300')))
 const FOUND = ['text one', '9 74776f', 'binary 0300']
 
-t.test('several frames in one chunk are told in order', t => {
+t.test('several frames in one chunk are reported in order', t => {
   const { parser, events } = record()
   t.equal(parser.masked, true)
   parser.push(bytes(THREE))
@@ -49,7 +49,7 @@ t.test('several frames in one chunk are told in order', t => {
   t.end()
 })
 
-t.test('frames are told the same however they are cut in three', t => {
+t.test('the same frames are reported however the input is split in three', t => {
   const wire = bytes(THREE, frame(1, 'a', { fin: false }), frame(8, hex('03e8')), frame(0, 'é'.repeat(100)))
   const expected = [...FOUND, '8 03e8', `text a${'é'.repeat(100)}`]
   const wrong: string[] = []
@@ -66,7 +66,7 @@ t.test('frames are told the same however they are cut in three', t => {
   t.end()
 })
 
-t.test('a whole frame is unmasked in place and told without a copy', t => {
+t.test('a whole frame is unmasked in place and reported without a copy', t => {
   const { parser, payloads } = record()
   const chunk = bytes(frame(1, 'first'), frame(2, Buffer.alloc(200, 7)), frame(10, 'x'))
   parser.push(chunk)
@@ -81,7 +81,7 @@ t.test('a whole frame is unmasked in place and told without a copy', t => {
   t.end()
 })
 
-t.test('a frame in two chunks does not hold on to the chunks', t => {
+t.test('a frame in two chunks does not keep the chunks alive', t => {
   const { parser, payloads } = record()
   const wire = bytes(frame(1, 'split'), frame(9, 'also split'))
   const chunks = [wire.subarray(0, 8), wire.subarray(8, 19), wire.subarray(19)].map(part => Buffer.from(part))
@@ -93,7 +93,7 @@ t.test('a frame in two chunks does not hold on to the chunks', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.3: frames without a mask, and with one of zeros', t => {
+t.test('RFC 6455 section 5.3: frames without a mask, and with a mask of zeros, are parsed', t => {
   const unmasked = record(false)
   t.equal(unmasked.parser.masked, false)
   const wire = bytes(frame(1, 'one', { key: null }), frame(2, Buffer.alloc(126, 1), { key: null }))
@@ -107,7 +107,7 @@ t.test('RFC 6455 section 5.3: frames without a mask, and with one of zeros', t =
 })
 
 t.test(
-  'RFC 6455 section 5.4: room shrinks with what the message has, and a control frame takes none of it',
+  'RFC 6455 section 5.4: the data of a message reduces the room that is left, and a control frame does not',
   t => {
     const { parser, events } = record(true, 10)
     t.equal(parser.room, 10)
@@ -129,7 +129,7 @@ t.test(
   }
 )
 
-t.test('while paused nothing is told, and nothing is lost', t => {
+t.test('a paused parser reports nothing and loses nothing', t => {
   const { parser, events } = record()
   parser.pause()
   t.equal(parser.paused, true)
@@ -141,11 +141,11 @@ t.test('while paused nothing is told, and nothing is lost', t => {
   t.strictSame(events, FOUND)
   t.equal(parser.hasUnread, false)
   parser.resume()
-  t.strictSame(events, FOUND, 'resuming twice changes nothing')
+  t.strictSame(events, FOUND, 'a second resume changes nothing')
   t.end()
 })
 
-t.test('a handler that pauses gets one frame at a time', t => {
+t.test('a handler that pauses receives one frame at a time', t => {
   const { parser, events } = record(true, 1000, (_event, parser) => parser.pause())
   parser.push(bytes(THREE))
   t.strictSame(events, FOUND.slice(0, 1))
@@ -175,7 +175,7 @@ t.test('a handler that pauses at the end of a chunk leaves nothing unread', t =>
   t.end()
 })
 
-t.test('a handler that pauses and resumes at once is not entered again', t => {
+t.test('a handler that pauses and resumes immediately is not called recursively', t => {
   let depth = 0
   let deepest = 0
   const { parser, events } = record(true, 1000, (_event, parser) => {
@@ -190,7 +190,7 @@ t.test('a handler that pauses and resumes at once is not entered again', t => {
   t.end()
 })
 
-t.test('what a handler pushes comes after what is there', t => {
+t.test('data that a handler pushes is parsed after the current data', t => {
   const { parser, events } = record(true, 1000, (event, parser) => {
     if (event === 'text one') parser.push(frame(1, 'four'))
   })
@@ -203,7 +203,7 @@ for (const [where, wire] of [
   ['a whole message', bytes(frame(1, 'stop'), THREE)],
   ['a split message', bytes(frame(1, 'st', { fin: false }), frame(0, 'op'), THREE)]
 ] as const) {
-  t.test(`a handler that stops at ${where} gets nothing more`, t => {
+  t.test(`a handler that stops at ${where} receives nothing more`, t => {
     for (let cut = 0; cut <= wire.length; cut++) {
       const { parser, events } = record(true, 1000, (_event, parser) => parser.stop())
       parser.push(Buffer.from(wire.subarray(0, cut)))
@@ -216,7 +216,7 @@ for (const [where, wire] of [
   })
 }
 
-t.test('stopping inside a frame discards its rest', t => {
+t.test('stopping inside a frame discards the rest of it', t => {
   for (const begin of [header(1, 5), frame(9, 'abcdef').subarray(0, 8), frame(1, 'abcdef').subarray(0, 8)]) {
     const { parser, events } = record()
     parser.push(Buffer.from(begin))
@@ -228,7 +228,7 @@ t.test('stopping inside a frame discards its rest', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 7.1.7: nothing is told after a violation', t => {
+t.test('RFC 6455 section 7.1.7: nothing is reported after a violation', t => {
   for (const [bad, code] of [
     [hex('83'), 'INVALID_OPCODE'],
     [hex('8203'), 'UNMASKED_FRAME'],

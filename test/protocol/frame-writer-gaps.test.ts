@@ -8,7 +8,7 @@ const COMPRESSED = 0xc1
 const PING = 0x89
 const masks = (): number => Buffer.from(KEY).readUInt32BE()
 
-/** What may leave, as text. */
+/** The frames that may be sent, as text. */
 function taken(writer: FrameWriter): string[] {
   return decode(bytes(...writer.take())).map(
     ({ opcode, rsv, payload }) => `${opcode}${rsv === 4 ? 'z' : ''} ${payload}`
@@ -19,7 +19,7 @@ for (const key of [null, KEY]) {
   const who = key === null ? 'a server' : 'a client'
   const make = (): FrameWriter => new FrameWriter(key === null ? undefined : masks)
 
-  t.test(`${who}: what is behind a gap waits until it is filled`, t => {
+  t.test(`${who}: frames behind a gap are held back until it is filled`, t => {
     const writer = make()
     writer.write(TEXT, 'a')
     const gap = writer.leaveGap(COMPRESSED, 100)
@@ -36,7 +36,7 @@ for (const key of [null, KEY]) {
     t.end()
   })
 
-  t.test(`${who}: gaps are filled in any order and close in that of the frames`, t => {
+  t.test(`${who}: gaps may be filled in any order, and frames leave in their own order`, t => {
     for (const order of [
       [0, 1, 2],
       [2, 1, 0],
@@ -65,7 +65,7 @@ for (const key of [null, KEY]) {
     t.end()
   })
 
-  t.test(`${who}: the size is that of the frames, and of gaps what was said`, t => {
+  t.test(`${who}: the size counts the frames, and the announced size of each gap`, t => {
     const header = key === null ? 2 : 6
     const writer = make()
     const gap = writer.leaveGap(COMPRESSED, 100)
@@ -84,7 +84,7 @@ for (const key of [null, KEY]) {
     t.end()
   })
 
-  t.test(`${who}: at random, as a list of frames would have it`, t => {
+  t.test(`${who}: frames and gaps in random order match a simple list of frames`, t => {
     const random = randomNumbers(7)
     const writer = make()
     const list: { line: string; size: number; gap: Gap | undefined }[] = []
@@ -121,7 +121,7 @@ for (const key of [null, KEY]) {
   })
 }
 
-t.test('frames that stand in a buffer are passed on by reference, in order, and behind gaps', t => {
+t.test('frames in a buffer are passed on by reference, in order, and behind gaps', t => {
   const writer = new FrameWriter()
   const whole = messageFrame('whole', false, false)
   writer.append(whole)
@@ -141,7 +141,7 @@ t.test('frames that stand in a buffer are passed on by reference, in order, and 
   t.end()
 })
 
-t.test('writers share slabs, and gaps do not mix what is theirs', t => {
+t.test('writers share slabs, and gaps keep their frames apart', t => {
   const writers = [new FrameWriter(), new FrameWriter(masks)]
   const gaps = writers.map(writer => writer.leaveGap(COMPRESSED, 0))
   for (let i = 0; i < 100; i++) for (const [w, writer] of writers.entries()) writer.write(TEXT, `${w} ${i}`)
@@ -152,7 +152,7 @@ t.test('writers share slabs, and gaps do not mix what is theirs', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.2: a frame for many stands in memory of its own', t => {
+t.test('RFC 6455 section 5.2: a frame for many recipients has memory of its own', t => {
   for (const payload of [
     '',
     'é'.repeat(10),
@@ -167,7 +167,7 @@ t.test('RFC 6455 section 5.2: a frame for many stands in memory of its own', t =
   t.end()
 })
 
-t.test('RFC 7692 section 6: the frame of a message for many says whether it is compressed', t => {
+t.test('RFC 7692 section 6: a frame for many recipients says whether the message is compressed', t => {
   const shapes = [
     [false, false],
     [false, true],

@@ -7,14 +7,14 @@ const BINARY = 0x82
 const unmasked = { key: null }
 const masks = (): number => Buffer.from(KEY).readUInt32BE()
 
-t.test('nothing waits in a new writer', t => {
+t.test('a new writer has nothing pending', t => {
   const writer = new FrameWriter()
   t.equal(writer.size, 0)
   t.strictSame(writer.take(), [])
   t.end()
 })
 
-t.test('RFC 6455 section 5.1: a server writes frames without a mask, a client with one', t => {
+t.test('RFC 6455 section 5.1: a server writes frames without a mask, and a client with a mask', t => {
   for (const length of [0, 1, 125, 126, 4095, 4096, 5000, 65_535, 65_536, 100_000]) {
     for (const payload of ['x'.repeat(length), Buffer.alloc(length, 0x9e)]) {
       for (const key of [null, KEY]) {
@@ -41,7 +41,7 @@ t.test('text is counted and written in UTF-8', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.6: half of a surrogate pair is written as U+FFFD', t => {
+t.test('RFC 6455 section 5.6: a lone surrogate is written as U+FFFD', t => {
   const writer = new FrameWriter()
   writer.write(TEXT, 'a\ud800')
   writer.write(TEXT, `${'a'.repeat(4096)}\udc00`)
@@ -52,7 +52,7 @@ t.test('RFC 6455 section 5.6: half of a surrogate pair is written as U+FFFD', t 
   t.end()
 })
 
-t.test('a view is written, and not the memory around it', t => {
+t.test('only the bytes of a view are written, not the memory around it', t => {
   const around = new Uint8Array(10_000).fill(0xee)
   const small = around.subarray(10, 13).fill(1)
   const large = around.subarray(1000, 6000).fill(2)
@@ -66,7 +66,7 @@ t.test('a view is written, and not the memory around it', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.3: masking changes nothing of what the application passed', t => {
+t.test('RFC 6455 section 5.3: masking does not change the data of the application', t => {
   const writer = new FrameWriter(masks)
   const payloads = [Buffer.alloc(10, 1), Buffer.alloc(5000, 1), new Uint8Array(5000).fill(1)]
   for (const payload of payloads) writer.write(BINARY, payload)
@@ -91,7 +91,7 @@ t.test('RFC 6455 section 10.3: every frame has a new masking key', t => {
   t.end()
 })
 
-t.test('small frames leave as one buffer', t => {
+t.test('small frames leave in one buffer', t => {
   const writer = new FrameWriter()
   for (let i = 0; i < 1000; i++) writer.write(TEXT, `${i}`)
   const buffers = writer.take()
@@ -103,7 +103,7 @@ t.test('small frames leave as one buffer', t => {
   t.end()
 })
 
-t.test('a payload of 4 KiB is passed on by reference, a smaller one is copied', t => {
+t.test('a payload of 4 KiB is passed on by reference, and a smaller one is copied', t => {
   const writer = new FrameWriter()
   const large = Buffer.alloc(4096, 1)
   const array = new Uint8Array(5000).fill(2)
@@ -123,7 +123,7 @@ t.test('a payload of 4 KiB is passed on by reference, a smaller one is copied', 
   t.end()
 })
 
-t.test('what was taken is not written to again', t => {
+t.test('a buffer that was taken is not written to again', t => {
   const writer = new FrameWriter()
   writer.write(TEXT, 'first')
   const first = writer.take()
@@ -134,7 +134,7 @@ t.test('what was taken is not written to again', t => {
   t.end()
 })
 
-t.test('writers that take turns keep their frames apart', t => {
+t.test('writers that alternate keep their frames apart', t => {
   const random = randomNumbers(3)
   const writers = Array.from({ length: 5 }, (_, i) => ({
     writer: new FrameWriter(i % 2 === 0 ? masks : undefined),
@@ -179,7 +179,7 @@ t.test('frames fill more than one slab', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.2: the first byte is written as it was given', t => {
+t.test('RFC 6455 section 5.2: the first byte is written as given', t => {
   const writer = new FrameWriter()
   writer.write(0x89, hex('0102'))
   writer.write(0x01, 'part')
@@ -187,10 +187,10 @@ t.test('RFC 6455 section 5.2: the first byte is written as it was given', t => {
   t.end()
 })
 
-t.test('a header that begins a new slab stands there, in front of a large payload', t => {
+t.test('a header that begins a new slab precedes its large payload', t => {
   const payload = Buffer.alloc(4096, 7)
   const headers = new Set<string>()
-  // Four bytes of header each, and more of them than a slab holds.
+  // Each header has four bytes, and there are more headers than fit into a slab.
   for (let i = 0; i < 20_000; i++) {
     const writer = new FrameWriter()
     writer.write(BINARY, payload)

@@ -6,7 +6,7 @@ import { bytes, decode, describe, type FrameShape, frame, header, KEY } from './
 
 export const ROLES: readonly Role[] = ['server', 'client']
 
-/** The key that the tested client masks with, as its octets stand on the wire. */
+/** The masking key of the tested client, in wire order. */
 export const CLIENT_KEY = [0xde, 0xad, 0xbe, 0xef]
 
 export interface Options {
@@ -15,7 +15,7 @@ export interface Options {
   after?: (event: string, connection: Connection) => void
 }
 
-/** A connection whose events and sent frames are written down. */
+/** A connection that records its events and the frames that it sends. */
 export class Subject {
   readonly events: string[] = []
   readonly errors: ProtocolError[] = []
@@ -42,7 +42,7 @@ export class Subject {
     this.connection = new Connection({ role, maxPayload, ...masking }, events)
   }
 
-  /** Gives the connection copies: it overwrites what it gets. */
+  /** Passes copies to the connection, as it overwrites its input. */
   receive(...pieces: readonly Uint8Array[]): this {
     for (const piece of pieces) {
       this.connection.input.push(Buffer.from(piece))
@@ -51,7 +51,7 @@ export class Subject {
     return this
   }
 
-  /** Moves what the connection sent to `sent`. */
+  /** Moves the frames that the connection has sent to `sent`. */
   flush(): this {
     for (const one of decode(bytes(...this.connection.dataToSend()))) this.sent.push(describe(one))
     return this
@@ -63,13 +63,13 @@ export function text(data: string | Uint8Array): string {
 }
 
 export function binary(data: Uint8Array): string {
-  // A long message is compared hundreds of times, so it is short here.
+  // A long message is compared hundreds of times, so it is shortened to a hash.
   if (data.length > 1000)
     return `binary ${data.length} bytes ${createHash('sha1').update(data).digest('hex')}`
   return `binary ${Buffer.from(data).toString('hex')}`
 }
 
-/** A Close frame of the tested side as `describe` shows it. */
+/** A Close frame of the tested side, as `describe` prints it. */
 export function closeFrame(role: Role, code?: number, reason = ''): string {
   const body = code === undefined ? [] : bytes(code >> 8, code & 255, reason)
   return ownFrame(role, 'close', body)
@@ -100,7 +100,7 @@ export class Peer {
   }
 }
 
-/** How many bytes were received, one at a time, when the connection failed. */
+/** The number of bytes, received one at a time, after which the connection failed. */
 export function failedAfter(role: Role, wire: Uint8Array, options?: Options): number | undefined {
   const subject = new Subject(role, options)
   for (let i = 0; i < wire.length; i++) {
@@ -110,7 +110,7 @@ export function failedAfter(role: Role, wire: Uint8Array, options?: Options): nu
   return undefined
 }
 
-/** Every position in a short fixture; in a long one both ends and some between. */
+/** Every position in a short fixture; in a long one, both ends and some positions between. */
 function cuts(length: number): number[] {
   const positions: number[] = []
   for (let i = 1; i < length; i++) {
@@ -120,8 +120,8 @@ function cuts(length: number): number[] {
 }
 
 /**
- * Receives the bytes in one piece and checks what comes of them, then the same cut in two at every position and one
- * byte at a time.
+ * Receives the bytes in one piece and checks the events and the frames sent, then again split in two at every position,
+ * and one byte at a time.
  */
 export function replay(
   t: Test,
@@ -146,22 +146,22 @@ export function replay(
   for (let i = 0; i < wire.length; i++) single.connection.input.push(Buffer.from(wire.subarray(i, i + 1)))
   single.flush()
   compare('one byte at a time', single)
-  t.strictSame(different.slice(0, 3), [], 'the same however the bytes are cut')
+  t.strictSame(different.slice(0, 3), [], 'the same however the bytes are split')
 }
 
-/** How a connection fails. */
+/** A failure of a connection. */
 export interface Failure {
-  /** What was told before. */
+  /** The events before the failure. */
   events?: readonly string[]
-  /** What was sent before. */
+  /** The frames sent before the failure. */
   sent?: readonly string[]
   /** Code, close code and reason of the violation. */
   violation: readonly [code: string, closeCode: number, reason: string]
-  /** With how many bytes the failure shows; with the last one when not given. */
+  /** The number of bytes after which the connection fails; all of them by default. */
   at?: number
 }
 
-/** Receives bytes that break a rule, and a good message behind them that must not be told any more. */
+/** Receives bytes that break a rule, and a valid message after them that must not be reported. */
 export function refuse(t: Test, role: Role, wire: Uint8Array, failure: Failure, options?: Options): void {
   const { events = [], sent = [], violation, at = wire.length } = failure
   const [code, closeCode, reason] = violation
@@ -170,5 +170,5 @@ export function refuse(t: Test, role: Role, wire: Uint8Array, failure: Failure, 
     sent: [...sent, closeFrame(role, closeCode, reason)]
   }
   replay(t, role, bytes(wire, new Peer(role).frame(1, 'too late')), expected, options)
-  t.equal(failedAfter(role, wire, options), at, 'refused at the byte that shows it')
+  t.equal(failedAfter(role, wire, options), at, 'refused at the first byte that breaks the rule')
 }

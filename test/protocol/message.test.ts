@@ -7,7 +7,7 @@ function memory(message: Message): number {
   return message.take().buffer.byteLength
 }
 
-t.test('RFC 6455 section 5.4: a message is its pieces in order', t => {
+t.test('RFC 6455 section 5.4: a message consists of its pieces in order', t => {
   const message = new Message(true)
   t.equal(message.isBinary, true)
   t.equal(message.length, 0)
@@ -16,7 +16,7 @@ t.test('RFC 6455 section 5.4: a message is its pieces in order', t => {
   t.ok(message.append(hex(''), 0, false))
   t.ok(message.append(hex('c0c1'), 0, true))
   t.equal(message.length, 5)
-  t.ok(message.isComplete(), 'binary data may be anything')
+  t.ok(message.isComplete(), 'binary data may have any bytes')
   t.equal(message.take().toString('hex'), '00ff80c0c1')
   t.end()
 })
@@ -30,7 +30,7 @@ t.test('RFC 6455 section 5.4: a message of empty fragments is empty and takes no
   t.end()
 })
 
-t.test('RFC 6455 section 5.4: the pieces are copied, so that their memory is free again', t => {
+t.test('RFC 6455 section 5.4: the pieces are copied, so that their memory can be freed', t => {
   const message = new Message(true)
   const piece = hex('010203')
   message.append(piece, 0, true)
@@ -52,7 +52,7 @@ t.test('RFC 6455 section 8.1: text is checked across its pieces', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 8.1: a piece that cannot follow is refused and not kept', t => {
+t.test('RFC 6455 section 8.1: an invalid piece is refused and not kept', t => {
   const message = new Message(false)
   t.ok(message.append(hex('61e2'), 0, false))
   t.notOk(message.append(hex('61'), 0, true))
@@ -60,18 +60,21 @@ t.test('RFC 6455 section 8.1: a piece that cannot follow is refused and not kept
   t.end()
 })
 
-t.test('RFC 6455 section 10.4: memory grows with what arrived, not with what was announced', t => {
-  for (const last of [false, true]) {
-    const message = new Message(true)
-    message.append(Buffer.alloc(1), 2 ** 30 - 1, last)
-    t.ok(memory(message) <= 1024, 'after one byte of 1 GiB')
-    message.append(Buffer.alloc(10_000), 2 ** 30 - 10_001, last)
-    t.ok(memory(message) <= 4 * 10_001, 'after 10 001 bytes of 1 GiB')
+t.test(
+  'RFC 6455 section 10.4: memory grows with the bytes that arrived, not with the announced length',
+  t => {
+    for (const last of [false, true]) {
+      const message = new Message(true)
+      message.append(Buffer.alloc(1), 2 ** 30 - 1, last)
+      t.ok(memory(message) <= 1024, 'after one byte of 1 GiB')
+      message.append(Buffer.alloc(10_000), 2 ** 30 - 10_001, last)
+      t.ok(memory(message) <= 4 * 10_001, 'after 10 001 bytes of 1 GiB')
+    }
+    t.end()
   }
-  t.end()
-})
+)
 
-t.test('RFC 6455 section 10.4: the last frame gets no more memory than it announced', t => {
+t.test('RFC 6455 section 10.4: the last frame uses no more memory than it announced', t => {
   const message = new Message(true)
   message.append(Buffer.alloc(3), 2, true)
   t.equal(memory(message), 5)
@@ -80,7 +83,7 @@ t.test('RFC 6455 section 10.4: the last frame gets no more memory than it announ
   t.end()
 })
 
-t.test('RFC 6455 section 10.4: tiny fragments do not copy the message once a fragment', t => {
+t.test('RFC 6455 section 10.4: tiny fragments do not each cause a copy of the message', t => {
   const message = new Message(true)
   const buffers = new Set<ArrayBufferLike>()
   for (let i = 0; i < 100_000; i++) {
@@ -93,7 +96,7 @@ t.test('RFC 6455 section 10.4: tiny fragments do not copy the message once a fra
   t.end()
 })
 
-t.test('RFC 6455 section 10.4: fragments that announce four times what is there copy no oftener', t => {
+t.test('RFC 6455 section 10.4: fragments that announce four times their data cause no further copies', t => {
   const message = new Message(true)
   const buffers = new Set<ArrayBufferLike>()
   for (let i = 0; i < 20_000; i++) {

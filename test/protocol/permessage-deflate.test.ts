@@ -10,7 +10,7 @@ import {
 
 /**
  * Options or parameters, written as the windows of server and client, `15 9`, after an `s` when the server and a `c`
- * when the client does without context takeover: `sc 15 9`.
+ * when the client compresses without context takeover: `sc 15 9`.
  */
 function settings(text: string): DeflateOptions {
   const [server, client] = text.split(' ').slice(-2).map(Number)
@@ -22,7 +22,7 @@ function settings(text: string): DeflateOptions {
   }
 }
 
-/** A row in each line, a cell between bars; `pmd` is short for the name of the extension. */
+/** One row per line, with bars between cells; `pmd` is short for the name of the extension. */
 function table(text: string): string[][] {
   const lines = text.trim().replaceAll('pmd', 'permessage-deflate').split('\n')
   return lines.map(line => line.split('|').map(cell => cell.trim()))
@@ -30,14 +30,14 @@ function table(text: string): string[][] {
 
 function parse(text: string): ExtensionOffer[] {
   const elements = parseExtensions(text)
-  if (elements === undefined) throw new Error(`${text} does not follow the grammar`)
+  if (elements === undefined) throw new Error(`${text} does not match the grammar`)
   return elements
 }
 
 const accept = (offers: string, wanted = '15 15') => acceptDeflate(parse(offers), settings(wanted))
 const check = (answer: string, offered = '15 15') => checkDeflateAnswer(parse(answer), settings(offered))
 
-t.test('RFC 7692 section 7.1.3: the examples', t => {
+t.test('RFC 7692 section 7.1.3: the examples are negotiated', t => {
   t.equal(PERMESSAGE_DEFLATE, 'permessage-deflate')
   const simplest = { parameters: settings('15 15'), response: 'permessage-deflate' }
   t.strictSame(accept('permessage-deflate'), simplest)
@@ -47,7 +47,11 @@ t.test('RFC 7692 section 7.1.3: the examples', t => {
     response: 'permessage-deflate; server_max_window_bits=10'
   }
   t.strictSame(accept(narrow), narrowed)
-  t.strictSame(accept(`${narrow}, permessage-deflate; client_max_window_bits`), narrowed, 'the first is kept')
+  t.strictSame(
+    accept(`${narrow}, permessage-deflate; client_max_window_bits`),
+    narrowed,
+    'the first offer is kept'
+  )
   t.strictSame(check('permessage-deflate'), { parameters: settings('15 15') })
   t.strictSame(check('permessage-deflate; server_max_window_bits=10', '10 15'), {
     parameters: settings('10 15')
@@ -55,7 +59,7 @@ t.test('RFC 7692 section 7.1.3: the examples', t => {
   t.end()
 })
 
-t.test('RFC 7692 section 7.1: all four parameters at once, in any order', t => {
+t.test('RFC 7692 section 7.1: all four parameters are accepted together, in any order', t => {
   const offer =
     'permessage-deflate; client_max_window_bits=11; server_no_context_takeover; server_max_window_bits=13; ' +
     'client_no_context_takeover'
@@ -69,7 +73,7 @@ t.test('RFC 7692 section 7.1: all four parameters at once, in any order', t => {
   t.end()
 })
 
-/** Section, what the server wants, the offers, what is agreed on, the response; `no` declines. */
+/** Section, options of the server, offers, agreed parameters, response; `no` declines. */
 const OFFERED = table(`
   5.1     | 15 15   |                                                | no
   5.1     | 15 15   | x-webkit-deflate-frame                         | no
@@ -106,14 +110,17 @@ const OFFERED = table(`
 `)
 
 for (const [section, wanted, offers, agreed, response] of OFFERED) {
-  t.test(`RFC 7692 section ${section}: a server that wants ${wanted} is offered "${offers}"`, t => {
-    const expected = agreed === 'no' ? undefined : { parameters: settings(agreed), response }
-    t.strictSame(accept(offers, wanted), expected)
-    t.end()
-  })
+  t.test(
+    `RFC 7692 section ${section}: a server with options ${wanted} negotiates the offer "${offers}"`,
+    t => {
+      const expected = agreed === 'no' ? undefined : { parameters: settings(agreed), response }
+      t.strictSame(accept(offers, wanted), expected)
+      t.end()
+    }
+  )
 }
 
-t.test('RFC 7692 section 5.1: a long list of bad offers is declined in one pass', t => {
+t.test('RFC 7692 section 5.1: a long list of invalid offers is declined in one pass', t => {
   const bad = 'permessage-deflate; a,'.repeat(10_000)
   t.equal(accept(bad), undefined)
   t.equal(accept(`${bad}permessage-deflate`)?.response, 'permessage-deflate')
@@ -121,7 +128,7 @@ t.test('RFC 7692 section 5.1: a long list of bad offers is declined in one pass'
   t.end()
 })
 
-/** Good neither in an offer nor in an answer. */
+/** Valid neither in an offer nor in an answer. */
 const BAD_PARAMETERS = table(`
   a | a=10 | server_no_context_takeover; a | Server_No_Context_Takeover | __proto__ | constructor | toString=9
   server_no_context_takeover=1 | server_no_context_takeover=true | client_no_context_takeover="10"
@@ -138,17 +145,20 @@ for (const parameters of [
   ...NO_WINDOWS.map(value => `server_max_window_bits=${value}`),
   ...NO_WINDOWS.map(value => `client_max_window_bits=${value}`)
 ]) {
-  t.test(`RFC 7692 section 7.1: "${parameters}" declines its offer and fails in an answer`, t => {
-    const bad = `permessage-deflate; ${parameters}`
-    const good = 'permessage-deflate; server_max_window_bits=9'
-    t.equal(accept(bad), undefined)
-    t.equal(accept(`${bad}, permessage-foo, ${bad}`), undefined)
-    t.strictSame(accept(`${bad}, ${good}`), { parameters: settings('9 15'), response: good })
-    t.strictSame(accept(`${good}, ${bad}`), { parameters: settings('9 15'), response: good })
-    const failure = 'The server answered permessage-deflate with parameters that are not valid.'
-    t.strictSame(check(bad), { failure })
-    t.end()
-  })
+  t.test(
+    `RFC 7692 section 7.1: "${parameters}" declines its offer, and fails the connection in an answer`,
+    t => {
+      const bad = `permessage-deflate; ${parameters}`
+      const good = 'permessage-deflate; server_max_window_bits=9'
+      t.equal(accept(bad), undefined)
+      t.equal(accept(`${bad}, permessage-foo, ${bad}`), undefined)
+      t.strictSame(accept(`${bad}, ${good}`), { parameters: settings('9 15'), response: good })
+      t.strictSame(accept(`${good}, ${bad}`), { parameters: settings('9 15'), response: good })
+      const failure = 'The server answered permessage-deflate with parameters that are not valid.'
+      t.strictSame(check(bad), { failure })
+      t.end()
+    }
+  )
 }
 
 for (const [wanted, offer] of table(`
@@ -159,13 +169,13 @@ for (const [wanted, offer] of table(`
   c 15 15 | pmd; client_no_context_takeover; client_max_window_bits
   sc 14 9 | pmd; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=14; client_max_window_bits=9
 `)) {
-  t.test(`RFC 7692 section 7.1: a client that wants ${wanted} offers ${offer}`, t => {
+  t.test(`RFC 7692 section 7.1: a client with options ${wanted} offers ${offer}`, t => {
     t.equal(offerDeflate(settings(wanted)), offer)
     t.end()
   })
 }
 
-/** Section, what was offered, the answer, then what is agreed on or why the connection fails. */
+/** Section, offered options, answer, then the agreed parameters or the reason why the connection fails. */
 const ANSWERED = table(`
   7.1.1.1 | 15 15   | pmd; server_no_context_takeover  | s 15 15
   7.1.1.1 | s 15 15 | pmd; server_no_context_takeover  | s 15 15
@@ -201,14 +211,17 @@ const ANSWERED = table(`
 `)
 
 for (const [section, offered, answer, outcome] of ANSWERED) {
-  t.test(`RFC 7692 section ${section}: a client that offered ${offered} is answered "${answer}"`, t => {
+  t.test(`RFC 7692 section ${section}: a client that offered ${offered} checks the answer "${answer}"`, t => {
     const fails = outcome.startsWith('The server ')
     t.strictSame(check(answer, offered), fails ? { failure: outcome } : { parameters: settings(outcome) })
     t.end()
   })
 }
 
-/** On which flags a pair of sides agrees: the first row names those of the one, the first column of the other. */
+/**
+ * The agreed flags of a pair of sides: the first row has the flags of one side, the first column those of the other
+ * side.
+ */
 const AGREED_FLAGS = table(`
      | s  | c  | sc
   s  | s  | sc | sc
@@ -227,23 +240,26 @@ const AGREED_WINDOWS = table(`
 const PLACES = [0, 1, 2, 3]
 const ALL = PLACES.flatMap(flags => PLACES.flatMap(server => PLACES.map(client => [flags, server, client])))
 
-t.test('RFC 7692 section 7.1: whatever a client and a server want, both hold the same parameters', t => {
-  /** What is agreed on; a side that wants nothing, the first, leaves the other what it wants. */
-  const both = ([f1, s1, c1]: number[], [f2, s2, c2]: number[]): string =>
-    `${AGREED_FLAGS[f1][f2]} ${AGREED_WINDOWS[s1][s2]} ${AGREED_WINDOWS[c1][c2]}`
-  const wrong: string[] = []
-  for (const client of ALL) {
-    const offered = both(client, [0, 0, 0])
-    const offer = offerDeflate(settings(offered))
-    for (const server of ALL) {
-      const accepted = accept(offer, both([0, 0, 0], server))
-      const checked = check(accepted?.response ?? '', offered)
-      const agreed = JSON.stringify(settings(both(client, server)))
-      if (JSON.stringify(accepted?.parameters) !== agreed) wrong.push(`server: ${client} ${server}`)
-      if (JSON.stringify(checked) !== `{"parameters":${agreed}}`) wrong.push(`client: ${client} ${server}`)
+t.test(
+  'RFC 7692 section 7.1: a client and a server always agree on the same parameters, whatever their options are',
+  t => {
+    /** The agreed parameters; a side without a setting, listed first, takes that of the other side. */
+    const both = ([f1, s1, c1]: number[], [f2, s2, c2]: number[]): string =>
+      `${AGREED_FLAGS[f1][f2]} ${AGREED_WINDOWS[s1][s2]} ${AGREED_WINDOWS[c1][c2]}`
+    const wrong: string[] = []
+    for (const client of ALL) {
+      const offered = both(client, [0, 0, 0])
+      const offer = offerDeflate(settings(offered))
+      for (const server of ALL) {
+        const accepted = accept(offer, both([0, 0, 0], server))
+        const checked = check(accepted?.response ?? '', offered)
+        const agreed = JSON.stringify(settings(both(client, server)))
+        if (JSON.stringify(accepted?.parameters) !== agreed) wrong.push(`server: ${client} ${server}`)
+        if (JSON.stringify(checked) !== `{"parameters":${agreed}}`) wrong.push(`client: ${client} ${server}`)
+      }
     }
+    t.equal(ALL.length, 64)
+    t.strictSame(wrong, [])
+    t.end()
   }
-  t.equal(ALL.length, 64)
-  t.strictSame(wrong, [])
-  t.end()
-})
+)

@@ -6,7 +6,7 @@ type Range = readonly [low: number, high: number]
 
 const TAIL: Range = [0x80, 0xbf]
 
-/** The grammar of RFC 3629 section 4, line by line. */
+/** The grammar of RFC 3629 section 4, one line each. */
 const CHARACTERS: readonly (readonly Range[])[] = [
   [[0x00, 0x7f]],
   [[0xc2, 0xdf], TAIL],
@@ -19,7 +19,7 @@ const CHARACTERS: readonly (readonly Range[])[] = [
   [[0xf4, 0xf4], [0x80, 0x8f], TAIL, TAIL]
 ]
 
-/** Where the first byte stands that no text can have there, or -1, and whether the text may end. */
+/** The position of the first invalid byte, or -1, and whether the text may end there. */
 function model(bytes: Uint8Array): { bad: number; whole: boolean } {
   let open: (readonly Range[])[] = []
   for (const [at, byte] of bytes.entries()) {
@@ -32,7 +32,7 @@ function model(bytes: Uint8Array): { bad: number; whole: boolean } {
   return { bad: -1, whole: open.length === 0 }
 }
 
-/** The same, as the validator finds it when it gets one byte at a time. */
+/** The same result from the validator, with one byte at a time. */
 function measured(bytes: Uint8Array): { bad: number; whole: boolean } {
   const validator = new Utf8Validator()
   for (let i = 0; i < bytes.length; i++) {
@@ -47,7 +47,7 @@ function isSame(bytes: Uint8Array): boolean {
   return expected.bad === found.bad && expected.whole === found.whole
 }
 
-t.test('RFC 6455 section 8.1: every pair of bytes fails at the byte that shows it', t => {
+t.test('RFC 6455 section 8.1: every pair of bytes fails at its first invalid byte', t => {
   const wrong: string[] = []
   for (let first = 0; first < 256; first++) {
     for (let second = 0; second < 256; second++) {
@@ -64,28 +64,31 @@ const EDGES = [
   0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff
 ]
 
-t.test('RFC 6455 section 8.1: four bytes from the edges of all ranges, in one piece and one by one', t => {
-  const wrong: string[] = []
-  for (const first of EDGES) {
-    for (const second of EDGES) {
-      for (const third of EDGES) {
-        for (const fourth of EDGES) {
-          const bytes = Buffer.from([first, second, third, fourth])
-          const { bad, whole } = model(bytes)
-          const validator = new Utf8Validator()
-          const taken = validator.push(bytes)
-          if (taken !== (bad === -1) || (taken && validator.end() !== whole))
-            wrong.push(bytes.toString('hex'))
-          if (!isSame(bytes)) wrong.push(`${bytes.toString('hex')} one by one`)
+t.test(
+  'RFC 6455 section 8.1: four bytes from the edges of all ranges are checked in one piece and one by one',
+  t => {
+    const wrong: string[] = []
+    for (const first of EDGES) {
+      for (const second of EDGES) {
+        for (const third of EDGES) {
+          for (const fourth of EDGES) {
+            const bytes = Buffer.from([first, second, third, fourth])
+            const { bad, whole } = model(bytes)
+            const validator = new Utf8Validator()
+            const taken = validator.push(bytes)
+            if (taken !== (bad === -1) || (taken && validator.end() !== whole))
+              wrong.push(bytes.toString('hex'))
+            if (!isSame(bytes)) wrong.push(`${bytes.toString('hex')} one by one`)
+          }
         }
       }
     }
+    t.strictSame(wrong, [])
+    t.end()
   }
-  t.strictSame(wrong, [])
-  t.end()
-})
+)
 
-t.test('RFC 6455 section 8.1: text is text however it is cut', t => {
+t.test('RFC 6455 section 8.1: valid text is accepted however it is split', t => {
   const text = Buffer.from('aß☂𝄞\u{10ffff}\u0000\u07ff\u0800\ud7ff\ue000\uffff\u{10000}ende')
   const wrong: string[] = []
   for (let first = 0; first <= text.length; first++) {
@@ -99,7 +102,7 @@ t.test('RFC 6455 section 8.1: text is text however it is cut', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 8.1: text with a wrong byte is found out in the piece that has it', t => {
+t.test('RFC 6455 section 8.1: an invalid byte is detected in its own piece', t => {
   const random = randomNumbers(8)
   const text = Buffer.from('Käse ☂ und 𝄞 noch mehr Text, damit die Stücke lang werden')
   const wrong: string[] = []
@@ -128,7 +131,7 @@ t.test('RFC 6455 section 8.1: text may not end inside a character', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 8.1: the narrow range after E0, ED, F0 and F4 holds for one byte only', t => {
+t.test('RFC 6455 section 8.1: the narrow range after E0, ED, F0 and F4 applies to one byte only', t => {
   for (const character of ['ࠀ', '퟿', '\u{10000}', '\u{10ffff}']) {
     const validator = new Utf8Validator()
     for (const byte of Buffer.from(`${character}é\u{ffff}`)) t.ok(validator.push(Buffer.from([byte])))

@@ -35,7 +35,7 @@ t.test('every violation has its code, close code and section', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 5.5: every reason fits in a Close frame and cannot be changed', t => {
+t.test('RFC 6455 section 5.5: every reason fits into a Close frame and cannot be changed', t => {
   for (const [name, violation] of Object.entries(table)) {
     t.match(violation.reason, /^[a-z][a-zA-Z0-9 -]*$/, name)
     t.ok(violation.reason.length <= 123, name)
@@ -44,7 +44,7 @@ t.test('RFC 6455 section 5.5: every reason fits in a Close frame and cannot be c
   t.end()
 })
 
-t.test('a ProtocolError says which rule was broken', t => {
+t.test('a ProtocolError names the broken rule', t => {
   const error = new ProtocolError(violations.UNMASKED_FRAME)
   t.type(error, Error)
   t.equal(error.name, 'ProtocolError')

@@ -1,4 +1,4 @@
-/** Frames built and read by hand after RFC 6455 section 5.2, so that the code under test never checks itself. */
+/** Frames built and read according to RFC 6455 section 5.2 without code of lib, so that lib never checks itself. */
 
 /** The masking key of RFC 6455 section 5.7. */
 export const KEY = [0x37, 0xfa, 0x21, 0x3d]
@@ -7,11 +7,11 @@ export interface FrameShape {
   fin?: boolean
   /** The three reserved bits as a number from 0 to 7. */
   rsv?: number
-  /** The masking key; `null` sends the frame unmasked. */
+  /** The masking key; `null` sends the frame without a mask. */
   key?: readonly number[] | null
-  /** Which length form to use; the shortest by default. */
+  /** The length form; the shortest by default. */
   form?: 7 | 16 | 64
-  /** The length that the header names; the payload's by default. */
+  /** The length in the header; that of the payload by default. */
   length?: number | bigint
 }
 
@@ -28,7 +28,7 @@ export function hex(text: string): Buffer {
   return Buffer.from(text.replace(/\s/g, ''), 'hex')
 }
 
-/** Naive on purpose: one octet at a time, as section 5.3 writes it. */
+/** Simple on purpose: one octet at a time, as in section 5.3. */
 export function xor(payload: Uint8Array, key: readonly number[]): Buffer {
   return Buffer.from(payload.map((octet, i) => octet ^ key[i % 4]))
 }
@@ -87,7 +87,7 @@ export function decode(data: Uint8Array): WireFrame[] {
       key = [...source.subarray(at, at + 4)]
       at += 4
     }
-    if (at + length > source.length) throw new Error('a frame breaks off')
+    if (at + length > source.length) throw new Error('incomplete frame')
     const payload = Buffer.from(source.subarray(at, at + length))
     at += length
     frames.push({
@@ -110,7 +110,7 @@ const NAMES: Record<number, string> = {
   10: 'pong'
 }
 
-/** A frame as one line: what it is, whether it is masked or unfinished, its payload in hex. */
+/** A frame as one line: its type, whether it is masked or not final, and its payload in hex. */
 export function describe({ fin, rsv, opcode, key, payload }: WireFrame): string {
   const words = [NAMES[opcode] ?? `opcode ${opcode}`]
   if (rsv !== 0) words.push(`rsv ${rsv}`)
@@ -120,7 +120,7 @@ export function describe({ fin, rsv, opcode, key, payload }: WireFrame): string 
   return words.join(' ')
 }
 
-/** A small seeded generator: what a random test did can be repeated. */
+/** A small seeded generator, so that a random test can be repeated. */
 export function randomNumbers(seed: number): () => number {
   let state = seed
   return () => {

@@ -4,7 +4,7 @@ import { acceptValue, isKey } from '../../../lib/protocol/handshake/accept.js'
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
 
-t.test('RFC 6455 section 1.3: the accept value of the sample nonce', t => {
+t.test('RFC 6455 section 1.3: the accept value of the sample nonce is that of the RFC', t => {
   t.equal(acceptValue('dGhlIHNhbXBsZSBub25jZQ=='), 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=')
   t.equal(acceptValue('x3JJHMbDL1EzLkh9GBhXDw=='), 'HSmrc0sMlYUkAGmm5OPpG2HaGWk=')
   t.end()
@@ -32,14 +32,14 @@ t.test('RFC 6455 section 4.1: the base64 of any 16 bytes is a key', t => {
   t.end()
 })
 
-t.test('RFC 4648 section 3.5: the spare bits of the last character do not matter', t => {
+t.test('RFC 4648 section 3.5: the spare bits of the last character are ignored', t => {
   const taken = [...ALPHABET].filter(last => isKey(`AAAAAAAAAAAAAAAAAAAAA${last}==`))
   t.strictSame(taken, [...ALPHABET])
   t.ok(isKey('AQIDBAUGBwgJCgsMDQ4PEC=='), 'the example of RFC 6455 section 4.1')
   t.end()
 })
 
-t.test('RFC 6455 section 4.2.2: the accept value is made of the key as it was sent', t => {
+t.test('RFC 6455 section 4.2.2: the accept value is computed from the key as it was sent', t => {
   const [loose, canonical] = ['AQIDBAUGBwgJCgsMDQ4PEC==', 'AQIDBAUGBwgJCgsMDQ4PEA==']
   t.strictSame(Buffer.from(loose, 'base64'), Buffer.from(canonical, 'base64'))
   t.equal(acceptValue(loose), 'OfS0wDaT5NoxF2gqm7Zj2YtetzM=')
@@ -47,7 +47,7 @@ t.test('RFC 6455 section 4.2.2: the accept value is made of the key as it was se
   t.end()
 })
 
-t.test('RFC 6455 section 4.1: other characters than those of base64 make no key', t => {
+t.test('RFC 6455 section 4.1: characters outside base64 are no key', t => {
   const taken: string[] = []
   for (let code = 0; code < 0x180; code++) {
     const char = String.fromCharCode(code)
@@ -73,7 +73,7 @@ for (const [what, key] of [
   ['a line feed instead of a character', 'dGhlIHNhbXBsZSBub25j\nQ=='],
   ['a space in the last place', 'AAAAAAAAAAAAAAAAAAAAA ==']
 ]) {
-  t.test(`RFC 6455 section 4.1: no key with ${what}`, t => {
+  t.test(`RFC 6455 section 4.1: a key with ${what} is refused`, t => {
     t.notOk(isKey(key))
     t.end()
   })

@@ -5,7 +5,7 @@ import {
   handshakeRequest
 } from '../../../lib/protocol/handshake/client-handshake.js'
 
-/** The key of RFC 6455 section 1.2 and what section 1.3 makes of it. */
+/** The key of RFC 6455 section 1.2, and its accept value of section 1.3. */
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='
 const HANDSHAKE: ClientHandshake = { host: 'example.com:8080', key: KEY }
@@ -17,7 +17,7 @@ const DEFLATE = {
   clientMaxWindowBits: 15
 }
 
-t.test('RFC 6455 section 4.1: the request of a client', t => {
+t.test('RFC 6455 section 4.1: a client writes its request', t => {
   t.equal(
     handshakeRequest(HANDSHAKE).toString('latin1'),
     'GET / HTTP/1.1\r\nHost: example.com:8080\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
@@ -39,12 +39,12 @@ t.test('RFC 6455 section 4.1: the request of a client', t => {
       .toString('latin1')
       .includes('Protocol'),
     false,
-    'an empty offer is none'
+    'an empty list offers none'
   )
   t.end()
 })
 
-t.test('RFC 7692 section 7.1: the request offers permessage-deflate when it is wanted', t => {
+t.test('RFC 7692 section 7.1: the request offers permessage-deflate when it is enabled', t => {
   const offering = {
     ...HANDSHAKE,
     protocols: ['chat'],
@@ -67,7 +67,7 @@ t.test('RFC 7692 section 7.1: the request offers permessage-deflate when it is w
   t.end()
 })
 
-t.test('RFC 9110 section 5.5: nothing in a handshake can write another request', t => {
+t.test('RFC 9110 section 5.5: no part of a handshake can add another request', t => {
   for (const evil of ['a\r\n\r\nGET / HTTP/1.1', 'a\rb', 'a\nb', 'a\0', 'a\u010d\u010ab']) {
     t.throws(() => handshakeRequest({ ...HANDSHAKE, host: evil }), TypeError)
     t.throws(() => handshakeRequest({ ...HANDSHAKE, path: `/${evil}` }), TypeError)
@@ -98,7 +98,7 @@ t.test('RFC 9112 section 3.2: the target of a request is a path of visible ASCII
 
 const GOOD = { upgrade: 'websocket', connection: 'Upgrade', 'sec-websocket-accept': ACCEPT }
 
-t.test('RFC 6455 section 4.1: a good response opens the connection', t => {
+t.test('RFC 6455 section 4.1: a valid response opens the connection', t => {
   t.strictSame(checkResponse({ statusCode: 101, headers: GOOD }, HANDSHAKE), { protocol: '' })
   t.strictSame(
     checkResponse(
@@ -106,7 +106,7 @@ t.test('RFC 6455 section 4.1: a good response opens the connection', t => {
       { ...HANDSHAKE, protocols: ['chat'] }
     ),
     { protocol: '' },
-    'a server may choose none of the subprotocols'
+    'a server may choose no subprotocol'
   )
   t.strictSame(
     checkResponse(
@@ -165,14 +165,17 @@ for (const [what, statusCode, headers, failure] of [
   })
 }
 
-t.test('RFC 6455 section 4.1: a subprotocol fails the connection when none was offered', t => {
-  const response = { statusCode: 101, headers: { ...GOOD, 'sec-websocket-protocol': 'chat' } }
-  const failure = 'The server chose a subprotocol that was not offered.'
-  t.strictSame(checkResponse(response, HANDSHAKE), { failure })
-  t.end()
-})
+t.test(
+  'RFC 6455 section 4.1: a subprotocol in the response fails the connection when none was offered',
+  t => {
+    const response = { statusCode: 101, headers: { ...GOOD, 'sec-websocket-protocol': 'chat' } }
+    const failure = 'The server chose a subprotocol that was not offered.'
+    t.strictSame(checkResponse(response, HANDSHAKE), { failure })
+    t.end()
+  }
+)
 
-t.test('RFC 7692 section 7.1: the answer to an offer of permessage-deflate', t => {
+t.test('RFC 7692 section 7.1: the answer to an offer of permessage-deflate is accepted', t => {
   const answered = (extensions: string | undefined, protocol: string | undefined) =>
     checkResponse(
       {

@@ -20,7 +20,7 @@ const GOOD = {
 
 type Fields = Readonly<Record<string, string | readonly string[] | undefined>>
 
-/** A good request but for `fields`, where several values are several lines and `undefined` is none. */
+/** A valid request with `fields` replaced; several values become several lines, and `undefined` removes the field. */
 function request(fields: Fields = {}, head: Partial<RequestHead> = {}): RequestHead {
   const rawHeaders: string[] = []
   for (const [name, value] of Object.entries({ ...GOOD, ...fields })) {
@@ -39,7 +39,7 @@ function request(fields: Fields = {}, head: Partial<RequestHead> = {}): RequestH
   }
 }
 
-t.test('RFC 6455 section 4.2.1: a request asks for WebSocket when Upgrade names it', t => {
+t.test('RFC 6455 section 4.2.1: a request asks for WebSocket when Upgrade lists it', t => {
   for (const upgrade of ['websocket', 'WebSocket', 'WEBSOCKET', 'h2c, websocket', ' websocket ,']) {
     t.ok(asksForWebSocket(request({}, { headers: { upgrade } })), upgrade)
   }
@@ -79,7 +79,7 @@ t.test('RFC 9110 section 7.8: the protocols that Upgrade lists may have versions
   t.end()
 })
 
-t.test('RFC 7540 section 3.2: a request asks for h2c alone', t => {
+t.test('RFC 7540 section 3.2: a request for h2c alone is recognized', t => {
   for (const upgrade of ['h2c', 'H2C', ' h2c, h2c ']) {
     t.ok(asksForH2cOnly(request({}, { headers: { upgrade } })), upgrade)
   }
@@ -89,7 +89,7 @@ t.test('RFC 7540 section 3.2: a request asks for h2c alone', t => {
   t.end()
 })
 
-t.test('RFC 9110 section 7.8: Upgrade means nothing in HTTP/1.0', t => {
+t.test('RFC 9110 section 7.8: Upgrade is ignored in HTTP/1.0', t => {
   for (const [major, minor, asks] of [
     [1, 1, true],
     [1, 2, true],
@@ -103,7 +103,7 @@ t.test('RFC 9110 section 7.8: Upgrade means nothing in HTTP/1.0', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 4.2.1: a good request', t => {
+t.test('RFC 6455 section 4.2.1: a valid request is accepted', t => {
   t.strictSame(checkRequest(request()), { key: KEY, protocols: [], extensions: [], origin: undefined })
   t.strictSame(
     checkRequest(
@@ -127,7 +127,7 @@ t.test('RFC 6455 section 4.2.1: a good request', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 4.1: a key is taken with any bits behind the 16 bytes', t => {
+t.test('RFC 6455 section 4.1: a key is accepted with any spare bits after its 16 bytes', t => {
   for (const key of ['AQIDBAUGBwgJCgsMDQ4PEC==', 'dGhlIHNhbXBsZSBub25jZR==', `${'/'.repeat(22)}==`]) {
     t.match(checkRequest(request({ 'Sec-WebSocket-Key': key })), { key })
   }
@@ -143,14 +143,14 @@ t.test('RFC 6455 section 9.1: an empty list of extensions offers none', t => {
   t.end()
 })
 
-t.test('RFC 9110 section 8.6: an empty body is none', t => {
+t.test('RFC 9110 section 8.6: an empty body is accepted', t => {
   for (const length of ['0', '00', ['0', '0']]) {
     t.match(checkRequest(request({ 'Content-Length': length })), { key: KEY })
   }
   t.end()
 })
 
-t.test('RFC 6455 section 4.2.1: the names of fields are read in any case, others do not matter', t => {
+t.test('RFC 6455 section 4.2.1: field names are case-insensitive, and other fields do not matter', t => {
   const { rawHeaders } = request({ Origin: 'null', Cookie: 'a', __proto__: 'b', constructor: 'c', '': 'd' })
   for (const spell of ['toLowerCase', 'toUpperCase'] as const) {
     const spelled = rawHeaders.map((text, i) => (i % 2 === 0 ? text[spell]() : text))
@@ -164,14 +164,14 @@ t.test('RFC 6455 section 4.2.1: the names of fields are read in any case, others
   t.end()
 })
 
-t.test('RFC 6454 section 7.3: a repeated Origin is no origin that a rule could name', t => {
+t.test('RFC 6454 section 7.3: a repeated Origin matches no rule', t => {
   const fields = { Origin: ['http://good.example', 'http://evil.example'] }
   t.match(checkRequest(request(fields)), { origin: 'http://good.example, http://evil.example' })
   t.match(checkRequest(request({ Origin: '' })), { origin: '' })
   t.end()
 })
 
-t.test('RFC 6455 section 4.2.1: any path and query, without the rest of a URL', t => {
+t.test('RFC 6455 section 4.2.1: any path and query are accepted, and other parts of a URL are not', t => {
   for (const url of ['/', '/chat?a=b', '//a/b', '/a%23', '/?http://x', '/ä']) {
     t.match(checkRequest(request({}, { url })), { key: KEY }, url)
   }
@@ -216,13 +216,13 @@ const REFUSED: [what: string, fields: Fields, status: number, code: string][] = 
     'INVALID_SUBPROTOCOL'
   ],
   ['a body', { 'Content-Length': '5' }, 400, 'UNEXPECTED_BODY'],
-  ['a body of a length that is none', { 'Content-Length': '-0' }, 400, 'UNEXPECTED_BODY'],
+  ['a body with an invalid length', { 'Content-Length': '-0' }, 400, 'UNEXPECTED_BODY'],
   ['a body besides an empty one', { 'Content-Length': ['0', '1'] }, 400, 'UNEXPECTED_BODY'],
   ['a body in chunks', { 'Transfer-Encoding': 'chunked' }, 400, 'UNEXPECTED_BODY'],
   ['an empty Transfer-Encoding', { 'Transfer-Encoding': '' }, 400, 'UNEXPECTED_BODY'],
   ['an empty body in chunks', { 'Content-Length': '0', 'Transfer-Encoding': 'x' }, 400, 'UNEXPECTED_BODY'],
   ['a malformed extension', { 'Sec-WebSocket-Extensions': 'foo;a="b' }, 400, 'INVALID_EXTENSIONS'],
-  ['an extension broken off', { 'Sec-WebSocket-Extensions': ['foo', 'bar;'] }, 400, 'INVALID_EXTENSIONS']
+  ['an incomplete extension', { 'Sec-WebSocket-Extensions': ['foo', 'bar;'] }, 400, 'INVALID_EXTENSIONS']
 ]
 
 for (const [what, fields, status, code] of REFUSED) {
@@ -249,13 +249,13 @@ t.test('RFC 6455 section 4.2.1: a method other than GET gets 405', t => {
   t.end()
 })
 
-t.test('RFC 6455 section 4.4: a wrong version is told before a wrong key', t => {
+t.test('RFC 6455 section 4.4: a wrong version is reported before a wrong key', t => {
   const fields = { 'Sec-WebSocket-Version': '7', 'Sec-WebSocket-Key': 'x', 'Sec-WebSocket-Protocol': '"' }
   t.match(checkRequest(request(fields)), { status: 426 })
   t.end()
 })
 
-t.test('a request without any field, as Node leaves it past its limit of headers, is refused', t => {
+t.test('a request without fields, as Node passes it above its header limit, is refused', t => {
   t.match(checkRequest(request({}, { rawHeaders: [] })), { status: 400, code: 'FST_UPGRADE_INVALID_HOST' })
   t.end()
 })
@@ -265,7 +265,7 @@ t.test('long hostile fields are read in one pass', t => {
   const since = performance.now()
   const fill = (text: string): string => text.repeat(Math.floor(size / text.length))
   const hostile = [' ', ',', '"', 'a ', 'a,', ';', 'a;b="', '\\'].map(fill)
-  // What an expression would go back over again and again: many ways to read a part, and an end that spoils them all.
+  // Input on which a regular expression would backtrack: many ways to match a part, and an end that matches none.
   for (const part of ['a', ' ', '\t ', 'a,', 'a;', 'a; b=', 'a; b=c']) {
     for (const end of ['"', '@', 'x"', ' x x'])
       hostile.push(`a${fill(part)}${end}`, `a; b="${fill(part)}${end}`)
@@ -281,7 +281,7 @@ t.test('long hostile fields are read in one pass', t => {
   }
   const many = Array.from({ length: 10_000 }, (_, i) => `p${i}`)
   t.match(checkRequest(request({ 'Sec-WebSocket-Protocol': many })), { protocols: many })
-  // 16 MiB, and five times that.
+  // 16 MiB, and five times as much.
   t.ok(performance.now() - since < ms(10_000), `${performance.now() - since} ms`)
   t.end()
 })

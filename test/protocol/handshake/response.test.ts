@@ -1,7 +1,7 @@
 import t from 'tap'
 import { acceptResponse } from '../../../lib/protocol/handshake/response.js'
 
-/** The key of RFC 6455 section 1.2 and what section 1.3 makes of it. */
+/** The key of RFC 6455 section 1.2, and its accept value of section 1.3. */
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 const HEAD =
   'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
@@ -16,7 +16,7 @@ t.test('RFC 6455 section 4.2.2: the response has its four fields and an empty li
   t.end()
 })
 
-t.test('RFC 6455 section 4.2.2: then what was negotiated, then further fields', t => {
+t.test('RFC 6455 section 4.2.2: negotiated fields come next, then further fields', t => {
   t.equal(
     acceptResponse({
       key: KEY,
@@ -31,7 +31,7 @@ t.test('RFC 6455 section 4.2.2: then what was negotiated, then further fields', 
   t.end()
 })
 
-t.test('RFC 6455 section 4.2.2: nothing can be set that the handshake itself says', t => {
+t.test('RFC 6455 section 4.2.2: fields of the handshake itself cannot be set', t => {
   const headers = {
     Upgrade: 'h2c',
     Connection: 'close',
@@ -45,7 +45,7 @@ t.test('RFC 6455 section 4.2.2: nothing can be set that the handshake itself say
   t.end()
 })
 
-t.test('RFC 9110 section 5.5: no value can write another response', t => {
+t.test('RFC 9110 section 5.5: no value can add another response', t => {
   for (const evil of ['a\r\n\r\nHTTP/1.1 200 OK', 'a\rb', 'a\nb', 'a\0', 'a\u010d\u010ab']) {
     t.throws(() => acceptResponse({ key: KEY, headers: { a: evil } }), TypeError)
     t.throws(() => acceptResponse({ key: KEY, headers: { a: ['b', evil] } }), TypeError)

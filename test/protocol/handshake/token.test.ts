@@ -8,18 +8,18 @@ import {
   parseUpgrade
 } from '../../../lib/protocol/handshake/token.js'
 
-/** RFC 9110 section 5.6.2, written out. */
+/** The characters of RFC 9110 section 5.6.2. */
 const TCHAR = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-t.test('RFC 9110 section 5.6.2: the characters of a token', t => {
+t.test('RFC 9110 section 5.6.2: the token characters are those of the RFC', t => {
   const taken: string[] = []
   for (let code = 0; code < 0x1000; code++) if (isTokenChar(code)) taken.push(String.fromCharCode(code))
   t.strictSame(taken, [...TCHAR].sort())
-  t.notOk(isTokenChar(Number.NaN), 'behind the end of a text')
+  t.notOk(isTokenChar(Number.NaN), 'after the end of the text')
   t.end()
 })
 
-t.test('RFC 9110 section 5.6.2: a token has one character at least', t => {
+t.test('RFC 9110 section 5.6.2: a token has at least one character', t => {
   t.ok(isToken(TCHAR))
   t.ok(isToken('a'))
   for (const text of ['', ' ', 'a b', 'a,', '"a"', 'a/b', 'ä', 'a\n', 'ā', '\u0161'])
@@ -58,13 +58,13 @@ for (const [text, tokens] of [
   ['a,\u0130', undefined],
   ['a\0', undefined]
 ] as const) {
-  t.test(`RFC 9110 section 5.6.1: the list ${JSON.stringify(text)}`, t => {
+  t.test(`RFC 9110 section 5.6.1: the list ${JSON.stringify(text)} is split into its members`, t => {
     t.strictSame(parseTokenList(text), tokens)
     t.end()
   })
 }
 
-t.test('RFC 6455 section 4.2.1: a token is found in any case', t => {
+t.test('RFC 6455 section 4.2.1: tokens are compared case-insensitively', t => {
   for (const text of ['upgrade', 'Upgrade', 'UPGRADE', 'keep-alive, Upgrade', ' ,upGrade ,x', 'upgrade,a']) {
     t.ok(hasToken(text, 'upgrade'), text)
   }
@@ -83,7 +83,7 @@ t.test('RFC 6455 section 4.2.1: a token is found in any case', t => {
   t.end()
 })
 
-t.test('RFC 9110 section 7.8: a list of protocols with versions', t => {
+t.test('RFC 9110 section 7.8: a list of protocols may have versions', t => {
   t.strictSame(parseUpgrade(''), [])
   t.strictSame(parseUpgrade(' ,\t,'), [])
   t.strictSame(parseUpgrade('HTTP/2.0, SHTTP/1.3 ,WebSocket'), ['http/2.0', 'shttp/1.3', 'websocket'])
