@@ -4,9 +4,9 @@ import { type PreparedMessage, prepare } from '../../lib/socket/prepared-message
 import type { SendCallback } from '../../lib/socket/sender.js'
 import type { WebSocket } from '../../lib/socket/websocket.js'
 import { withDeadline } from '../helpers/timeout.js'
-import { Calls, connect, MIB, ping, roundTrip, tick, told } from './harness.js'
+import { Calls, connect, MIB, nextEvent, ping, roundTrip, tick } from './harness.js'
 
-/** No overload takes both. */
+/** No overload of `send` accepts both types. */
 function send(socket: WebSocket, message: string | PreparedMessage, callback: SendCallback): boolean {
   return typeof message === 'string' ? socket.send(message, callback) : socket.send(message, callback)
 }
@@ -14,7 +14,7 @@ function send(socket: WebSocket, message: string | PreparedMessage, callback: Se
 const DROPPED = 'FST_UPGRADE_DROPPED'
 
 t.test(
-  'drop: a message that would pass maxBufferedAmount is dropped, counted and told; the connection stays',
+  'drop: a message that would exceed maxBufferedAmount is dropped, counted and reported; the connection stays open',
   async t => {
     const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
     const calls = new Calls()
@@ -25,11 +25,11 @@ t.test(
     t.equal(socket.send('b'.repeat(200), calls.note('b')), false)
     t.equal(socket.send(prepare('c'.repeat(200)), calls.note('c')), false)
     t.equal(socket.send(Buffer.alloc(200), calls.note('d')), false)
-    t.equal(socket.send('e', calls.note('e')), true, 'what fits is sent')
-    t.strictSame(calls.lines, [], 'no callback before send has returned')
+    t.equal(socket.send('e', calls.note('e')), true, 'a message that fits is sent')
+    t.strictSame(calls.lines, [], 'no callback runs before send has returned')
     t.equal(socket.dropped, 3)
     await tick()
-    t.strictSame(drops, [3], 'once a tick')
+    t.strictSame(drops, [3], 'once per tick')
     t.strictSame(
       calls.lines,
       ['b', 'c', 'd'].map(name => `${name} ${DROPPED}`)
@@ -61,11 +61,11 @@ t.test('drop: a message larger than maxBufferedAmount is sent while nothing else
     stream.cork()
     socket.send('small')
     t.equal(send(socket, message, calls.note('behind')), false)
-    t.equal(socket.dropped, 3, 'something else is pending')
+    t.equal(socket.dropped, 3, 'another message is pending')
   }
 })
 
-t.test('drop: the limit counts what is sent after a message that is larger than it', async t => {
+t.test('drop: the limit counts messages that are sent after a message larger than it', async t => {
   const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
   stream.cork()
   socket.send('x'.repeat(5000))
@@ -76,12 +76,12 @@ t.test('drop: the limit counts what is sent after a message that is larger than 
   await peer.until(() => peer.frames.length === 4, 'four messages')
 })
 
-t.test('drop: a message in fragments goes as a whole or not at all', async t => {
+t.test('drop: a message in fragments is sent or dropped as a whole', async t => {
   const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
   stream.cork()
   socket.send('a'.repeat(500), { fin: false })
   socket.send('b'.repeat(700))
-  t.equal(socket.dropped, 0, 'what was begun is finished')
+  t.equal(socket.dropped, 0, 'a message that was begun is finished')
   socket.send('c', { fin: false })
   socket.send('d', { fin: false })
   socket.send('e')
@@ -93,10 +93,10 @@ t.test('drop: a message in fragments goes as a whole or not at all', async t => 
   t.equal(await peer.next(), 'text next')
 })
 
-t.test('drop: a peer that pings and does not read is cut all the same', async t => {
+t.test('drop: a peer that pings and does not read is still disconnected', async t => {
   const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
   socket.readAlways()
-  const closed = told(socket, 'close')
+  const closed = nextEvent(socket, 'close')
   stream.cork()
   for (let i = 0; i < 20; i++) {
     peer.send(ping('x'.repeat(125)))
@@ -105,16 +105,16 @@ t.test('drop: a peer that pings and does not read is cut all the same', async t 
   t.match((await closed)[2], { code: 'FST_UPGRADE_BUFFER_OVERFLOW' })
 })
 
-t.test('close: the close event says why', async t => {
+t.test('close: the close event has the reason', async t => {
   const { socket, stream } = await connect(t, { maxBufferedAmount: 1000 })
-  const closed = told(socket, 'close')
+  const closed = nextEvent(socket, 'close')
   stream.cork()
   socket.send('x'.repeat(2000))
   socket.send('x'.repeat(2000))
   t.match(await closed, [1006, Buffer.alloc(0), { code: 'FST_UPGRADE_BUFFER_OVERFLOW' }])
 })
 
-t.test('the budget of all: who grows beyond it is cut, or its messages are dropped', async t => {
+t.test('a connection that exceeds the shared budget is cut, or drops its messages', async t => {
   const budget = new BufferBudget(3 * MIB)
   const settings = { budget, highWaterMark: 1000, maxBufferedAmount: 16 * MIB }
   const first = await connect(t, settings)
@@ -124,11 +124,11 @@ t.test('the budget of all: who grows beyond it is cut, or its messages are dropp
   first.socket.send(Buffer.alloc(2 * MIB))
   dropping.socket.send(Buffer.alloc(MIB / 2))
   t.ok(budget.used > 2 * MIB && !budget.isExceeded)
-  const closed = told(second.socket, 'close')
+  const closed = nextEvent(second.socket, 'close')
   second.socket.send(Buffer.alloc(MIB))
   t.match((await closed)[2], { code: 'FST_UPGRADE_BUDGET_EXCEEDED' })
-  t.ok(budget.used < 3 * MIB, 'it gives back what it held')
-  t.equal(dropping.socket.send(Buffer.alloc(MIB)), false, 'grows beyond, and stays')
+  t.ok(budget.used < 3 * MIB, 'it releases its bytes')
+  t.equal(dropping.socket.send(Buffer.alloc(MIB)), false, 'it exceeds the budget and stays open')
   t.equal(budget.isExceeded, true)
   t.equal(dropping.socket.dropped, 0)
   dropping.socket.send('one more')
@@ -141,16 +141,19 @@ t.test('the budget of all: who grows beyond it is cut, or its messages are dropp
   t.equal(budget.used, 0)
 })
 
-t.test('the budget of all: what was written is given back, also by who never had too much', async t => {
-  const budget = new BufferBudget(MIB)
-  const { socket, peer } = await connect(t, { budget, highWaterMark: MIB })
-  let drains = 0
-  socket.on('drain', () => drains++)
-  t.equal(socket.send(Buffer.alloc(MIB / 2)), true)
-  t.ok(budget.used >= MIB / 2)
-  await peer.next()
-  await roundTrip(t)
-  t.equal(socket.bufferedAmount, 0)
-  t.equal(budget.used, 0)
-  t.equal(drains, 0)
-})
+t.test(
+  'written bytes are released from the shared budget, also by a connection that never exceeded its mark',
+  async t => {
+    const budget = new BufferBudget(MIB)
+    const { socket, peer } = await connect(t, { budget, highWaterMark: MIB })
+    let drains = 0
+    socket.on('drain', () => drains++)
+    t.equal(socket.send(Buffer.alloc(MIB / 2)), true)
+    t.ok(budget.used >= MIB / 2)
+    await peer.next()
+    await roundTrip(t)
+    t.equal(socket.bufferedAmount, 0)
+    t.equal(budget.used, 0)
+    t.equal(drains, 0)
+  }
+)

@@ -6,7 +6,7 @@ import { bytes } from '../protocol/wire.js'
 import { KINDS, type Kind, MIB, type Peer, roundTrip, streamOf, watchProcess } from './harness.js'
 import { ManualStream } from './manual.js'
 
-/** A stream over which no WebSocket is, and what its owner is told. */
+/** A stream without a WebSocket, and the events of its owner. */
 async function own(t: Test, over: Kind, lead = '') {
   const { stream, peer } = await streamOf(t, over)
   const chunks: Buffer[] = []
@@ -25,7 +25,7 @@ async function own(t: Test, over: Kind, lead = '') {
   return { stream, peer, chunks, lines, text, until }
 }
 
-/** How many chunks came out of the stream's own queue. */
+/** Counts the chunks that left the stream's own queue. */
 function countQueued(stream: Duplex): () => number {
   let count = 0
   stream.on('data', () => count++)
@@ -35,7 +35,7 @@ function countQueued(stream: Duplex): () => number {
 const write = (peer: Peer, data: string): boolean => peer.stream.write(data)
 
 for (const over of KINDS) {
-  t.test(`over ${over}: nothing is told before it flows, then all, in order`, async t => {
+  t.test(`over ${over}: nothing is delivered before the stream flows, then everything in order`, async t => {
     const { stream, peer, chunks, lines, text, until } = await own(t, over, 'head ')
     write(peer, 'one ')
     await roundTrip(t, over)
@@ -54,7 +54,7 @@ for (const over of KINDS) {
     t.strictSame(lines, ['end', 'close'])
   })
 
-  t.test(`over ${over}: paused and resumed again and again, nothing is lost or comes twice`, async t => {
+  t.test(`over ${over}: repeated pause and resume neither loses nor repeats data`, async t => {
     const { stream, peer, text } = await own(t, over)
     let sent = ''
     for (let i = 0; i < 30; i++) {
@@ -71,7 +71,7 @@ for (const over of KINDS) {
     t.equal(text(), sent)
   })
 
-  t.test(`over ${over}: paused, a stream takes no more than it holds`, async t => {
+  t.test(`over ${over}: a paused stream takes no more than its buffer holds`, async t => {
     const { stream, peer, text, until } = await own(t, over)
     stream.resume()
     write(peer, 'a')
@@ -80,35 +80,38 @@ for (const over of KINDS) {
     stream.pause()
     while (peer.stream.write(Buffer.alloc(MIB, 'x')));
     await roundTrip(t, over)
-    t.equal(text(), 'a', 'nothing is told')
+    t.equal(text(), 'a', 'nothing is delivered')
     t.ok(stream.readableLength <= MIB, `${stream.readableLength} bytes`)
   })
 }
 
-t.test('chunks of a flowing socket do not pass its queue, those of a paused one do', async t => {
-  const { stream, peer, text, until } = await own(t, 'net')
-  const queued = countQueued(stream)
-  stream.pause()
-  stream.resume()
-  write(peer, 'flowing')
-  await until(7)
-  t.equal(queued(), 0)
-  stream.pause()
-  write(peer, ' paused')
-  await roundTrip(t, 'net')
-  t.equal(text(), 'flowing')
-  stream.resume()
-  await until(14)
-  const before = queued()
-  t.ok(before > 0)
-  write(peer, ' again')
-  await until(20)
-  t.equal(queued(), before)
-  t.equal(text(), 'flowing paused again')
-})
+t.test(
+  'chunks of a flowing socket bypass its queue, and those of a paused socket pass through it',
+  async t => {
+    const { stream, peer, text, until } = await own(t, 'net')
+    const queued = countQueued(stream)
+    stream.pause()
+    stream.resume()
+    write(peer, 'flowing')
+    await until(7)
+    t.equal(queued(), 0)
+    stream.pause()
+    write(peer, ' paused')
+    await roundTrip(t, 'net')
+    t.equal(text(), 'flowing')
+    stream.resume()
+    await until(14)
+    const before = queued()
+    t.ok(before > 0)
+    write(peer, ' again')
+    await until(20)
+    t.equal(queued(), before)
+    t.equal(text(), 'flowing paused again')
+  }
+)
 
 for (const over of ['memory', 'tls'] as const)
-  t.test(`over ${over}: all comes through the queue`, async t => {
+  t.test(`over ${over}: all chunks pass through the queue`, async t => {
     const { stream, peer, text, until } = await own(t, over)
     const queued = countQueued(stream)
     stream.pause()
@@ -119,7 +122,7 @@ for (const over of ['memory', 'tls'] as const)
     t.equal(queued(), 1)
   })
 
-t.test('an error is never thrown, whoever listens', async t => {
+t.test('an error of the stream is never thrown, with or without a listener', async t => {
   const uncaught = watchProcess(t)
   const stream = new ManualStream()
   ignoreErrors(stream)

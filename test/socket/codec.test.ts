@@ -7,7 +7,7 @@ const memory = new Uint8Array(octets)
 const shared = new SharedArrayBuffer(8)
 new Uint8Array(shared).set(octets)
 
-/** The bytes that a payload stands for. */
+/** The bytes of a payload. */
 const read = (payload: string | Uint8Array): number[] => [...Buffer.from(payload)]
 
 function thrown(call: () => unknown): unknown {
@@ -25,7 +25,7 @@ t.test('text and bytes are passed on as they are', async t => {
   t.equal(encode(memory), memory)
 })
 
-t.test('other views and buffers become bytes, of their own part of the memory only', async t => {
+t.test('other views and buffers become bytes, and only their own part of the memory is used', async t => {
   for (const [name, data, expected] of [
     ['ArrayBuffer', memory.buffer, octets],
     ['SharedArrayBuffer', shared, octets],
@@ -53,7 +53,7 @@ t.test('the bytes are not copied', async t => {
   t.strictSame(read(payload), [7, 7])
 })
 
-t.test('anything else is refused by the name of its type', async t => {
+t.test('any other value is refused, and the error names its type', async t => {
   const values: readonly [unknown, string][] = [
     [undefined, 'undefined'],
     [null, 'null'],
@@ -76,7 +76,7 @@ t.test('anything else is refused by the name of its type', async t => {
   }
 })
 
-t.test('the refusal of an object says what to pass', async t => {
+t.test('the error for an object says which value to pass', async t => {
   for (const [value, hint] of [
     [{ type: 'say' }, /pass JSON\.stringify\(value\)/],
     [[1], /pass JSON\.stringify\(value\)/],
@@ -89,14 +89,14 @@ t.test('the refusal of an object says what to pass', async t => {
   }
 })
 
-t.test('the data of a control frame may be missing', async t => {
+t.test('the data of a control frame is optional', async t => {
   t.equal(encodeControl(undefined), '')
-  t.equal(encodeControl(null), '', 'as code written for ws passes it')
+  t.equal(encodeControl(null), '', 'the form that code for ws uses')
   t.equal(encodeControl('a'), 'a')
   t.strictSame(read(encodeControl(memory.buffer)), octets)
 })
 
-t.test('a control frame takes 125 bytes, counted as they are sent', async t => {
+t.test('a control frame has at most 125 bytes, counted after encoding', async t => {
   t.equal(encodeControl('x'.repeat(125)), 'x'.repeat(125))
   t.ok(thrown(() => encodeControl('x'.repeat(126))) instanceof RangeError)
   t.throws(() => encodeControl('é'.repeat(63)), { code: 'FST_UPGRADE_PING_TOO_LONG', message: /126 bytes/ })
@@ -104,7 +104,7 @@ t.test('a control frame takes 125 bytes, counted as they are sent', async t => {
   t.throws(() => Reflect.apply(encodeControl, undefined, [{}]), { code: 'FST_UPGRADE_INVALID_DATA' })
 })
 
-t.test('an ArrayBuffer has memory of its own, no longer than the data', async t => {
+t.test('an ArrayBuffer has memory of its own that is no longer than the data', async t => {
   const source = Buffer.from(octets).subarray(2, 5)
   const copy = decodeForListener(source, true, 'arraybuffer')
   source.fill(0)
@@ -112,7 +112,7 @@ t.test('an ArrayBuffer has memory of its own, no longer than the data', async t 
   if (copy instanceof ArrayBuffer) t.strictSame([...new Uint8Array(copy)], [3, 4, 5])
 })
 
-t.test('a listener gets a binary message as binaryType says, and text as a Buffer', async t => {
+t.test('a listener receives a binary message as binaryType says, and text as a Buffer', async t => {
   const data = Buffer.from(octets)
   t.equal(decodeForListener(data, true, 'nodebuffer'), data)
   t.strictSame(decodeForListener(data, true, 'fragments'), [data])
@@ -120,7 +120,7 @@ t.test('a listener gets a binary message as binaryType says, and text as a Buffe
     t.equal(decodeForListener(data, false, type), data)
 })
 
-t.test('the iterator gets text as a string, and a binary message as the Buffer that arrived', async t => {
+t.test('the iterator returns text as a string, and a binary message as the Buffer that arrived', async t => {
   const data = Buffer.from('text')
   t.equal(decode(data, false), 'text')
   t.equal(decode(data, true), data)

@@ -13,7 +13,7 @@ interface Events {
 
 const make = (): EventTargetEmitter<Events> => new EventTargetEmitter<Events>()
 
-t.test('each event has its type, its target and what belongs to it', async t => {
+t.test('each event has its type, its target and its own properties', async t => {
   const target = make()
   const events: object[] = []
   target.addEventListener('open', event => events.push(event))
@@ -44,7 +44,7 @@ t.test('each event has its type, its target and what belongs to it', async t => 
   ])
 })
 
-t.test('a function is called on the target, a handler object on itself as it is then', async t => {
+t.test('a function is called with the target as this, and a handler object with itself', async t => {
   const target = make()
   const seen: unknown[] = []
   const handler = {
@@ -65,7 +65,7 @@ t.test('a function is called on the target, a handler object on itself as it is 
   t.equal(seen[1], handler)
 })
 
-t.test('once, and duplicates are ignored, per event', async t => {
+t.test('a once listener is called once, and duplicates are ignored per event', async t => {
   const target = make()
   const seen: string[] = []
   const listener = (event: { type: string }): void => void seen.push(event.type)
@@ -98,7 +98,7 @@ t.test('a once listener may add itself again while it is called', async t => {
   t.equal(calls, 4)
 })
 
-t.test('removeEventListener takes exactly that one, whichever way it was made', async t => {
+t.test('removeEventListener removes only the given listener, however it was added', async t => {
   const target = make()
   const seen: string[] = []
   const fn = (): void => void seen.push('function')
@@ -119,7 +119,7 @@ t.test('removeEventListener takes exactly that one, whichever way it was made', 
   t.strictSame(seen, ['object', 'function'])
 })
 
-t.test('after removeAllListeners a listener can be added again, once', async t => {
+t.test('a listener can be added again once after removeAllListeners', async t => {
   const target = make()
   let calls = 0
   const listener = (): void => void calls++
@@ -158,7 +158,7 @@ for (const type of ['open', 'message', 'close', 'error'] as const) {
   })
 }
 
-t.test('an attribute and addEventListener may have the same listener', async t => {
+t.test('an attribute and addEventListener may use the same listener', async t => {
   const target = make()
   let calls = 0
   const listener = (): void => void calls++
@@ -175,7 +175,7 @@ t.test('an attribute and addEventListener may have the same listener', async t =
   t.equal(calls, 4)
 })
 
-t.test('what is no function takes an attribute away', async t => {
+t.test('a value that is not a function clears an attribute', async t => {
   const target = make()
   target.onopen = () => t.fail('called')
   Reflect.set(target, 'onopen', 'not a function')
@@ -183,7 +183,7 @@ t.test('what is no function takes an attribute away', async t => {
   target.emit('open')
 })
 
-t.test('a connection used like a browser does it', async t => {
+t.test('a connection works with the API of browsers', async t => {
   const { socket, peer } = await connect(t)
   const seen: unknown[] = []
   socket.onmessage = event => seen.push(event.data)
@@ -193,26 +193,29 @@ t.test('a connection used like a browser does it', async t => {
   t.strictSame(seen, ['text', Buffer.from([1, 2]), { code: 4000, reason: 'bye', wasClean: true }])
 })
 
-t.test('binaryType: what binary messages are told as, changed at any time; text is text', async t => {
-  const { socket, peer } = await connect(t)
-  t.equal(socket.binaryType, 'nodebuffer')
-  const data: unknown[] = []
-  const emitted: unknown[] = []
-  socket.on('message', message => emitted.push(message))
-  socket.addEventListener('message', event => {
-    data.push(event.data)
-    socket.binaryType = socket.binaryType === 'nodebuffer' ? 'arraybuffer' : 'fragments'
-  })
-  const bytes = Buffer.from([1, 2, 3])
-  peer.send(binary(bytes), binary(bytes), binary(bytes), text('abc'), close(1000))
-  await closing(socket)
-  t.ok(Buffer.isBuffer(data[0]))
-  t.ok(data[1] instanceof ArrayBuffer)
-  t.strictSame(data, [bytes, Uint8Array.from(bytes).buffer, [bytes], 'abc'])
-  t.strictSame(emitted, [bytes, Uint8Array.from(bytes).buffer, [bytes], Buffer.from('abc')])
-})
+t.test(
+  'binaryType can change at any time and determines the type of binary messages; text stays text',
+  async t => {
+    const { socket, peer } = await connect(t)
+    t.equal(socket.binaryType, 'nodebuffer')
+    const data: unknown[] = []
+    const emitted: unknown[] = []
+    socket.on('message', message => emitted.push(message))
+    socket.addEventListener('message', event => {
+      data.push(event.data)
+      socket.binaryType = socket.binaryType === 'nodebuffer' ? 'arraybuffer' : 'fragments'
+    })
+    const bytes = Buffer.from([1, 2, 3])
+    peer.send(binary(bytes), binary(bytes), binary(bytes), text('abc'), close(1000))
+    await closing(socket)
+    t.ok(Buffer.isBuffer(data[0]))
+    t.ok(data[1] instanceof ArrayBuffer)
+    t.strictSame(data, [bytes, Uint8Array.from(bytes).buffer, [bytes], 'abc'])
+    t.strictSame(emitted, [bytes, Uint8Array.from(bytes).buffer, [bytes], Buffer.from('abc')])
+  }
+)
 
-t.test('an error event with what was broken, then an unclean close', async t => {
+t.test('a violation causes an error event with the broken rule, then an unclean close', async t => {
   const { socket, peer } = await connect(t)
   const seen: unknown[] = []
   socket.addEventListener('error', ({ error, message, target }) => {
@@ -231,7 +234,7 @@ t.test('an error event with what was broken, then an unclean close', async t => 
   ])
 })
 
-t.test('listeners that throw or reject go to onError, of every kind', async t => {
+t.test('listeners of every kind that throw or reject are reported to onError', async t => {
   const { socket, peer, errors } = await connect(t)
   const fail = (what: string) => async (): Promise<void> => {
     throw new Error(what)
@@ -256,7 +259,7 @@ t.test('listeners that throw or reject go to onError, of every kind', async t =>
   ])
 })
 
-t.test('a listener of this kind is a consumer, too', async t => {
+t.test('a listener added like in a browser is a consumer, too', async t => {
   const { socket, peer } = await connect(t)
   t.ok(socket instanceof WebSocket)
   peer.send(text('a'), text('b'), text('c'), text('d'))

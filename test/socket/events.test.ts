@@ -3,7 +3,7 @@ import { isThenable } from '../../lib/socket/events.js'
 
 const withThen = (value: unknown): unknown => Object.fromEntries([['then', value]])
 
-t.test('what can be awaited, whoever made it', t => {
+t.test('every thenable counts as a promise, whichever library made it', t => {
   for (const value of [Promise.resolve(), withThen(() => {}), Object.create(Promise.prototype)]) {
     t.ok(isThenable(value))
   }

@@ -8,7 +8,7 @@ import { connect, type Kind } from './harness.js'
 
 const RSV1 = 4
 
-/** Keeps every second byte of a message whose bytes come in pairs: `aabb` is sent as `ab`. */
+/** Removes every second byte of a message whose bytes come in pairs: `aabb` is sent as `ab`. */
 class PerMessagePairs implements CompressionExtension {
   readonly name = 'permessage-pairs'
   readonly threshold = 4
@@ -40,7 +40,7 @@ class PerMessagePairs implements CompressionExtension {
 for (const isAsync of [false, true]) {
   for (const over of ['net', 'memory'] satisfies Kind[]) {
     t.test(
-      `RFC 7692 section 6: a compression extension other than permessage-deflate, ${over}, ${isAsync ? 'later' : 'at once'}`,
+      `RFC 7692 section 6: another compression extension than permessage-deflate works, ${over}, ${isAsync ? 'later' : 'at once'}`,
       async t => {
         const extension = new PerMessagePairs(isAsync)
         const { socket, peer } = await connect(t, { over, extension, maxPayload: 8 })

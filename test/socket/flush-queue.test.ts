@@ -11,22 +11,25 @@ t.beforeEach(() => {
   flushed.length = 0
 })
 
-t.test('all flush together, in order, once what can be read has been read', async t => {
-  flushSoon(one('a'))
-  await Promise.resolve()
-  await new Promise(process.nextTick)
-  flushSoon(one('b'))
-  t.strictSame(flushed, [])
-  await tick()
-  t.strictSame(flushed, ['a', 'b'])
-  await tick()
-  t.strictSame(flushed, ['a', 'b'], 'once')
-  flushSoon(one('c'))
-  await tick()
-  t.strictSame(flushed, ['a', 'b', 'c'])
-})
+t.test(
+  'all entries are flushed together and in order, after all readable sockets have been read',
+  async t => {
+    flushSoon(one('a'))
+    await Promise.resolve()
+    await new Promise(process.nextTick)
+    flushSoon(one('b'))
+    t.strictSame(flushed, [])
+    await tick()
+    t.strictSame(flushed, ['a', 'b'])
+    await tick()
+    t.strictSame(flushed, ['a', 'b'], 'once')
+    flushSoon(one('c'))
+    await tick()
+    t.strictSame(flushed, ['a', 'b', 'c'])
+  }
+)
 
-t.test('64 do not wait for more', async t => {
+t.test('64 entries are flushed without waiting for more', async t => {
   for (const name of names(0, 63)) flushSoon(one(name))
   t.strictSame(flushed, [])
   flushSoon(one('63'))
@@ -40,7 +43,7 @@ t.test('64 do not wait for more', async t => {
   t.strictSame(flushed, names(0, 129))
 })
 
-t.test('one that comes while the others flush is flushed next', async t => {
+t.test('an entry that is added during a flush is flushed in the next one', async t => {
   flushSoon({
     flush() {
       flushed.push('a')
@@ -54,7 +57,7 @@ t.test('one that comes while the others flush is flushed next', async t => {
   t.strictSame(flushed, ['a', 'b', 'c'])
 })
 
-t.test('one that throws does not keep the others from being flushed', async t => {
+t.test('an entry that throws does not stop the others from being flushed', async t => {
   const uncaught = watchProcess(t)
   flushed.length = 0
   flushSoon(one('a'))

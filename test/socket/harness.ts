@@ -30,11 +30,11 @@ export interface Options
 
 export interface Setup extends Options {
   over?: Kind
-  /** Whether the tested end of a net or tls connection was made half-open, as those of Node's HTTP server are. */
+  /** Whether the tested end of a net or tls connection was created half-open, as in Node's HTTP server. */
   allowHalfOpen?: boolean
-  /** Whether the peer leaves its own side open when the tested end has ended. */
+  /** Whether the peer keeps its own side open after the tested end has ended. */
   lingers?: boolean
-  /** Called with the tested end's stream before the WebSocket is made. */
+  /** Called with the stream of the tested end before the WebSocket is created. */
   before?: (stream: Duplex, peer: Peer) => void | Promise<void>
 }
 
@@ -44,7 +44,7 @@ export interface Subject {
   /** The tested end's byte stream. */
   readonly stream: Duplex
   readonly peer: Peer
-  /** What `onError` was told. */
+  /** The calls of `onError`. */
   readonly errors: unknown[]
 }
 
@@ -158,11 +158,11 @@ export async function connectWs(t: Test, options: Options = {}) {
   return { socket: await accepted, client, errors }
 }
 
-/** The other end: speaks and reads frames as bytes, in the role of a client. */
+/** The peer: writes and reads frames as bytes, in the role of a client. */
 export class Peer extends EventEmitter {
   readonly stream: Duplex
   readonly frames: string[] = []
-  /** Each frame's opcode and payload. */
+  /** The opcode and payload of each frame. */
   readonly raw: WireFrame[] = []
   ended = false
   closed = false
@@ -198,7 +198,7 @@ export class Peer extends EventEmitter {
     this.emit('news')
   }
 
-  /** Writes frames in one piece; what `write` returns. */
+  /** Writes frames in one piece. @returns the result of `write`. */
   send(...frames: readonly Uint8Array[]): boolean {
     return this.stream.write(bytes(...frames))
   }
@@ -210,7 +210,7 @@ export class Peer extends EventEmitter {
     await withDeadline(wait(), 15_000, what)
   }
 
-  /** Takes the next frame. */
+  /** Returns the next frame. */
   async next(): Promise<string> {
     await this.until(() => this.frames.length > 0, 'a frame')
     return this.frames.shift() ?? ''
@@ -230,7 +230,7 @@ export class Peer extends EventEmitter {
   }
 }
 
-/** Bytes that the frame at `at` has; infinite while its header is not there. */
+/** The size of the frame at `at`; infinite while its header is incomplete. */
 function frameSize(data: Buffer, at: number): number {
   if (data.length < at + 2) return Infinity
   const second = data.readUInt8(at + 1)
@@ -261,19 +261,19 @@ export function texts(count: number, prefix = ''): string[] {
   return Array.from({ length: count }, (_, i) => `${prefix}${i}`)
 }
 
-/** What an event is told with. Unlike `once` of Node it listens to nothing else, above all not to `error`. */
-export function told<Result extends unknown[] = unknown[]>(emitter: EventEmitter, event: string) {
+/** The arguments of the next such event. Unlike `once` of Node it adds no listener of `error`. */
+export function nextEvent<Result extends unknown[] = unknown[]>(emitter: EventEmitter, event: string) {
   const args = new Promise<unknown[]>(resolve => emitter.once(event, (...args) => resolve(args)))
   return withDeadline(args, 15_000, event) as Promise<Result>
 }
 
-/** The code and reason of the close event, once it was told. */
+/** The code and reason of the close event. */
 export async function closing(socket: WebSocket): Promise<string> {
-  const [code, reason] = await told<[number, Buffer]>(socket, 'close')
+  const [code, reason] = await nextEvent<[number, Buffer]>(socket, 'close')
   return `${code} ${reason}`.trimEnd()
 }
 
-/** A round trip on another connection: whatever was on its way before has arrived. */
+/** A round trip on another connection: bytes that were in transit before have arrived by then. */
 export async function roundTrip(t: Test, over: Kind = 'net'): Promise<void> {
   const { socket, peer } = await connect(t, { over })
   socket.readAlways()
@@ -282,10 +282,10 @@ export async function roundTrip(t: Test, over: Kind = 'net'): Promise<void> {
     await peer.next()
   }
   peer.stream.end()
-  await told(socket, 'close')
+  await nextEvent(socket, 'close')
 }
 
-/** Writes of one stream, as the bytes of each call of `_write` or `_writev`. */
+/** The writes of a stream, as the bytes of each call of `_write` or `_writev`. */
 export function spyOnWrites(stream: Duplex): Buffer[] {
   const writes: Buffer[] = []
   const { _write, _writev } = stream
@@ -304,7 +304,7 @@ export function spyOnWrites(stream: Duplex): Buffer[] {
 
 export const tick = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
-/** Calls written down, in order. */
+/** Records calls in order. */
 export class Calls {
   readonly lines: string[] = []
   note(name: string): (error?: Error) => void {
@@ -314,7 +314,7 @@ export class Calls {
 
 export const NOT_OPEN = 'FST_UPGRADE_NOT_OPEN'
 
-/** More text than a string can hold, which is 512 MiB. */
+/** A text message that is longer than the longest string (512 MiB). */
 export function endlessText(): Buffer {
   return Object.assign(Buffer.from('text'), {
     toString(): string {
@@ -323,7 +323,7 @@ export function endlessText(): Buffer {
   })
 }
 
-/** A peer that reads nothing, and a backlog for it. */
+/** Stops the peer from reading, and sends until this number of bytes is pending. */
 export async function stalled(subject: Subject, bytes: number): Promise<void> {
   subject.peer.stream.pause()
   const chunk = Buffer.alloc(MIB)

@@ -3,16 +3,16 @@ import { deadlinesAfter } from '../../lib/limits/deadline.js'
 import type { HeartbeatSettings } from '../../lib/options/table.js'
 import { Heartbeat } from '../../lib/socket/heartbeat.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { closing, connect, MIB, pong, roundTrip, text, told } from './harness.js'
+import { closing, connect, MIB, nextEvent, pong, roundTrip, text } from './harness.js'
 import { make } from './manual.js'
 
-/** Longer than a test, yet as long for no two, so that each has lists of deadlines of its own. */
+/** Delays longer than a test, each used once, so that each has its own lists of deadlines. */
 let unique = 0
 const own = (n: number): number => ms(n) + unique++ / 1000
 
 const notShown = (): Promise<undefined> | undefined => undefined
 
-/** A connection whose numbers the test sets. */
+/** A heart whose numbers the test sets. */
 class FakeHeart {
   writer = { bytes: 0, unsent: 0, taken: 0, isAwaited: false, acknowledged: notShown }
   output = { gaps: 0, size: 0 }
@@ -22,7 +22,7 @@ class FakeHeart {
   pings: number[] = []
   pongs = 0
   silences = 0
-  /** What happens after a ping. */
+  /** Called after a ping. */
   onPing: (count: number) => void = () => {}
   onEnd: () => void = () => {}
   heartbeat: Heartbeat | undefined
@@ -94,14 +94,14 @@ const reached = (heart: FakeHeart, pings: number): Promise<void> =>
     `${pings} pings`
   )
 
-t.test('pings once an interval while bytes arrive', async t => {
+t.test('pings are sent once per interval while bytes arrive', async t => {
   const heart = new FakeHeart()
   const [interval, timeout] = [own(40), own(10)]
   heart.onPing = () => {
     heart.answer()
-    // Set when this has returned.
+    // Set after this function has returned.
     process.nextTick(() => {
-      t.equal(deadlinesAfter(timeout).size, 1, 'the answer is waited for')
+      t.equal(deadlinesAfter(timeout).size, 1, 'it waits for the answer')
     })
   }
   const since = performance.now()
@@ -113,7 +113,7 @@ t.test('pings once an interval while bytes arrive', async t => {
   for (const delay of [interval, timeout, interval - timeout]) t.equal(deadlinesAfter(delay).size, 0)
 })
 
-t.test('nothing is sent once the connection is not open', async t => {
+t.test('nothing is sent when the connection is not open', async t => {
   const heart = new FakeHeart()
   const timeout = own(10)
   heart.isOpen = false
@@ -125,7 +125,7 @@ t.test('nothing is sent once the connection is not open', async t => {
   t.strictSame(heart.pings, [])
 })
 
-t.test('gives up on a peer that is silent for the timeout, once', async t => {
+t.test('a peer that is silent for the timeout ends the heartbeat once', async t => {
   const heart = new FakeHeart()
   heart.answer()
   const [interval, timeout] = [own(40), own(20)]
@@ -145,7 +145,7 @@ t.test('gives up on a peer that is silent for the timeout, once', async t => {
   t.equal(heart.silences, 1)
 })
 
-t.test('silence means nothing while nobody reads, and something again afterwards', async t => {
+t.test('silence is ignored while the application does not read, and counts again afterwards', async t => {
   const heart = new FakeHeart()
   heart.isReading = false
   heart.onPing = count => {
@@ -159,7 +159,7 @@ t.test('silence means nothing while nobody reads, and something again afterwards
   t.equal(heart.pings.length, 3)
 })
 
-t.test('silence means something while nobody reads, when a callback waits for the peer', async t => {
+t.test('silence counts while the application does not read but a callback awaits the peer', async t => {
   const heart = new FakeHeart()
   heart.isReading = false
   heart.writer.isAwaited = true
@@ -171,33 +171,30 @@ t.test('silence means something while nobody reads, when a callback waits for th
   t.equal(heart.pings.length, 1)
 })
 
-t.test(
-  'a callback that waits for a moment, while nothing is read and the peer reads, is no silence',
-  async t => {
-    const heart = new FakeHeart()
-    heart.isReading = false
-    heart.writer.isAwaited = true
-    heart.onPing = count => {
-      heart.writer.taken += 2
-      // The peer stops.
-      if (count > 1) heart.writer.taken -= 2
-    }
-    const silence = new Promise<void>(resolve => {
-      heart.onEnd = resolve
-    })
-    const timeout = own(15)
-    heart.start({ interval: 2 * timeout, timeout })
-    await withDeadline(silence, 5000, 'silence')
-    t.equal(heart.pongs, 1, 'it gets another timeout')
+t.test('a callback that is pending briefly, while the peer reads, does not make the peer silent', async t => {
+  const heart = new FakeHeart()
+  heart.isReading = false
+  heart.writer.isAwaited = true
+  heart.onPing = count => {
+    heart.writer.taken += 2
+    // The peer stops.
+    if (count > 1) heart.writer.taken -= 2
   }
-)
+  const silence = new Promise<void>(resolve => {
+    heart.onEnd = resolve
+  })
+  const timeout = own(15)
+  heart.start({ interval: 2 * timeout, timeout })
+  await withDeadline(silence, 5000, 'silence')
+  t.equal(heart.pongs, 1, 'the peer gets another timeout')
+})
 
-/** What a peer does after a ping: nothing, or it sends a pong, one with data, or other bytes. */
+/** The reaction of a peer to a ping: nothing, a pong, a pong with other data, or other bytes. */
 type Answer = 'none' | 'pong' | 'pong with data' | 'bytes' | 'two pongs' | 'pong to another ping'
 
 /**
- * The timeouts that a peer gets beyond the first for its last ping, which it does not answer. Before each ping as much is
- * sent to it as the lowest rate takes one timeout for.
+ * The number of timeouts that a peer gets for its last ping, which it does not answer. Before each ping it is sent as
+ * many bytes as the lowest rate allows in one timeout.
  */
 const TIME: readonly (readonly [answers: readonly Answer[], timeouts: number])[] = [
   [['none'], 1],
@@ -211,7 +208,7 @@ const TIME: readonly (readonly [answers: readonly Answer[], timeouts: number])[]
 ]
 for (const [answers, timeouts] of TIME) {
   t.test(
-    `a peer has time for what was sent since the last ping that it answered: ${answers.join(', ')}`,
+    `a peer has time for the bytes sent since the last ping that it answered: ${answers.join(', ')}`,
     async t => {
       const heart = new FakeHeart()
       const timeout = own(20)
@@ -235,13 +232,13 @@ for (const [answers, timeouts] of TIME) {
       }
       const heartbeat = heart.start({ interval: 2 * timeout, timeout })
       await withDeadline(silence, 5000, 'silence')
-      t.equal(heart.pings.length, answers.length, 'no ping while an answer is awaited')
-      t.equal(heart.pongs, timeouts, 'a pong each time, so that proxies see life')
+      t.equal(heart.pings.length, answers.length, 'no ping while an answer is pending')
+      t.equal(heart.pongs, timeouts, 'a pong each time, so that proxies see activity')
     }
   )
 }
 
-t.test('a peer has time for frames that are not written yet when the ping is sent', async t => {
+t.test('a peer has time for frames that are still unwritten when the ping is sent', async t => {
   const heart = new FakeHeart()
   const timeout = own(20)
   const silence = new Promise<void>(resolve => {
@@ -253,14 +250,14 @@ t.test('a peer has time for frames that are not written yet when the ping is sen
   t.equal(heart.pongs, 2)
 })
 
-t.test('an answer that comes during the time that a peer gets is life', async t => {
+t.test('an answer that arrives during the extra time is a sign of life', async t => {
   const heart = new FakeHeart()
   const timeout = own(20)
   heart.writer.bytes = 1e6
   let looks = 0
   heart.writer.acknowledged = () => {
     looks++
-    // It comes while the kernel is asked.
+    // It arrives while the queue of the kernel is read.
     heart.answer()
     return Promise.resolve(undefined)
   }
@@ -271,7 +268,7 @@ t.test('an answer that comes during the time that a peer gets is life', async t 
   t.equal(looks, 2)
 })
 
-t.test('a heartbeat that is stopped during a look at the kernel sets no deadline', async t => {
+t.test('a heartbeat that is stopped while the queue of the kernel is read sets no deadline', async t => {
   const heart = new FakeHeart()
   const [interval, timeout] = [own(40), own(20)]
   heart.writer.bytes = 1e6
@@ -292,7 +289,7 @@ t.test('a heartbeat that is stopped during a look at the kernel sets no deadline
   t.equal(heart.silences + heart.pongs, 0)
 })
 
-t.test('an interval of exactly two timeouts pings no faster and no slower', async t => {
+t.test('an interval of exactly two timeouts neither speeds up nor slows down the pings', async t => {
   const heart = new FakeHeart()
   heart.onPing = () => {
     heart.answer()
@@ -306,27 +303,30 @@ t.test('an interval of exactly two timeouts pings no faster and no slower', asyn
   t.equal(deadlinesAfter(timeout).size, 0)
 })
 
-t.test('a connection: pings arrive, any byte is life, and nothing is left after the close', async t => {
-  const heartbeat = { interval: own(40), timeout: own(20) }
-  const { socket, peer } = await connect(t, { heartbeat })
-  const pongs: string[] = []
-  socket.on('pong', data => pongs.push(String(data)))
-  socket.readAlways()
-  t.equal(await peer.next(), 'ping')
-  peer.send(pong())
-  t.equal(await peer.next(), 'ping')
-  // A byte of a frame that is not finished.
-  peer.send(text('unfinished').subarray(0, 1))
-  t.equal(await peer.next(), 'ping')
-  t.strictSame(pongs, [''])
-  peer.stream.end()
-  t.equal(await closing(socket), '1006')
-  for (const delay of [heartbeat.interval, heartbeat.timeout, heartbeat.interval - heartbeat.timeout]) {
-    t.equal(deadlinesAfter(delay).size, 0)
+t.test(
+  'a connection sends pings, counts any byte as a sign of life, and leaves no timer after the close',
+  async t => {
+    const heartbeat = { interval: own(40), timeout: own(20) }
+    const { socket, peer } = await connect(t, { heartbeat })
+    const pongs: string[] = []
+    socket.on('pong', data => pongs.push(String(data)))
+    socket.readAlways()
+    t.equal(await peer.next(), 'ping')
+    peer.send(pong())
+    t.equal(await peer.next(), 'ping')
+    // A byte of an incomplete frame.
+    peer.send(text('unfinished').subarray(0, 1))
+    t.equal(await peer.next(), 'ping')
+    t.strictSame(pongs, [''])
+    peer.stream.end()
+    t.equal(await closing(socket), '1006')
+    for (const delay of [heartbeat.interval, heartbeat.timeout, heartbeat.interval - heartbeat.timeout]) {
+      t.equal(deadlinesAfter(delay).size, 0)
+    }
   }
-})
+)
 
-t.test('a connection: a silent peer is cut', async t => {
+t.test('a connection with a silent peer is cut', async t => {
   const { socket, peer, errors } = await connect(t, { heartbeat: { interval: own(40), timeout: own(20) } })
   socket.on('error', error => t.fail(error.message))
   socket.readAlways()
@@ -336,13 +336,13 @@ t.test('a connection: a silent peer is cut', async t => {
   await peer.end()
 })
 
-t.test('a connection: a peer that answers is not cut for what keeps the process busy', async t => {
+t.test('a connection whose peer answers is not cut when the process is blocked', async t => {
   const heartbeat = { interval: own(60), timeout: own(30) }
   const { socket, peer } = await connect(t, { heartbeat })
   socket.readAlways()
   socket.on('close', () => t.fail('cut'))
   peer.once('news', () => {
-    // The answer is with the operating system, the deadline passes before this process can read it.
+    // The answer has reached the operating system, and the deadline passes before this process can read it.
     peer.send(pong())
     const until = performance.now() + 2 * heartbeat.timeout
     while (performance.now() < until);
@@ -352,7 +352,7 @@ t.test('a connection: a peer that answers is not cut for what keeps the process 
   socket.removeAllListeners('close')
 })
 
-t.test('a connection: not cut while it is paused, nor without a consumer', async t => {
+t.test('a connection is not cut while it is paused or has no consumer', async t => {
   const heartbeat = { interval: own(20), timeout: own(10) }
   const paused = await connect(t, { heartbeat })
   paused.socket.on('message', () => {})
@@ -360,14 +360,14 @@ t.test('a connection: not cut while it is paused, nor without a consumer', async
   const unread = await connect(t, { heartbeat })
   for (const { socket, peer } of [paused, unread]) {
     for (let i = 0; i < 4; i++) t.equal(await peer.next(), 'ping')
-    // A listener of close would have the connection read.
+    // A listener of close would make the connection read.
     t.equal(socket.readyState, socket.OPEN, 'not cut')
   }
   paused.socket.resume()
   t.equal(await closing(paused.socket), '1006')
 })
 
-t.test('a connection: no pings in the closing handshake, which has a deadline of its own', async t => {
+t.test('a connection sends no pings in the closing handshake, which has its own deadline', async t => {
   const heartbeat = { interval: own(30), timeout: own(15) }
   const { socket, peer } = await connect(t, { heartbeat })
   t.equal(await peer.next(), 'ping')
@@ -381,9 +381,9 @@ t.test('a connection: no pings in the closing handshake, which has a deadline of
   t.equal(socket.readyState, socket.CLOSING)
 })
 
-t.test('a connection: a peer that reads nothing while a loop awaits drained() is silent', async t => {
+t.test('a connection whose peer reads nothing while a loop awaits drained() is silent', async t => {
   const { socket, peer } = await connect(t, { heartbeat: { interval: ms(60), timeout: ms(30) } })
-  const closed = told(socket, 'close')
+  const closed = nextEvent(socket, 'close')
   const work = async (): Promise<void> => {
     for await (const _ of socket) while (true) if (!socket.send(Buffer.alloc(MIB))) await socket.drained()
   }
@@ -394,7 +394,7 @@ t.test('a connection: a peer that reads nothing while a loop awaits drained() is
   t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' })
 })
 
-t.test('a connection: once it has read, silence counts for nothing again while nobody reads', async t => {
+t.test('a connection that has read ignores silence again when the application stops reading', async t => {
   const heartbeat = { interval: ms(120), timeout: ms(60) }
   const { socket, peer } = await connect(t, { heartbeat })
   peer.stream.pause()
@@ -407,7 +407,7 @@ t.test('a connection: once it has read, silence counts for nothing again while n
   t.equal(socket.readyState, socket.OPEN)
 })
 
-t.test('a connection: a peer that is still reading what the ping waits behind is not silent', async t => {
+t.test('a connection whose peer still reads the bytes before the ping is not silent', async t => {
   const timeout = ms(50)
   const { socket, stream, peer } = await connect(t, {
     heartbeat: { interval: timeout + 1, timeout },
@@ -420,21 +420,21 @@ t.test('a connection: a peer that is still reading what the ping waits behind is
   })
   peer.stream.pause()
   socket.send(Buffer.alloc(100 * MIB))
-  // It reads a little now and then, and sends nothing.
+  // It reads a little from time to time, and sends nothing.
   const since = performance.now()
   while (performance.now() - since < 40 * timeout) {
-    // The window of TCP opens in steps of a megabyte or so.
+    // The window of TCP opens in steps of about a megabyte.
     peer.stream.read()
     await new Promise(resolve => setTimeout(resolve, timeout / 25))
   }
   t.ok(stream.writableLength > 0, 'there is still a backlog')
   t.equal(reason, undefined)
-  const closed = told(socket, 'close')
-  t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' }, 'until it stops')
+  const closed = nextEvent(socket, 'close')
+  t.match((await closed)[2], { code: 'FST_UPGRADE_SILENT_PEER' }, 'until the peer stops')
 })
 
 t.test(
-  'what waits behind a message that is still being compressed is no silence, and no refusal to close',
+  'frames behind a message that is still being compressed cause neither silence nor a closing timeout',
   async t => {
     const heartbeat = { interval: own(40), timeout: own(20) }
     for (const closes of [true, false]) {
@@ -449,21 +449,24 @@ t.test(
       })
       connection.output.fillGap(gap, Buffer.alloc(10))
       sender.flushSoon()
-      const reason = await withDeadline(cut, 5000, 'the cut of a peer that stays silent')
+      const reason = await withDeadline(cut, 5000, 'the cut of a silent peer')
       t.equal(reason?.name, 'FastifyError')
     }
   }
 )
 
-t.test('a connection: the application may send pings without data beside the heartbeat', async t => {
-  for (const heartbeat of [{ interval: ms(20_000), timeout: ms(10_000) }, false] as const) {
-    const { socket, peer } = await connect(t, { heartbeat })
-    socket.on('message', () => {})
-    const answered = told(socket, 'pong')
-    socket.ping()
-    await peer.until(() => peer.raw.some(({ opcode }) => opcode === 9), 'ping')
-    peer.send(pong())
-    await answered
-    t.equal(socket.readyState, socket.OPEN)
+t.test(
+  'on a connection the application may send pings without data in addition to the heartbeat',
+  async t => {
+    for (const heartbeat of [{ interval: ms(20_000), timeout: ms(10_000) }, false] as const) {
+      const { socket, peer } = await connect(t, { heartbeat })
+      socket.on('message', () => {})
+      const answered = nextEvent(socket, 'pong')
+      socket.ping()
+      await peer.until(() => peer.raw.some(({ opcode }) => opcode === 9), 'ping')
+      peer.send(pong())
+      await answered
+      t.equal(socket.readyState, socket.OPEN)
+    }
   }
-})
+)

@@ -23,7 +23,7 @@ class FakeSource {
   release = (): void => void this.releases++
 }
 
-t.test('wants a message for each call of next, and gives them in order', async t => {
+t.test('the iterator requests a message for each call of next, and returns them in order', async t => {
   const source = new FakeSource()
   const iterator = new MessageIterator(source)
   t.equal(iterator.wantsMore, false)
@@ -39,7 +39,7 @@ t.test('wants a message for each call of next, and gives them in order', async t
   t.equal(iterator[Symbol.asyncIterator](), iterator)
 })
 
-t.test('ends whoever waits, and all that come later', async t => {
+t.test('the end of the connection ends pending and later calls of next', async t => {
   const source = new FakeSource()
   const iterator = new MessageIterator(source)
   const waiting = [iterator.next(), iterator.next()]
@@ -52,7 +52,7 @@ t.test('ends whoever waits, and all that come later', async t => {
   t.equal(source.releases, 0, 'nothing to release after the end')
 })
 
-t.test('text that no string can hold rejects, and ends the iterator', async t => {
+t.test('text that is too long for a string rejects, and ends the iterator', async t => {
   const source = new FakeSource()
   const iterator = new MessageIterator(source)
   const [one, two] = [iterator.next(), iterator.next()]
@@ -63,7 +63,7 @@ t.test('text that no string can hold rejects, and ends the iterator', async t =>
   iterator.onMessage(Buffer.from('late'), true)
 })
 
-t.test('return releases the source once and ends who waits', async t => {
+t.test('return releases the source once and ends pending calls of next', async t => {
   const source = new FakeSource()
   const iterator = new MessageIterator(source)
   const waiting = iterator.next()
@@ -75,7 +75,7 @@ t.test('return releases the source once and ends who waits', async t => {
 })
 
 for (const over of KINDS) {
-  t.test(`over ${over}: a slow loop gets all that came before a Close frame or an end of TCP`, async t => {
+  t.test(`over ${over}: a slow loop receives all messages before a Close frame or an end of TCP`, async t => {
     for (const last of ['close', 'end', 'close and end'] as const) {
       const { socket, peer } = await connect(t, { over })
       const closed = closing(socket)
@@ -94,7 +94,7 @@ for (const over of KINDS) {
   })
 }
 
-t.test('text as strings, binary messages as Buffers', async t => {
+t.test('text is returned as strings, and binary messages as Buffers', async t => {
   const { socket, peer } = await connect(t)
   socket.binaryType = 'arraybuffer'
   peer.send(text('grün'), binary(Buffer.from([0, 255])), text(''), close())
@@ -103,7 +103,7 @@ t.test('text as strings, binary messages as Buffers', async t => {
   t.strictSame(got, ['grün', Buffer.from([0, 255]), ''])
 })
 
-t.test('break, then a new loop goes on where the first stopped', async t => {
+t.test('a new loop continues where an earlier loop has stopped', async t => {
   const { socket, peer } = await connect(t)
   peer.send(...texts(10).map(data => text(data)))
   const got: unknown[] = []
@@ -118,7 +118,7 @@ t.test('break, then a new loop goes on where the first stopped', async t => {
   for await (const _ of socket) t.fail('no message after the close')
 })
 
-t.test('a loop that throws gives the connection free', async t => {
+t.test('a loop that throws releases the connection', async t => {
   const { socket, peer } = await connect(t)
   peer.send(text('a'), text('b'))
   const loop = async (): Promise<void> => {
@@ -129,7 +129,7 @@ t.test('a loop that throws gives the connection free', async t => {
   t.equal(value, 'b')
 })
 
-t.test('a second iterator or stream at the same time throws, and harms nobody', async t => {
+t.test('a second iterator or stream at the same time throws and affects nothing else', async t => {
   const { socket, peer } = await connect(t)
   const iterator = socket[Symbol.asyncIterator]()
   const code = 'FST_UPGRADE_ALREADY_READ'
@@ -148,7 +148,7 @@ t.test('a second iterator or stream at the same time throws, and harms nobody', 
   t.equal(socket.readyState, socket.OPEN)
 })
 
-t.test('nothing is read ahead: pings wait with the messages for a loop that is busy', async t => {
+t.test('nothing is read ahead: pings wait with the messages until the loop continues', async t => {
   const { socket, peer } = await connect(t)
   const iterator = socket[Symbol.asyncIterator]()
   peer.send(text('a'), ping('between'), text('b'), ping('behind'))
@@ -165,23 +165,23 @@ t.test('nothing is read ahead: pings wait with the messages for a loop that is b
   t.strictSame(await end, { done: true, value: undefined })
 })
 
-t.test('an iterator that is made while messages flow takes over at once', async t => {
+t.test('an iterator that is created while messages flow takes over immediately', async t => {
   const { socket, peer } = await connect(t)
   socket.readAlways()
   peer.send(ping('reading'))
   t.equal(await peer.next(), 'pong reading')
-  // Both arrive in one piece: the first is told when the iterator does not exist yet.
-  const told = new Promise<AsyncIterator<unknown>>(resolve => {
+  // Both arrive in one piece: the first is delivered before the iterator exists.
+  const created = new Promise<AsyncIterator<unknown>>(resolve => {
     socket.once('ping', () => resolve(socket[Symbol.asyncIterator]()))
   })
   peer.send(ping('now'), text('a'), text('b'))
-  const iterator = await told
+  const iterator = await created
   await roundTrip(t)
   t.equal((await iterator.next()).value, 'a')
   t.equal((await iterator.next()).value, 'b')
 })
 
-t.test('what arrives while an iterator ends in the middle of a chunk is kept', async t => {
+t.test('messages that arrive while an iterator ends within a chunk are kept', async t => {
   const { socket, peer } = await connect(t)
   const iterator = socket[Symbol.asyncIterator]()
   socket.once('ping', () => void iterator.return?.())
@@ -192,7 +192,7 @@ t.test('what arrives while an iterator ends in the middle of a chunk is kept', a
   t.equal((await socket[Symbol.asyncIterator]().next()).value, 'a')
 })
 
-t.test('calls of next at once are served in order', async t => {
+t.test('concurrent calls of next are served in order', async t => {
   const { socket, peer } = await connect(t)
   const iterator = socket[Symbol.asyncIterator]()
   const results = Promise.all([iterator.next(), iterator.next(), iterator.next()])
@@ -219,7 +219,7 @@ t.test('the loop ends when the connection is cut, on either side', async t => {
   }
 })
 
-t.test('a loop that closes the connection still sees the end of it', async t => {
+t.test('a loop that closes the connection still sees its end', async t => {
   const { socket, peer } = await connect(t, { closeTimeout: ms(10_000) })
   const closed = closing(socket)
   peer.send(text('a'), text('b'))
@@ -235,7 +235,7 @@ t.test('a loop that closes the connection still sees the end of it', async t => 
   t.equal(await closed, '1000')
 })
 
-t.test('answers of a loop to messages that wait leave in one write', async t => {
+t.test('replies of a loop to messages that are buffered leave in one write', async t => {
   const { socket, stream, peer } = await connect(t)
   peer.send(...texts(50).map(data => text(data)))
   await roundTrip(t)
@@ -255,11 +255,11 @@ t.test('answers of a loop to messages that wait leave in one write', async t => 
     peer.frames,
     texts(50).map(data => `text ${data}`)
   )
-  // The first message comes out of a read of its own.
+  // The first message arrives in a read of its own.
   t.ok(writes <= 2, `${writes} writes`)
 })
 
-t.test('with a client of ws: echo in a loop, closed by the client', async t => {
+t.test('a client of ws that echoes in a loop and closes works', async t => {
   const { socket, client } = await connectWs(t)
   const echoed: string[] = []
   client.on('message', data => {

@@ -2,33 +2,36 @@ import t from 'tap'
 import { deadlinesAfter } from '../../lib/limits/deadline.js'
 import { CloseDeadline, Lifetime } from '../../lib/socket/lifecycle.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
-import { close, connect, ping, text, tick, told } from './harness.js'
+import { close, connect, nextEvent, ping, text, tick } from './harness.js'
 
-t.test('a connection that ends during a look at the kernel sets no deadline and is not cut', async t => {
-  const timeout = ms(20) + 0.375
-  let cuts = 0
-  const asked = new Promise<void>(resolve => {
-    const sender = {
-      written: 1e6,
-      unsent: 0,
-      taken: 1e6,
-      readByPeer: 0,
-      acknowledged: () => {
-        deadline.stop()
-        resolve()
-        return Promise.resolve(undefined)
-      },
-      cut: () => void cuts++
-    }
-    const deadline = new CloseDeadline({ isEnded: false }, { output: { gaps: 0 } }, sender, timeout)
-  })
-  await withDeadline(asked, 5000, 'look')
-  await new Promise(resolve => setImmediate(resolve))
-  t.equal(deadlinesAfter(timeout).size, 0)
-  t.equal(cuts, 0)
-})
+t.test(
+  'a connection that ends while the queue of the kernel is read sets no deadline and is not cut',
+  async t => {
+    const timeout = ms(20) + 0.375
+    let cuts = 0
+    const asked = new Promise<void>(resolve => {
+      const sender = {
+        written: 1e6,
+        unsent: 0,
+        taken: 1e6,
+        readByPeer: 0,
+        acknowledged: () => {
+          deadline.stop()
+          resolve()
+          return Promise.resolve(undefined)
+        },
+        cut: () => void cuts++
+      }
+      const deadline = new CloseDeadline({ isEnded: false }, { output: { gaps: 0 } }, sender, timeout)
+    })
+    await withDeadline(asked, 5000, 'look')
+    await new Promise(resolve => setImmediate(resolve))
+    t.equal(deadlinesAfter(timeout).size, 0)
+    t.equal(cuts, 0)
+  }
+)
 
-t.test('once the closing handshake is over, a peer gets one timeout more', async t => {
+t.test('a peer gets one more timeout after the closing handshake', async t => {
   const timeout = ms(20) + 0.4375
   let looks = 0
   await withDeadline(
@@ -51,7 +54,7 @@ t.test('once the closing handshake is over, a peer gets one timeout more', async
   t.equal(deadlinesAfter(timeout).size, 0)
 })
 
-t.test('idleTimeout closes with 1001 when no message comes or goes; pings do not count', async t => {
+t.test('idleTimeout closes with 1001 when no message is sent or received; pings do not count', async t => {
   const { socket, peer } = await connect(t, { idleTimeout: ms(80) })
   socket.readAlways()
   const since = performance.now()
@@ -62,7 +65,7 @@ t.test('idleTimeout closes with 1001 when no message comes or goes; pings do not
   t.equal(peer.frames.at(-1), 'close 1001 idle')
   t.ok(performance.now() - since >= ms(80) - 3)
   peer.send(close(1001))
-  t.equal((await told(socket, 'close'))[2], undefined)
+  t.equal((await nextEvent(socket, 'close'))[2], undefined)
 })
 
 t.test('messages of either side keep a connection from being idle', async t => {
@@ -83,7 +86,7 @@ t.test('messages of either side keep a connection from being idle', async t => {
   }
 })
 
-t.test('maxLifetime closes with 1001, whatever the connection does', async t => {
+t.test('maxLifetime closes with 1001, whatever happens on the connection', async t => {
   const { socket, peer } = await connect(t, { maxLifetime: ms(100) })
   socket.readAlways()
   const since = performance.now()
@@ -100,11 +103,11 @@ t.test('lifetimes are spread over a tenth', async t => {
     return new Lifetime({ close: () => void order.push(i) }, ms(400), random)
   })
   await new Promise(resolve => setTimeout(resolve, ms(450)))
-  t.strictSame(order, [2, 1, 0], 'the greater the number, the sooner')
+  t.strictSame(order, [2, 1, 0], 'a greater random number ends sooner')
   for (const life of lives) life.stop()
 })
 
-t.test('a slow peer gets time to read although data of it arrives while this side closes', async t => {
+t.test('a slow peer gets time to read although its data arrives while this side closes', async t => {
   const { socket, peer } = await connect(t, { over: 'memory', closeTimeout: ms(60), heartbeat: false })
   socket.on('message', () => {})
   peer.stream.pause()
@@ -112,8 +115,8 @@ t.test('a slow peer gets time to read although data of it arrives while this sid
   await tick()
   socket.close(1000)
   peer.send(text('still reading'))
-  // The first timeout ends with a look at the progress, not with a cut.
-  const closed = told<[number, Buffer, Error | undefined]>(socket, 'close')
+  // The first timeout ends with a check of the progress, not with a cut.
+  const closed = nextEvent<[number, Buffer, Error | undefined]>(socket, 'close')
   await new Promise(resolve => setTimeout(resolve, ms(200)))
   t.equal(socket.readyState, socket.CLOSING)
   peer.stream.resume()
@@ -123,12 +126,12 @@ t.test('a slow peer gets time to read although data of it arrives while this sid
 })
 
 t.test(
-  'the reason of the end is the violation, also when the stream is destroyed in the same chunk',
+  'the connection ends with the violation as its reason, also when the stream is destroyed in the same chunk',
   async t => {
     const { socket, stream, peer } = await connect(t, { over: 'memory' })
     socket.on('message', () => stream.destroy())
     socket.on('error', () => {})
-    const closed = told<[number, Buffer, Error | undefined]>(socket, 'close')
+    const closed = nextEvent<[number, Buffer, Error | undefined]>(socket, 'close')
     peer.send(text('a'), Buffer.from([0x83, 0x80, 0, 0, 0, 0]))
     t.match((await closed)[2], { code: 'FST_UPGRADE_INVALID_OPCODE' })
   }

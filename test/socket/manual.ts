@@ -7,7 +7,7 @@ import { ms } from '../helpers/timeout.js'
 import { bytes } from '../protocol/wire.js'
 import { fill, type Options } from './harness.js'
 
-/** A stream whose writes end when the test says so. */
+/** A stream whose writes end when the test ends them. */
 export class ManualStream extends Duplex {
   readonly written: Buffer[] = []
   readonly pending: ((error?: Error | null) => void)[] = []
@@ -24,7 +24,7 @@ export class ManualStream extends Duplex {
   }
 }
 
-/** Writes down the events of a connection. */
+/** Records the events of a connection. */
 export class Log {
   readonly lines: string[] = []
   onMessage = (data: Buffer): void => void this.lines.push(`message ${data}`)
@@ -35,7 +35,7 @@ export class Log {
   onEnd = (_error: Error | undefined): void => void this.lines.push('end')
 }
 
-/** The parts of a connection on a stream, without the WebSocket in front of them. */
+/** The parts of a connection on a stream, without the public WebSocket. */
 export function connectionOn(stream: Duplex, log: Log, options: Options = {}): Receiver {
   const socket = new EventTargetEmitter<WebSocketEvents>()
   socket.on('message', (data: Buffer) => log.onMessage(data))
@@ -59,12 +59,12 @@ export function make(t: Test, closeTimeout = ms(10_000), options: Options = {}) 
     connection.output.send(data, false)
     sender.flushSoon(callback)
   }
-  /** Lets the consumers want messages, or not; at once. */
+  /** Makes the consumers want messages or not, effective immediately. */
   const read = (isWanted: boolean): void => {
     receiver.consumers.setPaused(!isWanted)
     receiver.consumers.wanted()
   }
-  /** Writes down how a send ended. */
+  /** Records the result of a send. */
   const note = (name: string) => (error?: Error) =>
     void log.lines.push(error ? `${name} ${Reflect.get(error, 'code') ?? error.message}` : name)
   return { stream, log, receiver, connection, sender, lifecycle, send, read, note }

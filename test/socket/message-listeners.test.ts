@@ -1,8 +1,8 @@
 import t from 'tap'
 import { withDeadline } from '../helpers/timeout.js'
-import { close, closing, connect, MIB, roundTrip, text, texts, tick, told } from './harness.js'
+import { close, closing, connect, MIB, nextEvent, roundTrip, text, texts, tick } from './harness.js'
 
-/** Asynchronous listeners that end when the test says so. */
+/** Asynchronous listeners that end when the test ends them. */
 class Work {
   readonly begun: string[] = []
   readonly #done: (() => void)[] = []
@@ -19,23 +19,26 @@ class Work {
   }
 }
 
-t.test('no more messages are read than asynchronous listeners are at work on', async t => {
-  const { socket, peer } = await connect(t, { maxPendingMessages: 3 })
-  const work = new Work()
-  socket.on('message', work.listener)
-  peer.send(...texts(10).map(data => text(data)))
-  await roundTrip(t)
-  t.strictSame(work.begun, texts(3))
-  await work.finish(1)
-  t.strictSame(work.begun, texts(4))
-  await work.finish(2)
-  await roundTrip(t)
-  t.strictSame(work.begun, texts(6))
-  for (let i = 0; i < 4; i++) await work.finish(3)
-  t.strictSame(work.begun, texts(10))
-})
+t.test(
+  'no more messages are read than maxPendingMessages while asynchronous listeners are pending',
+  async t => {
+    const { socket, peer } = await connect(t, { maxPendingMessages: 3 })
+    const work = new Work()
+    socket.on('message', work.listener)
+    peer.send(...texts(10).map(data => text(data)))
+    await roundTrip(t)
+    t.strictSame(work.begun, texts(3))
+    await work.finish(1)
+    t.strictSame(work.begun, texts(4))
+    await work.finish(2)
+    await roundTrip(t)
+    t.strictSame(work.begun, texts(6))
+    for (let i = 0; i < 4; i++) await work.finish(3)
+    t.strictSame(work.begun, texts(10))
+  }
+)
 
-t.test('TCP holds the peer back meanwhile', async t => {
+t.test('meanwhile TCP slows the peer down', async t => {
   const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
   socket.on('message', new Work().listener)
   const frame = text('x'.repeat(60_000))
@@ -47,7 +50,7 @@ t.test('TCP holds the peer back meanwhile', async t => {
   t.ok(sent < 64 * MIB, `${sent} bytes`)
 })
 
-t.test('a listener that rejects has ended, and its error is told', async t => {
+t.test('a listener that rejects is no longer pending, and its error is reported', async t => {
   const { socket, peer, errors } = await connect(t, { maxPendingMessages: 1 })
   const seen: string[] = []
   const all = new Promise<void>(resolve => {
@@ -63,7 +66,7 @@ t.test('a listener that rejects has ended, and its error is told', async t => {
   t.strictSame(errors.map(String), ['Error: no 0', 'Error: no 1', 'Error: no 2'])
 })
 
-t.test('listeners without promises, and false, hold nothing back', async t => {
+t.test('listeners without promises, and maxPendingMessages false, do not stop the reading', async t => {
   for (const maxPendingMessages of [1, false] as const) {
     const { socket, peer } = await connect(t, { maxPendingMessages })
     const work = new Work()
@@ -76,7 +79,7 @@ t.test('listeners without promises, and false, hold nothing back', async t => {
   }
 })
 
-t.test('a closing connection reads to its end, however far behind its listeners are', async t => {
+t.test('a closing connection reads to its end, however many listeners are pending', async t => {
   const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
   socket.on('message', new Work().listener)
   peer.send(text('one'), text('two'))
@@ -100,7 +103,7 @@ t.test('listeners are found and removed as they were added', async t => {
   socket.off('message', work.listener)
   t.equal(socket.listenerCount('message'), 0)
   socket.once('message', work.listener)
-  const message = told(socket, 'message')
+  const message = nextEvent(socket, 'message')
   peer.send(text('one'))
   await message
   t.equal(socket.listenerCount('message'), 0)
@@ -112,7 +115,7 @@ t.test('listeners are found and removed as they were added', async t => {
   })
 })
 
-t.test('whoever replaces `emit` sees the messages', async t => {
+t.test('a replaced `emit` receives the messages', async t => {
   const { socket, peer } = await connect(t, { maxPendingMessages: 1 })
   const seen: unknown[][] = []
   const emit = socket.emit
@@ -122,13 +125,13 @@ t.test('whoever replaces `emit` sees the messages', async t => {
       return Reflect.apply(emit, socket, args)
     }
   })
-  const message = told(socket, 'message')
+  const message = nextEvent(socket, 'message')
   peer.send(text('one'))
   await message
   t.strictSame(seen, [['message', Buffer.from('one'), false]])
 })
 
-t.test('listeners may be added and removed while a message is told', async t => {
+t.test('listeners may be added and removed while a message is delivered', async t => {
   const { socket, peer } = await connect(t)
   const seen: string[] = []
   const late = (data: Buffer): void => void seen.push(`late ${data}`)
@@ -145,7 +148,7 @@ t.test('listeners may be added and removed while a message is told', async t => 
   t.strictSame(seen, ['first 0', 'removed 0', 'once 0', 'first 1', 'late 1'])
 })
 
-t.test('a listener that throws keeps those after it from being told, and its error is told', async t => {
+t.test('a listener that throws stops the listeners after it, and its error is reported', async t => {
   const { socket, peer, errors } = await connect(t)
   const seen: string[] = []
   socket.on('message', data => {

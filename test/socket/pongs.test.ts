@@ -32,7 +32,7 @@ for (const over of KINDS) {
     t.equal(await closed, '1000')
   })
 
-  t.test(`over ${over}: a peer that pings and does not read costs 65 pongs`, async t => {
+  t.test(`over ${over}: a peer that pings and does not read causes at most 65 pongs`, async t => {
     const subject = await connect(t, { over, maxBufferedAmount: 64 * MIB })
     const { socket, peer } = subject
     let pings = 0
@@ -45,7 +45,7 @@ for (const over of KINDS) {
     const sent = texts(1000, 'x'.repeat(100))
     for (const [i, data] of sent.entries()) {
       peer.send(ping(data))
-      // One at a time, a few at a time, then all that are left.
+      // One at a time, a few at a time, then all that remain.
       if (i < 200 || (i < 400 && i % 10 === 0)) await peer.until(() => pings === i + 1, 'the ping')
     }
     await peer.until(() => pings === sent.length, 'all pings')
@@ -67,7 +67,7 @@ for (const over of KINDS) {
   })
 }
 
-t.test('a peer that reads gets an answer to each of 500 pings in one chunk', async t => {
+t.test('a peer that reads receives an answer to each of 500 pings in one chunk', async t => {
   const { socket, peer } = await connect(t, { over: 'net' })
   socket.on('message', () => {})
   peer.send(...texts(500).map(ping))
@@ -75,7 +75,7 @@ t.test('a peer that reads gets an answer to each of 500 pings in one chunk', asy
   t.strictSame(peer.frames, texts(500, 'pong '))
 })
 
-t.test('pings are answered while there is always more to send', async t => {
+t.test('pings are answered while more data is always pending', async t => {
   const { stream, send, read } = make(t)
   const pongs = (): number => decode(bytes(...stream.written)).filter(({ opcode }) => opcode === 10).length
   read(true)
@@ -85,7 +85,7 @@ t.test('pings are answered while there is always more to send', async t => {
     stream.push(ping(`${i}`))
     send('more')
     await tick()
-    // The oldest write ends, and another one is under way.
+    // The oldest write ends while another one is in progress.
     stream.finish()
     await tick()
     t.equal(stream.writableLength > 0, true)
@@ -93,7 +93,7 @@ t.test('pings are answered while there is always more to send', async t => {
   t.equal(pongs() >= 190, true, `${pongs()} pongs`)
 })
 
-t.test('the answers to pings behind a message that is being compressed come behind it', async t => {
+t.test('answers to pings behind a message that is being compressed are sent after it', async t => {
   const { socket, peer } = await connect(t, { deflate: deflateOf() })
   socket.on('message', () => socket.send(words(200_000)))
   peer.send(ping('before'), text('a'), ...texts(100).map(ping))
@@ -101,7 +101,7 @@ t.test('the answers to pings behind a message that is being compressed come behi
   t.strictSame(
     [peer.frames[0], ...peer.frames.slice(2)],
     ['pong before', ...texts(63, 'pong '), 'pong 99'],
-    'all that may be pending, and the last'
+    'the maximum of pending pongs, and the last one'
   )
   t.equal(peer.raw[1]?.opcode, 1)
 })

@@ -3,13 +3,24 @@ import { BufferBudget } from '../../lib/limits/buffer-budget.js'
 import { PreparedMessage, prepare } from '../../lib/socket/prepared-message.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { bytes, decode, describe, KEY } from '../protocol/wire.js'
-import { Calls, closing, connect, extensionOf, MIB, NOT_OPEN, ping, texts, tick, told } from './harness.js'
+import {
+  Calls,
+  closing,
+  connect,
+  extensionOf,
+  MIB,
+  NOT_OPEN,
+  nextEvent,
+  ping,
+  texts,
+  tick
+} from './harness.js'
 import { deflateOf, HeldRuns, noise, readMessages, show, Window, words } from './zlib-model.js'
 
 const maskingKey = (): number => Buffer.from(KEY).readUInt32BE()
 const LARGE = words(50_000)
 
-t.test('text is text, all else is binary, unless it is said', t => {
+t.test('a prepared string is text and other data is binary, unless the option says otherwise', t => {
   const view = new DataView(new Uint8Array([0, 1, 2, 3]).buffer, 1, 2)
   const cases: [Parameters<typeof prepare>, string][] = [
     [['é'], '8102c3a9'],
@@ -35,19 +46,26 @@ t.test('text is text, all else is binary, unless it is said', t => {
   t.end()
 })
 
-t.test('bytes that are not UTF-8 are no text, for which each peer would close its connection', t => {
-  for (const data of [
-    Buffer.from([0xc3]),
-    new Uint8Array([0x61, 0xff]),
-    new DataView(new Uint8Array([0xed, 0xa0, 0x80]).buffer)
-  ]) {
-    t.throws(() => prepare(data, { binary: false }), { code: 'FST_UPGRADE_INVALID_TEXT' })
-    t.equal(prepare(data).isBinary, true)
+t.test(
+  'bytes that are not UTF-8 cannot be sent as text, for which each peer would close its connection',
+  t => {
+    for (const data of [
+      Buffer.from([0xc3]),
+      new Uint8Array([0x61, 0xff]),
+      new DataView(new Uint8Array([0xed, 0xa0, 0x80]).buffer)
+    ]) {
+      t.throws(() => prepare(data, { binary: false }), { code: 'FST_UPGRADE_INVALID_TEXT' })
+      t.equal(prepare(data).isBinary, true)
+    }
+    t.equal(prepare(Buffer.from('é\0'), { binary: false }).isBinary, false)
+    t.equal(
+      prepare('\ud800').frame.toString('hex'),
+      '8103efbfbd',
+      'characters that UTF-8 cannot encode become U+FFFD'
+    )
+    t.end()
   }
-  t.equal(prepare(Buffer.from('é\0'), { binary: false }).isBinary, false)
-  t.equal(prepare('\ud800').frame.toString('hex'), '8103efbfbd', 'what a string cannot say becomes U+FFFD')
-  t.end()
-})
+)
 
 t.test('the data may be changed afterwards', t => {
   for (const size of [10, 5000]) {
@@ -68,17 +86,17 @@ t.test('a small message is compressed once for each set of settings', t => {
   const frame = message.compressedFrame(one)
   t.notOk(frame instanceof Promise)
   t.equal(message.compressedFrame(one), frame)
-  t.equal(message.compressedFrame(other), message.frame, 'stored it would be longer')
+  t.equal(message.compressedFrame(other), message.frame, 'stored, it would be longer')
   const [{ rsv, opcode, payload }] = decode(bytes(frame instanceof Promise ? '' : frame))
   t.strictSame([rsv, opcode, String(new Window().inflate(payload))], [4, 1, 'Hello Hello Hello'])
   t.not(bytes(payload).subarray(-4).toString('hex'), '0000ffff', 'RFC 7692 section 7.2.1: without its tail')
   const even = prepare('hello hello')
-  t.equal(even.compressedFrame(one), even.frame, 'not for nothing')
+  t.equal(even.compressedFrame(one), even.frame, 'not without reason')
   t.end()
 })
 
 t.test(
-  'a large message is compressed once for several sockets, also for those that come meanwhile',
+  'a large message is compressed once for several sockets, including those that join during the compression',
   async t => {
     const runs = new HeldRuns(t)
     const subjects = await Promise.all(texts(3).map(() => connect(t, { deflate: deflateOf() })))
@@ -109,7 +127,7 @@ t.test(
   }
 )
 
-t.test('what could not be compressed is tried again for the next', async t => {
+t.test('a failed compression is retried for the next socket', async t => {
   const runs = new HeldRuns(t)
   const { compressor } = extensionOf('server', deflateOf())
   const message = prepare(LARGE)
@@ -135,7 +153,7 @@ for (const { role, deflate } of MATRIX) {
   const takesOver =
     deflate !== undefined && !deflate.parameters[`${role}NoContextTakeover`] && deflate !== undefined
   const how = deflate === undefined ? 'uncompressed' : `compressed, takeover ${takesOver}`
-  t.test(`a ${role} sends one between others, ${how}`, async t => {
+  t.test(`a ${role} sends a prepared message among others, ${how}`, async t => {
     const masking = role === 'client' ? { maskingKey } : {}
     const { socket, peer } = await connect(t, { role, deflate, ...masking })
     const small = 'small '.repeat(5)
@@ -176,12 +194,12 @@ for (const { role, deflate } of MATRIX) {
     ])
     t.ok(
       peer.raw.every(({ key }) => (key !== undefined) === (role === 'client')),
-      'RFC 6455 section 5.1: clients mask'
+      'RFC 6455 section 5.1: clients mask prepared messages'
     )
   })
 }
 
-t.test('below the threshold it is sent as it is', async t => {
+t.test('below the threshold a prepared message is sent uncompressed', async t => {
   const { socket, peer } = await connect(t, { deflate: deflateOf({ threshold: 31 }) })
   socket.send(prepare('a'.repeat(30)))
   socket.send(prepare('a'.repeat(31)))
@@ -193,27 +211,30 @@ t.test('below the threshold it is sent as it is', async t => {
   t.match(describe(peer.raw[0]), /^text (61){30}$/)
 })
 
-t.test('what waits for the end of a message in fragments counts, and its callback waits, too', async t => {
-  const { socket, peer } = await connect(t)
-  const calls = new Calls()
-  socket.send('a', { fin: false }, calls.note('a'))
-  const { bufferedAmount } = socket
-  socket.send(prepare('held'), calls.note('held'))
-  t.equal(socket.bufferedAmount, bufferedAmount + 6, 'with its header')
-  t.equal(await peer.next(), 'text more a')
-  await tick()
-  t.strictSame(calls.lines, ['a'])
-  t.equal(socket.bufferedAmount, 6)
-  t.equal(socket.traffic.messagesSent, 0)
-  socket.send('b', calls.note('b'))
-  t.strictSame([await peer.next(), await peer.next()], ['continuation b', 'text held'])
-  await tick()
-  t.strictSame(calls.lines, ['a', 'b', 'held'])
-  t.equal(socket.bufferedAmount, 0)
-  t.equal(socket.traffic.messagesSent, 2)
-})
+t.test(
+  'a message that is queued until a fragmented message ends counts as buffered, and its callback is pending, too',
+  async t => {
+    const { socket, peer } = await connect(t)
+    const calls = new Calls()
+    socket.send('a', { fin: false }, calls.note('a'))
+    const { bufferedAmount } = socket
+    socket.send(prepare('held'), calls.note('held'))
+    t.equal(socket.bufferedAmount, bufferedAmount + 6, 'with its header')
+    t.equal(await peer.next(), 'text more a')
+    await tick()
+    t.strictSame(calls.lines, ['a'])
+    t.equal(socket.bufferedAmount, 6)
+    t.equal(socket.traffic.messagesSent, 0)
+    socket.send('b', calls.note('b'))
+    t.strictSame([await peer.next(), await peer.next()], ['continuation b', 'text held'])
+    await tick()
+    t.strictSame(calls.lines, ['a', 'b', 'held'])
+    t.equal(socket.bufferedAmount, 0)
+    t.equal(socket.traffic.messagesSent, 2)
+  }
+)
 
-t.test('a connection that ends before the message in fragments does', async t => {
+t.test('a connection may end before the fragmented message does', async t => {
   for (const end of ['close', 'terminate'] as const) {
     const { socket } = await connect(t, { closeTimeout: 20 })
     const calls = new Calls()
@@ -230,37 +251,43 @@ t.test('a connection that ends before the message in fragments does', async t =>
   }
 })
 
-t.test('who sends in fragments does not wait for what waits for the end of them', async t => {
-  const { socket, peer } = await connect(t, { highWaterMark: 500 })
-  socket.send('a', { fin: false })
-  socket.send(prepare('x'.repeat(400)))
-  socket.send(prepare('x'.repeat(400)))
-  await withDeadline(socket.drained(), 5000, 'drained')
-  t.equal(socket.send('b', { fin: false }), true)
-  const drained = told(socket, 'drain')
-  t.equal(socket.send('c'.repeat(600), { fin: false }), false)
-  await drained
-  t.equal(socket.send('d'), false, 'now they wait for the peer')
-  await withDeadline(socket.drained(), 5000, 'drained')
-  await peer.until(() => peer.raw.length === 6, 'all')
-  t.equal(socket.bufferedAmount, 0)
-})
+t.test(
+  'sending fragments does not wait for the messages that are queued until the last fragment',
+  async t => {
+    const { socket, peer } = await connect(t, { highWaterMark: 500 })
+    socket.send('a', { fin: false })
+    socket.send(prepare('x'.repeat(400)))
+    socket.send(prepare('x'.repeat(400)))
+    await withDeadline(socket.drained(), 5000, 'drained')
+    t.equal(socket.send('b', { fin: false }), true)
+    const drained = nextEvent(socket, 'drain')
+    t.equal(socket.send('c'.repeat(600), { fin: false }), false)
+    await drained
+    t.equal(socket.send('d'), false, 'now they wait for the peer')
+    await withDeadline(socket.drained(), 5000, 'drained')
+    await peer.until(() => peer.raw.length === 6, 'all')
+    t.equal(socket.bufferedAmount, 0)
+  }
+)
 
-t.test('drop: what waits for the end of a message in fragments is no fault of a peer that pings', async t => {
-  const settings = { backpressure: 'drop', maxBufferedAmount: 1000, highWaterMark: 500 } as const
-  const { socket, peer } = await connect(t, settings)
-  socket.readAlways()
-  socket.send('a', { fin: false })
-  socket.send(prepare('x'.repeat(990)))
-  t.equal(await peer.next(), 'text more a')
-  peer.send(ping('x'.repeat(100)))
-  t.match(await peer.next(), /^pong/)
-  t.equal(socket.send(prepare('x'.repeat(990))), false, 'no more than may wait')
-  socket.send('b')
-  t.strictSame([await peer.next(), await peer.next()], ['continuation b', `text ${'x'.repeat(990)}`])
-})
+t.test(
+  'drop: messages queued behind a fragmented message do not get a peer that pings disconnected',
+  async t => {
+    const settings = { backpressure: 'drop', maxBufferedAmount: 1000, highWaterMark: 500 } as const
+    const { socket, peer } = await connect(t, settings)
+    socket.readAlways()
+    socket.send('a', { fin: false })
+    socket.send(prepare('x'.repeat(990)))
+    t.equal(await peer.next(), 'text more a')
+    peer.send(ping('x'.repeat(100)))
+    t.match(await peer.next(), /^pong/)
+    t.equal(socket.send(prepare('x'.repeat(990))), false, 'no more than the limit')
+    socket.send('b')
+    t.strictSame([await peer.next(), await peer.next()], ['continuation b', `text ${'x'.repeat(990)}`])
+  }
+)
 
-t.test('what waits for the end of a message in fragments is given back to the budget of all', async t => {
+t.test('messages queued behind a fragmented message are released from the shared budget', async t => {
   const budget = new BufferBudget(MIB)
   for (const end of ['send', 'close', 'terminate'] as const) {
     const { socket } = await connect(t, { budget, highWaterMark: 1000, closeTimeout: 20 })
@@ -279,7 +306,7 @@ t.test('what waits for the end of a message in fragments is given back to the bu
   }
 })
 
-t.test('a message in fragments that is never finished holds no more than may wait', async t => {
+t.test('a fragmented message that is never finished queues no more than maxBufferedAmount', async t => {
   const { socket } = await connect(t, { maxBufferedAmount: 1000, highWaterMark: 500 })
   const reason = new Promise<unknown>(resolve => socket.on('close', (_code, _text, why) => resolve(why)))
   socket.send('a', { fin: false })
@@ -291,11 +318,11 @@ t.test('a message in fragments that is never finished holds no more than may wai
   const empty = prepare('')
   let sent = 0
   while (sent < 1000 && other.send(empty)) sent++
-  t.ok(sent < 500, 'empty ones count, too')
+  t.ok(sent < 500, 'empty messages count, too')
 })
 
 t.test(
-  'the rest of a message that was dropped stays dropped, whatever is sent to many meanwhile',
+  'the rest of a dropped message stays dropped, although prepared messages are sent meanwhile',
   async t => {
     const { socket, stream, peer } = await connect(t, { backpressure: 'drop', maxBufferedAmount: 1000 })
     stream.cork()

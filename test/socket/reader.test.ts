@@ -6,7 +6,7 @@ import { withDeadline } from '../helpers/timeout.js'
 import { binary, close, closing, connect, KINDS, ping, pong, roundTrip, text } from './harness.js'
 
 for (const over of KINDS) {
-  t.test(`over ${over}: a listener of close alone sees the peer's Close`, async t => {
+  t.test(`over ${over}: a single listener of close sees the peer's Close`, async t => {
     const { socket, peer } = await connect(t, { over })
     peer.send(ping('a'), close(1000))
     await roundTrip(t, over)
@@ -16,7 +16,7 @@ for (const over of KINDS) {
     t.strictSame(peer.frames, ['pong a', 'close 1000'])
   })
 
-  t.test(`over ${over}: a listener of close alone sees the peer leave`, async t => {
+  t.test(`over ${over}: a single listener of close sees the peer disconnect`, async t => {
     const { socket, peer } = await connect(t, { over })
     peer.stream.end()
     const [code] = await withDeadline(once(socket, 'close'), 5000, 'close')
@@ -24,21 +24,21 @@ for (const over of KINDS) {
   })
 }
 
-t.test('a listener of pong alone sees the pong', async t => {
+t.test('a single listener of pong sees the pong', async t => {
   const { socket, peer } = await connect(t)
   peer.send(pong('a'))
   const [data] = await withDeadline(once(socket, 'pong'), 5000, 'pong')
   t.equal(String(data), 'a')
 })
 
-t.test('a listener of ping alone sees the ping', async t => {
+t.test('a single listener of ping sees the ping', async t => {
   const { socket, peer } = await connect(t)
   peer.send(ping('a'))
   const [data] = await withDeadline(once(socket, 'ping'), 5000, 'ping')
   t.equal(String(data), 'a')
 })
 
-t.test('onclose of the browser counts as well', async t => {
+t.test('an onclose handler counts as a listener', async t => {
   const { socket, peer } = await connect(t)
   peer.send(close(1000))
   const closed = new Promise(resolve => {
@@ -47,7 +47,7 @@ t.test('onclose of the browser counts as well', async t => {
   t.equal(await withDeadline(closed, 5000, 'close'), 1000)
 })
 
-/** Takes all messages to the end of the connection. */
+/** Consumers that take all messages until the connection ends. */
 const takers: Record<string, (socket: WebSocket) => Promise<string[]>> = {
   async listener(socket) {
     const got: string[] = []
@@ -69,7 +69,7 @@ const takers: Record<string, (socket: WebSocket) => Promise<string[]>> = {
 
 for (const [kind, take] of Object.entries(takers)) {
   for (const rest of ['at once', 'later']) {
-    t.test(`what comes before a ${kind} is kept, with what follows ${rest}`, async t => {
+    t.test(`messages that arrive before a ${kind} are kept, with later frames arriving ${rest}`, async t => {
       const { socket, peer } = await connect(t)
       const order: string[] = []
       socket.on('ping', data => order.push(String(data)))
@@ -79,14 +79,14 @@ for (const [kind, take] of Object.entries(takers)) {
       t.equal(await peer.next(), 'pong 1')
       if (rest === 'later') peer.send(...more)
       await roundTrip(t)
-      t.strictSame(order, ['1'], 'nothing behind the first message is read')
+      t.strictSame(order, ['1'], 'nothing after the first message is read')
       t.strictSame(await withDeadline(take(socket), 5000, kind), ['a', 'b', 'c'])
       t.strictSame(order, ['1', '2', 'close'])
     })
   }
 }
 
-t.test('what is kept waits while the socket is paused', async t => {
+t.test('kept messages wait while the socket is paused', async t => {
   const { socket, peer } = await connect(t)
   const got: string[] = []
   socket.on('ping', () => {})
@@ -101,7 +101,7 @@ t.test('what is kept waits while the socket is paused', async t => {
   t.strictSame(got, ['a'])
 })
 
-t.test('a peer that sends much to nobody is held back by TCP', async t => {
+t.test('a peer that sends to a connection without a consumer is slowed down by TCP', async t => {
   const { socket, stream, peer } = await connect(t)
   socket.on('close', () => {})
   const chunk = text('x'.repeat(60_000))
@@ -109,10 +109,13 @@ t.test('a peer that sends much to nobody is held back by TCP', async t => {
   await once(stream, 'pause')
   await roundTrip(t)
   t.ok(stream.isPaused())
-  t.ok(peer.stream.writableLength > 10_000_000, `${peer.stream.writableLength} of 30 MB wait at the peer`)
+  t.ok(
+    peer.stream.writableLength > 10_000_000,
+    `${peer.stream.writableLength} of 30 MB are pending at the peer`
+  )
 })
 
-t.test('what is kept is gone when the connection is cut', async t => {
+t.test('kept messages are dropped when the connection is cut', async t => {
   const { socket, peer } = await connect(t)
   socket.on('ping', () => {})
   peer.send(ping('1'), text('a'))
@@ -123,7 +126,7 @@ t.test('what is kept is gone when the connection is cut', async t => {
   await roundTrip(t)
 })
 
-t.test('what is kept is told in the async context of the connection', async t => {
+t.test('kept messages are delivered in the async context of the connection', async t => {
   const storage = new AsyncLocalStorage<string>()
   const { socket, peer } = await storage.run('connection', () => connect(t))
   socket.on('ping', () => {})
@@ -145,10 +148,10 @@ t.test('what is kept is told in the async context of the connection', async t =>
 const keepsMessages = { keepsMessages: true }
 
 for (const [kind, take] of Object.entries(takers)) {
-  t.test(`where messages are kept, all is read, and waits for a ${kind}`, async t => {
+  t.test(`with keepsMessages, everything is read and kept for a ${kind}`, async t => {
     const { socket, peer } = await connect(t, keepsMessages)
     peer.send(text('a'), text('b'), ping('1'), binary(Buffer.from('c')))
-    t.equal(await peer.next(), 'pong 1', 'what lies behind messages is read')
+    t.equal(await peer.next(), 'pong 1', 'frames after messages are read')
     const taken = take(socket)
     peer.send(text('d'))
     await roundTrip(t)
@@ -159,16 +162,16 @@ for (const [kind, take] of Object.entries(takers)) {
 }
 
 for (const kind of ['loop', 'stream']) {
-  t.test(`where messages are kept, a ${kind} gets them after the end too`, async t => {
+  t.test(`with keepsMessages, a ${kind} receives the messages after the end, too`, async t => {
     const { socket, peer } = await connect(t, keepsMessages)
     peer.send(text('a'), text('b'), close(4000, 'c'))
-    t.equal(await closing(socket), '4000 c', 'the end is told although nobody takes messages')
+    t.equal(await closing(socket), '4000 c', 'the close event is emitted although no consumer takes messages')
     t.strictSame(await withDeadline(takers[kind]?.(socket) ?? Promise.reject(), 5000, kind), ['a', 'b'])
     t.strictSame(await withDeadline(takers[kind]?.(socket) ?? Promise.reject(), 5000, kind), [], 'each once')
   })
 }
 
-t.test('where messages are kept, a listener gets them after the end too', async t => {
+t.test('with keepsMessages, a listener receives the messages after the end, too', async t => {
   const { socket, peer } = await connect(t, keepsMessages)
   peer.send(text('a'), text('b'), close(1000))
   await closing(socket)
@@ -178,22 +181,25 @@ t.test('where messages are kept, a listener gets them after the end too', async 
   t.strictSame(got, ['a', 'b'])
 })
 
-t.test('where messages are kept, a loop that is at work when the connection ends gets the rest', async t => {
-  const { socket, peer } = await connect(t, keepsMessages)
-  peer.send(text('a'), text('b'), text('c'), ping('1'))
-  t.equal(await peer.next(), 'pong 1')
-  const got: string[] = []
-  for await (const message of socket) {
-    got.push(String(message))
-    if (message !== 'a') continue
-    peer.stream.destroy()
-    socket.terminate()
-    await closing(socket)
+t.test(
+  'with keepsMessages, a running loop receives the remaining messages after the connection has ended',
+  async t => {
+    const { socket, peer } = await connect(t, keepsMessages)
+    peer.send(text('a'), text('b'), text('c'), ping('1'))
+    t.equal(await peer.next(), 'pong 1')
+    const got: string[] = []
+    for await (const message of socket) {
+      got.push(String(message))
+      if (message !== 'a') continue
+      peer.stream.destroy()
+      socket.terminate()
+      await closing(socket)
+    }
+    t.strictSame(got, ['a', 'b', 'c'])
   }
-  t.strictSame(got, ['a', 'b', 'c'])
-})
+)
 
-t.test('where messages are kept, who takes them in his own time keeps nothing from being read', async t => {
+t.test('with keepsMessages, a slow consumer does not stop the reading', async t => {
   const { socket, peer } = await connect(t, keepsMessages)
   const messages = socket[Symbol.asyncIterator]()
   peer.send(text('a'), text('b'), ping('1'), close(1000))
@@ -204,25 +210,28 @@ t.test('where messages are kept, who takes them in his own time keeps nothing fr
   t.equal((await messages.next()).done, true)
 })
 
-t.test('where messages are kept, what is told and what arrives meanwhile come in order', async t => {
-  const { socket, peer } = await connect(t, keepsMessages)
-  peer.send(text('a'), text('b'), ping('1'))
-  t.equal(await peer.next(), 'pong 1')
-  const got: string[] = []
-  const listener = (data: Buffer): void => {
-    got.push(String(data))
-    if (got.length > 1) return
-    socket.off('message', listener)
-    peer.send(text('c'), ping('2'))
+t.test(
+  'with keepsMessages, kept messages and messages that arrive during delivery keep their order',
+  async t => {
+    const { socket, peer } = await connect(t, keepsMessages)
+    peer.send(text('a'), text('b'), ping('1'))
+    t.equal(await peer.next(), 'pong 1')
+    const got: string[] = []
+    const listener = (data: Buffer): void => {
+      got.push(String(data))
+      if (got.length > 1) return
+      socket.off('message', listener)
+      peer.send(text('c'), ping('2'))
+    }
+    socket.on('message', listener)
+    t.equal(await peer.next(), 'pong 2')
+    t.strictSame(got, ['a'], 'untaken messages are kept again')
+    t.strictSame(String((await withDeadline(once(socket, 'message'), 5000, 'message'))[0]), 'b')
+    t.strictSame(String((await withDeadline(once(socket, 'message'), 5000, 'message'))[0]), 'c')
   }
-  socket.on('message', listener)
-  t.equal(await peer.next(), 'pong 2')
-  t.strictSame(got, ['a'], 'what nobody takes is kept again')
-  t.strictSame(String((await withDeadline(once(socket, 'message'), 5000, 'message'))[0]), 'b')
-  t.strictSame(String((await withDeadline(once(socket, 'message'), 5000, 'message'))[0]), 'c')
-})
+)
 
-t.test('where messages are kept, a pause stops the reading, and close drops them', async t => {
+t.test('with keepsMessages, a pause stops the reading, and close drops the messages', async t => {
   const { socket, peer } = await connect(t, keepsMessages)
   socket.pause()
   peer.send(text('a'), ping('1'))

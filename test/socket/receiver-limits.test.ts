@@ -2,46 +2,61 @@ import t from 'tap'
 import { BufferBudget } from '../../lib/limits/buffer-budget.js'
 import { ms } from '../helpers/timeout.js'
 import { bytes, frame, header } from '../protocol/wire.js'
-import { binary, close, closing, connect, MIB, ping, pong, roundTrip, text, texts, told } from './harness.js'
+import {
+  binary,
+  close,
+  closing,
+  connect,
+  MIB,
+  nextEvent,
+  ping,
+  pong,
+  roundTrip,
+  text,
+  texts
+} from './harness.js'
 
-t.test('rateLimit with policy close: what is too much is not told and gets 1008', async t => {
+t.test('rateLimit with policy close: messages above the limit are not delivered and get 1008', async t => {
   const { socket, peer } = await connect(t, {
     rateLimit: { messages: 5, bytes: undefined, policy: 'close' }
   })
   const seen: string[] = []
   socket.on('message', data => seen.push(String(data)))
-  const error = told<[Error]>(socket, 'error')
-  const closed = told(socket, 'close')
+  const error = nextEvent<[Error]>(socket, 'error')
+  const closed = nextEvent(socket, 'close')
   peer.send(...texts(50).map(data => text(data)))
   t.equal(await peer.next(), 'close 1008 too much at once')
   t.match((await error)[0], { code: 'FST_UPGRADE_RATE_EXCEEDED', closeCode: 1008 })
-  t.strictSame(seen, texts(5), 'what came before is delivered')
-  t.match((await closed)[2], { code: 'FST_UPGRADE_RATE_EXCEEDED' }, 'close says why')
+  t.strictSame(seen, texts(5), 'earlier messages are delivered')
+  t.match((await closed)[2], { code: 'FST_UPGRADE_RATE_EXCEEDED' }, 'close has the reason')
 })
 
-t.test('rateLimit with policy pause: everything is read, in order, and no faster', async t => {
-  const { socket, peer } = await connect(t, {
-    rateLimit: { messages: 100, bytes: undefined, policy: 'pause' }
-  })
-  const seen: string[] = []
-  const since = performance.now()
-  const all = new Promise<void>(resolve => {
-    socket.on('message', data => {
-      if (seen.push(String(data)) === 130) resolve()
+t.test(
+  'rateLimit with policy pause: all messages are delivered in order, and no faster than the limit',
+  async t => {
+    const { socket, peer } = await connect(t, {
+      rateLimit: { messages: 100, bytes: undefined, policy: 'pause' }
     })
-  })
-  peer.send(...texts(130).map(data => text(data)))
-  await roundTrip(t)
-  await roundTrip(t)
-  t.ok(seen.length >= 100 && seen.length < 130, `${seen.length} at once`)
-  await all
-  t.ok(performance.now() - since >= 290, 'the rest when its time has come')
-  t.strictSame(seen, texts(130))
-  peer.send(close(1000))
-  t.equal(await closing(socket), '1000')
-})
+    const seen: string[] = []
+    const since = performance.now()
+    const all = new Promise<void>(resolve => {
+      socket.on('message', data => {
+        if (seen.push(String(data)) === 130) resolve()
+      })
+    })
+    peer.send(...texts(130).map(data => text(data)))
+    await roundTrip(t)
+    await roundTrip(t)
+    t.ok(seen.length >= 100 && seen.length < 130, `${seen.length} immediately`)
+    await all
+    t.ok(performance.now() - since >= 290, 'the rest at its time')
+    t.strictSame(seen, texts(130))
+    peer.send(close(1000))
+    t.equal(await closing(socket), '1000')
+  }
+)
 
-t.test('rateLimit of bytes holds the peer back by TCP', async t => {
+t.test('rateLimit of bytes slows the peer down by TCP', async t => {
   const { socket, stream, peer } = await connect(t, {
     rateLimit: { messages: undefined, bytes: MIB, policy: 'pause' }
   })
@@ -59,7 +74,7 @@ t.test('rateLimit of bytes holds the peer back by TCP', async t => {
   t.equal(stream.isPaused(), true)
 })
 
-t.test('rateLimit of bytes with policy close: 1008', async t => {
+t.test('rateLimit of bytes with policy close: a peer above the limit gets 1008', async t => {
   const { socket, peer } = await connect(t, {
     rateLimit: { messages: undefined, bytes: 1000, policy: 'close' }
   })
@@ -70,19 +85,19 @@ t.test('rateLimit of bytes with policy close: 1008', async t => {
   t.equal(await peer.next(), 'close 1008 too much at once')
 })
 
-t.test('control frames: more than maxControlFrames a second get 1008, pings and pongs alike', async t => {
+t.test('more than maxControlFrames control frames per second get 1008, pings and pongs alike', async t => {
   for (const control of [ping, pong]) {
     const { socket, peer } = await connect(t, { maxControlFrames: 20 })
-    let told = 0
-    socket.on('ping', () => told++)
-    socket.on('pong', () => told++)
+    let emitted = 0
+    socket.on('ping', () => emitted++)
+    socket.on('pong', () => emitted++)
     const closed = closing(socket)
     peer.send(...texts(20).map(control))
     peer.send(...texts(200).map(control))
     await peer.until(() => peer.frames.some(frame => frame.startsWith('close')), 'Close')
     t.equal(peer.frames.at(-1), 'close 1008 too many control frames')
     t.equal(await closed, '1006')
-    t.equal(told, 20)
+    t.equal(emitted, 20)
   }
   const { socket, peer } = await connect(t, { maxControlFrames: false })
   socket.readAlways()
@@ -91,7 +106,7 @@ t.test('control frames: more than maxControlFrames a second get 1008, pings and 
 })
 
 t.test(
-  'a message that is not finished within messageTimeout gets 1008, whatever comes meanwhile',
+  'a message that is not complete within messageTimeout gets 1008, whatever arrives meanwhile',
   async t => {
     for (const begin of [
       header(1, 10n),
@@ -100,7 +115,7 @@ t.test(
       bytes(text('one', { fin: false }), ping(), Buffer.from([0x80]))
     ]) {
       const { socket, peer } = await connect(t, { messageTimeout: ms(60) })
-      const error = told<[Error]>(socket, 'error')
+      const error = nextEvent<[Error]>(socket, 'error')
       socket.readAlways()
       peer.send(text('whole'))
       peer.send(begin)
@@ -111,7 +126,7 @@ t.test(
   }
 )
 
-t.test('messageTimeout is not put off by what comes of the message: a drip gains nothing', async t => {
+t.test('messageTimeout is not extended when parts of the message arrive slowly', async t => {
   const { socket, peer } = await connect(t, { messageTimeout: ms(100) })
   socket.readAlways()
   const closed = peer.until(() => peer.frames.some(frame => frame.startsWith('close')), 'Close')
@@ -131,39 +146,42 @@ t.test('messageTimeout is not put off by what comes of the message: a drip gains
   t.equal(peer.frames.at(-1), 'close 1008 message not finished in time')
 })
 
-t.test('messageTimeout is that of one message, and stands still while nobody reads', async t => {
-  const { socket, peer } = await connect(t, { messageTimeout: ms(150) })
-  const seen: string[] = []
-  socket.on('message', data => seen.push(String(data)))
-  // There is a message under way at any time, each is finished soon, and all together take longer than one may.
-  const frames = texts(40).map(data => text(data.padStart(8, '0')))
-  const wire = bytes(...frames)
-  const [{ length }] = frames
-  const since = performance.now()
-  peer.send(wire.subarray(0, 7))
-  for (let at = 7; at < wire.length; at += length) {
-    await new Promise(resolve => setTimeout(resolve, ms(10)))
-    peer.send(wire.subarray(at, at + length))
+t.test(
+  'messageTimeout applies to each message, and is suspended while the application does not read',
+  async t => {
+    const { socket, peer } = await connect(t, { messageTimeout: ms(150) })
+    const seen: string[] = []
+    socket.on('message', data => seen.push(String(data)))
+    // A message is incomplete at any time, each is completed soon, and together they take longer than the timeout of one.
+    const frames = texts(40).map(data => text(data.padStart(8, '0')))
+    const wire = bytes(...frames)
+    const [{ length }] = frames
+    const since = performance.now()
+    peer.send(wire.subarray(0, 7))
+    for (let at = 7; at < wire.length; at += length) {
+      await new Promise(resolve => setTimeout(resolve, ms(10)))
+      peer.send(wire.subarray(at, at + length))
+      await roundTrip(t)
+    }
+    t.ok(performance.now() - since > ms(300), 'twice the timeout')
+    t.equal(seen.length, 40)
+    peer.send(text('half', { fin: false }))
     await roundTrip(t)
+    socket.pause()
+    await new Promise(resolve => setTimeout(resolve, ms(250)))
+    t.equal(socket.readyState, socket.OPEN, 'while paused')
+    socket.resume()
+    peer.send(frameEnd())
+    t.strictSame((await nextEvent(socket, 'message')).map(String), ['half!', 'false'])
+    peer.send(close(1000))
+    t.equal(await closing(socket), '1000')
   }
-  t.ok(performance.now() - since > ms(300), 'twice the timeout')
-  t.equal(seen.length, 40)
-  peer.send(text('half', { fin: false }))
-  await roundTrip(t)
-  socket.pause()
-  await new Promise(resolve => setTimeout(resolve, ms(250)))
-  t.equal(socket.readyState, socket.OPEN, 'while paused')
-  socket.resume()
-  peer.send(frameEnd())
-  t.strictSame((await told(socket, 'message')).map(String), ['half!', 'false'])
-  peer.send(close(1000))
-  t.equal(await closing(socket), '1000')
-})
+)
 
 const frameEnd = (): Buffer => frame(0, '!')
 
 t.test(
-  'messages that are not complete count against the budget of all: who grows beyond gets 1013',
+  'incomplete messages count against the shared budget, and a connection that exceeds it gets 1013',
   async t => {
     const budget = new BufferBudget(450_000)
     const first = await connect(t, { budget })
@@ -173,21 +191,21 @@ t.test(
     first.peer.send(binary(piece, { fin: false }))
     second.peer.send(binary(Buffer.alloc(1000), { fin: false }))
     await roundTrip(t)
-    t.ok(budget.used >= 200_000 && budget.used < 300_000, `${budget.used}: small ones do not count`)
+    t.ok(budget.used >= 200_000 && budget.used < 300_000, `${budget.used}: small messages do not count`)
     second.peer.send(frame(0, Buffer.alloc(300_000), { fin: false }))
     t.equal(await second.peer.next(), 'close 1013 try again later')
-    await told(second.socket, 'close')
-    const message = told<[Buffer]>(first.socket, 'message')
+    await nextEvent(second.socket, 'close')
+    const message = nextEvent<[Buffer]>(first.socket, 'message')
     first.peer.send(frame(0, piece))
-    t.equal((await message)[0].length, 400_000, 'the other one is finished')
+    t.equal((await message)[0].length, 400_000, 'the other message is completed')
     await roundTrip(t)
-    t.equal(budget.used, 0, 'and all is given back')
+    t.equal(budget.used, 0, 'and all bytes are released')
     first.peer.send(binary(piece, { fin: false }))
     await roundTrip(t)
     t.ok(budget.used >= 200_000)
-    const closed = told(first.socket, 'close')
+    const closed = nextEvent(first.socket, 'close')
     first.peer.stream.destroy()
     await closed
-    t.equal(budget.used, 0, 'also by who leaves in the middle of a message')
+    t.equal(budget.used, 0, 'also when a peer disconnects within a message')
   }
 )

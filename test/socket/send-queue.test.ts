@@ -10,7 +10,7 @@ import { acknowledgedBytes, SendQueues, takenBytes } from '../../lib/socket/send
 import { withDeadline } from '../helpers/timeout.js'
 import { CERTIFICATE, KEY } from './certificate.js'
 
-/** Both ends of a connection to `host`, over TLS or not. */
+/** Both ends of a connection to `host`, with or without TLS. */
 async function pair(t: Test, host: string, listensOn = host, secure = false): Promise<[Socket, Socket]> {
   const server = secure ? createTlsServer({ key: KEY, cert: CERTIFICATE }) : createServer()
   server.listen(0, listensOn)
@@ -28,16 +28,16 @@ async function pair(t: Test, host: string, listensOn = host, secure = false): Pr
   return [near, far]
 }
 
-const skip = process.platform === 'linux' ? false : 'only Linux shows the queues'
+const skip = process.platform === 'linux' ? false : 'only Linux exposes the queues'
 
 const PAIRS: Readonly<Record<string, readonly [host: string, listensOn: string, secure: boolean]>> = {
   IPv4: ['127.0.0.1', '127.0.0.1', false],
   IPv6: ['::1', '::1', false],
-  'IPv4 on a socket of IPv6': ['127.0.0.1', '::', false],
+  'IPv4 on an IPv6 socket': ['127.0.0.1', '::', false],
   TLS: ['127.0.0.1', '127.0.0.1', true]
 }
 for (const [name, args] of Object.entries(PAIRS)) {
-  t.test(`${name}: what the peer has not acknowledged is seen, and that it reads on`, { skip }, async t => {
+  t.test(`${name}: the unacknowledged bytes of a peer, and its progress, are visible`, { skip }, async t => {
     const [near, far] = await pair(t, ...args)
     far.pause()
     while (near.writableLength < 1e6) {
@@ -59,7 +59,7 @@ for (const [name, args] of Object.entries(PAIRS)) {
   })
 }
 
-t.test('streams that are no TCP sockets are not asked about', async t => {
+t.test('streams that are no TCP sockets have no queue', async t => {
   const [near] = duplexPair()
   t.equal(acknowledgedBytes(near), undefined)
   t.equal(takenBytes(near), undefined)
@@ -75,34 +75,37 @@ t.test('streams that are no TCP sockets are not asked about', async t => {
   server.close()
 })
 
-t.test('sockets that are asked about within a tick share one look; later ones wait for the next', async t => {
-  const [near, far] = await pair(t, '127.0.0.1')
-  let looks = 0
-  const tables = new Proxy(['/proc/self/net/tcp'], {
-    get: (target, name, receiver) => {
-      if (name === Symbol.iterator) looks++
-      return Reflect.get(target, name, receiver)
-    }
-  })
-  const queues = new SendQueues(tables)
-  const asked = [near, far, near].map(socket => queues.acknowledged(socket))
-  t.equal(looks, 0)
-  await asked[0]
-  t.equal(looks, 1)
-  await Promise.all(asked)
-  const late = [near, far].map(socket => queues.acknowledged(socket))
-  await Promise.all(late)
-  t.equal(looks, 2)
-})
+t.test(
+  'sockets that are queried within a tick share one read of the tables; later ones cause another read',
+  async t => {
+    const [near, far] = await pair(t, '127.0.0.1')
+    let looks = 0
+    const tables = new Proxy(['/proc/self/net/tcp'], {
+      get: (target, name, receiver) => {
+        if (name === Symbol.iterator) looks++
+        return Reflect.get(target, name, receiver)
+      }
+    })
+    const queues = new SendQueues(tables)
+    const asked = [near, far, near].map(socket => queues.acknowledged(socket))
+    t.equal(looks, 0)
+    await asked[0]
+    t.equal(looks, 1)
+    await Promise.all(asked)
+    const late = [near, far].map(socket => queues.acknowledged(socket))
+    await Promise.all(late)
+    t.equal(looks, 2)
+  }
+)
 
-t.test('where the tables are missing or cannot be read, nothing is known', async t => {
+t.test('nothing is known when the tables are missing or cannot be read', async t => {
   const [near] = await pair(t, '127.0.0.1')
   for (const tables of [['/nowhere/tcp'], [tmpdir()], []]) {
     t.equal(await new SendQueues(tables).acknowledged(near), undefined)
   }
 })
 
-t.test('a socket that closes before or during the look has no queue', async t => {
+t.test('a socket that closes before or during the read has no queue', async t => {
   for (const late of [false, true]) {
     const [near] = await pair(t, '127.0.0.1')
     const queues = new SendQueues()
@@ -113,14 +116,14 @@ t.test('a socket that closes before or during the look has no queue', async t =>
   }
 })
 
-t.test('nothing is known of a socket whose descriptor is not valid', async t => {
+t.test('nothing is known of a socket with an invalid descriptor', async t => {
   const socket = new Socket()
   Object.assign(socket, { _handle: { fd: 2 ** 30, bytesWritten: 0, writeQueueSize: 0 } })
   t.equal(await new SendQueues().acknowledged(socket), undefined)
   Object.assign(socket, { _handle: null })
 })
 
-t.test('the number of a queue is hexadecimal, and other sockets count for nothing', { skip }, async t => {
+t.test('the length of a queue is parsed as hexadecimal, and other sockets are ignored', { skip }, async t => {
   const folder = await mkdtemp(join(tmpdir(), 'queues-'))
   t.teardown(() => rm(folder, { recursive: true }))
   const [near] = await pair(t, '127.0.0.1')

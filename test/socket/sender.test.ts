@@ -7,7 +7,7 @@ import { tick } from './harness.js'
 import { make as makeConnection } from './manual.js'
 import { deflateOf, HeldRuns, noise, readMessages, show, Window, type Wishes, words } from './zlib-model.js'
 
-/** A connection that compresses, and what it has sent. */
+/** A connection with compression, and the frames that it has sent. */
 function make(t: Test, wishes: Wishes = {}) {
   const { role = 'server', takesOver = false } = wishes
   const { stream, log, connection, sender } = makeConnection(t, undefined, {
@@ -40,7 +40,7 @@ function make(t: Test, wishes: Wishes = {}) {
 const LARGE = words(50_000)
 const LARGER = words(300_000, 2)
 
-t.test('RFC 7692 section 7.2.3.2: RSV1 says that a message is compressed', t => {
+t.test('RFC 7692 section 7.2.3.2: RSV1 marks a compressed message', t => {
   const { send, hex } = make(t, { takesOver: true })
   send('Hello')
   t.equal(hex(), 'c107f248cdc9c90700')
@@ -51,7 +51,7 @@ t.test('RFC 7692 section 7.2.3.2: RSV1 says that a message is compressed', t => 
   t.end()
 })
 
-t.test('RFC 6455 section 5.3: a client masks what is compressed', async t => {
+t.test('RFC 6455 section 5.3: a client masks compressed data', async t => {
   const { send, sent, allFilled } = make(t, { role: 'client', takesOver: true })
   send('Hello')
   t.equal(sent().toString('hex'), 'c187deadbeef2ce5732617aabe')
@@ -64,12 +64,12 @@ t.test('RFC 6455 section 5.3: a client masks what is compressed', async t => {
   t.equal(String(window.inflate(frame.payload)), LARGE)
 })
 
-t.test('without takeover what does not become smaller is sent as it is', t => {
+t.test('without takeover a message that does not become smaller is sent uncompressed', t => {
   const { send, hex, read } = make(t)
   send('Hello')
   t.equal(hex(), '810548656c6c6f', 'seven bytes compressed')
   send('hello hello')
-  t.equal(hex(), '810b68656c6c6f2068656c6c6f', 'as many compressed')
+  t.equal(hex(), '810b68656c6c6f2068656c6c6f', 'as many characters compressed')
   send(Buffer.from('abcdefg'), { isBinary: true })
   t.equal(hex(), '820761626364656667')
   send(noise(20_000).toString('latin1').slice(0, 5000), { isBinary: true })
@@ -86,7 +86,7 @@ t.test('without takeover what does not become smaller is sent as it is', t => {
   t.end()
 })
 
-t.test('with takeover it is compressed all the same: the windows must not differ', t => {
+t.test('with takeover such a message is sent compressed, as the windows must not diverge', t => {
   const { send, read } = make(t, { takesOver: true })
   const data = noise(20_000)
   send(data, { isBinary: true })
@@ -95,7 +95,7 @@ t.test('with takeover it is compressed all the same: the windows must not differ
   t.end()
 })
 
-t.test('below the threshold a message is sent as it is, unless messages refer to those before', t => {
+t.test('a message below the threshold is sent uncompressed, unless messages refer to earlier ones', t => {
   for (const takesOver of [true, false]) {
     const { send, read } = make(t, { threshold: 10, takesOver })
     for (const length of [0, 9, 10, 11]) send('a'.repeat(length))
@@ -125,7 +125,7 @@ t.test('compress: false', t => {
   t.end()
 })
 
-t.test('RFC 7692 section 6.1: the first fragment decides for its message, and no threshold holds', t => {
+t.test('RFC 7692 section 6.1: the first fragment decides for its message, and no threshold applies', t => {
   for (const takesOver of [true, false]) {
     const { connection, send, read } = make(t, { takesOver, threshold: 1000 })
     send('a', { fin: false })
@@ -164,7 +164,7 @@ t.test('RFC 7692 section 7.2.1: large fragments, small ones and control frames s
       send(LARGER)
       t.equal(connection.output.sendsFragments, false)
       send('next')
-      t.equal(connection.output.gaps, takesOver ? 4 : 2, 'one for each promise')
+      t.equal(connection.output.gaps, takesOver ? 4 : 2, 'one per promise')
       await allFilled()
       t.strictSame(read(), [
         'ping p',
@@ -175,7 +175,7 @@ t.test('RFC 7692 section 7.2.1: large fragments, small ones and control frames s
   }
 })
 
-t.test('all kinds alternate, and the peer sees all in order', async t => {
+t.test('all kinds of frames alternate, and the peer receives them in order', async t => {
   for (const takesOver of [true, false]) {
     for (const role of ['server', 'client'] as const) {
       const { connection, sender, send, read, allFilled } = make(t, { takesOver, role, threshold: 50 })
@@ -208,31 +208,34 @@ t.test('all kinds alternate, and the peer sees all in order', async t => {
   }
 })
 
-t.test('without takeover they may be done in any order, and leave in that in which they came', async t => {
-  const runs = new HeldRuns(t)
-  const { connection, send, read } = make(t)
-  send('before')
-  for (const data of [LARGE, LARGER, LARGE]) send(data)
-  send('behind')
-  t.equal(connection.output.gaps, 3)
-  t.ok(connection.output.size > LARGE.length * 2 + LARGER.length, 'they count as waiting')
-  await Promise.resolve()
-  t.strictSame(
-    runs.inputs.map(input => input.length),
-    [50_000, 300_000, 50_000]
-  )
-  t.strictSame(read(), ['text before'])
-  await runs.release(1)
-  await runs.release(2)
-  t.strictSame(read(), [])
-  t.equal(connection.output.gaps, 3, 'the first holds back the others')
-  await runs.release(0)
-  t.strictSame(read(), [LARGE, LARGER, LARGE].map(data => `text ${show(data, true)}`).concat('text behind'))
-  t.equal(connection.output.gaps, 0)
-  t.equal(connection.output.size, 0)
-})
+t.test(
+  'without takeover messages may finish compression in any order, and leave in the order of the calls',
+  async t => {
+    const runs = new HeldRuns(t)
+    const { connection, send, read } = make(t)
+    send('before')
+    for (const data of [LARGE, LARGER, LARGE]) send(data)
+    send('behind')
+    t.equal(connection.output.gaps, 3)
+    t.ok(connection.output.size > LARGE.length * 2 + LARGER.length, 'they count as buffered')
+    await Promise.resolve()
+    t.strictSame(
+      runs.inputs.map(input => input.length),
+      [50_000, 300_000, 50_000]
+    )
+    t.strictSame(read(), ['text before'])
+    await runs.release(1)
+    await runs.release(2)
+    t.strictSame(read(), [])
+    t.equal(connection.output.gaps, 3, 'the first holds the others back')
+    await runs.release(0)
+    t.strictSame(read(), [LARGE, LARGER, LARGE].map(data => `text ${show(data, true)}`).concat('text behind'))
+    t.equal(connection.output.gaps, 0)
+    t.equal(connection.output.size, 0)
+  }
+)
 
-t.test('with takeover the one behind begins when the one before is done', async t => {
+t.test('with takeover the compression of a message begins after the previous one has finished', async t => {
   const runs = new HeldRuns(t)
   const { connection, send, read } = make(t, { takesOver: true })
   send(LARGE)
@@ -251,7 +254,7 @@ t.test('with takeover the one behind begins when the one before is done', async 
   t.equal(connection.output.gaps, 0)
 })
 
-t.test('one that cannot be compressed is told', async t => {
+t.test('a failed compression is reported', async t => {
   for (const takesOver of [true, false]) {
     t.intercept(ZlibStream.prototype, 'run', { value: () => Promise.reject(new Error('no memory')) })
     const { send, sender, log } = make(t, { takesOver })
@@ -262,7 +265,7 @@ t.test('one that cannot be compressed is told', async t => {
   }
 })
 
-t.test('RFC 7692 section 7.2.1: fragments as they stand on the wire', t => {
+t.test('RFC 7692 section 7.2.1: fragments have the expected bytes on the wire', t => {
   const { send, sent } = make(t, { takesOver: true })
   send('Hel', { fin: false })
   send('lo')

@@ -2,14 +2,14 @@ import t from 'tap'
 import type { Acknowledged } from '../../lib/socket/send-queue.js'
 import { SlowReader } from '../../lib/socket/slow-reader.js'
 
-/** Of a stream to which 1 MB was given. */
+/** The progress of a stream to which 1 MB was written. */
 class FakeWriter {
   unsent = 0
   taken = 1_000_000
-  /** What the kernel shows. */
+  /** The queue that the kernel shows. */
   seen: Acknowledged | undefined
   looks = 0
-  /** Whether the kernel is there to be asked. */
+  /** Whether the queue of the kernel can be read. */
   isTcp = true
 
   acknowledged(): Promise<Acknowledged | undefined> | undefined {
@@ -22,14 +22,14 @@ class FakeWriter {
 const ask = (slowReader: SlowReader, isHeard = true): Promise<boolean> =>
   new Promise(resolve => slowReader.ask(isHeard, resolve))
 
-/** How often a peer gets another timeout. */
+/** The number of additional timeouts of a peer. */
 async function timeouts(slowReader: SlowReader): Promise<number> {
   for (let count = 0; ; count++) if (!(await ask(slowReader))) return count
 }
 
 const SECOND = 1000
 
-t.test('a second for each 4 KiB, a hundred timeouts at most', async t => {
+t.test('a peer has one second for each 4 KiB, and at most a hundred timeouts', async t => {
   const cases = [
     [0, SECOND, 0],
     [4095, SECOND, 0],
@@ -46,33 +46,36 @@ t.test('a second for each 4 KiB, a hundred timeouts at most', async t => {
       t.equal(
         writer.looks > 0,
         isTcp && expected > 0,
-        'the kernel is not asked about peers to which little was sent'
+        'the queue of the kernel is not read for peers to which little was sent'
       )
     }
   }
 })
 
-t.test('progress of the kernel gives the time anew, up to what the peer has to answer', async t => {
-  const writer = new FakeWriter()
-  const at = (atLeast: number, atMost = atLeast): void => {
-    writer.seen = { atLeast, atMost }
+t.test(
+  'progress in the queue of the kernel renews the time, up to the frame that the peer has to answer',
+  async t => {
+    const writer = new FakeWriter()
+    const at = (atLeast: number, atMost = atLeast): void => {
+      writer.seen = { atLeast, atMost }
+    }
+    at(200_000)
+    const slowReader = new SlowReader(writer, 2 * 4096, SECOND)
+    t.equal(await ask(slowReader), true)
+    t.equal(await ask(slowReader), true, 'no progress')
+    at(200_001)
+    t.equal(await ask(slowReader), true, 'a byte was acknowledged')
+    at(1_000_000)
+    for (let i = 0; i < 3; i++) t.equal(await ask(slowReader), true, `${i}`)
+    at(1_100_000)
+    t.equal(await ask(slowReader), false, 'that is beyond the frame that the peer has to answer')
+    t.equal(await ask(slowReader, false), false)
+    at(1_100_001)
+    t.equal(await ask(slowReader, false), true, 'but it is a sign of life where no answer would be read')
   }
-  at(200_000)
-  const slowReader = new SlowReader(writer, 2 * 4096, SECOND)
-  t.equal(await ask(slowReader), true)
-  t.equal(await ask(slowReader), true, 'nothing has moved')
-  at(200_001)
-  t.equal(await ask(slowReader), true, 'a byte was taken')
-  at(1_000_000)
-  for (let i = 0; i < 3; i++) t.equal(await ask(slowReader), true, `${i}`)
-  at(1_100_000)
-  t.equal(await ask(slowReader), false, 'that is behind the frame that the peer has to answer')
-  t.equal(await ask(slowReader, false), false)
-  at(1_100_001)
-  t.equal(await ask(slowReader, false), true, 'but a sign of life where no answer would be read')
-})
+)
 
-t.test('what was written while the kernel was asked is no progress', async t => {
+t.test('bytes written while the queue of the kernel is read are no progress', async t => {
   const writer = new FakeWriter()
   writer.seen = { atLeast: 100, atMost: 300 }
   const slowReader = new SlowReader(writer, 4096, SECOND)
@@ -81,29 +84,35 @@ t.test('what was written while the kernel was asked is no progress', async t => 
   t.equal(await ask(slowReader), false)
 })
 
-t.test('where the kernel shows nothing, progress is what it takes of what the process holds', async t => {
-  for (const isTcp of [true, false]) {
-    const writer = Object.assign(new FakeWriter(), { isTcp, unsent: 1000 })
-    const slowReader = new SlowReader(writer, 4096, SECOND)
-    t.equal(await ask(slowReader), true)
-    for (let i = 0; i < 5; i++) {
-      writer.taken += 200
+t.test(
+  'where the kernel exposes no queue, progress is the amount that it takes from the process',
+  async t => {
+    for (const isTcp of [true, false]) {
+      const writer = Object.assign(new FakeWriter(), { isTcp, unsent: 1000 })
+      const slowReader = new SlowReader(writer, 4096, SECOND)
       t.equal(await ask(slowReader), true)
+      for (let i = 0; i < 5; i++) {
+        writer.taken += 200
+        t.equal(await ask(slowReader), true)
+      }
+      writer.taken += 200
+      t.equal(await ask(slowReader), true, 'the time for 4 KiB')
+      t.equal(await ask(slowReader), false)
     }
-    writer.taken += 200
-    t.equal(await ask(slowReader), true, 'the time that 4 KiB give')
+  }
+)
+
+t.test(
+  'a peer whose data was still pending in the process, and has been taken since, has made progress',
+  async t => {
+    const writer = Object.assign(new FakeWriter(), { unsent: 10 })
+    const slowReader = new SlowReader(writer, 100, SECOND, 999_990)
+    t.equal(await ask(slowReader), true)
     t.equal(await ask(slowReader), false)
   }
-})
+)
 
-t.test('little was sent, but the process still held some of it and got rid of it since', async t => {
-  const writer = Object.assign(new FakeWriter(), { unsent: 10 })
-  const slowReader = new SlowReader(writer, 100, SECOND, 999_990)
-  t.equal(await ask(slowReader), true)
-  t.equal(await ask(slowReader), false)
-})
-
-t.test('the frame itself is no progress, but a sign of life where no answer would be read', async t => {
+t.test('the frame itself is no progress, but it is a sign of life where no answer would be read', async t => {
   for (const isHeard of [true, false]) {
     const writer = new FakeWriter()
     const slowReader = new SlowReader(writer, 100, SECOND, 999_998, 999_998)
@@ -111,7 +120,7 @@ t.test('the frame itself is no progress, but a sign of life where no answer woul
   }
 })
 
-t.test('the time for which a look has to wait counts', async t => {
+t.test('the time until the queue has been read counts', async t => {
   const writer = new FakeWriter()
   writer.acknowledged = () => new Promise(resolve => setTimeout(resolve, 60, undefined))
   const slowReader = new SlowReader(writer, 100 * 4096, 0.5)

@@ -18,6 +18,7 @@ import {
   endlessText,
   KINDS,
   MIB,
+  nextEvent,
   ping,
   roundTrip,
   type Subject,
@@ -25,7 +26,6 @@ import {
   text,
   texts,
   tick,
-  told,
   watchProcess
 } from './harness.js'
 
@@ -53,7 +53,7 @@ const PATIENCE = ms(5000)
 
 const source = { wanted: (): void => {}, release: (): void => {} }
 
-t.test('the unit: a chunk at a time, the end is the close, destruction the cut', async t => {
+t.test('the unit delivers a chunk at a time, ends at the close, and cuts when it is destroyed', async t => {
   const sink = new FakeSink()
   const stream = new WebSocketStream(source, sink, PATIENCE)
   stream.write('a')
@@ -67,13 +67,13 @@ t.test('the unit: a chunk at a time, the end is the close, destruction the cut',
   t.equal(sink.calls.at(-1), 'close 1000')
   t.equal(stream.writableFinished, false, 'not finished before the connection is closed')
   stream.onEnd(undefined, true)
-  await told(stream, 'finish')
+  await nextEvent(stream, 'finish')
   stream.resume()
-  await told(stream, 'close')
+  await nextEvent(stream, 'close')
   t.notOk(sink.calls.includes('terminate'))
 })
 
-t.test('the unit: text that no string can hold destroys it', async t => {
+t.test('the unit is destroyed by text that is too long for a string', async t => {
   const sink = new FakeSink()
   const stream = new WebSocketStream(source, sink, PATIENCE, { readableObjectMode: true })
   const failed = once(stream, 'error')
@@ -82,16 +82,16 @@ t.test('the unit: text that no string can hold destroys it', async t => {
   t.strictSame(sink.calls, ['terminate'])
 })
 
-t.test('the unit: ended after the connection was closed, nothing is closed again', async t => {
+t.test('the unit closes nothing when it is ended after the connection was closed', async t => {
   const sink = new FakeSink()
   const stream = new WebSocketStream(source, sink, PATIENCE)
   stream.onEnd(undefined, true)
   stream.resume().end()
-  await told(stream, 'close')
+  await nextEvent(stream, 'close')
   t.strictSame(sink.calls, [])
 })
 
-t.test('the unit: reading stops when the buffer is full and goes on when it is read', async t => {
+t.test('the unit stops reading when its buffer is full and continues when it is read', async t => {
   let wants = 0
   const stream = new WebSocketStream(
     { wanted: () => void wants++, release: () => {} },
@@ -112,7 +112,7 @@ t.test('the unit: reading stops when the buffer is full and goes on when it is r
 })
 
 for (const over of KINDS) {
-  t.test(`over ${over}: piped both ways`, async t => {
+  t.test(`over ${over}: a stream is piped both ways`, async t => {
     const { socket, peer } = await connect(t, { over })
     const stream = socket.stream()
     stream.pipe(stream)
@@ -128,21 +128,24 @@ for (const over of KINDS) {
     t.equal(await closed, '1000 bye')
   })
 
-  t.test(`over ${over}: a file's worth through pipeline arrives whole, the end closes with 1000`, async t => {
-    const { socket, peer } = await connect(t, { over })
-    const closed = closing(socket)
-    const chunks = texts(40).map(i => Buffer.alloc(65_536, i))
-    const sent = pipeline(Readable.from(chunks), socket.stream())
-    await peer.until(() => peer.frames.at(-1)?.startsWith('close') === true, 'close')
-    t.equal(peer.frames.at(-1), 'close 1000')
-    t.ok(Buffer.concat(chunks).equals(Buffer.concat(peer.raw.slice(0, -1).map(({ payload }) => payload))))
-    peer.send(close(1000))
-    t.equal(await closed, '1000')
-    await withDeadline(sent, 5000, 'pipeline')
-  })
+  t.test(
+    `over ${over}: a file sent through pipeline arrives whole, and the end closes with 1000`,
+    async t => {
+      const { socket, peer } = await connect(t, { over })
+      const closed = closing(socket)
+      const chunks = texts(40).map(i => Buffer.alloc(65_536, i))
+      const sent = pipeline(Readable.from(chunks), socket.stream())
+      await peer.until(() => peer.frames.at(-1)?.startsWith('close') === true, 'close')
+      t.equal(peer.frames.at(-1), 'close 1000')
+      t.ok(Buffer.concat(chunks).equals(Buffer.concat(peer.raw.slice(0, -1).map(({ payload }) => payload))))
+      peer.send(close(1000))
+      t.equal(await closed, '1000')
+      await withDeadline(sent, 5000, 'pipeline')
+    }
+  )
 }
 
-t.test('a stream that nobody reads answers pings and sees the close', async t => {
+t.test('a stream without a reader answers pings and sees the close', async t => {
   const { socket, peer } = await connect(t)
   const stream = socket.stream()
   peer.send(text('unread'), ping('p'))
@@ -156,7 +159,7 @@ t.test('a stream that nobody reads answers pings and sees the close', async t =>
   t.equal(String(stream.read()), 'unread')
 })
 
-t.test('nothing is told before stream() has returned', async t => {
+t.test('nothing is delivered before stream() has returned', async t => {
   const { socket, peer } = await connect(t)
   socket.on('message', () => {})
   socket.pause()
@@ -169,11 +172,11 @@ t.test('nothing is told before stream() has returned', async t => {
   socket.on('ping', () => order.push('ping'))
   const stream = socket.stream()
   order.push('returned')
-  t.equal(String((await told(stream, 'data'))[0]), 'b')
+  t.equal(String((await nextEvent(stream, 'data'))[0]), 'b')
   t.strictSame(order, ['returned', 'ping'])
 })
 
-t.test('backpressure on what is read: the peer is held', async t => {
+t.test('a reader that stops slows the peer down', async t => {
   const { socket, stream: bytes, peer } = await connect(t)
   const stream = socket.stream()
   const message = binary(Buffer.alloc(65_536))
@@ -207,7 +210,7 @@ t.test('backpressure on what is read: the peer is held', async t => {
   t.equal(peer.stream.writableLength, 0)
 })
 
-t.test('backpressure on what is written: a peer that does not read holds the source', async t => {
+t.test('a peer that does not read slows down the source', async t => {
   const { socket, peer } = await connect(t, { maxBufferedAmount: 64 * MIB })
   peer.stream.pause()
   const stream = socket.stream()
@@ -225,14 +228,14 @@ t.test('backpressure on what is written: a peer that does not read holds the sou
     amounts.push(produced)
   }
   t.ok(socket.bufferedAmount > 0)
-  t.ok(socket.bufferedAmount <= 2 * 65_536 + 100, `${socket.bufferedAmount} bytes wait`)
+  t.ok(socket.bufferedAmount <= 2 * 65_536 + 100, `${socket.bufferedAmount} bytes are buffered`)
   const stalled = produced
   peer.stream.resume()
   await peer.until(() => produced > stalled + 4 * MIB, 'more')
   endless.destroy()
 })
 
-t.test('destroy cuts the connection, without an error of its own', async t => {
+t.test('destroy cuts the connection without an error of its own', async t => {
   const { socket, peer } = await connect(t)
   const stream = socket.stream()
   const closed = closing(socket)
@@ -242,35 +245,32 @@ t.test('destroy cuts the connection, without an error of its own', async t => {
   t.strictSame(peer.frames, [])
 })
 
-t.test('destroyed with an error, the stream tells it and the socket does not', async t => {
+t.test('a stream that is destroyed with an error emits it, and the socket does not', async t => {
   const { socket } = await connect(t)
-  socket.on('error', () => t.fail('told'))
+  socket.on('error', () => t.fail('error event'))
   const stream = socket.stream()
   const closed = closing(socket)
   stream.destroy(new Error('mine'))
-  const [error] = await told(stream, 'error')
+  const [error] = await nextEvent(stream, 'error')
   t.match(error, { message: 'mine' })
   t.equal(await closed, '1006')
 })
 
-t.test(
-  'a reset ends the stream and closes it; what is written then fails without an error event',
-  async t => {
-    const uncaught = watchProcess(t)
-    const { socket, peer, errors } = await connect(t)
-    const stream = socket.stream()
-    const closed = told(stream.resume(), 'close')
-    peer.reset()
-    await closed
-    stream.on('error', () => t.fail('an error event'))
-    const written = new Promise<unknown>(resolve => stream.write('late', resolve))
-    t.match(await written, { code: 'ERR_STREAM_DESTROYED' })
-    t.strictSame(errors, [])
-    t.strictSame(uncaught, [])
-  }
-)
+t.test('a reset ends and closes the stream, and later writes fail without an error event', async t => {
+  const uncaught = watchProcess(t)
+  const { socket, peer, errors } = await connect(t)
+  const stream = socket.stream()
+  const closed = nextEvent(stream.resume(), 'close')
+  peer.reset()
+  await closed
+  stream.on('error', () => t.fail('an error event'))
+  const written = new Promise<unknown>(resolve => stream.write('late', resolve))
+  t.match(await written, { code: 'ERR_STREAM_DESTROYED' })
+  t.strictSame(errors, [])
+  t.strictSame(uncaught, [])
+})
 
-t.test('a pipeline out of a connection ends with it, one into it rejects', async t => {
+t.test('a pipeline from a connection ends with it, and a pipeline to it rejects', async t => {
   const { socket, peer } = await connect(t)
   const stream = socket.stream()
   const got: string[] = []
@@ -284,7 +284,7 @@ t.test('a pipeline out of a connection ends with it, one into it rejects', async
   const [out, into] = [pipeline(stream, sink), pipeline(endless, stream)]
   const results = Promise.allSettled([out, into])
   peer.send(text('a'), text('b'), close(1001))
-  await told(socket, 'close')
+  await nextEvent(socket, 'close')
   endless.write('x')
   const [outcome, income] = await results
   t.strictSame(got, ['a', 'b'])
@@ -296,12 +296,12 @@ for (const [name, bytes, code] of [
   ['breaks the protocol', text('b', { rsv: 4 }), 'FST_UPGRADE_RESERVED_BITS'],
   ['sends too much', text('x'.repeat(101)), 'FST_UPGRADE_MESSAGE_TOO_BIG'],
   [
-    'ends a message before it is whole',
+    'ends within a message',
     Buffer.concat([text('b', { fin: false }), text('c')]),
     'FST_UPGRADE_INTERLEAVED_MESSAGE'
   ]
 ] as const) {
-  t.test(`a peer that ${name}: what was read does not end as if it were all`, async t => {
+  t.test(`a peer that ${name} does not let the reader end as if the data were complete`, async t => {
     const { socket, peer } = await connect(t, { maxPayload: 100 })
     const got: string[] = []
     const piped = pipeline(socket.stream(), async chunks => {
@@ -311,51 +311,48 @@ for (const [name, bytes, code] of [
     peer.send(text('a'), bytes)
     await t.rejects(piped, { code })
     await closed
-    t.match(peer.frames.at(-1), /^close 10/, 'the peer is told why')
+    t.match(peer.frames.at(-1), /^close 10/, 'the peer receives the reason')
     t.strictSame(got, ['a'])
-    await t.rejects(pipeline(socket.stream(), new PassThrough().resume()), { code }, 'asked for too late')
+    await t.rejects(pipeline(socket.stream(), new PassThrough().resume()), { code }, 'created too late')
   })
 }
 
 for (const way of ['iterator', 'pipe', 'events'] as const) {
-  t.test(
-    `a peer that breaks the protocol: who reads slowly gets all that came before, by ${way}`,
-    async t => {
-      const { socket, peer } = await connect(t)
-      const stream = socket.stream({ readableObjectMode: true })
-      const got: string[] = []
-      const take = async (chunk: unknown): Promise<void> => {
-        got.push(String(chunk))
-        // The violation comes while there is more to be read.
-        await closed
-      }
-      const closed = closing(socket)
-      peer.send(text('a'), text('b'), text('c'), text('d', { rsv: 4 }))
-      const sink = new Writable({
-        highWaterMark: 1,
-        write: (chunk, _encoding, callback) => void take(chunk).then(() => callback())
-      })
-      const failed = {
-        iterator: async () => {
-          for await (const chunk of stream) await take(chunk)
-        },
-        pipe: () => pipeline(stream, sink),
-        events: async () => {
-          stream.on('data', async chunk => {
-            stream.pause()
-            await take(chunk)
-            stream.resume()
-          })
-          await once(stream, 'end')
-        }
-      }[way]()
-      await t.rejects(withDeadline(failed, 5000, 'failed'), { code: 'FST_UPGRADE_RESERVED_BITS' })
-      t.equal(got.join(''), 'abc')
+  t.test(`a slow reader receives all data before a violation of the peer, by ${way}`, async t => {
+    const { socket, peer } = await connect(t)
+    const stream = socket.stream({ readableObjectMode: true })
+    const got: string[] = []
+    const take = async (chunk: unknown): Promise<void> => {
+      got.push(String(chunk))
+      // The violation arrives while there is more to read.
+      await closed
     }
-  )
+    const closed = closing(socket)
+    peer.send(text('a'), text('b'), text('c'), text('d', { rsv: 4 }))
+    const sink = new Writable({
+      highWaterMark: 1,
+      write: (chunk, _encoding, callback) => void take(chunk).then(() => callback())
+    })
+    const failed = {
+      iterator: async () => {
+        for await (const chunk of stream) await take(chunk)
+      },
+      pipe: () => pipeline(stream, sink),
+      events: async () => {
+        stream.on('data', async chunk => {
+          stream.pause()
+          await take(chunk)
+          stream.resume()
+        })
+        await once(stream, 'end')
+      }
+    }[way]()
+    await t.rejects(withDeadline(failed, 5000, 'failed'), { code: 'FST_UPGRADE_RESERVED_BITS' })
+    t.equal(got.join(''), 'abc')
+  })
 }
 
-t.test('a peer that does not read: what was read does not end as if it were all', async t => {
+t.test('a peer that does not read does not let the reader end as if the data were complete', async t => {
   const { socket, stream: bytes, errors } = await connect(t, { maxBufferedAmount: 1000 })
   const piped = pipeline(socket.stream(), new PassThrough().resume())
   bytes.cork()
@@ -365,20 +362,20 @@ t.test('a peer that does not read: what was read does not end as if it were all'
   t.strictSame(errors, [])
 })
 
-t.test('a peer that breaks the protocol: what is written afterwards is its error, too', async t => {
+t.test('writes after a violation of the peer fail with the violation', async t => {
   const { socket, peer, errors } = await connect(t)
   const stream = socket.stream()
   const closed = closing(socket)
   stream.once('data', () => stream.pause())
   peer.send(text('a'), text('b'), text('c', { rsv: 4 }))
   await closed
-  const ended = told(stream, 'close')
+  const ended = nextEvent(stream, 'close')
   t.match(await new Promise(resolve => stream.write('late', resolve)), { code: 'FST_UPGRADE_RESERVED_BITS' })
   await ended
   t.strictSame(errors, [])
 })
 
-t.test('a peer that breaks the protocol: a stream that nobody reads fails at once', async t => {
+t.test('a violation of the peer fails a stream without a reader immediately', async t => {
   const { socket, peer } = await connect(t)
   const stream = socket.stream()
   peer.send(text('a'), text('d', { rsv: 4 }))
@@ -387,11 +384,11 @@ t.test('a peer that breaks the protocol: a stream that nobody reads fails at onc
 })
 
 t.test(
-  'a peer that breaks the protocol while nobody listens for errors is no error of the application',
+  'a violation of the peer without an error listener is not reported as an application error',
   async t => {
     const uncaught = watchProcess(t)
     const { socket, peer, errors } = await connect(t)
-    const closed = told(socket.stream().resume(), 'close')
+    const closed = nextEvent(socket.stream().resume(), 'close')
     peer.send(text('b', { rsv: 4 }))
     await closed
     await tick()
@@ -400,7 +397,7 @@ t.test(
   }
 )
 
-t.test('text: with decodeStrings false and readableObjectMode strings are text, both ways', async t => {
+t.test('with decodeStrings false and readableObjectMode, strings are text in both directions', async t => {
   const { socket, peer } = await connect(t)
   const stream = socket.stream({ decodeStrings: false, readableObjectMode: true })
   stream.write('grün')
@@ -413,29 +410,29 @@ t.test('text: with decodeStrings false and readableObjectMode strings are text, 
   t.strictSame(got, ['a', '', Buffer.from([2])])
 })
 
-t.test('what cannot be sent is an error of the stream, not thrown at who writes', async t => {
+t.test('data that cannot be sent is an error of the stream and is not thrown to the writer', async t => {
   const { socket } = await connect(t)
   const closed = closing(socket)
   const stream: Duplex = socket.stream({ objectMode: true })
-  const failed = told(stream, 'error')
+  const failed = nextEvent(stream, 'error')
   stream.write({ not: 'sendable' })
   t.match((await failed)[0], { code: 'FST_UPGRADE_INVALID_DATA' })
   t.equal(await closed, '1006')
 })
 
-t.test('a stream of a closed connection is at its end', async t => {
+t.test('a stream of a closed connection has ended', async t => {
   const { socket, peer } = await connect(t)
   peer.stream.end()
-  await told(socket, 'close')
+  await nextEvent(socket, 'close')
   const stream = socket.stream()
   stream.on('data', () => t.fail('data'))
-  await told(stream, 'end')
+  await nextEvent(stream, 'end')
 })
 
-t.test('end waits for the closing handshake, and the deadline ends that', async t => {
+t.test('end waits for the closing handshake, at most until the deadline', async t => {
   const { socket, peer } = await connect(t, { closeTimeout: ms(30) })
   const stream = socket.stream()
-  const finished = told(stream, 'finish')
+  const finished = nextEvent(stream, 'finish')
   stream.end()
   t.equal(await peer.next(), 'close 1000')
   t.equal(stream.writableFinished, false)
@@ -450,7 +447,7 @@ t.test('after a stream is destroyed on an open connection there is nothing more 
   t.equal(socket.readyState, socket.CLOSED)
 })
 
-t.test('with a client of ws: messages piped through', async t => {
+t.test('messages of a client of ws are piped through', async t => {
   const { socket, client } = await connectWs(t)
   const stream = socket.stream({ decodeStrings: false, readableObjectMode: true })
   stream.pipe(stream)
@@ -467,30 +464,30 @@ t.test('with a client of ws: messages piped through', async t => {
   t.strictSame(echoed, ['text', Buffer.from([1, 2]), 'end'])
 })
 
-t.test('writing to a peer that is gone, while nobody listens for errors, ends no process', async t => {
+t.test('writing to a disconnected peer without an error listener does not end the process', async t => {
   for (const leave of ['reset', 'close'] as const) {
     const uncaught = watchProcess(t)
     const { socket, peer, errors } = await connect(t)
     const stream = socket.stream()
-    const closed = told(socket, 'close')
+    const closed = nextEvent(socket, 'close')
     if (leave === 'reset') peer.reset()
     else peer.send(close(1000))
     await closed
     stream.write('late')
-    await told(stream, 'close')
+    await nextEvent(stream, 'close')
     stream.write('later')
     await tick()
     t.strictSame(uncaught, [])
-    t.match(errors, [{ code: 'FST_UPGRADE_NOT_OPEN' }], 'onError is told once')
+    t.match(errors, [{ code: 'FST_UPGRADE_NOT_OPEN' }], 'onError is called once')
   }
 })
 
-t.test('an echo by pipe survives a peer that resets behind many messages', async t => {
+t.test('an echo by pipe survives a peer that resets after many messages', async t => {
   const uncaught = watchProcess(t)
   const { socket, peer } = await connect(t)
   const stream = socket.stream()
   stream.pipe(stream)
-  const closed = told(stream, 'close')
+  const closed = nextEvent(stream, 'close')
   peer.send(...Array.from({ length: 200 }, () => binary(Buffer.alloc(5000))))
   peer.reset()
   await closed
@@ -498,7 +495,7 @@ t.test('an echo by pipe survives a peer that resets behind many messages', async
   t.strictSame(uncaught, [])
 })
 
-t.test('a listener of the stream that throws or rejects is told to onError, and reading goes on', async t => {
+t.test('a stream listener that throws or rejects is reported to onError, and reading continues', async t => {
   const uncaught = watchProcess(t)
   const { socket, peer, errors } = await connect(t)
   const got: string[] = []
@@ -520,7 +517,7 @@ t.test('a listener of the stream that throws or rejects is told to onError, and 
   t.strictSame(uncaught, [])
 })
 
-t.test('a quiet source that is piped into a connection is let go when the peer leaves', async t => {
+t.test('a quiet source that is piped into a connection is released when the peer disconnects', async t => {
   const { socket, peer } = await connect(t)
   const quiet = new Readable({ read() {} })
   const done = pipeline(quiet, socket.stream()).then(
@@ -528,16 +525,16 @@ t.test('a quiet source that is piped into a connection is let go when the peer l
     error => Reflect.get(error, 'code')
   )
   peer.reset()
-  await told(socket, 'close')
+  await nextEvent(socket, 'close')
   t.equal(await withDeadline(done, 5000, 'pipeline'), 'ERR_STREAM_PREMATURE_CLOSE')
   t.ok(quiet.destroyed)
 })
 
-t.test('what is written too late does not cut a connection whose Close has to leave yet', async t => {
+t.test('a write that comes too late does not cut a connection whose Close is still pending', async t => {
   for (const [readyState, error, terminations] of [
     [WebSocket.CLOSING, new NotOpenError(), 0],
     [WebSocket.CLOSING, new Error('the application had enough'), 1],
-    // Of another connection that this one is piped into.
+    // An error of another connection that this one is piped into.
     [WebSocket.OPEN, new NotOpenError(), 1]
   ] as const) {
     let terminated = 0
@@ -553,7 +550,7 @@ t.test('what is written too late does not cut a connection whose Close has to le
     }
     const stream = new WebSocketStream({ wanted: () => {}, release: () => {} }, sink, PATIENCE)
     stream.write('late')
-    await told(stream, 'close')
+    await nextEvent(stream, 'close')
     t.equal(terminated, terminations)
   }
 })
@@ -614,7 +611,7 @@ t.test('a stream that is only piped into closes when the peer closes', async t =
   t.strictSame(errors, [])
 })
 
-t.test('finished() resolves at a clean end of a stream that is read, however it is read', async t => {
+t.test('finished() resolves at a clean end of a stream that is read, in any way of reading', async t => {
   const ways: Readonly<Record<string, (stream: Duplex) => unknown>> = {
     resume: stream => stream.resume(),
     data: stream => stream.on('data', () => {}),
@@ -640,7 +637,7 @@ t.test('finished() resolves at a clean end of a stream that is read, however it 
   }
 })
 
-t.test('finished() resolves for a stream that is asked for after a clean end', async t => {
+t.test('finished() resolves for a stream that is created after a clean end', async t => {
   const { socket, peer } = await connect(t)
   const closed = closing(socket)
   peer.send(close(1000))
@@ -680,8 +677,8 @@ for (const reads of [true, false]) {
     await t.rejects(withDeadline(sent, ms(5000), 'pipeline'), { code: 'FST_UPGRADE_NOT_OPEN' })
   })
 
-  t.test(`${which}: a source that neither ends nor writes is let go after closeTimeout`, async t => {
-    // The timer is of another context.
+  t.test(`${which}: a source that neither ends nor writes is released after closeTimeout`, async t => {
+    // The timer belongs to another context.
     deadlinesAfter(20).set({ onDeadline: () => {} })
     const context = new AsyncLocalStorage<string>()
     const { socket, peer } = await context.run('mine', () => connect(t, { closeTimeout: 20 }))
@@ -696,25 +693,25 @@ for (const reads of [true, false]) {
   })
 }
 
-t.test('a stream that was ended in time is left alone at the deadline for its source', async t => {
+t.test('a stream that was ended in time is not affected by the deadline for its source', async t => {
   const { socket, peer } = await connect(t, { closeTimeout: 20 })
   const stream = socket.stream()
   const source = new PassThrough()
   const sent = pipeline(source, stream)
   peer.send(text('unread'), close(1000))
-  await told(socket, 'close')
+  await nextEvent(socket, 'close')
   source.end()
   await withDeadline(sent, ms(5000), 'pipeline')
-  // Set later, so it comes later.
+  // Set later, so it fires later.
   await new Promise<void>(resolve => deadlinesAfter(20).set({ onDeadline: resolve }))
   t.equal(stream.destroyed, false)
   t.equal(String(stream.read()), 'unread')
 })
 
-t.test('an end that is not clean is an error for who writes', async t => {
+t.test('an unclean end is an error for the writer', async t => {
   const ends: Readonly<Record<string, (subject: Subject) => unknown>> = {
     reset: ({ peer }) => peer.reset(),
-    'the end of TCP without a Close frame': ({ peer }) => peer.stream.end(),
+    'an end of TCP without a Close frame': ({ peer }) => peer.stream.end(),
     terminate: ({ socket }) => socket.terminate()
   }
   for (const [name, end] of Object.entries(ends)) {
@@ -730,7 +727,7 @@ t.test('an end that is not clean is an error for who writes', async t => {
   }
 })
 
-t.test('a peer that closes but does not read what was sent before is cut: no clean end', async t => {
+t.test('a peer that closes without reading earlier data is cut, which is no clean end', async t => {
   const subject = await connect(t, { closeTimeout: 50, maxBufferedAmount: false })
   const { socket, peer } = subject
   const stream = socket.stream()
@@ -739,14 +736,14 @@ t.test('a peer that closes but does not read what was sent before is cut: no cle
     code: 'ERR_STREAM_PREMATURE_CLOSE'
   })
   await stalled(subject, 16 * MIB)
-  const closed = told(socket, 'close')
+  const closed = nextEvent(socket, 'close')
   peer.send(close(1000))
   t.match(await closed, [1000, Buffer.alloc(0), { code: 'FST_UPGRADE_CLOSE_TIMEOUT' }])
   await outcome
 })
 
 t.test(
-  'a loop that breaks cuts the connection, one that has read all leaves the stream to its writer',
+  'a loop that breaks cuts the connection, and a loop that has read everything leaves the stream to its writer',
   async t => {
     const broken = await connect(t)
     const closed = closing(broken.socket)

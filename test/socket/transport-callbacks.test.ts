@@ -2,7 +2,7 @@ import t from 'tap'
 import { tick } from './harness.js'
 import { make } from './manual.js'
 
-t.test('callbacks: once the write is done, in order', async t => {
+t.test('callbacks run in order after the write is done', async t => {
   const { stream, log, send, note } = make(t)
   send('a', note('a'))
   send('b')
@@ -19,29 +19,32 @@ t.test('callbacks: once the write is done, in order', async t => {
   t.strictSame(log.lines, ['a', 'c', 'd'])
 })
 
-t.test('callbacks: destroyed in the same tick, before the flush, or in the middle of writes', async t => {
-  const { stream, log, send, note, sender } = make(t)
-  send('a', note('a'))
-  await tick()
-  send('b', note('b'))
-  await tick()
-  send('c', note('c'))
-  sender.cut()
-  await tick()
-  stream.finish()
-  await tick()
-  t.equal(log.lines.length, 4)
-  t.strictSame(
-    log.lines.map(line => line.split(' ')[0]),
-    ['a', 'b', 'c', 'end']
-  )
-  t.ok(
-    log.lines.slice(0, 3).every(line => line.includes(' ')),
-    'each with an error'
-  )
-})
+t.test(
+  'callbacks run when the connection is destroyed in the same tick, before the flush, or during writes',
+  async t => {
+    const { stream, log, send, note, sender } = make(t)
+    send('a', note('a'))
+    await tick()
+    send('b', note('b'))
+    await tick()
+    send('c', note('c'))
+    sender.cut()
+    await tick()
+    stream.finish()
+    await tick()
+    t.equal(log.lines.length, 4)
+    t.strictSame(
+      log.lines.map(line => line.split(' ')[0]),
+      ['a', 'b', 'c', 'end']
+    )
+    t.ok(
+      log.lines.slice(0, 3).every(line => line.includes(' ')),
+      'each with an error'
+    )
+  }
+)
 
-t.test('callbacks: a write that fails', async t => {
+t.test('callbacks of a failed write get its error', async t => {
   const { stream, log, send, note } = make(t)
   send('a', note('a'))
   await tick()
@@ -53,7 +56,7 @@ t.test('callbacks: a write that fails', async t => {
   t.strictSame(log.lines.map(line => line.split(' ')[0]).sort(), ['a', 'b', 'end'])
 })
 
-t.test('callbacks: one that throws is told, the others run', async t => {
+t.test('a callback that throws is reported, and the others run', async t => {
   const { stream, log, send, note } = make(t)
   send('a', () => {
     throw new Error('thrown')
@@ -65,7 +68,7 @@ t.test('callbacks: one that throws is told, the others run', async t => {
   t.strictSame(log.lines, ['callback Error: thrown', 'b'])
 })
 
-t.test('callbacks: what they return is looked at, and one that rejects is told', async t => {
+t.test('the result of a callback is checked, and a rejection is reported', async t => {
   const { stream, log, send, sender } = make(t)
   const returned: unknown[] = [
     undefined,
@@ -90,21 +93,24 @@ t.test('callbacks: what they return is looked at, and one that rejects is told',
   t.strictSame(log.lines.slice(2), ['end', 'callback Error: too late'])
 })
 
-t.test('callbacks: refused ones are called later, even when something else is written meanwhile', async t => {
-  const { stream, log, send, sender, lifecycle, note } = make(t)
-  send('a')
-  lifecycle.close()
-  t.equal(sender.send('b', undefined, note('refused')), false)
-  sender.send('c', undefined, () => {
-    throw new Error('thrown')
-  })
-  t.strictSame(log.lines, [])
-  await tick()
-  t.strictSame(log.lines, ['refused FST_UPGRADE_NOT_OPEN', 'callback Error: thrown'])
-  stream.finish()
-})
+t.test(
+  'callbacks of refused sends are called later, even when something else is written meanwhile',
+  async t => {
+    const { stream, log, send, sender, lifecycle, note } = make(t)
+    send('a')
+    lifecycle.close()
+    t.equal(sender.send('b', undefined, note('refused')), false)
+    sender.send('c', undefined, () => {
+      throw new Error('thrown')
+    })
+    t.strictSame(log.lines, [])
+    await tick()
+    t.strictSame(log.lines, ['refused FST_UPGRADE_NOT_OPEN', 'callback Error: thrown'])
+    stream.finish()
+  }
+)
 
-t.test('bufferedAmount counts what waits here and in the stream', async t => {
+t.test('bufferedAmount counts the bytes that are pending here and in the stream', async t => {
   const { stream, send, sender } = make(t)
   t.equal(sender.bufferedAmount, 0)
   send('abc')
@@ -120,7 +126,7 @@ t.test('bufferedAmount counts what waits here and in the stream', async t => {
   t.equal(sender.bufferedAmount, 0)
 })
 
-t.test('callbacks: a stream that closes before its write ends calls each once', async t => {
+t.test('a stream that closes before its write ends calls each callback once', async t => {
   const { stream, send, note, log } = make(t)
   send('a', note('a'))
   await tick()
@@ -131,7 +137,7 @@ t.test('callbacks: a stream that closes before its write ends calls each once', 
   t.strictSame(log.lines, ['a FST_UPGRADE_NOT_OPEN', 'end'])
 })
 
-t.test('callbacks: at the end of the connection they run before it counts as closed', async t => {
+t.test('callbacks run before the connection counts as closed when it ends', async t => {
   const { stream, send, receiver } = make(t)
   const seen: boolean[] = []
   send('a', () => void seen.push(receiver.isClosed))

@@ -9,11 +9,11 @@ import {
   closing,
   connect,
   NOT_OPEN,
+  nextEvent,
   type Options,
   roundTrip,
   spyOnWrites,
   tick,
-  told,
   watchProcess
 } from './harness.js'
 import { make } from './manual.js'
@@ -22,7 +22,7 @@ import { deflateOf, HeldRuns, readMessages, show, Window, type Wishes, words } f
 const LARGE = words(50_000)
 const LARGER = words(300_000, 2)
 
-/** A transport whose thread pool and whose writes end when the test says so. */
+/** A transport whose thread pool and writes the test controls. */
 function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
   const runs = new HeldRuns(t)
   const made = make(t, ms(10_000), { deflate: deflateOf(wishes), ...options })
@@ -37,13 +37,13 @@ function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
       sender.send(data, { fin: fin }, undefined)
       sender.flushSoon(note(name))
     },
-    /** What was written since this was called last. */
+    /** The bytes written since the last call. */
     written(): string[] {
       const news = stream.written.slice(read)
       read += news.length
       return readMessages(decode(bytes(...news)), window)
     },
-    /** Ends the writes under way. */
+    /** Ends the pending writes. */
     async finish(): Promise<void> {
       while (stream.pending.length > 0) {
         stream.finish()
@@ -54,48 +54,51 @@ function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
 }
 
 for (const takesOver of [true, false]) {
-  t.test(`callbacks wait for their frames, each once and in order, takeover ${takesOver}`, async t => {
-    const { log, send, written, finish, runs } = hold(t, { takesOver })
-    for (const [name, data] of [
-      ['a', 'a'],
-      ['b', LARGE],
-      ['c', 'c'],
-      ['d', LARGER],
-      ['e', 'e']
-    ]) {
-      send(name, data)
-    }
-    await tick()
-    t.equal(written().length, 1)
-    t.strictSame(log.lines, [], 'not before the write')
-    await finish()
-    t.strictSame(log.lines, ['a'])
-    await runs.release(0)
-    t.equal(written().length, takesOver ? 1 : 2)
-    t.strictSame(log.lines, ['a'], 'not before the write')
-    await finish()
-    if (takesOver) {
-      t.strictSame(log.lines, ['a', 'b'])
-      await runs.release(1)
-      await finish()
+  t.test(
+    `callbacks wait for their frames, and each runs once and in order, takeover ${takesOver}`,
+    async t => {
+      const { log, send, written, finish, runs } = hold(t, { takesOver })
+      for (const [name, data] of [
+        ['a', 'a'],
+        ['b', LARGE],
+        ['c', 'c'],
+        ['d', LARGER],
+        ['e', 'e']
+      ]) {
+        send(name, data)
+      }
+      await tick()
       t.equal(written().length, 1)
+      t.strictSame(log.lines, [], 'not before the write')
+      await finish()
+      t.strictSame(log.lines, ['a'])
+      await runs.release(0)
+      t.equal(written().length, takesOver ? 1 : 2)
+      t.strictSame(log.lines, ['a'], 'not before the write')
+      await finish()
+      if (takesOver) {
+        t.strictSame(log.lines, ['a', 'b'])
+        await runs.release(1)
+        await finish()
+        t.equal(written().length, 1)
+      }
+      t.strictSame(log.lines, ['a', 'b', 'c'])
+      send('f', 'f')
+      await tick()
+      t.strictSame(written(), [])
+      if (takesOver) for (const i of [2, 3, 4]) await runs.release(i)
+      else await runs.release(1)
+      await finish()
+      t.equal(written().length, 3)
+      t.strictSame(log.lines, ['a', 'b', 'c', 'd', 'e', 'f'])
+      send('g', 'g')
+      await tick()
+      await finish()
+      t.strictSame(log.lines, ['a', 'b', 'c', 'd', 'e', 'f', 'g'])
     }
-    t.strictSame(log.lines, ['a', 'b', 'c'])
-    send('f', 'f')
-    await tick()
-    t.strictSame(written(), [])
-    if (takesOver) for (const i of [2, 3, 4]) await runs.release(i)
-    else await runs.release(1)
-    await finish()
-    t.equal(written().length, 3)
-    t.strictSame(log.lines, ['a', 'b', 'c', 'd', 'e', 'f'])
-    send('g', 'g')
-    await tick()
-    await finish()
-    t.strictSame(log.lines, ['a', 'b', 'c', 'd', 'e', 'f', 'g'])
-  })
+  )
 
-  t.test(`a gap that closes and another that opens before the flush, takeover ${takesOver}`, async t => {
+  t.test(`a gap may close and another may open before the flush, takeover ${takesOver}`, async t => {
     const { log, send, written, finish, runs } = hold(t, { takesOver })
     send('a', LARGE)
     await tick()
@@ -113,27 +116,30 @@ for (const takesOver of [true, false]) {
     t.strictSame(log.lines, ['a', 'b', 'c'])
   })
 
-  t.test(`terminated while the thread pool is at work: all are told once, takeover ${takesOver}`, async t => {
-    const { log, send, stream, runs, sender } = hold(t, { takesOver })
-    send('a', 'a')
-    await tick()
-    send('b', LARGE)
-    send('c', 'c')
-    send('d', LARGER)
-    sender.cut()
-    await tick()
-    const expected = ['a', 'b', 'c', 'd'].map(name => `${name} ${NOT_OPEN}`)
-    t.strictSame(log.lines, [...expected, 'end'])
-    const writes = stream.written.length
-    await runs.release(0)
-    if (!takesOver) await runs.release(1)
-    t.strictSame(log.lines, [...expected, 'end'], 'nothing follows')
-    t.equal(stream.written.length, writes)
-    t.equal(sender.bufferedAmount >= 0, true)
-  })
+  t.test(
+    `terminate during work in the thread pool calls all callbacks once, takeover ${takesOver}`,
+    async t => {
+      const { log, send, stream, runs, sender } = hold(t, { takesOver })
+      send('a', 'a')
+      await tick()
+      send('b', LARGE)
+      send('c', 'c')
+      send('d', LARGER)
+      sender.cut()
+      await tick()
+      const expected = ['a', 'b', 'c', 'd'].map(name => `${name} ${NOT_OPEN}`)
+      t.strictSame(log.lines, [...expected, 'end'])
+      const writes = stream.written.length
+      await runs.release(0)
+      if (!takesOver) await runs.release(1)
+      t.strictSame(log.lines, [...expected, 'end'], 'nothing follows')
+      t.equal(stream.written.length, writes)
+      t.equal(sender.bufferedAmount >= 0, true)
+    }
+  )
 
   t.test(
-    `closed while the thread pool is at work: the Close frame comes last, takeover ${takesOver}`,
+    `close during work in the thread pool sends the Close frame last, takeover ${takesOver}`,
     async t => {
       const { log, send, stream, written, finish, runs, sender, lifecycle, read } = hold(t, { takesOver })
       read(true)
@@ -141,7 +147,7 @@ for (const takesOver of [true, false]) {
       lifecycle.close(1000)
       t.equal(sender.isOpen, false)
       await tick()
-      // RFC 6455 section 7.1.1 has the server end TCP now, but its own Close frame is not sent yet.
+      // RFC 6455 section 7.1.1 requires the server to end TCP now, but its own Close frame is not sent yet.
       stream.push(close(1000))
       await tick()
       await tick()
@@ -158,42 +164,48 @@ for (const takesOver of [true, false]) {
     }
   )
 
-  t.test(`the peer's Close frame while the thread pool is at work, takeover ${takesOver}`, async t => {
-    const { connection, log, send, stream, written, finish, runs, read } = hold(t, { takesOver })
-    read(true)
-    send('a', LARGE)
-    send('b', 'b')
-    stream.push(close(1001))
-    await tick()
-    await tick()
-    t.equal(stream.writableEnded, false)
-    t.strictSame(log.lines, [])
-    t.equal(connection.closeCode, 1001)
-    await runs.release(0)
-    if (takesOver) await runs.release(1)
-    t.equal(stream.writableEnded, true)
-    await finish()
-    t.strictSame(written(), [`text ${show(LARGE, true)}`, takesOver ? 'text z b' : 'text b', 'close 1001'])
-    t.strictSame(log.lines, ['a', 'b'])
-  })
-
-  t.test(`a violation of the peer while the thread pool is at work, takeover ${takesOver}`, async t => {
-    const { log, send, stream, written, finish, runs, read } = hold(t, { takesOver })
-    read(true)
-    send('a', LARGE)
-    stream.push(Buffer.from([0x83, 0x80]))
-    await tick()
-    await tick()
-    t.equal(stream.writableEnded, false)
-    await runs.release(0)
-    t.equal(stream.writableEnded, true)
-    await finish()
-    t.strictSame(written(), [`text ${show(LARGE, true)}`, 'close 1002'])
-    t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_OPCODE', 'a'])
-  })
+  t.test(
+    `the peer's Close frame during work in the thread pool is answered after pending messages, takeover ${takesOver}`,
+    async t => {
+      const { connection, log, send, stream, written, finish, runs, read } = hold(t, { takesOver })
+      read(true)
+      send('a', LARGE)
+      send('b', 'b')
+      stream.push(close(1001))
+      await tick()
+      await tick()
+      t.equal(stream.writableEnded, false)
+      t.strictSame(log.lines, [])
+      t.equal(connection.closeCode, 1001)
+      await runs.release(0)
+      if (takesOver) await runs.release(1)
+      t.equal(stream.writableEnded, true)
+      await finish()
+      t.strictSame(written(), [`text ${show(LARGE, true)}`, takesOver ? 'text z b' : 'text b', 'close 1001'])
+      t.strictSame(log.lines, ['a', 'b'])
+    }
+  )
 
   t.test(
-    `what was sent before the peer's end still leaves when it is compressed, takeover ${takesOver}`,
+    `a violation of the peer during work in the thread pool closes after pending messages, takeover ${takesOver}`,
+    async t => {
+      const { log, send, stream, written, finish, runs, read } = hold(t, { takesOver })
+      read(true)
+      send('a', LARGE)
+      stream.push(Buffer.from([0x83, 0x80]))
+      await tick()
+      await tick()
+      t.equal(stream.writableEnded, false)
+      await runs.release(0)
+      t.equal(stream.writableEnded, true)
+      await finish()
+      t.strictSame(written(), [`text ${show(LARGE, true)}`, 'close 1002'])
+      t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_OPCODE', 'a'])
+    }
+  )
+
+  t.test(
+    `messages sent before the peer's end still leave after their compression, takeover ${takesOver}`,
     async t => {
       const { log, send, stream, written, finish, runs, sender, read } = hold(t, { takesOver })
       read(true)
@@ -214,7 +226,7 @@ for (const takesOver of [true, false]) {
   )
 
   t.test(
-    `a job that fails: told in the context of the connection, which is cut, takeover ${takesOver}`,
+    `a failed job is reported in the context of the connection, which is cut, takeover ${takesOver}`,
     async t => {
       const storage = new AsyncLocalStorage<string>()
       const { log, runs, note, sender } = storage.run('connection', () => hold(t, { takesOver }))
@@ -235,7 +247,7 @@ for (const takesOver of [true, false]) {
   )
 }
 
-t.test('a job that fails once the connection has ended is told to nobody', async t => {
+t.test('a job that fails after the connection has ended is not reported', async t => {
   const { log, runs, send, sender } = hold(t)
   send('a', LARGE)
   sender.cut()
@@ -244,7 +256,7 @@ t.test('a job that fails once the connection has ended is told to nobody', async
   t.strictSame(log.lines, [`a ${NOT_OPEN}`, 'end'])
 })
 
-t.test('what waits behind a gap counts as buffered, and so does the gap', async t => {
+t.test('a gap and the frames behind it count as buffered', async t => {
   const { send, finish, runs, sender } = hold(t)
   send('a', LARGE)
   t.equal(sender.bufferedAmount, 50_000)
@@ -258,7 +270,7 @@ t.test('what waits behind a gap counts as buffered, and so does the gap', async 
   t.equal(sender.bufferedAmount, 0)
 })
 
-t.test('compressed and prepared messages, pings and the close over sockets, in order', async t => {
+t.test('compressed and prepared messages, pings and the close arrive in order over sockets', async t => {
   for (const over of ['net', 'tls', 'memory'] as const) {
     for (const takesOver of [true, false]) {
       const { socket, peer, errors } = await connect(t, { over, deflate: deflateOf({ takesOver }) })
@@ -297,14 +309,14 @@ t.test('compressed and prepared messages, pings and the close over sockets, in o
   }
 })
 
-t.test('terminated in the middle of it all, nothing is thrown past us', async t => {
+t.test('terminate during pending compressions causes no uncaught exception', async t => {
   const uncaught = watchProcess(t)
   for (const takesOver of [true, false]) {
     const { socket, stream, errors } = await connect(t, { deflate: deflateOf({ takesOver }) })
     const writes = spyOnWrites(stream)
     const calls = new Calls()
     for (let i = 0; i < 20; i++) socket.send(LARGER, calls.note(`${i}`))
-    const closed = told(socket, 'close')
+    const closed = nextEvent(socket, 'close')
     socket.terminate()
     await closed
     await roundTrip(t)

@@ -2,14 +2,14 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import t, { type Test } from 'tap'
 import { ms } from '../helpers/timeout.js'
 import { bytes, decode, frame } from '../protocol/wire.js'
-import { close, closing, connect, type Options, ping, roundTrip, text, tick, told } from './harness.js'
+import { close, closing, connect, nextEvent, type Options, ping, roundTrip, text, tick } from './harness.js'
 import { make } from './manual.js'
 import { deflateOf, HeldRuns, noise, readMessages, Window, type Wishes, words } from './zlib-model.js'
 
 const LARGE = noise(60_000).toString('latin1').replace(/\0/g, 'x')
 const RSV1 = { rsv: 4 }
 
-/** A transport whose thread pool is held back, and messages of its peer. */
+/** A transport whose thread pool the test controls, and messages of its peer. */
 function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
   const runs = new HeldRuns(t)
   const made = make(t, ms(10_000), { deflate: deflateOf(wishes), ...options })
@@ -28,7 +28,7 @@ function hold(t: Test, wishes: Wishes = {}, options: Options = {}) {
       }
       await tick()
     },
-    /** What was written since this was called last, all writes ended. */
+    /** The bytes written since the last call; all pending writes are ended. */
     async written(): Promise<string[]> {
       while (stream.pending.length > 0) {
         stream.finish()
@@ -47,7 +47,7 @@ for (const peerTakesOver of [true, false]) {
   const it = (name: string, work: (t: Test, wishes: Wishes) => Promise<void>): void =>
     void t.test(`${name}, takeover ${peerTakesOver}`, t => work(t, { peerTakesOver }))
 
-  it('RFC 7692 section 7.2.2: small messages are told at once, in order with others', async (t, wishes) => {
+  it('RFC 7692 section 7.2.2: small messages are delivered immediately, in order with others', async (t, wishes) => {
     const { log, message, push, read } = hold(t, wishes)
     read(true)
     await push(bytes(message('Hello'), text('plain'), ping('p'), message('Hello'), message('')))
@@ -66,14 +66,14 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, ['ping between', 'message Hello', 'message next'])
   })
 
-  it('what comes behind a large message waits for it, control frames too', async (t, wishes) => {
+  it('frames behind a large message wait for it, control frames included', async (t, wishes) => {
     const { log, stream, message, push, runs, connection, read } = hold(t, wishes)
     read(true)
     t.equal(!connection.input.paused, true)
     await push(bytes(message('a'), message(LARGE), ping('p'), text('b'), message('c')))
     t.strictSame(log.lines, ['message a'])
     t.equal(!connection.input.paused, false)
-    t.equal(stream.isPaused(), true, 'and backpressure reaches the peer')
+    t.equal(stream.isPaused(), true, 'and the peer is slowed down')
     await push(bytes(message(LARGE), text('d')))
     await runs.release(0)
     const first = ['message a', LARGE_LINE, 'ping p', 'message b', 'message c']
@@ -100,7 +100,7 @@ for (const peerTakesOver of [true, false]) {
     t.equal(!connection.input.paused, true)
   })
 
-  it('reading that stops and goes on meanwhile changes nothing', async (t, wishes) => {
+  it('reading that stops and continues meanwhile changes nothing', async (t, wishes) => {
     const { log, message, push, runs, read } = hold(t, wishes)
     read(true)
     await push(bytes(message(LARGE), text('b')))
@@ -111,7 +111,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, [LARGE_LINE, 'message b'])
   })
 
-  it('taken one by one, what comes behind an inflated message waits', async (t, wishes) => {
+  it('frames behind an inflated message wait when messages are taken one by one', async (t, wishes) => {
     const { log, message, push, runs, read } = hold(t, wishes)
     log.onMessage = data => {
       log.lines.push(`${data.length}`)
@@ -128,7 +128,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, [size, '1', '2'])
   })
 
-  it("the peer's Close frame behind it is answered behind it", async (t, wishes) => {
+  it("the peer's Close frame behind a message is answered after it", async (t, wishes) => {
     const { connection, log, stream, message, push, runs, written, sender, read } = hold(t, wishes)
     read(true)
     await push(bytes(message(LARGE), ping('p'), close(1001, 'x')))
@@ -140,7 +140,7 @@ for (const peerTakesOver of [true, false]) {
     t.equal(stream.writableEnded, true)
   })
 
-  it("the peer's end behind it is seen behind it", async (t, wishes) => {
+  it("the peer's end behind a message is seen after it", async (t, wishes) => {
     const { log, stream, message, push, runs, read } = hold(t, wishes)
     read(true)
     await push(bytes(message('a'), message(LARGE)))
@@ -152,14 +152,14 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, ['message a', LARGE_LINE, 'message b', 'end'])
   })
 
-  it("the peer's end that was seen before: what waits is told first", async (t, wishes) => {
+  it("pending messages are delivered before the peer's end, also when the end was read first", async (t, wishes) => {
     const { log, stream, message, push, runs, sender, read } = hold(t, wishes)
     read(true)
     await push(bytes(message(LARGE), text('b')))
-    // Whatever made the stream flow: its end is here while the thread pool is at work.
+    // The stream flows for another reason: its end has arrived during the work in the thread pool.
     stream.push(null)
     stream.resume()
-    await told(stream, 'end')
+    await nextEvent(stream, 'end')
     t.equal(sender.isOpen, false)
     read(false)
     await runs.release(0)
@@ -171,10 +171,10 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, [LARGE_LINE, 'message b', 'end'])
   })
 
-  it('the consumer goes away meanwhile, and the peer ends: the message waits for the next one', async (t, wishes) => {
+  it('a message is kept for the next consumer when its consumer leaves and the peer ends meanwhile', async (t, wishes) => {
     const { socket, peer } = await connect(t, { deflate: deflateOf({ peerTakesOver }) })
     const runs = new HeldRuns(t)
-    const first = (): void => void t.fail('it is gone')
+    const first = (): void => void t.fail('the consumer has left')
     socket.on('message', first)
     peer.send(frame(1, new Window(wishes.peerTakesOver).deflate(LARGE), RSV1))
     while (runs.inputs.length === 0) await tick()
@@ -183,12 +183,12 @@ for (const peerTakesOver of [true, false]) {
     await runs.release(0)
     await roundTrip(t)
     t.equal(socket.readyState !== socket.CLOSED, true)
-    const [data] = await told<[Buffer]>(socket, 'message')
+    const [data] = await nextEvent<[Buffer]>(socket, 'message')
     t.equal(String(data), LARGE)
-    await told(socket, 'close')
+    await nextEvent(socket, 'close')
   })
 
-  it('destroyed meanwhile: nothing is told any more', async (t, wishes) => {
+  it('nothing is delivered after the stream was destroyed during the inflation', async (t, wishes) => {
     const { log, message, push, runs, sender, read } = hold(t, wishes)
     read(true)
     await push(bytes(message(LARGE), text('b')))
@@ -201,7 +201,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, ['end'])
   })
 
-  it('destroyed by whoever is told of it: nothing that came behind is told', async (t, wishes) => {
+  it('nothing is delivered after a listener has destroyed the stream', async (t, wishes) => {
     const { log, stream, message, push, runs, sender, read } = hold(t, wishes)
     log.onMessage = data => {
       log.lines.push(`${data.length}`)
@@ -214,7 +214,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(stream.written, [])
   })
 
-  it('destroyed while nobody reads what was inflated', async (t, wishes) => {
+  it('an inflated message without a consumer may be followed by the destruction of the stream', async (t, wishes) => {
     const { log, message, push, runs, sender, read } = hold(t, wishes)
     read(true)
     await push(bytes(message(LARGE), text('b')))
@@ -226,7 +226,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, ['end'])
   })
 
-  it('closed by this side meanwhile: the message is told, and then the Close frame', async (t, wishes) => {
+  it('a message is delivered after this side has closed, and then the Close frame', async (t, wishes) => {
     const { connection, log, message, push, runs, written, lifecycle, read } = hold(t, wishes)
     read(true)
     await push(message(LARGE))
@@ -238,7 +238,7 @@ for (const peerTakesOver of [true, false]) {
     t.equal(connection.closeCode, 1000)
   })
 
-  it('RFC 7692 section 7.2.2: what cannot be inflated fails the connection', async (t, wishes) => {
+  it('RFC 7692 section 7.2.2: data that cannot be inflated fails the connection', async (t, wishes) => {
     for (const broken of [
       Buffer.from('ffffff', 'hex'),
       bytes(new Window().deflate(LARGE), [0xff, 0xff, 0xff])
@@ -265,7 +265,7 @@ for (const peerTakesOver of [true, false]) {
     }
   })
 
-  it('RFC 6455 section 10.4: the limit is that of the inflated message', async (t, wishes) => {
+  it('RFC 6455 section 10.4: the limit applies to the inflated message', async (t, wishes) => {
     for (const size of [1001, 200_000]) {
       const { log, push, runs, written, read } = hold(t, wishes, { maxPayload: size - 1 })
       read(true)
@@ -276,7 +276,7 @@ for (const peerTakesOver of [true, false]) {
     }
   })
 
-  it('RFC 6455 section 7.1.7: a failure is answered although nobody reads', async (t, wishes) => {
+  it('RFC 6455 section 7.1.7: a failure is answered without a consumer', async (t, wishes) => {
     const { log, stream, push, runs, written, read } = hold(t, wishes)
     read(true)
     await push(bytes(frame(2, Buffer.alloc(9000, 0xff), RSV1), text('too late')))
@@ -290,7 +290,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(log.lines, ['fail FST_UPGRADE_INVALID_DEFLATE'], 'nothing more')
   })
 
-  it('it is told in the context of the connection', async (t, wishes) => {
+  it('a message is delivered in the context of the connection', async (t, wishes) => {
     const storage = new AsyncLocalStorage<string>()
     const { log, stream, message, runs, read } = storage.run('connection', () => hold(t, wishes))
     const contexts: (string | undefined)[] = []
@@ -302,7 +302,7 @@ for (const peerTakesOver of [true, false]) {
     t.strictSame(contexts, ['connection', 'connection', 'connection'])
   })
 
-  it('over sockets, large and small', async (t, wishes) => {
+  it('large and small messages are inflated over sockets', async (t, wishes) => {
     for (const over of ['net', 'tls', 'memory'] as const) {
       const { socket, peer } = await connect(t, { over, deflate: deflateOf({ peerTakesOver }) })
       const got: unknown[] = []
@@ -323,11 +323,11 @@ for (const peerTakesOver of [true, false]) {
   })
 }
 
-t.test('a peer that is being inflated is not taken for silent', async t => {
+t.test('a peer whose message is being inflated does not count as silent', async t => {
   const runs = new HeldRuns(t)
   const heartbeat = { interval: ms(40), timeout: ms(20) }
   const { socket, peer } = await connect(t, { deflate: deflateOf(), heartbeat })
-  const message = told(socket, 'message')
+  const message = nextEvent(socket, 'message')
   peer.send(frame(2, new Window().deflate(noise(20_000)), RSV1))
   await peer.until(() => peer.frames.filter(line => line.startsWith('ping')).length > 3, 'pings')
   t.equal(socket.readyState, socket.OPEN)
@@ -337,15 +337,15 @@ t.test('a peer that is being inflated is not taken for silent', async t => {
 })
 
 for (const peerTakesOver of [true, false]) {
-  t.test(`nothing is inflated any more once a write has failed, takeover ${peerTakesOver}`, async t => {
+  t.test(`nothing is inflated after a failed write, takeover ${peerTakesOver}`, async t => {
     const { log, stream, message, push, runs, read } = hold(t, { peerTakesOver })
     log.onMessage = data => {
       log.lines.push(`message ${data}`)
-      // Writes of others may fail while a message is told, as all write together.
+      // Writes of other connections may fail while a message is delivered, as all write together.
       stream.destroy(new Error('write ECONNRESET'))
     }
     read(true)
-    // With one window, zlib would end the process over two at once.
+    // With one window, two inflations at once would make zlib abort the process.
     await push(bytes(message('go'), message(LARGE), message('small'), message(LARGE), text('plain')))
     t.equal(runs.inputs.length, 0)
     t.strictSame(log.lines, ['message go', 'end'])

@@ -16,13 +16,13 @@ import {
 
 for (const over of KINDS) {
   t.test(
-    `over ${over}: many writes to a peer that does not read wait, and arrive in order later`,
+    `over ${over}: many writes to a peer that does not read are queued, and arrive in order later`,
     async t => {
       const { socket, peer } = await connect(t, { over })
       peer.stream.pause()
       const large = prepare('x'.repeat(MIB))
       for (const name of texts(8, 'small ')) {
-        // Each is a write of one buffer; the first of them are not taken yet when the next follow.
+        // Each is a write of one buffer; the first of them are still pending when the next follow.
         socket.send(large)
         await tick()
         socket.send(name)
@@ -43,18 +43,18 @@ for (const over of KINDS) {
     }
   )
 
-  t.test(`over ${over}: a write behind one that is under way, with and without a callback`, async t => {
+  t.test(`over ${over}: a write follows a pending one, with and without a callback`, async t => {
     const { socket, peer } = await connect(t, { over })
     const calls = new Calls()
     for (const name of texts(20)) {
       socket.send(name)
       await tick()
-      socket.send(`${name} told`, calls.note(name))
+      socket.send(`${name} called`, calls.note(name))
     }
     socket.send('last', calls.note('last'))
     await peer.until(() => peer.frames.includes('text last'), 'the last message')
     t.strictSame(peer.frames, [
-      ...texts(20).flatMap(name => [`text ${name}`, `text ${name} told`]),
+      ...texts(20).flatMap(name => [`text ${name}`, `text ${name} called`]),
       'text last'
     ])
     await tick()
@@ -75,7 +75,7 @@ for (const over of KINDS) {
     t.ok(socket.bufferedAmount <= 1000)
   })
 
-  t.test(`over ${over}: closed behind writes that are under way: all leave first`, async t => {
+  t.test(`over ${over}: a close behind pending writes leaves after them`, async t => {
     const { socket, peer } = await connect(t, { over })
     const closed = closing(socket)
     for (const name of texts(10)) {
@@ -90,25 +90,28 @@ for (const over of KINDS) {
     await closed
   })
 
-  t.test(`over ${over}: cut while writes are under way, each callback is told once`, async t => {
-    const uncaught = watchProcess(t)
-    const { socket, peer, errors } = await connect(t, { over })
-    peer.stream.pause()
-    const closed = closing(socket)
-    const calls = new Calls()
-    for (let i = 0; i < 4; i++) {
-      socket.send(prepare('x'.repeat(2 * MIB)))
+  t.test(
+    `over ${over}: each callback is called once when the connection is cut during pending writes`,
+    async t => {
+      const uncaught = watchProcess(t)
+      const { socket, peer, errors } = await connect(t, { over })
+      peer.stream.pause()
+      const closed = closing(socket)
+      const calls = new Calls()
+      for (let i = 0; i < 4; i++) {
+        socket.send(prepare('x'.repeat(2 * MIB)))
+        await tick()
+      }
+      socket.send('called', calls.note('called'))
       await tick()
+      socket.send('also', calls.note('also'))
+      socket.terminate()
+      t.equal(await closed, '1006')
+      await tick()
+      t.strictSame(calls.lines, [`called ${NOT_OPEN}`, `also ${NOT_OPEN}`])
+      t.strictSame(errors, [])
+      t.strictSame(uncaught, [])
+      t.equal(socket.bufferedAmount, 0)
     }
-    socket.send('told', calls.note('told'))
-    await tick()
-    socket.send('also', calls.note('also'))
-    socket.terminate()
-    t.equal(await closed, '1006')
-    await tick()
-    t.strictSame(calls.lines, [`told ${NOT_OPEN}`, `also ${NOT_OPEN}`])
-    t.strictSame(errors, [])
-    t.strictSame(uncaught, [])
-    t.equal(socket.bufferedAmount, 0)
-  })
+  )
 }

@@ -3,13 +3,24 @@ import t from 'tap'
 import { deadlinesAfter } from '../../lib/limits/deadline.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { bytes, decode } from '../protocol/wire.js'
-import { close, connect, KINDS, ping, roundTrip, spyOnWrites, text, texts, tick, told } from './harness.js'
+import {
+  close,
+  connect,
+  KINDS,
+  nextEvent,
+  ping,
+  roundTrip,
+  spyOnWrites,
+  text,
+  texts,
+  tick
+} from './harness.js'
 
 import { connectionOn, Log, ManualStream, make } from './manual.js'
 
 const payloads = (data: Buffer): string[] => decode(data).map(({ payload }) => String(payload))
 
-t.test('all that is sent within a tick is one write, in order, small and large', async t => {
+t.test('all frames of a tick leave in one write, in order, small and large', async t => {
   const { stream, send } = make(t)
   const large = 'x'.repeat(5000)
   send('a')
@@ -26,7 +37,7 @@ t.test('all that is sent within a tick is one write, in order, small and large',
   t.strictSame(stream.written.slice(1).map(payloads), [['d']])
 })
 
-t.test('the same for many connections, whose bytes do not mix', async t => {
+t.test('the bytes of many connections are not mixed', async t => {
   const all = texts(20).map(() => make(t))
   for (const round of ['1', '2', '3']) for (const [i, { send }] of all.entries()) send(`${i} ${round}`)
   await tick()
@@ -35,23 +46,23 @@ t.test('the same for many connections, whose bytes do not mix', async t => {
   }
 })
 
-t.test('what listeners send leaves together, once what can be read has been read', async t => {
+t.test('messages that listeners send leave together after all readable sockets have been read', async t => {
   const { stream, log, send, read } = make(t)
   log.onMessage = data => send(`re ${data}`)
   read(true)
   stream.push(bytes(text('a'), ping('p'), text('b')))
   stream.push(text('c'))
-  await told(stream, 'data')
+  await nextEvent(stream, 'data')
   await new Promise(setImmediate)
   t.strictSame(payloads(stream.written[0] ?? Buffer.alloc(0)).sort(), ['p', 're a', 're b', 're c'])
   t.equal(stream.written.length, 1)
 })
 
-t.test('stopped, the stream gives one chunk more and is paused then', async t => {
+t.test('a stopped stream delivers one more chunk and is paused then', async t => {
   const { stream, log, read } = make(t)
   read(true)
   stream.push(text('a'))
-  await told(stream, 'data')
+  await nextEvent(stream, 'data')
   read(false)
   stream.push(text('b'))
   await tick()
@@ -61,12 +72,12 @@ t.test('stopped, the stream gives one chunk more and is paused then', async t =>
   t.equal(stream.readableLength, text('c').length)
   t.strictSame(log.lines, ['message a'])
   read(true)
-  t.strictSame(log.lines, ['message a', 'message b'], 'what waits is told at once')
+  t.strictSame(log.lines, ['message a', 'message b'], 'pending messages are delivered immediately')
   await tick()
   t.strictSame(log.lines, ['message a', 'message b', 'message c'])
 })
 
-t.test('taken one by one, no more is read while messages wait', async t => {
+t.test('no more is read while messages are pending and are taken one by one', async t => {
   const { stream, log, read } = make(t)
   log.onMessage = data => {
     log.lines.push(`message ${data}`)
@@ -86,7 +97,7 @@ t.test('taken one by one, no more is read while messages wait', async t => {
   t.strictSame(log.lines, ['message a', 'message b', 'message c', 'message d'])
 })
 
-t.test('terminate: nothing more is told of what has arrived', async t => {
+t.test('nothing more is delivered after terminate', async t => {
   const { stream, log, sender, read } = make(t)
   log.onMessage = data => {
     log.lines.push(`message ${data}`)
@@ -101,7 +112,7 @@ t.test('terminate: nothing more is told of what has arrived', async t => {
   t.strictSame(log.lines, ['message a', 'end'])
 })
 
-t.test('the deadline is set once, by whatever begins the end', async t => {
+t.test('the deadline is set once, at the beginning of the end', async t => {
   const closeTimeout = ms(60) + 0.25
   for (const begin of ['close', 'peer close', 'waiting peer close', 'violation', 'end'] as const) {
     const { stream, log, send, lifecycle, read } = make(t, closeTimeout)
@@ -114,7 +125,7 @@ t.test('the deadline is set once, by whatever begins the end', async t => {
     else if (begin === 'end') stream.push(null)
     else stream.push(close(1000))
     if (begin === 'waiting peer close') {
-      // The chunk is there, its Close frame is not looked at yet.
+      // The chunk has arrived, and its Close frame is not parsed yet.
       read(true)
       read(false)
       await tick()
@@ -125,7 +136,7 @@ t.test('the deadline is set once, by whatever begins the end', async t => {
     t.equal(deadlinesAfter(closeTimeout).size, 1, begin)
     const since = performance.now()
     await new Promise(resolve => setTimeout(resolve, ms(30)))
-    // A second reason does not move it.
+    // A second reason does not move the deadline.
     lifecycle.close(1001)
     if (!stream.readableEnded) stream.push(null)
     stream.resume()
@@ -136,12 +147,12 @@ t.test('the deadline is set once, by whatever begins the end', async t => {
       5000,
       'end'
     )
-    t.ok(performance.now() - since < closeTimeout + ms(25), `${begin}: not longer`)
+    t.ok(performance.now() - since < closeTimeout + ms(25), `${begin}: no longer than the deadline`)
     t.equal(deadlinesAfter(closeTimeout).size, 0)
   }
 })
 
-t.test('a stream that ended or closed before the WebSocket was made', async t => {
+t.test('a stream may have ended or closed before the WebSocket was created', async t => {
   for (const gone of ['ended', 'closed', 'destroyed'] as const) {
     const stream = new ManualStream({ autoDestroy: gone !== 'ended' })
     const log = new Log()
@@ -149,7 +160,7 @@ t.test('a stream that ended or closed before the WebSocket was made', async t =>
     if (gone === 'ended') {
       stream.push(null)
       stream.resume()
-      await told(stream, 'end')
+      await nextEvent(stream, 'end')
     } else stream.destroy(new Error('reset'))
     if (gone === 'closed') await tick()
     const { consumers, sender } = connectionOn(stream, log, { closeTimeout: ms(10_000) })
@@ -157,7 +168,7 @@ t.test('a stream that ended or closed before the WebSocket was made', async t =>
     await tick()
     t.equal(sender.isOpen, false, gone)
     if (gone === 'ended') {
-      t.ok(stream.writableEnded, 'this side ends too')
+      t.ok(stream.writableEnded, 'this side ends, too')
       stream.destroy()
       await tick()
     }
@@ -165,7 +176,7 @@ t.test('a stream that ended or closed before the WebSocket was made', async t =>
   }
 })
 
-t.test('an error of the stream is not thrown, however late', async t => {
+t.test('an error of the stream is never thrown, however late it is', async t => {
   const { stream, log } = make(t)
   stream.destroy(new Error('reset'))
   await tick()
@@ -173,7 +184,7 @@ t.test('an error of the stream is not thrown, however late', async t => {
   t.strictSame(log.lines, ['end'])
 })
 
-t.test('everything is told in the async context in which the connection was made', async t => {
+t.test('all events are emitted in the async context in which the connection was created', async t => {
   const storage = new AsyncLocalStorage<string>()
   const seen: string[] = []
   const see = (what: string) => (): void => void seen.push(`${what} ${storage.getStore()}`)
@@ -230,13 +241,13 @@ for (const over of KINDS) {
   })
 }
 
-t.test('as a client: masks, and waits for the server to end TCP', async t => {
+t.test('a client masks its frames, and waits for the server to end TCP', async t => {
   const { socket, peer } = await connect(t, { role: 'client', maskingKey: () => 0x01020304 })
   socket.on('message', data => socket.send(`re ${data}`))
   peer.send(text('a', { key: null }))
   t.equal(await peer.next(), 'text re a')
   t.strictSame(peer.raw[0]?.key, [1, 2, 3, 4])
-  const closed = told(socket, 'close')
+  const closed = nextEvent(socket, 'close')
   socket.close(1000)
   t.equal(await peer.next(), 'close 1000')
   peer.send(bytes([0x88, 2, 3, 232]))

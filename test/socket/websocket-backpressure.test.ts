@@ -9,26 +9,26 @@ import {
   KINDS,
   MIB,
   NOT_OPEN,
+  nextEvent,
   ping,
   roundTrip,
   stalled,
   tick,
-  told,
   watchProcess
 } from './harness.js'
 import { deflateOf } from './zlib-model.js'
 
-t.test('above highWaterMark send returns false, then drain is told and drained() resolves', async t => {
+t.test('above highWaterMark send returns false, then drain is emitted and drained() resolves', async t => {
   const subject = await connect(t, { highWaterMark: 1000 })
   const { socket, peer } = subject
   let drains = 0
   socket.on('drain', () => drains++)
-  t.equal(socket.send('x'.repeat(996)), true, 'exactly the mark, with the header')
+  t.equal(socket.send('x'.repeat(996)), true, 'exactly the high-water mark, with the header')
   t.equal(socket.bufferedAmount, 1000)
   await peer.next()
   t.equal(socket.send('x'.repeat(997)), false)
   t.equal(socket.bufferedAmount, 1001)
-  await told(socket, 'drain')
+  await nextEvent(socket, 'drain')
   t.equal(socket.bufferedAmount, 0)
   await socket.drained()
   await roundTrip(t)
@@ -48,14 +48,14 @@ t.test('above highWaterMark send returns false, then drain is told and drained()
   t.strictSame(order.sort(), ['drain', 'first', 'second'])
 })
 
-t.test('drained() works for a backlog of answers to pings, too', async t => {
+t.test('drained() also waits for pending answers to pings', async t => {
   const { socket, stream, peer } = await connect(t, { highWaterMark: 1000 })
   socket.readAlways()
   stream.cork()
   let pings = 0
   while (socket.bufferedAmount <= 2000) {
     peer.send(ping(`${pings++}`.padEnd(100)))
-    await told(socket, 'ping')
+    await nextEvent(socket, 'ping')
   }
   const drained = socket.drained()
   stream.uncork()
@@ -74,7 +74,7 @@ t.test('a loop that awaits drained() keeps the backlog small', async t => {
   t.ok(most <= 160_000, `${most} bytes`)
 })
 
-t.test('drained() rejects when the connection closes first, and after', async t => {
+t.test('drained() rejects when the connection closes before it resolves, and afterwards', async t => {
   const subject = await connect(t, { highWaterMark: 1000 })
   const { socket } = subject
   await stalled(subject, 4 * MIB)
@@ -85,7 +85,7 @@ t.test('drained() rejects when the connection closes first, and after', async t 
   await t.rejects(socket.drained(), { code: NOT_OPEN })
 })
 
-t.test('drained() rejects, too, when the write under way was given past the queue', async t => {
+t.test('drained() rejects when the connection closes during a write that bypassed the queue', async t => {
   const { socket, peer } = await connect(t, { highWaterMark: 100_000 })
   peer.stream.pause()
   socket.on('drain', () => t.fail('drain'))
@@ -94,7 +94,7 @@ t.test('drained() rejects, too, when the write under way was given past the queu
     await tick()
   }
   t.ok(socket.bufferedAmount < 100_000)
-  // From a timer, so that what waits is dropped before the socket is closed.
+  // From a timer, so that pending writes are dropped before the socket is closed.
   await new Promise(resolve => setTimeout(resolve))
   t.equal(socket.send(Buffer.alloc(200_000)), false)
   const waiting = Promise.allSettled([socket.drained()])
@@ -102,26 +102,26 @@ t.test('drained() rejects, too, when the write under way was given past the queu
   t.match(await waiting, [{ status: 'rejected', reason: { code: NOT_OPEN } }])
 })
 
-t.test('drained() resolves at once where nothing waits', async t => {
+t.test('drained() resolves immediately when nothing is pending', async t => {
   const { socket } = await connect(t)
   await socket.drained()
   socket.close()
   await socket.drained()
 })
 
-t.test('over maxBufferedAmount the connection is cut, with one error event', async t => {
+t.test('a connection above maxBufferedAmount is cut, with one error event', async t => {
   const uncaught = watchProcess(t)
   for (const listens of [true, false]) {
     const { socket, peer, errors } = await connect(t, { maxBufferedAmount: 100_000 })
     const calls = new Calls()
-    const told: unknown[] = []
+    const codes: unknown[] = []
     if (listens) {
       socket.on('error', error => {
-        told.push(Reflect.get(error, 'code'))
-        // Neither does more harm from here.
+        codes.push(Reflect.get(error, 'code'))
+        // Neither causes more codes from here.
         t.equal(socket.send('x'.repeat(200_000), calls.note('nested')), false)
         socket.ping()
-        void socket.drained().catch(() => told.push('drained'))
+        void socket.drained().catch(() => codes.push('drained'))
       })
     }
     const closed = closing(socket)
@@ -132,7 +132,7 @@ t.test('over maxBufferedAmount the connection is cut, with one error event', asy
     t.equal(socket.readyState, socket.CLOSING)
     t.equal(await closed, '1006')
     await tick()
-    t.strictSame(told, listens ? ['FST_UPGRADE_BUFFER_OVERFLOW', 'drained'] : [])
+    t.strictSame(codes, listens ? ['FST_UPGRADE_BUFFER_OVERFLOW', 'drained'] : [])
     t.equal(calls.lines.length, listens ? 3 : 2)
     t.ok(calls.lines.every(line => line.endsWith(NOT_OPEN)))
     t.strictSame(errors, [])
@@ -141,7 +141,7 @@ t.test('over maxBufferedAmount the connection is cut, with one error event', asy
 })
 
 t.test('answers to pings count: a peer that pings and does not read is cut', async t => {
-  // Less than the pongs that may be pending take.
+  // Less than the maximum of pending pongs takes.
   const { socket, stream, peer } = await connect(t, { maxBufferedAmount: 5_000 })
   socket.readAlways()
   const errors: unknown[] = []
@@ -160,7 +160,7 @@ t.test('answers to pings count: a peer that pings and does not read is cut', asy
   t.strictSame(errors, ['FST_UPGRADE_BUFFER_OVERFLOW'])
 })
 
-t.test('own pings and pongs count, too', async t => {
+t.test("the application's own pings and pongs count, too", async t => {
   for (const kind of ['ping', 'pong'] as const) {
     const { socket, stream } = await connect(t, { maxBufferedAmount: 1000 })
     const closed = closing(socket)
@@ -171,7 +171,7 @@ t.test('own pings and pongs count, too', async t => {
   }
 })
 
-t.test('what is lost in a cut is no success: callback and drained() fail, drain is not told', async t => {
+t.test('data lost in a cut is no success: callback and drained() fail, and drain is not emitted', async t => {
   const { socket, peer } = await connect(t)
   peer.stream.pause()
   const outcome = new Promise<unknown>(resolve => socket.send(Buffer.alloc(12 * MIB), resolve))
@@ -184,38 +184,35 @@ t.test('what is lost in a cut is no success: callback and drained() fail, drain 
 })
 
 for (const over of KINDS) {
-  t.test(
-    `over ${over}: a message that is larger than maxBufferedAmount reaches a peer that reads`,
-    async t => {
-      const { socket, peer } = await connect(t, { over, maxBufferedAmount: 10_000, highWaterMark: 1000 })
-      const data = 'x'.repeat(4 * MIB)
-      for (const kind of ['text', 'fragments', 'prepared', 'streamed'] as const) {
-        const calls = new Calls()
-        if (kind === 'text') socket.send(data, calls.note(kind))
-        else if (kind === 'prepared') socket.send(prepare(data), calls.note(kind))
-        else if (kind === 'streamed') {
-          const stream = socket.stream({ decodeStrings: false })
-          stream.write(data, error => calls.note(kind)(error ?? undefined))
-        } else {
-          socket.send(data, { fin: false })
-          await withDeadline(socket.drained(), ms(15_000), 'drained')
-          socket.send('', calls.note(kind))
-        }
-        await peer.until(() => peer.raw.length === (kind === 'fragments' ? 2 : 1), kind)
-        t.equal(Buffer.concat(peer.raw.splice(0).map(({ payload }) => payload)).length, data.length)
+  t.test(`over ${over}: a message larger than maxBufferedAmount reaches a peer that reads`, async t => {
+    const { socket, peer } = await connect(t, { over, maxBufferedAmount: 10_000, highWaterMark: 1000 })
+    const data = 'x'.repeat(4 * MIB)
+    for (const kind of ['text', 'fragments', 'prepared', 'streamed'] as const) {
+      const calls = new Calls()
+      if (kind === 'text') socket.send(data, calls.note(kind))
+      else if (kind === 'prepared') socket.send(prepare(data), calls.note(kind))
+      else if (kind === 'streamed') {
+        const stream = socket.stream({ decodeStrings: false })
+        stream.write(data, error => calls.note(kind)(error ?? undefined))
+      } else {
+        socket.send(data, { fin: false })
         await withDeadline(socket.drained(), ms(15_000), 'drained')
-        await tick()
-        t.strictSame(calls.lines, [kind])
+        socket.send('', calls.note(kind))
       }
+      await peer.until(() => peer.raw.length === (kind === 'fragments' ? 2 : 1), kind)
+      t.equal(Buffer.concat(peer.raw.splice(0).map(({ payload }) => payload)).length, data.length)
+      await withDeadline(socket.drained(), ms(15_000), 'drained')
+      await tick()
+      t.strictSame(calls.lines, [kind])
     }
-  )
+  })
 }
 
 t.test('a peer that does not read is cut at the second message above maxBufferedAmount', async t => {
   for (const second of ['text', 'fragment', 'prepared'] as const) {
     const { socket, stream } = await connect(t, { maxBufferedAmount: 1000 })
     const calls = new Calls()
-    const reason = told(socket, 'close')
+    const reason = nextEvent(socket, 'close')
     stream.cork()
     t.equal(socket.send('x'.repeat(5000), calls.note('first')), false)
     t.equal(socket.readyState, socket.OPEN, 'the first is accepted')
@@ -227,13 +224,13 @@ t.test('a peer that does not read is cut at the second message above maxBuffered
   }
 })
 
-t.test('what is sent behind a message above maxBufferedAmount counts without it', async t => {
+t.test('messages behind a message above maxBufferedAmount count without it', async t => {
   const { socket, stream, peer } = await connect(t, { maxBufferedAmount: 1000 })
   stream.cork()
   socket.send('x'.repeat(5000))
   socket.readAlways()
   peer.send(ping('p'))
-  await told(socket, 'ping')
+  await nextEvent(socket, 'ping')
   socket.ping('own')
   socket.send('y'.repeat(900))
   t.equal(socket.readyState, socket.OPEN)
@@ -242,7 +239,7 @@ t.test('what is sent behind a message above maxBufferedAmount counts without it'
   t.equal(socket.readyState, socket.CLOSING)
 })
 
-t.test('once a message above maxBufferedAmount is written, the limit counts everything again', async t => {
+t.test('after a message above maxBufferedAmount is written, the limit counts everything again', async t => {
   const { socket, stream, peer } = await connect(t, { maxBufferedAmount: 1000 })
   socket.send('x'.repeat(5000))
   await withDeadline(socket.drained(), 5000, 'drained')
@@ -267,7 +264,7 @@ t.test('a caller that awaits drained() is never cut, whatever it sends', async t
 })
 
 t.test(
-  'what passes maxBufferedAmount together with the bytes pending is accepted while there is room',
+  'a message that exceeds maxBufferedAmount together with the pending bytes is accepted while they are below it',
   async t => {
     const { socket, stream } = await connect(t, { maxBufferedAmount: 1000, highWaterMark: 900 })
     stream.cork()
@@ -279,7 +276,7 @@ t.test(
   }
 )
 
-t.test('with maxBufferedAmount false any amount may wait', async t => {
+t.test('with maxBufferedAmount false any amount may be buffered', async t => {
   for (const backpressure of ['close', 'drop'] as const) {
     const { socket, stream, peer } = await connect(t, { maxBufferedAmount: false, backpressure })
     stream.cork()
@@ -292,13 +289,13 @@ t.test('with maxBufferedAmount false any amount may wait', async t => {
   }
 })
 
-t.test('a large message that is compressed counts for as long as it is pending', async t => {
+t.test('a large message that is compressed counts while it is pending', async t => {
   const { socket, peer } = await connect(t, {
     deflate: deflateOf(),
     maxBufferedAmount: 50_000,
     highWaterMark: 1000
   })
-  // In the thread pool: the bytes to come are not known when more is sent.
+  // In the thread pool: the compressed size is not known when more is sent.
   const noise = randomBytes(4 * MIB)
   socket.send(noise)
   socket.send('y'.repeat(30_000), { compress: false })

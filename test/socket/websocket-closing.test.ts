@@ -9,15 +9,15 @@ import {
   connectWs,
   KINDS,
   MIB,
+  nextEvent,
   ping,
   roundTrip,
   text,
-  tick,
-  told
+  tick
 } from './harness.js'
 
 for (const over of KINDS) {
-  t.test(`over ${over}: closed by this side`, async t => {
+  t.test(`over ${over}: this side closes the connection`, async t => {
     const { socket, peer } = await connect(t, { over })
     const states: number[] = [socket.readyState]
     let closes = 0
@@ -31,7 +31,7 @@ for (const over of KINDS) {
     states.push(socket.readyState)
     t.equal(await peer.next(), 'text before')
     t.equal(await peer.next(), 'close 4001 grün')
-    t.equal(peer.ended, false, 'the peer still may speak')
+    t.equal(peer.ended, false, 'the peer may still send')
     peer.send(close(4001, 'reply'))
     t.equal(await closed, '4001 reply')
     await peer.end()
@@ -41,11 +41,11 @@ for (const over of KINDS) {
     t.strictSame(peer.frames, [])
   })
 
-  t.test(`over ${over}: closed by the peer`, async t => {
+  t.test(`over ${over}: the peer closes the connection`, async t => {
     const { socket, peer } = await connect(t, { over })
     socket.on('message', () => socket.send('answer'))
     const closed = closing(socket)
-    peer.send(text('a'), close(1001, 'away'), text('behind the close'))
+    peer.send(text('a'), close(1001, 'away'), text('after the close'))
     t.equal(await peer.next(), 'text answer')
     t.equal(await peer.next(), 'close 1001 away')
     t.equal(await closed, '1001 away')
@@ -65,7 +65,7 @@ for (const over of KINDS) {
   })
 }
 
-t.test('close without a code is an empty body, told as 1005', async t => {
+t.test('close without a code sends an empty body, and is reported as 1005', async t => {
   const { socket, peer } = await connect(t)
   const closed = closing(socket)
   socket.close()
@@ -93,7 +93,7 @@ t.test('codes and reasons that may not be sent throw and change nothing', async 
   t.equal(await peer.next(), `close 1000 ${'x'.repeat(123)}`)
 })
 
-t.test('close again, with whatever arguments, has no effect at any stage', async t => {
+t.test('a second close has no effect, whatever its arguments are and whenever it is called', async t => {
   const { socket, peer } = await connect(t)
   const closed = closing(socket)
   socket.close(1000, 'first')
@@ -122,7 +122,7 @@ t.test('close after terminate does nothing', async t => {
   t.strictSame(peer.frames, [])
 })
 
-t.test('both sides close at once', async t => {
+t.test('both sides may close at the same time', async t => {
   const { socket, peer } = await connect(t)
   const closed = closing(socket)
   peer.send(close(1001, 'peer'))
@@ -132,7 +132,7 @@ t.test('both sides close at once', async t => {
   t.strictSame(peer.frames, ['close 1000 own'])
 })
 
-t.test('messages that were on their way when this side closed are still told', async t => {
+t.test('messages in transit when this side closes are still delivered', async t => {
   const { socket, peer } = await connect(t)
   const got: string[] = []
   socket.on('message', data => got.push(String(data)))
@@ -144,7 +144,7 @@ t.test('messages that were on their way when this side closed are still told', a
   t.strictSame(peer.frames, ['close 1000'])
 })
 
-t.test('closed without any consumer: the answer is read, what comes before it is dropped', async t => {
+t.test('a connection that closes without a consumer reads the answer and drops earlier messages', async t => {
   const { socket, peer } = await connect(t)
   const closed = closing(socket)
   peer.send(text('unread'))
@@ -170,7 +170,7 @@ t.test('a peer that does not answer is cut at the deadline', async t => {
   }
 })
 
-t.test('a peer that says Close and then leaves TCP open is cut, however late its Close was read', async t => {
+t.test('a peer that closes and then leaves TCP open is cut, however late its Close was read', async t => {
   const closeTimeout = ms(50) + 0.625
   for (const late of [false, true]) {
     const { socket, peer } = await connect(t, { closeTimeout, lingers: true })
@@ -212,8 +212,8 @@ t.test('a backlog is sent before the Close frame, also when the peer closes', as
   }
 })
 
-t.test('a peer that does not read is cut at the deadline, whoever closes', async t => {
-  // What a peer gets that has not read all is a hundred times as long.
+t.test('a peer that does not read is cut at the deadline, whichever side closes', async t => {
+  // A peer that has not read everything gets a hundred times as long.
   const cut = async (by: 'this side' | 'peer' | 'end'): Promise<void> => {
     const { socket, peer } = await connect(t, { closeTimeout: ms(20) })
     peer.stream.pause()
@@ -225,7 +225,7 @@ t.test('a peer that does not read is cut at the deadline, whoever closes', async
     else if (by === 'peer') peer.send(close(1000))
     else peer.stream.end()
     await roundTrip(t)
-    // Under way already, as far as one may call it that: nothing is checked, nothing sent.
+    // Already closing, as far as close may be called again: nothing is checked or sent.
     socket.close(7)
     t.equal(await closed, by === 'peer' ? '1000' : '1006', by)
     t.equal(socket.bufferedAmount, 0)
@@ -233,7 +233,7 @@ t.test('a peer that does not read is cut at the deadline, whoever closes', async
   await Promise.all([cut('this side'), cut('peer'), cut('end')])
 })
 
-t.test('bytes that came before the WebSocket was made are the first of the stream', async t => {
+t.test('bytes that arrived before the WebSocket was created come first in the stream', async t => {
   const { socket, peer } = await connect(t, {
     before: stream => {
       stream.unshift(bytes(text('a'), text('b').subarray(0, 3)))
@@ -245,7 +245,7 @@ t.test('bytes that came before the WebSocket was made are the first of the strea
   t.strictSame(got, ['a', 'b'])
 })
 
-t.test('nothing is left of a connection after its end, whichever', async t => {
+t.test('no timer or listener is left after any kind of end', async t => {
   const closeTimeout = ms(10_000) + 0.75
   const heartbeat = { interval: ms(10_000) + 0.75, timeout: ms(5_000) + 0.75 }
   for (const way of ['close', 'terminate', 'end', 'violation'] as const) {
@@ -267,11 +267,11 @@ t.test('nothing is left of a connection after its end, whichever', async t => {
   }
 })
 
-t.test('with a client of ws: either side closes cleanly', async t => {
+t.test('a client of ws and the server can both close cleanly', async t => {
   for (const by of ['server', 'client'] as const) {
     const { socket, client } = await connectWs(t)
     socket.readAlways()
-    const both = [closing(socket), told<[number, Buffer]>(client, 'close')] as const
+    const both = [closing(socket), nextEvent<[number, Buffer]>(client, 'close')] as const
     if (by === 'server') socket.close(4000, 'bye')
     else client.close(4000, 'bye')
     t.equal(await both[0], '4000 bye')

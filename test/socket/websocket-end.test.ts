@@ -6,16 +6,16 @@ import {
   closing,
   connect,
   MIB,
+  nextEvent,
   ping,
   roundTrip,
   text,
   texts,
   tick,
-  told,
   watchProcess
 } from './harness.js'
 
-t.test('a half-open peer that ended without a Close frame gets the end at once', async t => {
+t.test('a half-open peer that ended without a Close frame sees the end immediately', async t => {
   const { socket, peer } = await connect(t, { lingers: true })
   const closed = closing(socket)
   socket.readAlways()
@@ -29,7 +29,7 @@ t.test('a half-open peer that ended without a Close frame gets the end at once',
 for (const over of ['net', 'tls'] as const) {
   for (const allowHalfOpen of [true, false]) {
     t.test(
-      `over ${over}, half-open ${allowHalfOpen}: paused when the peer ends, all is told later`,
+      `over ${over}, half-open ${allowHalfOpen}: messages are delivered later when the socket is paused at the peer's end`,
       async t => {
         const { socket, peer } = await connect(t, { over, allowHalfOpen })
         const got: string[] = []
@@ -43,7 +43,7 @@ for (const over of ['net', 'tls'] as const) {
         while (got.length < 50) {
           await roundTrip(t, over)
           socket.resume()
-          await told(socket, 'message')
+          await nextEvent(socket, 'message')
         }
         socket.resume()
         t.equal(await closed, '1006')
@@ -53,7 +53,7 @@ for (const over of ['net', 'tls'] as const) {
   }
 }
 
-t.test('after the end of the peer is seen nothing can be sent, but close still leads to the end', async t => {
+t.test("after the peer's end nothing can be sent, but close still leads to the end", async t => {
   for (const consumer of ['paused', 'abandoned'] as const) {
     const { socket, peer } = await connect(t, { lingers: true, closeTimeout: ms(50) })
     const closed = closing(socket)
@@ -80,7 +80,7 @@ t.test('after the end of the peer is seen nothing can be sent, but close still l
   }
 })
 
-t.test('a break out of a loop and a close drop what waits and end at once', async t => {
+t.test('a break from a loop and a close drop pending messages and end immediately', async t => {
   const { socket, peer } = await connect(t)
   const closed = closing(socket)
   peer.send(...texts(100).map(data => text(data)))
@@ -105,7 +105,7 @@ t.test('terminate cuts without a Close frame', async t => {
   t.strictSame(peer.frames, [])
 })
 
-t.test('terminate in a listener: nothing that came behind is told', async t => {
+t.test('messages behind a terminate in a listener are not delivered', async t => {
   const { socket, peer } = await connect(t)
   const got: string[] = []
   const closed = closing(socket)
@@ -120,7 +120,7 @@ t.test('terminate in a listener: nothing that came behind is told', async t => {
   t.strictSame(got, ['a'])
 })
 
-t.test('a reset at any moment is told as 1006, once, and never reaches the process', async t => {
+t.test('a reset at any moment is reported once as 1006 and causes no uncaught exception', async t => {
   const uncaught = watchProcess(t)
   const moments = [
     'idle',
@@ -161,7 +161,7 @@ t.test('a reset at any moment is told as 1006, once, and never reaches the proce
     if (moment === 'sending') for (let i = 0; i < 8; i++) socket.send(Buffer.alloc(MIB))
     if (!resetAlready) peer.reset()
     await roundTrip(t)
-    // Who does not read finds out by writing.
+    // A connection that does not read detects it by writing.
     if (moment === 'unread' || moment === 'paused') {
       socket.ping()
       await roundTrip(t)
@@ -179,7 +179,7 @@ t.test('a reset at any moment is told as 1006, once, and never reaches the proce
   t.strictSame(uncaught, [])
 })
 
-t.test('what is sent in the tick in which the end of the peer is seen still leaves', async t => {
+t.test("messages sent in the tick in which the peer's end is seen still leave", async t => {
   const sockets: WebSocket[] = []
   const { socket, peer } = await connect(t, {
     lingers: true,
@@ -193,12 +193,12 @@ t.test('what is sent in the tick in which the end of the peer is seen still leav
   t.equal(await peer.next(), 'text last')
 })
 
-t.test('a peer that ended before the WebSocket was made', async t => {
+t.test('a peer may end before the WebSocket is created', async t => {
   const { socket } = await connect(t, {
     before: async (stream, peer) => {
       stream.resume()
       peer.stream.end()
-      await told(stream, 'end')
+      await nextEvent(stream, 'end')
     }
   })
   t.equal(await closing(socket), '1006')

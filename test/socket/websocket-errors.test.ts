@@ -8,12 +8,12 @@ import {
   connect,
   connectWs,
   KINDS,
+  nextEvent,
   ping,
   pong,
   roundTrip,
   text,
   tick,
-  told,
   watchProcess
 } from './harness.js'
 
@@ -26,25 +26,28 @@ const VIOLATIONS = [
 ] as const
 
 for (const [code, wire, answer] of VIOLATIONS) {
-  t.test(`${code}: what came before is told, then the error; the Close frame leaves, TCP ends`, async t => {
-    const { socket, peer, errors } = await connect(t, { maxPayload: 1000 })
-    const order: unknown[] = []
-    socket.on('message', data => order.push(String(data)))
-    socket.on('error', error => order.push(Reflect.get(error, 'code'), socket.readyState))
-    socket.on('close', (closeCode, reason) => order.push(closeCode, String(reason), socket.readyState))
-    const closed = closing(socket)
-    peer.send(text('good'), wire, text('behind'))
-    t.equal(await peer.next(), answer)
-    await peer.end()
-    await closed
-    t.strictSame(order, ['good', `FST_UPGRADE_${code}`, 2, 1006, '', 3])
-    t.strictSame(errors, [])
-    t.strictSame(peer.frames, [])
-  })
+  t.test(
+    `${code}: earlier messages are delivered, then the error; the Close frame leaves, and TCP ends`,
+    async t => {
+      const { socket, peer, errors } = await connect(t, { maxPayload: 1000 })
+      const order: unknown[] = []
+      socket.on('message', data => order.push(String(data)))
+      socket.on('error', error => order.push(Reflect.get(error, 'code'), socket.readyState))
+      socket.on('close', (closeCode, reason) => order.push(closeCode, String(reason), socket.readyState))
+      const closed = closing(socket)
+      peer.send(text('good'), wire, text('behind'))
+      t.equal(await peer.next(), answer)
+      await peer.end()
+      await closed
+      t.strictSame(order, ['good', `FST_UPGRADE_${code}`, 2, 1006, '', 3])
+      t.strictSame(errors, [])
+      t.strictSame(peer.frames, [])
+    }
+  )
 }
 
 for (const over of KINDS) {
-  t.test(`over ${over}: a violation that nobody listens for is not thrown`, async t => {
+  t.test(`over ${over}: a violation without an error listener is not thrown`, async t => {
     const uncaught = watchProcess(t)
     const { socket, peer, errors } = await connect(t, { over })
     socket.readAlways()
@@ -58,9 +61,9 @@ for (const over of KINDS) {
   })
 }
 
-t.test('a violation that waited behind messages is answered when it is its turn', async t => {
+t.test('a violation behind pending messages is answered after them', async t => {
   const { socket, peer } = await connect(t, { lingers: true, closeTimeout: ms(50) })
-  const failed = told(socket, 'error')
+  const failed = nextEvent(socket, 'error')
   const closed = closing(socket)
   peer.send(text('a'), text('x', { rsv: 1 }))
   const iterator = socket[Symbol.asyncIterator]()
@@ -73,9 +76,9 @@ t.test('a violation that waited behind messages is answered when it is its turn'
   t.equal(await closed, '1006')
 })
 
-t.test('a violation after this side closed is still an error', async t => {
+t.test('a violation after this side has closed is still an error', async t => {
   const { socket, peer } = await connect(t)
-  const failed = told(socket, 'error')
+  const failed = nextEvent(socket, 'error')
   const closed = closing(socket)
   socket.close(1000)
   peer.send(text('x', { rsv: 1 }))
@@ -84,7 +87,7 @@ t.test('a violation after this side closed is still an error', async t => {
   t.strictSame(peer.frames, ['close 1000'])
 })
 
-t.test('after a violation the end is waited for, even when a listener pauses', async t => {
+t.test('after a violation the connection waits for the end, even when a listener pauses', async t => {
   const { socket, peer } = await connect(t, { lingers: true })
   socket.on('error', () => socket.pause())
   socket.readAlways()
@@ -127,7 +130,7 @@ const KINDS_OF_FAILURE = {
 
 for (const [name, fail] of Object.entries(KINDS_OF_FAILURE)) {
   t.test(
-    `a listener that fails (${name}) goes to onError, for every event, and the connection goes on`,
+    `a listener that fails (${name}) is reported to onError for every event, and the connection continues`,
     async t => {
       const uncaught = watchProcess(t)
       const { socket, stream, peer, errors } = await connect(t, {
@@ -170,7 +173,7 @@ t.test('a listener that returns a thenable which throws', async t => {
   t.strictSame(errors, [broken])
 })
 
-t.test('a failing listener does not keep what follows in the same chunk', async t => {
+t.test('a failing listener does not stop the delivery of later frames of the same chunk', async t => {
   const { socket, peer, errors } = await connect(t)
   const got: string[] = []
   socket.on('message', data => {
@@ -185,7 +188,7 @@ t.test('a failing listener does not keep what follows in the same chunk', async 
   t.strictSame(peer.frames, ['pong p', 'close 1000'])
 })
 
-t.test('listeners run in the async context in which the WebSocket was made', async t => {
+t.test('listeners run in the async context in which the WebSocket was created', async t => {
   const storage = new AsyncLocalStorage<string>()
   const seen: string[] = []
   const see =
@@ -206,9 +209,9 @@ t.test('listeners run in the async context in which the WebSocket was made', asy
     peer.send(text('b'))
     await roundTrip(t)
     socket.resume()
-    await told(socket, 'message')
+    await nextEvent(socket, 'message')
     socket.send('x'.repeat(20), see('callback'))
-    await told(socket, 'drain')
+    await nextEvent(socket, 'drain')
     stream.cork()
     socket.send('x'.repeat(1000), see('cut callback'))
     socket.send('x'.repeat(1000))
@@ -230,7 +233,7 @@ t.test('listeners run in the async context in which the WebSocket was made', asy
   ])
 })
 
-t.test('many peers that misbehave at once leave the process and each other alone', async t => {
+t.test('many misbehaving peers affect neither the process nor each other', async t => {
   const uncaught = watchProcess(t)
   const all = await Promise.all(Array.from({ length: 40 }, () => connect(t)))
   const results = all.map(async ({ socket, peer }, i) => {
@@ -248,10 +251,10 @@ t.test('many peers that misbehave at once leave the process and each other alone
   t.strictSame(uncaught, [])
 })
 
-t.test('with a client of ws: it sees the code of a violation', async t => {
+t.test('a client of ws sees the code of a violation', async t => {
   const { socket, client } = await connectWs(t, { maxPayload: 10 })
   socket.readAlways()
-  const closed = told(client, 'close')
+  const closed = nextEvent(client, 'close')
   client.send('more than ten')
   t.strictSame(await closed, [1009, Buffer.from('message too big')])
 })

@@ -9,12 +9,12 @@ import {
   connectWs,
   KINDS,
   MIB,
+  nextEvent,
   ping,
   roundTrip,
   text,
   texts,
-  tick,
-  told
+  tick
 } from './harness.js'
 
 const LISTEN = ['on', 'addListener', 'prependListener', 'once', 'prependOnceListener'] as const
@@ -32,7 +32,7 @@ for (const over of KINDS) {
     socket.on('close', code => order.push(`close ${code}`))
     const closed = closing(socket)
     socket.on('message', (data, isBinary) => order.push(`${isBinary ? 'binary' : 'text'} ${data}`))
-    t.strictSame(order, [], 'not told before on() has returned')
+    t.strictSame(order, [], 'not delivered before on() has returned')
     await closed
     t.strictSame(order, ['ping 1', 'text a', 'binary b', 'close 1000'])
   })
@@ -62,7 +62,7 @@ t.test('listeners of other events are no consumers', async t => {
   t.equal(await peer.next(), 'pong a')
 })
 
-t.test("once('message') in a loop with awaits between loses nothing", async t => {
+t.test("once('message') in a loop with awaits between loses no message", async t => {
   const { socket, peer } = await connect(t)
   peer.send(...texts(20).map(data => text(data)))
   const got: string[] = []
@@ -76,28 +76,31 @@ t.test("once('message') in a loop with awaits between loses nothing", async t =>
 })
 
 for (const remove of ['off', 'removeListener', 'removeAllListeners', 'removeEventListener'] as const) {
-  t.test(`${remove}: what arrives after the last listener has gone is kept for the next`, async t => {
-    const { socket, peer } = await connect(t)
-    const fail = (): void => void t.fail('told')
-    socket.on('close', () => t.pass('other listeners stay'))
-    if (remove === 'removeEventListener') socket.addEventListener('message', fail)
-    else socket.on('message', fail)
-    await tick()
-    peer.send(ping('reading'))
-    await tick()
-    if (remove === 'removeAllListeners') t.equal(socket.removeAllListeners('message'), socket)
-    else Reflect.apply(socket[remove], socket, ['message', fail])
-    peer.send(text('a'))
-    await roundTrip(t)
-    t.equal(String((await told(socket, 'message'))[0]), 'a')
-    const closed = closing(socket)
-    socket.readAlways()
-    peer.send(close())
-    await closed
-  })
+  t.test(
+    `${remove}: messages that arrive after the last listener was removed are kept for the next`,
+    async t => {
+      const { socket, peer } = await connect(t)
+      const fail = (): void => void t.fail('a message')
+      socket.on('close', () => t.pass('other listeners stay'))
+      if (remove === 'removeEventListener') socket.addEventListener('message', fail)
+      else socket.on('message', fail)
+      await tick()
+      peer.send(ping('reading'))
+      await tick()
+      if (remove === 'removeAllListeners') t.equal(socket.removeAllListeners('message'), socket)
+      else Reflect.apply(socket[remove], socket, ['message', fail])
+      peer.send(text('a'))
+      await roundTrip(t)
+      t.equal(String((await nextEvent(socket, 'message'))[0]), 'a')
+      const closed = closing(socket)
+      socket.readAlways()
+      peer.send(close())
+      await closed
+    }
+  )
 }
 
-t.test('a listener that goes while a chunk is read leaves the rest of it', async t => {
+t.test('a listener that is removed while a chunk is parsed leaves the rest of the chunk unread', async t => {
   const { socket, peer } = await connect(t)
   const got: string[] = []
   const listener = (data: Buffer): void => {
@@ -115,12 +118,12 @@ t.test('a listener that goes while a chunk is read leaves the rest of it', async
   await roundTrip(t)
   t.strictSame(got, ['0', '1', '2'])
   socket.on('message', again)
-  await told(socket, 'message')
+  await nextEvent(socket, 'message')
   await tick()
   t.strictSame(got, ['0', '1', '2', '3', '4'])
 })
 
-t.test('a listener that is replaced by another in its own call', async t => {
+t.test('a listener may replace itself with another during its call', async t => {
   const { socket, peer } = await connect(t)
   const got: string[] = []
   const done = new Promise<void>(resolve => {
@@ -153,7 +156,7 @@ t.test("events.on(socket, 'message') yields the data and whether it is binary", 
   t.equal(socket.readyState, socket.CLOSED)
 })
 
-t.test('pause stops at once, in the middle of a chunk too; resume tells the rest later', async t => {
+t.test('pause takes effect immediately, also within a chunk; resume delivers the rest later', async t => {
   const { socket, peer } = await connect(t)
   const got: string[] = []
   t.equal(socket.isPaused, false)
@@ -163,15 +166,15 @@ t.test('pause stops at once, in the middle of a chunk too; resume tells the rest
     socket.pause()
   })
   peer.send(text('a'), ping('p'), text('b'), text('c'))
-  await told(socket, 'message')
+  await nextEvent(socket, 'message')
   t.equal(socket.isPaused, true)
   await roundTrip(t)
   t.strictSame(got, ['a'])
   t.strictSame(peer.frames, [])
   socket.resume()
   t.equal(socket.isPaused, false)
-  t.strictSame(got, ['a'], 'not told before resume() has returned')
-  await told(socket, 'message')
+  t.strictSame(got, ['a'], 'not delivered before resume() has returned')
+  await nextEvent(socket, 'message')
   t.strictSame(got, ['a', 'ping p', 'b'])
   t.equal(await peer.next(), 'pong p')
   socket.resume()
@@ -179,7 +182,7 @@ t.test('pause stops at once, in the middle of a chunk too; resume tells the rest
   await roundTrip(t)
   t.strictSame(got, ['a', 'ping p', 'b'], 'the last call counts')
   socket.resume()
-  await told(socket, 'message')
+  await nextEvent(socket, 'message')
   t.strictSame(got, ['a', 'ping p', 'b', 'c'])
 })
 
@@ -196,7 +199,7 @@ t.test('pause and resume within a listener change nothing', async t => {
   t.strictSame(got, texts(10))
 })
 
-t.test('paused, neither an iterator nor readAlways reads', async t => {
+t.test('neither an iterator nor readAlways reads from a paused socket', async t => {
   const { socket, peer } = await connect(t)
   socket.pause()
   socket.readAlways()
@@ -215,7 +218,7 @@ t.test('a closed socket cannot be paused', async t => {
   socket.pause()
   const closed = closing(socket)
   peer.reset()
-  // Nobody reads, so only a write finds out.
+  // Without a consumer only a write detects it.
   socket.ping()
   await roundTrip(t)
   socket.terminate()
@@ -226,9 +229,9 @@ t.test('a closed socket cannot be paused', async t => {
   socket.resume()
 })
 
-t.test('readAlways: pings are answered and a close is seen with no consumer at all', async t => {
+t.test('with readAlways pings are answered and a close is seen without a consumer', async t => {
   const { socket, peer } = await connect(t)
-  peer.send(text('nobody takes this'), ping('a'))
+  peer.send(text('not consumed'), ping('a'))
   socket.readAlways()
   t.equal(await peer.next(), 'pong a')
   const closed = closing(socket)
@@ -237,7 +240,7 @@ t.test('readAlways: pings are answered and a close is seen with no consumer at a
 })
 
 for (const hold of ['pause', 'no consumer', 'iterator'] as const) {
-  t.test(`${hold}: TCP holds the peer back`, async t => {
+  t.test(`${hold}: TCP slows the peer down`, async t => {
     const { socket, stream, peer } = await connect(t)
     if (hold === 'pause') socket.on('message', () => t.fail('message')).pause()
     const iterator = hold === 'iterator' ? socket[Symbol.asyncIterator]() : undefined
@@ -260,7 +263,7 @@ for (const hold of ['pause', 'no consumer', 'iterator'] as const) {
     }
     t.ok(taken() < MIB, `${taken()} bytes were read`)
     t.equal(read.at(-1), read.at(-2), 'and no more')
-    t.ok(peer.stream.writableLength > size / 4, 'the rest waits at the peer')
+    t.ok(peer.stream.writableLength > size / 4, 'the rest is pending at the peer')
     let rest = sent / message.length - (iterator ? 5 : 0)
     await iterator?.return?.()
     socket.removeAllListeners('message')
@@ -270,9 +273,9 @@ for (const hold of ['pause', 'no consumer', 'iterator'] as const) {
   })
 }
 
-t.test('a fragmented message with a ping in it, one byte at a time', async t => {
+t.test('a fragmented message with a ping in it may arrive one byte at a time', async t => {
   const { socket, peer } = await connect(t)
-  const got = told(socket, 'message')
+  const got = nextEvent(socket, 'message')
   const wire = Buffer.concat([
     text('gr', { fin: false }),
     ping('p'),
@@ -287,30 +290,33 @@ t.test('a fragmented message with a ping in it, one byte at a time', async t => 
   t.equal(await peer.next(), 'pong p')
 })
 
-t.test('with a client of ws: messages that arrive while a handler still awaits', async t => {
+t.test('messages of a client of ws that arrive while a handler awaits are delivered', async t => {
   const { socket, client } = await connectWs(t)
   client.send('first')
   client.send(Buffer.from([1, 2]))
   client.ping('p')
   await roundTrip(t)
-  const pong = told(client, 'pong')
+  const pong = nextEvent(client, 'pong')
   const got: unknown[] = []
   socket.on('message', (data, isBinary) => got.push(data, isBinary))
   t.strictSame(await pong, [Buffer.from('p')])
   t.strictSame(got, [Buffer.from('first'), false, Buffer.from([1, 2]), true])
 })
 
-t.test('pause() holds what has come, also once a write has failed while a message was told', async t => {
-  const { socket, stream, peer } = await connect(t)
-  const seen: string[] = []
-  const closed = closing(socket)
-  socket.on('message', data => {
-    seen.push(String(data))
-    // All connections write together, so a write of this one may fail in a listener of any.
-    stream.destroy(new Error('write ECONNRESET'))
-    socket.pause()
-  })
-  peer.send(...texts(3).map(data => text(data)))
-  t.equal(await closed, '1006')
-  t.strictSame(seen, texts(1))
-})
+t.test(
+  'pause() keeps arrived messages, also after a write has failed during the delivery of a message',
+  async t => {
+    const { socket, stream, peer } = await connect(t)
+    const seen: string[] = []
+    const closed = closing(socket)
+    socket.on('message', data => {
+      seen.push(String(data))
+      // All connections write together, so a write of this one may fail in a listener of another.
+      stream.destroy(new Error('write ECONNRESET'))
+      socket.pause()
+    })
+    peer.send(...texts(3).map(data => text(data)))
+    t.equal(await closed, '1006')
+    t.strictSame(seen, texts(1))
+  }
+)

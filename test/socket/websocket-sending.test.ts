@@ -7,16 +7,16 @@ import {
   connectWs,
   MIB,
   NOT_OPEN,
+  nextEvent,
   roundTrip,
   spyOnWrites,
   stalled,
   texts,
   tick,
-  told,
   watchProcess
 } from './harness.js'
 
-t.test('text, bytes of every kind and options', async t => {
+t.test('text, bytes of every kind and options are sent', async t => {
   const { socket, peer } = await connect(t)
   const memory = Uint8Array.from([1, 2, 3, 4])
   const shared = new SharedArrayBuffer(2)
@@ -52,7 +52,7 @@ t.test('text, bytes of every kind and options', async t => {
   t.ok(peer.raw.every(({ key }) => key === undefined))
 })
 
-t.test('fragments, with a ping between', async t => {
+t.test('a message may be sent in fragments, with a ping between them', async t => {
   const { socket, peer } = await connect(t)
   socket.send('a', { fin: false })
   socket.ping('p')
@@ -63,7 +63,7 @@ t.test('fragments, with a ping between', async t => {
   t.strictSame(peer.frames, ['text more a', 'ping p', 'continuation more b', 'continuation c', 'text d'])
 })
 
-t.test('what is neither text nor bytes throws, open or not, and sends nothing', async t => {
+t.test('data that is neither text nor bytes throws, and nothing is sent', async t => {
   const { socket, peer } = await connect(t)
   for (const value of [undefined, null, {}, [1], true]) {
     t.throws(() => Reflect.apply(socket.send, socket, [value]), { code: 'FST_UPGRADE_INVALID_DATA' })
@@ -76,7 +76,7 @@ t.test('what is neither text nor bytes throws, open or not, and sends nothing', 
   t.equal(await peer.next(), 'close 1000')
 })
 
-t.test('ping and pong in all their forms; each callback once', async t => {
+t.test('ping and pong work in all their forms, and each callback runs once', async t => {
   const { socket, peer } = await connect(t)
   const calls = new Calls()
   socket.ping()
@@ -94,7 +94,7 @@ t.test('ping and pong in all their forms; each callback once', async t => {
   t.strictSame(calls.lines, ['first', 'second', 'third', 'fourth', 'fifth', 'sixth', 'seventh'])
 })
 
-t.test('callbacks: in every position, after send has returned, in order', async t => {
+t.test('callbacks may be passed in every position, and run in order after send has returned', async t => {
   const { socket, peer } = await connect(t)
   const calls = new Calls()
   socket.send('1', calls.note('1'))
@@ -107,7 +107,7 @@ t.test('callbacks: in every position, after send has returned, in order', async 
   t.strictSame(calls.lines, ['1', '2', '3', '4'])
 })
 
-t.test('callbacks: sending within one, and one that throws', async t => {
+t.test('a callback may send, and may throw', async t => {
   const { socket, peer, errors } = await connect(t)
   const calls = new Calls()
   socket.send('1', () => {
@@ -122,38 +122,41 @@ t.test('callbacks: sending within one, and one that throws', async t => {
   t.match(errors, [{ message: 'thrown' }])
 })
 
-t.test('callbacks: after close, in the same tick and later, with an error and nothing else', async t => {
-  const { socket, peer, errors } = await connect(t)
-  socket.on('error', () => t.fail('send never emits error'))
-  const calls = new Calls()
-  socket.send('1', calls.note('1'))
-  socket.close(1000)
-  t.equal(socket.send('2', calls.note('2')), false)
-  t.equal(socket.send('unnoticed'), false)
-  socket.ping(calls.note('ping'))
-  socket.pong('x', calls.note('pong'))
-  t.strictSame(calls.lines, [])
-  t.equal(await peer.next(), 'text 1')
-  t.equal(await peer.next(), 'close 1000')
-  await roundTrip(t)
-  const refused = [`2 ${NOT_OPEN}`, `ping ${NOT_OPEN}`, `pong ${NOT_OPEN}`]
-  t.strictSame([...calls.lines].sort(), ['1', ...refused])
-  t.equal(socket.send('3', calls.note('3')), false)
-  await tick()
-  t.equal(calls.lines.at(-1), `3 ${NOT_OPEN}`, 'at once, not when the connection is closed')
-  t.equal(socket.readyState, socket.CLOSING)
-  const closed = closing(socket)
-  peer.stream.end()
-  await closed
-  t.equal(socket.send('4', calls.note('4')), false)
-  await tick()
-  t.equal(calls.lines.at(-1), `4 ${NOT_OPEN}`)
-  t.equal(calls.lines.length, 6)
-  t.strictSame(peer.frames, [])
-  t.strictSame(errors, [])
-})
+t.test(
+  'callbacks of sends after close get an error, in the same tick and later, and nothing else happens',
+  async t => {
+    const { socket, peer, errors } = await connect(t)
+    socket.on('error', () => t.fail('send never emits error'))
+    const calls = new Calls()
+    socket.send('1', calls.note('1'))
+    socket.close(1000)
+    t.equal(socket.send('2', calls.note('2')), false)
+    t.equal(socket.send('unnoticed'), false)
+    socket.ping(calls.note('ping'))
+    socket.pong('x', calls.note('pong'))
+    t.strictSame(calls.lines, [])
+    t.equal(await peer.next(), 'text 1')
+    t.equal(await peer.next(), 'close 1000')
+    await roundTrip(t)
+    const refused = [`2 ${NOT_OPEN}`, `ping ${NOT_OPEN}`, `pong ${NOT_OPEN}`]
+    t.strictSame([...calls.lines].sort(), ['1', ...refused])
+    t.equal(socket.send('3', calls.note('3')), false)
+    await tick()
+    t.equal(calls.lines.at(-1), `3 ${NOT_OPEN}`, 'immediately, not when the connection is closed')
+    t.equal(socket.readyState, socket.CLOSING)
+    const closed = closing(socket)
+    peer.stream.end()
+    await closed
+    t.equal(socket.send('4', calls.note('4')), false)
+    await tick()
+    t.equal(calls.lines.at(-1), `4 ${NOT_OPEN}`)
+    t.equal(calls.lines.length, 6)
+    t.strictSame(peer.frames, [])
+    t.strictSame(errors, [])
+  }
+)
 
-t.test('callbacks: terminate in the same tick', async t => {
+t.test('callbacks get an error when terminate is called in the same tick', async t => {
   const { socket, peer } = await connect(t)
   const calls = new Calls()
   const closed = closing(socket)
@@ -174,42 +177,45 @@ t.test('callbacks: terminate in the same tick', async t => {
   t.strictSame(peer.frames, [])
 })
 
-t.test('callbacks: a reset in the middle, a destroyed stream, an answer within one', async t => {
-  const uncaught = watchProcess(t)
-  for (const how of ['reset', 'destroy'] as const) {
-    const subject = await connect(t)
-    const { socket, stream, peer, errors } = subject
-    socket.readAlways()
-    await stalled(subject, 4 * MIB)
-    const counts = new Map<string, number>()
-    let failed = 0
-    const count = (name: string) => (error?: Error) => {
-      counts.set(name, (counts.get(name) ?? 0) + 1)
-      if (error) failed++
-      if (name === '0') socket.send('nested', count('nested'))
+t.test(
+  'callbacks are called after a reset, after the stream is destroyed, and with a reply inside a callback',
+  async t => {
+    const uncaught = watchProcess(t)
+    for (const how of ['reset', 'destroy'] as const) {
+      const subject = await connect(t)
+      const { socket, stream, peer, errors } = subject
+      socket.readAlways()
+      await stalled(subject, 4 * MIB)
+      const counts = new Map<string, number>()
+      let failed = 0
+      const count = (name: string) => (error?: Error) => {
+        counts.set(name, (counts.get(name) ?? 0) + 1)
+        if (error) failed++
+        if (name === '0') socket.send('nested', count('nested'))
+      }
+      for (const name of texts(5)) {
+        socket.send(name, count(name))
+        if (name !== '4') await tick()
+      }
+      const closed = closing(socket)
+      if (how === 'reset') peer.reset()
+      else stream.destroy(new Error('destroyed'))
+      t.equal(await closed, '1006')
+      await tick()
+      t.strictSame(
+        [...counts].sort(),
+        [...texts(5), 'nested'].map(name => [name, 1]),
+        how
+      )
+      t.equal(failed, 6)
+      t.equal(socket.bufferedAmount, 0)
+      t.strictSame(errors, [])
     }
-    for (const name of texts(5)) {
-      socket.send(name, count(name))
-      if (name !== '4') await tick()
-    }
-    const closed = closing(socket)
-    if (how === 'reset') peer.reset()
-    else stream.destroy(new Error('destroyed'))
-    t.equal(await closed, '1006')
-    await tick()
-    t.strictSame(
-      [...counts].sort(),
-      [...texts(5), 'nested'].map(name => [name, 1]),
-      how
-    )
-    t.equal(failed, 6)
-    t.equal(socket.bufferedAmount, 0)
-    t.strictSame(errors, [])
+    t.strictSame(uncaught, [])
   }
-  t.strictSame(uncaught, [])
-})
+)
 
-t.test('all that is sent within a tick leaves in one write', async t => {
+t.test('all messages of a tick leave in one write', async t => {
   const { socket, stream, peer } = await connect(t)
   const writes = spyOnWrites(stream)
   socket.send('a')
@@ -226,7 +232,7 @@ t.test('all that is sent within a tick leaves in one write', async t => {
   )
 })
 
-t.test('with a client of ws: everything arrives, in order', async t => {
+t.test('all messages arrive at a client of ws, in order', async t => {
   const { socket, client } = await connectWs(t)
   const got: string[] = []
   const done = new Promise<void>(resolve => {
@@ -234,7 +240,7 @@ t.test('with a client of ws: everything arrives, in order', async t => {
       if (got.push(`${isBinary} ${String(data).slice(0, 8)} ${String(data).length}`) === 302) resolve()
     })
   })
-  const pinged = told(client, 'ping')
+  const pinged = nextEvent(client, 'ping')
   for (const data of texts(300)) socket.send(data)
   socket.send(Buffer.alloc(300_000, 'b'))
   socket.ping('p')

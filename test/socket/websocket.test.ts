@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events'
 import t from 'tap'
 import { WebSocket } from '../../lib/socket/websocket.js'
-import { connect, KINDS, text, tick, told } from './harness.js'
+import { connect, KINDS, nextEvent, text, tick } from './harness.js'
 
-t.test('the four states, on the class and on each instance', async t => {
+t.test('the four states are on the class and on each instance', async t => {
   const { socket } = await connect(t)
   const states = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 }
   for (const [name, value] of Object.entries(states)) {
@@ -13,7 +13,7 @@ t.test('the four states, on the class and on each instance', async t => {
   t.equal(socket.readyState, socket.OPEN)
 })
 
-t.test('what a fresh socket says of itself', async t => {
+t.test('a new socket has the documented property values', async t => {
   const { socket } = await connect(t, { protocol: 'chat.v2' })
   t.ok(socket instanceof EventEmitter)
   t.equal(socket.protocol, 'chat.v2')
@@ -56,10 +56,10 @@ t.test('own properties may be set', async t => {
     }
   })
   peer.send(text('y'))
-  t.equal(String((await told(socket, 'message'))[0]), 'y')
+  t.equal(String((await nextEvent(socket, 'message'))[0]), 'y')
 })
 
-t.test('methods keep the names and shapes of an emitter', async t => {
+t.test('methods keep the names and signatures of an emitter', async t => {
   const { socket } = await connect(t)
   const listener = (): void => {}
   for (const method of ['on', 'addListener', 'prependListener', 'off', 'removeListener'] as const) {
@@ -73,7 +73,7 @@ t.test('methods keep the names and shapes of an emitter', async t => {
 })
 
 for (const over of KINDS) {
-  t.test(`over ${over}: echo`, async t => {
+  t.test(`over ${over}: messages are echoed`, async t => {
     const { socket, peer, errors } = await connect(t, { over })
     socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
     for (const size of [0, 1, 125, 126, 4096, 65_535, 65_536, 300_000]) {
@@ -86,7 +86,7 @@ for (const over of KINDS) {
   })
 }
 
-t.test('it does not connect: who makes one with an address learns what to use', async t => {
+t.test('a constructor call with an address throws, and the error names alternatives', async t => {
   for (const address of ['ws://localhost', new URL('ws://localhost'), null]) {
     const make = (): unknown => Reflect.construct(WebSocket, [address, ['chat'], {}])
     const error = t.throws(make, {

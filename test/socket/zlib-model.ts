@@ -1,4 +1,4 @@
-/** What a peer of RFC 7692 does, with the one-shot functions of node:zlib: no stream keeps anything for them. */
+/** A peer of RFC 7692 with the one-shot functions of node:zlib, which keep no state between calls. */
 import { createHash } from 'node:crypto'
 import { constants, deflateRawSync, inflateRawSync, type ZlibOptions } from 'node:zlib'
 import type { Test } from 'tap'
@@ -9,10 +9,10 @@ import { type Deflate, tick } from './harness.js'
 
 const finishFlush = constants.Z_SYNC_FLUSH
 
-/** RFC 7692 section 7.2.1: what a message ends with and does not send. */
+/** RFC 7692 section 7.2.1: the end of each message, which is not sent. */
 export const TAIL = Buffer.from('0000ffff', 'hex')
 
-/** A window of 32 KiB that goes from message to message, when `takesOver`; told what it holds as a dictionary. */
+/** A window of 32 KiB that is kept between messages if `takesOver`; it is passed to zlib as a dictionary. */
 export class Window {
   readonly #takesOver: boolean
   #seen: Buffer = Buffer.alloc(0)
@@ -53,7 +53,7 @@ export interface Wishes {
   readonly role?: 'server' | 'client'
 }
 
-/** What a connection of the tested side has agreed on. */
+/** The negotiated parameters of the tested side. */
 export function deflateOf(wishes: Wishes = {}): Deflate {
   const { takesOver = false, peerTakesOver = false, threshold = 0, role = 'server' } = wishes
   const [server, client] = role === 'server' ? [takesOver, peerTakesOver] : [peerTakesOver, takesOver]
@@ -66,13 +66,13 @@ export function deflateOf(wishes: Wishes = {}): Deflate {
   return { parameters, settings: { ...parameters, threshold, level: 6, memLevel: 8, strategy: 0 } }
 }
 
-/** Bytes that nothing makes smaller. */
+/** Bytes that cannot be compressed. */
 export function noise(length: number, seed = 1): Buffer {
   const random = randomNumbers(seed)
   return Buffer.from(Array.from({ length }, () => Math.floor(random() * 256)))
 }
 
-/** Text that repeats itself, but not at once: a window helps. */
+/** Text that repeats itself at some distance, so that a window helps. */
 export function words(length: number, seed = 1): string {
   const random = randomNumbers(seed)
   let text = ''
@@ -82,7 +82,7 @@ export function words(length: number, seed = 1): string {
 
 const RUN = ZlibStream.prototype.run
 
-/** The runs of the thread pool, each held back until the test lets it go. */
+/** The runs of the thread pool, each of which waits until the test continues it. */
 export class HeldRuns {
   readonly inputs: Buffer[] = []
   readonly #gates: ((error?: Error) => void)[] = []
@@ -103,7 +103,7 @@ export class HeldRuns {
     })
   }
 
-  /** Lets the run go that began as number `i`, or has it fail; all that it leads to at once has happened then. */
+  /** Continues or fails run number `i`. All synchronous consequences have happened when this returns. */
   async release(i: number, error?: Error): Promise<void> {
     for (let ticks = 0; ticks < 100 && this.#gates.length <= i; ticks++) await tick()
     if (this.#gates.length <= i) throw new Error(`Run ${i} was not begun.`)
@@ -114,7 +114,7 @@ export class HeldRuns {
   }
 }
 
-/** Frames as messages and control frames: `text z Hello` was compressed. Long payloads show as their length and hash. */
+/** Frames as messages and control frames: `text z Hello` was compressed. Long payloads are shown as length and hash. */
 export function readMessages(frames: readonly WireFrame[], window: Window): string[] {
   const lines: string[] = []
   let message: { words: string[]; compressed: boolean; parts: Buffer[] } | undefined

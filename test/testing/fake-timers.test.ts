@@ -35,7 +35,7 @@ const fakes: Readonly<Record<string, Fake>> = {
 }
 
 /** What an event is told with, within a deadline that is not faked. */
-async function told(socket: WebSocket, event: string): Promise<unknown[]> {
+async function nextEvent(socket: WebSocket, event: string): Promise<unknown[]> {
   return inTime(new Promise(resolve => once.call(socket, event, (...args) => resolve(args))), event)
 }
 
@@ -96,7 +96,7 @@ for (const [name, fake] of Object.entries(fakes)) {
 
     await t.test('much time at once is no reason to give up on a peer', async t => {
       const { client, ends } = await open(t, {})
-      const pinged = told(client, 'ping')
+      const pinged = nextEvent(client, 'ping')
       tick(60_000)
       await pinged
       await turns()
@@ -145,14 +145,14 @@ for (const [name, fake] of Object.entries(fakes)) {
       const { client } = await open(t, { messageTimeout: 3_000 })
       client.send('the first part', { fin: false })
       await turns()
-      const closed = told(client, 'close')
+      const closed = nextEvent(client, 'close')
       tick(3_000)
       t.equal((await closed)[0], 1008)
     })
 
     await t.test('maxLifetime', async t => {
       const { client } = await open(t, { maxLifetime: 3_600_000, heartbeat: false })
-      const closed = told(client, 'close')
+      const closed = nextEvent(client, 'close')
       tick(3_600_000)
       t.equal((await closed)[0], 1001)
     })

@@ -11,11 +11,11 @@ import {
 } from '../../lib/testing/index.js'
 import { bareApp, listen, makeApp, Signal, tick, withDeadline } from '../helpers/app.js'
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
-import { closing, told } from '../socket/harness.js'
+import { closing, nextEvent } from '../socket/harness.js'
 
 /** The next message of a client, as text. */
 async function next(client: WebSocket): Promise<string> {
-  const [data] = await told<[Buffer, boolean]>(client, 'message')
+  const [data] = await nextEvent<[Buffer, boolean]>(client, 'message')
   return String(data)
 }
 
@@ -40,9 +40,9 @@ t.test('messages go both ways, without a port', async t => {
   t.equal(client.readyState, WebSocket.OPEN)
   t.equal(await next(client), '[{"room":"a"},{"b":"c"}]')
   client.send('text')
-  t.strictSame(await told(client, 'message'), [Buffer.from('text'), false])
+  t.strictSame(await nextEvent(client, 'message'), [Buffer.from('text'), false])
   client.send(Buffer.alloc(300_000, 7))
-  t.strictSame(await told(client, 'message'), [Buffer.alloc(300_000, 7), true])
+  t.strictSame(await nextEvent(client, 'message'), [Buffer.alloc(300_000, 7), true])
   t.equal(app.server.listening, false)
   t.equal(app.websocketServer.clients.size, 1)
 })
@@ -56,7 +56,7 @@ t.test('what both sides send is theirs: no end changes the bytes of the other', 
     socket.send(sent)
   })
   const client = await app.injectWS()
-  const [received] = await told<[Buffer]>(client, 'message')
+  const [received] = await nextEvent<[Buffer]>(client, 'message')
   received.fill(9)
   t.ok(sent.every(byte => byte === 1))
   const own = Buffer.alloc(100_000, 2)
@@ -476,7 +476,7 @@ t.test('a server that breaks the protocol', async t => {
     'the connections are ended'
   )
   const client = await inject(app, '/frames', { headers: { 'x-field': 'X-Right: yes' } })
-  const [error] = await told<[Error]>(client, 'error')
+  const [error] = await nextEvent<[Error]>(client, 'error')
   t.match(error, { code: 'FST_UPGRADE_INVALID_OPCODE' })
   t.equal(await next(client), 'a')
 })

@@ -5,7 +5,7 @@ import FakeTimers from '@sinonjs/fake-timers'
 import t from 'tap'
 import { MemorySocket } from '../../lib/testing/memory-socket.js'
 import { Signal, tick, withDeadline } from '../helpers/app.js'
-import { told } from '../socket/harness.js'
+import { nextEvent } from '../socket/harness.js'
 
 const pair = (address = '127.0.0.1', encrypted = false) => MemorySocket.pair(address, encrypted)
 
@@ -95,7 +95,7 @@ for (const side of sides) {
       near.destroy()
       await tick()
       t.strictSame(lines, ['data last', 'end'])
-      const failed = told(far, 'close')
+      const failed = nextEvent(far, 'close')
       far.write('too late')
       await failed
       t.strictSame(lines, ['data last', 'end', 'error EPIPE', 'close'])
@@ -138,7 +138,7 @@ for (const side of sides) {
     const { [side]: near, [other]: far } = pair()
     const lines = log(far)
     t.equal(near.resetAndDestroy(), near)
-    await told(far, 'close')
+    await nextEvent(far, 'close')
     t.strictSame(lines, ['error ECONNRESET', 'close'])
   })
 
