@@ -9,7 +9,7 @@ import { DEBUG, ERROR, INFO, type LogLine, listen, makeApp, ms, open, shake, WAR
 
 const CLOSED = 'WebSocket closed'
 
-/** The levels of the lines that say that a connection was closed, once all of these paths had one. */
+/** The levels of the log lines for closed connections, after each of these paths has one. */
 async function levels(
   t: Test,
   paths: readonly string[],
@@ -39,7 +39,7 @@ async function levels(
   return log.with(CLOSED).map(({ level }) => level)
 }
 
-t.test('a closed connection is a line at info level', async t => {
+t.test('a closed connection is logged at info level', async t => {
   t.strictSame(await levels(t, ['/']), [INFO])
 })
 
@@ -47,14 +47,14 @@ t.test('the logLevel of a route or of a scope silences the line', async t => {
   t.strictSame(await levels(t, ['/quiet', '/silent', '/both', '/in']), [])
 })
 
-t.test('closeLogLevel of the plugin and of a route names the level', async t => {
+t.test('closeLogLevel of the plugin and of a route sets the level', async t => {
   t.strictSame(await levels(t, ['/off', '/debug', '/warn', '/']), [DEBUG, WARN, INFO])
   const plugin = { closeLogLevel: 'error' } as const
   t.strictSame(await levels(t, ['/', '/quiet', '/off', '/debug'], { plugin }), [ERROR, ERROR, DEBUG])
   t.strictSame(await levels(t, ['/', '/debug'], { plugin: { closeLogLevel: false } }), [DEBUG])
 })
 
-t.test('where request logging is disabled there is no line, unless closeLogLevel asks for one', async t => {
+t.test('without request logging there is no line, unless closeLogLevel requests one', async t => {
   const servers: Readonly<Record<string, FastifyHttpOptions<Server>>> = {
     'disableRequestLogging: true': { disableRequestLogging: true },
     'a function': { disableRequestLogging: ({ url }) => url === '/' },
@@ -85,7 +85,7 @@ t.test('versions of Fastify without a logController', async t => {
   t.equal(Reflect.apply(readRequestLogging(app), undefined, [{}]), true)
 })
 
-t.test('a wrong closeLogLevel', async t => {
+t.test('a wrong closeLogLevel is refused', async t => {
   for (const value of [true, 'silent', 'loud', 30, null]) {
     t.throws(() => Reflect.apply(readPluginOptions, undefined, [{ closeLogLevel: value }]), {
       code: 'FST_UPGRADE_INVALID_OPTION',
@@ -94,7 +94,7 @@ t.test('a wrong closeLogLevel', async t => {
   }
 })
 
-t.test('the time of the handshake and that of the connection are told apart', async t => {
+t.test('the durations of the handshake and of the connection are logged separately', async t => {
   const { app, log } = await makeApp(t)
   const seen: [hook: string, status: number, time: number][] = []
   app.addHook('onRequest', async ({ url }) => {
@@ -127,7 +127,7 @@ t.test('the time of the handshake and that of the connection are told apart', as
   atLeast(lifetime, ms(260))
   atLeast(completed.responseTime, ms(260))
   t.ok(Number.isInteger(line.handshakeTime))
-  t.ok(Number(handshake) < Number(lifetime) - ms(150), 'the handshake does not count the connection')
+  t.ok(Number(handshake) < Number(lifetime) - ms(150), 'the handshake time does not include the connection')
   t.ok(Number(line.handshakeTime) < Number(lifetime) - ms(150))
   seen.length = 0
   t.equal((await shake(t, port, '/refused')).status, 401)

@@ -36,7 +36,7 @@ async function isFull(t: Test, port: number, path: string, fields = {}): Promise
   t.equal(headerOf(response, 'retry-after'), '5')
 }
 
-t.test('maxConnections of the plugin counts all routes; who leaves makes room', async t => {
+t.test('maxConnections of the plugin counts all routes, and a closed connection frees its slot', async t => {
   const { app } = await makeApp(t, { maxConnections: 2 })
   let hooks = 0
   app.addHook('preValidation', async () => {
@@ -52,7 +52,7 @@ t.test('maxConnections of the plugin counts all routes; who leaves makes room', 
   await connected(t, port, '/b')
   t.equal(hooks, 2)
   for (let i = 0; i < 20; i++) await isFull(t, port, '/a')
-  t.equal(hooks, 2, 'who is refused costs no hook of the application')
+  t.equal(hooks, 2, 'a refused handshake runs no hook of the application')
   first.socket.destroy()
   await closed.wait('close')
   await connected(t, port, '/a')
@@ -89,7 +89,7 @@ t.test('maxConnectionsPerAddress counts by request.ip, IPv6 by its first 64 bits
   }
 })
 
-/** Has an application listen on a Unix socket, and tells what a handshake there gets. */
+/** Makes an application listen on a Unix socket, and returns the status of a handshake there. */
 async function listenOnPath(t: Test, app: FastifyInstance) {
   const folder = await mkdtemp(join(tmpdir(), 'limits-'))
   const path = join(folder, 'app.sock')
@@ -105,22 +105,25 @@ async function listenOnPath(t: Test, app: FastifyInstance) {
 
 const NO_ADDRESS = /^maxConnectionsPerAddress does not count connections without an IP address/
 
-t.test('maxConnectionsPerAddress does not count what has no address, and logs that once a limit', async t => {
-  const { app, log } = await makeApp(t, { maxConnectionsPerAddress: 1, maxConnections: 7 })
-  app.get('/', { websocket: true }, () => {})
-  app.get('/own', { websocket: { maxConnectionsPerAddress: 1, maxConnections: 2 } }, () => {})
-  app.get('/total', { websocket: { maxConnections: 1 } }, () => {})
-  const shakeAt = await listenOnPath(t, app)
-  for (let i = 0; i < 3; i++) t.equal(await shakeAt('/'), 101)
-  t.match(log.at(WARN), [{ msg: NO_ADDRESS }])
-  t.match(log.at(WARN)[0]?.msg, /set "trustProxy"/)
-  for (const status of [101, 101, 503]) t.equal(await shakeAt('/own'), status)
-  for (const status of [101, 503]) t.equal(await shakeAt('/total'), status, 'the limits of all count')
-  t.equal(await shakeAt('/'), 101)
-  t.equal(await shakeAt('/'), 503)
-  t.match(log.at(WARN), [{ msg: NO_ADDRESS }, { msg: NO_ADDRESS }])
-  t.equal(log.at(WARN).length, 2, 'of the plugin and of the route')
-})
+t.test(
+  'maxConnectionsPerAddress does not count connections without an address, and logs that once per limit',
+  async t => {
+    const { app, log } = await makeApp(t, { maxConnectionsPerAddress: 1, maxConnections: 7 })
+    app.get('/', { websocket: true }, () => {})
+    app.get('/own', { websocket: { maxConnectionsPerAddress: 1, maxConnections: 2 } }, () => {})
+    app.get('/total', { websocket: { maxConnections: 1 } }, () => {})
+    const shakeAt = await listenOnPath(t, app)
+    for (let i = 0; i < 3; i++) t.equal(await shakeAt('/'), 101)
+    t.match(log.at(WARN), [{ msg: NO_ADDRESS }])
+    t.match(log.at(WARN)[0]?.msg, /set "trustProxy"/)
+    for (const status of [101, 101, 503]) t.equal(await shakeAt('/own'), status)
+    for (const status of [101, 503]) t.equal(await shakeAt('/total'), status, 'the total limits count')
+    t.equal(await shakeAt('/'), 101)
+    t.equal(await shakeAt('/'), 503)
+    t.match(log.at(WARN), [{ msg: NO_ADDRESS }, { msg: NO_ADDRESS }])
+    t.equal(log.at(WARN).length, 2, 'of the plugin and of the route')
+  }
+)
 
 for (const [trustProxy, counts] of [
   [(address: string | undefined) => address === undefined, true],
@@ -142,7 +145,7 @@ for (const [trustProxy, counts] of [
   })
 }
 
-t.test('a handshake takes its slot while its hooks run, and gives it back however it ends', async t => {
+t.test('a handshake holds its slot while its hooks run, and releases it however it ends', async t => {
   const { app } = await makeApp(t, { maxConnections: 1 })
   const entered = new Signal()
   const gate = new Signal()
@@ -161,7 +164,11 @@ t.test('a handshake takes its slot while its hooks run, and gives it back howeve
   const lingering = await connectRaw(t, port)
   lingering.write(handshake('/refused'))
   t.equal((await lingering.response()).status, 401)
-  t.equal((await shake(t, port, '/refused')).status, 401, 'a refused client that stays has no slot')
+  t.equal(
+    (await shake(t, port, '/refused')).status,
+    401,
+    'a refused client that stays connected holds no slot'
+  )
   t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Version': '8' })).status, 426)
   t.equal((await shake(t, port, '/', { Origin: 'https://evil.test' })).status, 403)
   const slow = await connectRaw(t, port)

@@ -19,7 +19,7 @@ import {
 } from '../helpers/app.js'
 import { bytes, frame } from '../protocol/wire.js'
 
-t.test('the handler gets a WebSocket with the settings of its route', async t => {
+t.test('the handler receives a WebSocket with the settings of its route', async t => {
   const { app } = await makeApp(t, { maxPayload: 10 })
   app.get('/chat', { websocket: { subprotocol: 'chat', maxPayload: 5 } }, socket => {
     socket.send(`${socket instanceof WebSocket} ${socket.protocol} ${socket.readyState}`)
@@ -38,7 +38,7 @@ t.test('the handler gets a WebSocket with the settings of its route', async t =>
   t.match(await plain.closed(), /^1009/)
 })
 
-t.test('messages that arrive while an async handler awaits are not lost', async t => {
+t.test('messages that arrive while an async handler awaits are delivered', async t => {
   const { app } = await makeApp(t)
   const entered = new Signal()
   const go = new Signal()
@@ -66,7 +66,7 @@ t.test('messages that arrive while an async handler awaits are not lost', async 
   }
 })
 
-t.test('frames in the same packet as the handshake are the first messages', async t => {
+t.test('frames in the same packet as the handshake are delivered as the first messages', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, async socket => {
     await new Promise(setImmediate)
@@ -82,7 +82,7 @@ t.test('frames in the same packet as the handshake are the first messages', asyn
   await client.end()
 })
 
-t.test('a handler that wants no messages still has pings answered and the close seen', async t => {
+t.test('a connection whose handler reads no messages still answers pings and sees the close', async t => {
   const { app } = await makeApp(t)
   const closed = new Signal<number>()
   app.get('/sync', { websocket: true }, socket => {
@@ -94,7 +94,7 @@ t.test('a handler that wants no messages still has pings answered and the close 
   const port = await listen(app)
   for (const path of ['/sync', '/async']) {
     const client = await open(t, port, path)
-    client.socket.send('for nobody')
+    client.socket.send('ignored')
     const pong = new Promise(resolve => client.socket.once('pong', resolve))
     client.socket.ping('x')
     t.equal(String(await pong), 'x', path)
@@ -104,7 +104,7 @@ t.test('a handler that wants no messages still has pings answered and the close 
   t.equal(await closed.wait('close'), 3000)
 })
 
-t.test('what the handler returns is of no interest', async t => {
+t.test('the return value of a handler is ignored', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t)
   const almost = Object.fromEntries([['then', 'no function']])
@@ -126,11 +126,11 @@ t.test('what the handler returns is of no interest', async t => {
   t.strictSame(uncaught, [])
 })
 
-t.test('what breaks the protocol is logged at debug level and told by the socket', async t => {
+t.test('a protocol violation is logged at debug level and emitted by the socket', async t => {
   const { app, log } = await makeApp(t)
-  const told = new Signal<unknown>()
+  const emitted = new Signal<unknown>()
   app.get('/', { websocket: true }, socket => {
-    socket.on('error', error => told.fire(error))
+    socket.on('error', error => emitted.fire(error))
   })
   app.get('/silent', { websocket: true }, () => {})
   const port = await listen(app)
@@ -145,7 +145,7 @@ t.test('what breaks the protocol is logged at debug level and told by the socket
     await client.end()
     client.socket.end()
   }
-  t.match(await told.wait('error'), { code: 'FST_UPGRADE_UNMASKED_FRAME' })
+  t.match(await emitted.wait('error'), { code: 'FST_UPGRADE_UNMASKED_FRAME' })
   await app.close()
   t.equal(log.with('the WebSocket failed').length, 2)
   for (const line of log.with('the WebSocket failed')) {
@@ -154,7 +154,7 @@ t.test('what breaks the protocol is logged at debug level and told by the socket
   t.strictSame(
     log.with('WebSocket closed').map(({ level, code, reason }) => ({ level, code, reason })),
     [
-      // RFC 6455 section 7.1.5: the code is what the peer sent, and it has sent none.
+      // RFC 6455 section 7.1.5: the code is that of the peer's Close frame, and it has sent none.
       { level: INFO, code: 1006, reason: 'FST_UPGRADE_UNMASKED_FRAME' },
       { level: INFO, code: 1006, reason: 'FST_UPGRADE_UNMASKED_FRAME' }
     ]
@@ -162,33 +162,36 @@ t.test('what breaks the protocol is logged at debug level and told by the socket
   t.strictSame(log.at(ERROR), [])
 })
 
-t.test('a connection takes one log line more at info level than a request: what it has carried', async t => {
-  const { app, log } = await makeApp(t)
-  app.get('/', { websocket: true }, socket => {
-    socket.send('hello')
-    socket.send('you')
-    socket.on('message', () => socket.close(1000))
-  })
-  const port = await listen(app)
-  const client = await connectRaw(t, port)
-  client.write(handshake('/'))
-  await client.response()
-  client.write(text('four'))
-  for (const opcode of [1, 1, 8]) t.equal((await client.frame()).opcode, opcode)
-  client.write(close(1000))
-  await client.end()
-  client.socket.end()
-  await log.until('request completed')
-  const [line] = log.with('WebSocket closed')
-  t.match(line, { level: INFO, code: 1000, messagesReceived: 1, messagesSent: 2 })
-  t.match(line, { bytesReceived: 6 + 4 + 6 + 2, bytesSent: 2 + 5 + 2 + 3 + 2 + 2 })
-  t.ok(Number.isInteger(line?.duration) && !('reason' in (line ?? {})))
-  const lines = log.at(INFO).filter(line => line.reqId !== undefined)
-  t.strictSame(
-    lines.map(line => line.msg),
-    ['incoming request', 'WebSocket closed', 'request completed']
-  )
-})
+t.test(
+  'a connection has one more log line at info level than a request, with the amount of its traffic',
+  async t => {
+    const { app, log } = await makeApp(t)
+    app.get('/', { websocket: true }, socket => {
+      socket.send('hello')
+      socket.send('you')
+      socket.on('message', () => socket.close(1000))
+    })
+    const port = await listen(app)
+    const client = await connectRaw(t, port)
+    client.write(handshake('/'))
+    await client.response()
+    client.write(text('four'))
+    for (const opcode of [1, 1, 8]) t.equal((await client.frame()).opcode, opcode)
+    client.write(close(1000))
+    await client.end()
+    client.socket.end()
+    await log.until('request completed')
+    const [line] = log.with('WebSocket closed')
+    t.match(line, { level: INFO, code: 1000, messagesReceived: 1, messagesSent: 2 })
+    t.match(line, { bytesReceived: 6 + 4 + 6 + 2, bytesSent: 2 + 5 + 2 + 3 + 2 + 2 })
+    t.ok(Number.isInteger(line?.duration) && !('reason' in (line ?? {})))
+    const lines = log.at(INFO).filter(line => line.reqId !== undefined)
+    t.strictSame(
+      lines.map(line => line.msg),
+      ['incoming request', 'WebSocket closed', 'request completed']
+    )
+  }
+)
 
 t.test('heartbeat and closeTimeout of the options reach the connection', async t => {
   const { app, log } = await makeApp(t, {
@@ -215,7 +218,7 @@ t.test('heartbeat and closeTimeout of the options reach the connection', async t
   )
 })
 
-t.test('maxBufferedAmount: false for the plugin or for a route is no limit', async t => {
+t.test('maxBufferedAmount: false, for the plugin or for a route, disables the limit', async t => {
   for (const [plugin, route] of [
     [false, undefined],
     [1000, false],
@@ -232,11 +235,11 @@ t.test('maxBufferedAmount: false for the plugin or for a route is no limit', asy
   }
 })
 
-t.test('maxBufferedAmount cuts who does not read', async t => {
+t.test('maxBufferedAmount cuts a client that does not read', async t => {
   const { app, log } = await makeApp(t, { maxBufferedAmount: 1000, highWaterMark: 100 })
   app.get('/', { websocket: true }, socket => {
     socket.on('message', () => {
-      // More than any socket buffer takes.
+      // More than any socket buffer holds.
       while (socket.readyState === WebSocket.OPEN) socket.send('x'.repeat(100_000))
     })
   })
@@ -250,21 +253,24 @@ t.test('maxBufferedAmount cuts who does not read', async t => {
   })
 })
 
-t.test('fragments of a message arrive as one, whatever the packets are', async t => {
-  const { app } = await makeApp(t)
-  app.get('/', { websocket: true }, socket => {
-    socket.on('message', data => socket.send(String(data)))
-  })
-  const port = await listen(app)
-  const client = await connectRaw(t, port)
-  const all = bytes(handshake('/'), frame(1, 'he', { fin: false }), frame(9, 'p'), frame(0, 'llo'))
-  for (const byte of all) client.write(bytes(byte))
-  await client.response()
-  const answers = [await client.frame(), await client.frame()]
-  t.strictSame(answers.map(({ opcode, payload }) => `${opcode} ${payload}`).sort(), ['1 hello', '10 p'])
-})
+t.test(
+  'fragments of a message are delivered as one message, however they are split into packets',
+  async t => {
+    const { app } = await makeApp(t)
+    app.get('/', { websocket: true }, socket => {
+      socket.on('message', data => socket.send(String(data)))
+    })
+    const port = await listen(app)
+    const client = await connectRaw(t, port)
+    const all = bytes(handshake('/'), frame(1, 'he', { fin: false }), frame(9, 'p'), frame(0, 'llo'))
+    for (const byte of all) client.write(bytes(byte))
+    await client.response()
+    const answers = [await client.frame(), await client.frame()]
+    t.strictSame(answers.map(({ opcode, payload }) => `${opcode} ${payload}`).sort(), ['1 hello', '10 p'])
+  }
+)
 
-t.test('a handler that only waits for the end is told of it', async t => {
+t.test('a handler that only awaits the end of the connection sees it', async t => {
   const { app } = await makeApp(t)
   const codes: unknown[] = []
   const ended = new Signal()
@@ -282,7 +288,7 @@ t.test('a handler that only waits for the end is told of it', async t => {
   t.equal(await client.closed(), '4000 bye')
 })
 
-t.test('a handler that returns a value logs a warning, once a route', async t => {
+t.test('a handler that returns a value logs a warning, once per route', async t => {
   const returned = (type: string): string =>
     `the WebSocket handler of GET /x/:y returned a value of type ${type}, which is not sent; call socket.send()`
   const values: readonly (readonly [value: unknown, type: string])[] = [
@@ -309,7 +315,7 @@ t.test('a handler that returns a value logs a warning, once a route', async t =>
   }
 })
 
-t.test('a handler that returns nothing, or what the socket returned, logs no warning', async t => {
+t.test('a handler that returns nothing, or the result of a socket method, logs no warning', async t => {
   const { app, log } = await makeApp(t)
   const handlers: Readonly<Record<string, WebSocketHandler>> = {
     '/nothing': () => {},
@@ -329,27 +335,30 @@ t.test('a handler that returns nothing, or what the socket returned, logs no war
   t.strictSame(log.at(WARN), [])
 })
 
-t.test('a ping that came before the handler closes or throws is answered before the Close frame', async t => {
-  const { app } = await makeApp(t)
-  app.get('/close', { websocket: true }, socket => {
-    socket.on('message', () => socket.close(1000))
-  })
-  app.get('/throw', { websocket: true }, socket => {
-    socket.on('message', () => {
-      throw new Error('mine')
+t.test(
+  'a ping that arrives before the handler closes or throws is answered before the Close frame',
+  async t => {
+    const { app } = await makeApp(t)
+    app.get('/close', { websocket: true }, socket => {
+      socket.on('message', () => socket.close(1000))
     })
-  })
-  const port = await listen(app)
-  for (const [path, code] of [
-    ['/close', 1000],
-    ['/throw', 1011]
-  ] as const) {
-    const client = await connectRaw(t, port)
-    client.write(handshake(path), frame(9, 'p'), text('a'))
-    await client.response()
-    const pong = await client.frame()
-    t.strictSame([pong.opcode, String(pong.payload)], [10, 'p'], path)
-    const { opcode, payload } = await client.frame()
-    t.strictSame([opcode, payload.readUInt16BE()], [8, code], path)
+    app.get('/throw', { websocket: true }, socket => {
+      socket.on('message', () => {
+        throw new Error('mine')
+      })
+    })
+    const port = await listen(app)
+    for (const [path, code] of [
+      ['/close', 1000],
+      ['/throw', 1011]
+    ] as const) {
+      const client = await connectRaw(t, port)
+      client.write(handshake(path), frame(9, 'p'), text('a'))
+      await client.response()
+      const pong = await client.frame()
+      t.strictSame([pong.opcode, String(pong.payload)], [10, 'p'], path)
+      const { opcode, payload } = await client.frame()
+      t.strictSame([opcode, payload.readUInt16BE()], [8, code], path)
+    }
   }
-})
+)

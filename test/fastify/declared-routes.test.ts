@@ -10,7 +10,7 @@ const greet = (socket: WebSocket): void => {
   socket.send('hello')
 }
 
-/** A route as application code declares it that has not seen the types of the plugin. */
+/** A route as declared by application code without the types of the plugin. */
 const declare = (app: FastifyInstance, url: string, options: object): void => {
   Reflect.apply(app.route, app, [{ method: 'GET', url, handler: () => 'page', ...options }])
 }
@@ -37,7 +37,7 @@ t.test('a WebSocket route declared before the plugin was registered makes the st
   }
 })
 
-t.test('the same when the await is forgotten', async t => {
+t.test('the start fails as well when the await of register is missing', async t => {
   for (const start of ['ready', 'listen', 'inject', 'injectWS'] as const) {
     const { app } = bareApp(t)
     app.register(upgrade)
@@ -55,22 +55,25 @@ t.test('the same when the await is forgotten', async t => {
   }
 })
 
-t.test('the same in a plugin that was registered before, with its prefix', async t => {
-  const { app } = bareApp(t)
-  await app.register(
-    async scope => {
-      scope.get('/', async () => 'page')
-      scope.get('/echo', { websocket: true }, greet)
-    },
-    { prefix: '/api' }
-  )
-  await app.register(upgrade)
-  await t.rejects(async () => app.ready(), { ...BEFORE, message: /GET \/api\/echo / })
-})
+t.test(
+  'the start fails as well for a route in a plugin that was registered before, and the error has its prefix',
+  async t => {
+    const { app } = bareApp(t)
+    await app.register(
+      async scope => {
+        scope.get('/', async () => 'page')
+        scope.get('/echo', { websocket: true }, greet)
+      },
+      { prefix: '/api' }
+    )
+    await app.register(upgrade)
+    await t.rejects(async () => app.ready(), { ...BEFORE, message: /GET \/api\/echo / })
+  }
+)
 
 t.test('a route outside the scope of the plugin makes the start fail', async t => {
   const { app } = bareApp(t)
-  // The plugin of an application that forgot fastify-plugin.
+  // The plugin of an application without fastify-plugin.
   const registersIt: FastifyPluginAsync = async scope => {
     await scope.register(upgrade)
   }
@@ -84,7 +87,7 @@ t.test('a route outside the scope of the plugin makes the start fail', async t =
   await wrapped.ready()
 })
 
-t.test('what works is not refused', async t => {
+t.test('working routes are not refused', async t => {
   const { app } = bareApp(t)
   declare(app, '/ordinary', {})
   declare(app, '/off', { websocket: false })
@@ -101,7 +104,7 @@ t.test('what works is not refused', async t => {
     t.equal(await (await open(t, port, path)).next(), 'hello')
 })
 
-t.test('options that a hook of the application takes away are its own', async t => {
+t.test('options that a hook of the application removes are left to the application', async t => {
   const { app } = bareApp(t)
   app.addHook('onRoute', options => {
     Reflect.deleteProperty(options, 'websocket')
@@ -112,7 +115,7 @@ t.test('options that a hook of the application takes away are its own', async t 
   t.equal((await app.inject('/own')).body, 'page')
 })
 
-t.test('routes of @fastify/websocket in a scope beside are its own', async t => {
+t.test('routes of @fastify/websocket in a sibling scope are left to it', async t => {
   const { app } = bareApp(t)
   const [[, websocket]] = PACKAGES
   await app.register(async scope => {
@@ -127,14 +130,14 @@ t.test('routes of @fastify/websocket in a scope beside are its own', async t => 
   t.equal((await app.inject('/theirs')).statusCode, 404)
 })
 
-t.test('an application without the plugin may declare what it wants', async t => {
+t.test('an application without the plugin may declare any routes', async t => {
   const { app } = bareApp(t)
   declare(app, '/', { websocket: true })
   await app.ready()
   t.equal((await app.inject('/')).body, 'page')
 })
 
-t.test('other messages of the channel that announces applications are ignored', async t => {
+t.test('other messages of the diagnostics channel for applications are ignored', async t => {
   for (const message of [{}, { fastify: null }, { fastify: {} }, undefined])
     t.doesNotThrow(() => channel('fastify.initialization').publish(message))
 })

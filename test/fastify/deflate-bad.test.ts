@@ -16,12 +16,15 @@ import {
   TAKEOVER
 } from './deflate-client.js'
 
-// What a peer can send that does not inflate, or to more than it may.
+// Compressed messages that are invalid, or that inflate to more than the limit.
 
-/** Milliseconds that an echo on another connection may take. The whole gigabyte takes more than a second. */
+/**
+ * The maximum duration of an echo on another connection, in milliseconds. Inflating the whole gigabyte takes more than
+ * a second.
+ */
 const LATENCY = ms(400)
 
-/** Bytes that the process may grow by. */
+/** The maximum growth of the process in bytes. */
 const GROWTH = 100 * MIB
 
 const WAYS = { 'with takeover': TAKEOVER, 'without takeover': true } as const
@@ -31,7 +34,7 @@ const END = 'é'.repeat(5)
 const INVALID: Readonly<Record<string, readonly [payload: Buffer, opcode: number, closing: string]>> = {
   'an invalid block': [hex('ff ff ff ff ff'), 2, '1007 compressed data invalid'],
   'an invalid stored block': [hex('00 05 00 00 00 48 65 6c 6c 6f'), 1, '1007 compressed data invalid'],
-  'a reference to what never was': [hex('02 13 00 00'), 1, '1007 compressed data invalid'],
+  'a reference to data that never was': [hex('02 13 00 00'), 1, '1007 compressed data invalid'],
   'a large invalid message': [
     Buffer.concat([deflated(randomBytes(20_000)), Buffer.alloc(20_000, 0xff)]),
     2,
@@ -73,9 +76,9 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
 }
 
 for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
-  t.test(`maxPayload counts what a message inflates to, to the byte, ${way}`, async t => {
+  t.test(`maxPayload limits the inflated size of a message, exact to the byte, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate })
-    // Inflated at once, and noise in the thread pool.
+    // Inflated synchronously, and noise that is inflated in the thread pool.
     for (const maxPayload of [1, 1000, 40_000]) {
       app.get(`/${maxPayload}`, { websocket: { maxPayload } }, socket => {
         socket.on('message', data => socket.send(`got ${data.length}`, { compress: false }))
@@ -107,7 +110,7 @@ const BLOCK = deflateRawSync(Buffer.alloc(MIB), { level: 9, finishFlush: constan
 /** A GiB of zeros. */
 const BOMB = Buffer.concat(Array.from({ length: 1024 }, () => BLOCK))
 
-t.test('the bomb is one', async t => {
+t.test('the bomb inflates to it', async t => {
   t.ok(BOMB.length < 1.1 * MIB, `${BOMB.length} bytes`)
   const part = BOMB.subarray(0, 16 * BLOCK.length)
   t.equal(inflateRawSync(part, { finishFlush: constants.Z_SYNC_FLUSH }).length, 16 * MIB)
@@ -116,11 +119,11 @@ t.test('the bomb is one', async t => {
 interface Watched {
   readonly worst: number
   readonly count: number
-  /** Bytes of memory at the most, above those before. */
+  /** The maximum memory above that before, in bytes. */
   readonly growth: number
 }
 
-/** Does something while an echo beats on another connection. */
+/** Runs a function while echoes are measured on another connection. */
 async function watched(t: Test, port: number, work: () => Promise<void>): Promise<Watched> {
   const pulse = await Pulse.start(t, port, '/echo')
   const before = process.memoryUsage.rss()
@@ -139,14 +142,14 @@ async function watched(t: Test, port: number, work: () => Promise<void>): Promis
 
 for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
   for (const maxPayload of [MIB, 16 * MIB]) {
-    t.test(`a GiB in a MiB against a limit of ${maxPayload / MIB} MiB, ${way}`, async t => {
+    t.test(`a compressed GiB is refused against a limit of ${maxPayload / MIB} MiB, ${way}`, async t => {
       const uncaught = watchProcess(t)
       const { app } = await makeApp(t, { perMessageDeflate, maxPayload })
       app.get('/echo', { websocket: true }, socket => {
         socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
       })
       app.get('/', { websocket: true }, socket => {
-        socket.on('message', data => t.fail(`told ${data.length} bytes`))
+        socket.on('message', data => t.fail(`received ${data.length} bytes`))
       })
       const port = await listen(app)
       for (const frames of [[compressedFrame(BOMB, 2)], compressedFrames(BOMB, 65_536, 2)]) {
@@ -165,33 +168,36 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     })
   }
 
-  t.test(`small messages that are no larger than they may be, very many at once, ${way}`, async t => {
-    const { app } = await makeApp(t, { perMessageDeflate })
-    let received = 0
-    app.get('/echo', { websocket: true }, socket => {
-      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
-    })
-    app.get('/', { websocket: true }, socket => {
-      socket.on('message', data => {
-        received += data.length
-        if (received === 256 * small.length) socket.send('all', { compress: false })
+  t.test(
+    `many small messages of the largest allowed size do not delay other connections, ${way}`,
+    async t => {
+      const { app } = await makeApp(t, { perMessageDeflate })
+      let received = 0
+      app.get('/echo', { websocket: true }, socket => {
+        socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
       })
-    })
-    const port = await listen(app)
-    // A quarter of a MiB each, and 64 MiB in all, from less than a hundred KiB.
-    const small = Buffer.alloc(MIB / 4)
-    const wire = compressedFrame(deflated(small, 9), 2)
-    const { worst, growth } = await watched(t, port, async () => {
-      const { client } = await openRaw(t, port, '/')
-      client.write(Buffer.concat(Array.from({ length: 256 }, () => wire)))
-      t.equal(String((await nextFrame(client)).payload), 'all')
-    })
-    t.ok(worst < LATENCY, `the slowest echo took ${worst.toFixed()} ms`)
-    t.ok(growth < GROWTH, `the process grew by ${(growth / MIB).toFixed()} MiB`)
-  })
+      app.get('/', { websocket: true }, socket => {
+        socket.on('message', data => {
+          received += data.length
+          if (received === 256 * small.length) socket.send('all', { compress: false })
+        })
+      })
+      const port = await listen(app)
+      // A quarter of a MiB each, and 64 MiB in all, from less than a hundred KiB.
+      const small = Buffer.alloc(MIB / 4)
+      const wire = compressedFrame(deflated(small, 9), 2)
+      const { worst, growth } = await watched(t, port, async () => {
+        const { client } = await openRaw(t, port, '/')
+        client.write(Buffer.concat(Array.from({ length: 256 }, () => wire)))
+        t.equal(String((await nextFrame(client)).payload), 'all')
+      })
+      t.ok(worst < LATENCY, `the slowest echo took ${worst.toFixed()} ms`)
+      t.ok(growth < GROWTH, `the process grew by ${(growth / MIB).toFixed()} MiB`)
+    }
+  )
 }
 
-t.test('many bombs at once, on connections that are cut meanwhile', async t => {
+t.test('many bombs on connections that are cut meanwhile do not delay other connections', async t => {
   const uncaught = watchProcess(t)
   const { app } = await makeApp(t, { perMessageDeflate: TAKEOVER, maxPayload: 4 * MIB })
   app.get('/echo', { websocket: true }, socket => {

@@ -5,17 +5,17 @@ import { WebSocket } from 'ws'
 import { connectRaw, handshake, type RawClient, type RawResponse, withDeadline } from '../helpers/app.js'
 import { decode, frame, type WireFrame } from '../protocol/wire.js'
 
-// Clients that speak RFC 7692 with nothing but node:zlib.
+// Clients that implement RFC 7692 with node:zlib only.
 
 export const MIB = 2 ** 20
 
-/** What browsers offer. */
+/** The offer of browsers. */
 export const BROWSER = 'permessage-deflate; client_max_window_bits'
 
-/** Settings with which messages may refer to those before. */
+/** Settings with which messages may refer to earlier ones. */
 export const TAKEOVER = { serverNoContextTakeover: false, clientNoContextTakeover: false }
 
-/** What is not sent of each message. */
+/** The end of each compressed message, which is not sent. */
 const TAIL = Buffer.from([0, 0, 0xff, 0xff])
 
 /** RFC 7692 section 7.2.1: flushed, without the tail. */
@@ -23,13 +23,13 @@ export function deflated(data: string | Uint8Array, level = 6): Buffer {
   return deflateRawSync(data, { level, finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4)
 }
 
-/** RFC 7692 section 7.2.2; throws when a window of `windowBits` does not do. */
+/** RFC 7692 section 7.2.2; throws when a window of `windowBits` is too small. */
 export function inflated(data: Uint8Array, windowBits = 15): Buffer {
   const tailed = Buffer.concat([data, TAIL])
   return inflateRawSync(tailed, { windowBits, finishFlush: constants.Z_SYNC_FLUSH })
 }
 
-/** Inflates messages that refer to those before. */
+/** Inflates messages that may refer to earlier ones. */
 export class Window {
   #wire: Buffer = Buffer.alloc(0)
   #size = 0
@@ -43,12 +43,12 @@ export class Window {
   }
 }
 
-/** A masked frame with RSV1 of a compressed message that is given as it stands on the wire. */
+/** A masked frame with RSV1 and a compressed payload. */
 export function compressedFrame(payload: Uint8Array, opcode = 1): Buffer {
   return frame(opcode, payload, { rsv: 4 })
 }
 
-/** The same in frames of at most `size` bytes. */
+/** The same message in frames of at most `size` bytes. */
 export function compressedFrames(payload: Buffer, size: number, opcode = 1): Buffer[] {
   const frames: Buffer[] = []
   for (let at = 0; at < payload.length; at += size) {
@@ -63,7 +63,7 @@ export interface RawOpen {
   readonly response: RawResponse
 }
 
-/** A raw client behind its 101. */
+/** A raw client after its 101. */
 export async function openRaw(t: Test, port: number, path: string, offer = BROWSER): Promise<RawOpen> {
   const client = await connectRaw(t, port)
   client.write(handshake(path, { 'Sec-WebSocket-Extensions': offer }))
@@ -72,7 +72,7 @@ export async function openRaw(t: Test, port: number, path: string, offer = BROWS
   return { client, response }
 }
 
-/** Takes the next frame, of whatever length. */
+/** Takes the next frame, of any length. */
 export async function nextFrame(client: RawClient): Promise<WireFrame> {
   await client.until(() => client.data.length >= frameSize(client.data), 'a frame')
   const size = frameSize(client.data)
@@ -82,7 +82,7 @@ export async function nextFrame(client: RawClient): Promise<WireFrame> {
   return first
 }
 
-/** Bytes of the unmasked frame that begins here; infinite while its header is not there. */
+/** The size of the unmasked frame at the start of the data; infinite while its header is incomplete. */
 function frameSize(data: Buffer): number {
   if (data.length < 2) return Infinity
   const short = data.readUInt8(1)
@@ -91,14 +91,14 @@ function frameSize(data: Buffer): number {
   return data.length < 10 ? Infinity : 10 + Number(data.readBigUInt64BE(2))
 }
 
-/** The code and the reason of the Close frame that comes next. */
+/** The code and the reason of the next frame, which must be a Close frame. */
 export async function nextClose(client: RawClient): Promise<string> {
   const { opcode, payload } = await nextFrame(client)
-  if (opcode !== 8) throw new Error(`opcode ${opcode} in place of a Close frame`)
+  if (opcode !== 8) throw new Error(`opcode ${opcode} instead of a Close frame`)
   return `${payload.readUInt16BE(0)} ${payload.subarray(2)}`
 }
 
-/** Round trips on a connection of its own, one every few milliseconds. */
+/** Measures round trips on a separate connection, one every few milliseconds. */
 export class Pulse {
   readonly #socket: WebSocket
   #worst = 0
@@ -110,7 +110,7 @@ export class Pulse {
     this.#socket = socket
   }
 
-  /** @param path of a route that echoes. */
+  /** @param path the path of a route that echoes. */
   static async start(t: Test, port: number, path: string): Promise<Pulse> {
     const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, { perMessageDeflate: false })
     t.teardown(() => socket.terminate())
@@ -132,7 +132,7 @@ export class Pulse {
     }
   }
 
-  /** The longest round trip in milliseconds, and how many there were. */
+  /** The longest round trip in milliseconds, and the number of round trips. */
   async stop(): Promise<{ worst: number; count: number }> {
     this.#beats = false
     await this.#done

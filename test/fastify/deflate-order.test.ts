@@ -30,32 +30,32 @@ import {
   Window
 } from './deflate-client.js'
 
-// Compression at once, in the thread pool and none at all, one behind the other.
+// Messages that are compressed synchronously, in the thread pool and not at all follow each other.
 
 const WAYS = { 'with takeover': TAKEOVER, 'without takeover': true } as const
 
-/** Of a size that goes to the thread pool. */
+/** A message that is compressed in the thread pool. */
 const large = (mark: string): string => `${mark} ${'abcdefgh'.repeat(20_000)} ${mark}`
 const small = (mark: string): string => `${mark} ${'x'.repeat(2000)}`
 
-/** What a client of `ws` is told, in order, and how it ends. */
-async function tellAll(t: Test, port: number, path: string): Promise<string[]> {
+/** The events of a client of `ws`, in order, until its close. */
+async function receiveAll(t: Test, port: number, path: string): Promise<string[]> {
   const socket = new WsWebSocket(`ws://127.0.0.1:${port}${path}`)
   t.teardown(() => socket.terminate())
-  const told: string[] = []
+  const events: string[] = []
   socket.on('message', (data, isBinary) =>
-    told.push(`${isBinary ? 'binary' : 'text'} ${brief(String(data))}`)
+    events.push(`${isBinary ? 'binary' : 'text'} ${brief(String(data))}`)
   )
-  socket.on('ping', data => told.push(`ping ${data}`))
-  socket.on('pong', data => told.push(`pong ${data}`))
+  socket.on('ping', data => events.push(`ping ${data}`))
+  socket.on('pong', data => events.push(`pong ${data}`))
   const [code, reason] = await withDeadline(once(socket, 'close'), 20_000, 'close')
-  return [...told, `close ${code} ${reason}`.trimEnd()]
+  return [...events, `close ${code} ${reason}`.trimEnd()]
 }
 
 /** The mark at the beginning, and the length. */
 const brief = (message: string): string => `${message.split(' ')[0]} ${message.length}`
 
-/** Sends everything that there is, and notes the callbacks. */
+/** Sends messages of every kind, and records the callbacks. */
 function sendAll(socket: WebSocket, called: string[]): string[] {
   const sent: string[] = []
   const note = (name: string) => (error?: Error) => void called.push(error ? `${name} ${error}` : name)
@@ -89,7 +89,7 @@ function sendAll(socket: WebSocket, called: string[]): string[] {
 }
 
 for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
-  t.test(`everything that was sent arrives in order before the Close frame, ${way}`, async t => {
+  t.test(`all messages and control frames arrive in order before the Close frame, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate, maxBufferedAmount: 64 * MIB })
     const called: string[] = []
     let sent: string[] = []
@@ -98,9 +98,9 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
       socket.close(4000, 'done')
       socket.send('too late', error => called.push(error ? 'NotOpen' : 'sent'))
     })
-    const told = await tellAll(t, await listen(app), '/')
-    t.strictSame(told, [...sent, 'close 4000 done'])
-    // Each once, in the order of the frames; the one that came too late has nothing to wait for.
+    const events = await receiveAll(t, await listen(app), '/')
+    t.strictSame(events, [...sent, 'close 4000 done'])
+    // Each once, in the order of the frames; the callback of the late send does not wait for others.
     t.equal(called.length, 5 * 13 + 1)
     t.equal(called.filter(name => name === 'NotOpen').length, 1, called.join())
     const order = called.filter(name => /^(small|large|behind|plain|tiny|other)\d/.test(name))
@@ -111,7 +111,7 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     )
   })
 
-  t.test(`the answer to a Close frame waits for what was sent before, ${way}`, async t => {
+  t.test(`the answer to a Close frame is sent after earlier messages, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
     app.get('/', { websocket: true }, socket => {
       socket.on('message', data => socket.send(String(data)))
@@ -131,7 +131,7 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     await client.end()
   })
 
-  t.test(`nor is anything lost when the client ends its side behind its Close frame, ${way}`, async t => {
+  t.test(`no message is lost when the client ends its side after its Close frame, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
     app.get('/', { websocket: true }, socket => {
       socket.on('message', data => socket.send(String(data)))
@@ -146,19 +146,19 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     await client.end()
   })
 
-  t.test(`messages of a client stay in order, and control frames between them, ${way}`, async t => {
+  t.test(`messages of a client and the control frames between them stay in order, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
-    const told: string[] = []
+    const events: string[] = []
     const closed = new Signal<number>()
     app.get('/', { websocket: true }, socket => {
-      socket.on('message', data => told.push(brief(String(data))))
-      socket.on('ping', data => told.push(`ping ${data}`))
+      socket.on('message', data => events.push(brief(String(data))))
+      socket.on('ping', data => events.push(`ping ${data}`))
       socket.on('close', code => closed.fire(code))
     })
     const port = await listen(app)
     const offer = perMessageDeflate === true ? BROWSER : 'permessage-deflate; client_no_context_takeover'
     const { client } = await openRaw(t, port, '/', offer)
-    // Noise, as what inflates in the thread pool has to be large before.
+    // Noise, as compressed data must be large to be inflated in the thread pool.
     const noise = randomBytes(30_000).toString('hex')
     const expected: string[] = []
     for (let i = 0; i < 5; i++) {
@@ -174,16 +174,16 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     await client.end()
     client.socket.end()
     t.equal(await closed.wait('close'), 1000)
-    t.strictSame(told, expected)
+    t.strictSame(events, expected)
   })
 
-  t.test(`after terminate() nothing more is told, also behind a large message, ${way}`, async t => {
+  t.test(`after terminate() nothing more is delivered, even behind a large message, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
-    const told: string[] = []
+    const events: string[] = []
     const closed = new Signal<number>()
     app.get('/', { websocket: true }, socket => {
       socket.on('message', data => {
-        told.push(brief(String(data)))
+        events.push(brief(String(data)))
         socket.terminate()
       })
       socket.on('close', code => closed.fire(code))
@@ -193,21 +193,21 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     client.write(Buffer.concat([compressedFrame(deflated(message)), text('more'), text('and more')]))
     t.equal(await closed.wait('close'), 1006)
     await tick()
-    t.strictSame(told, [brief(message)])
+    t.strictSame(events, [brief(message)])
   })
 
-  t.test(`a large message is told once reading goes on, ${way}`, async t => {
+  t.test(`a large message is delivered after reading resumes, ${way}`, async t => {
     const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
     const sockets: WebSocket[] = []
     const paused = new Signal()
-    const told: string[] = []
+    const events: string[] = []
     app.get('/', { websocket: true }, socket => {
       sockets.push(socket)
       socket.on('message', data => {
-        told.push(brief(String(data)))
+        events.push(brief(String(data)))
         socket.send('got', { compress: false })
         if (String(data) !== 'pause') return
-        // The next one is in the thread pool by the time that this takes effect.
+        // The next message is in the thread pool by the time the pause takes effect.
         socket.pause()
         paused.fire()
       })
@@ -217,26 +217,29 @@ for (const [way, perMessageDeflate] of Object.entries(WAYS)) {
     client.write(text('pause'), compressedFrame(deflated(message)), text('last'))
     await paused.wait('pause')
     await setTimeout(1)
-    t.strictSame(told, ['pause 5'])
+    t.strictSame(events, ['pause 5'])
     sockets[0]?.resume()
     for (let i = 0; i < 3; i++) t.equal(String((await nextFrame(client)).payload), 'got')
-    t.strictSame(told, ['pause 5', brief(message), 'last 4'])
+    t.strictSame(events, ['pause 5', brief(message), 'last 4'])
   })
 
-  t.test(`a violation found in the thread pool is answered although a listener pauses, ${way}`, async t => {
-    const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
-    app.get('/', { websocket: true }, socket => {
-      socket.on('message', () => {})
-      socket.on('error', () => socket.pause())
-    })
-    const { client } = await openRaw(t, await listen(app), '/')
-    client.write(compressedFrame(Buffer.concat([deflated(randomBytes(20_000)), Buffer.alloc(9, 0xff)])))
-    const { opcode, payload } = await nextFrame(client)
-    t.strictSame([opcode, payload.readUInt16BE(0)], [8, 1007])
-  })
+  t.test(
+    `a violation detected in the thread pool is answered although a listener pauses, ${way}`,
+    async t => {
+      const { app } = await makeApp(t, { perMessageDeflate, maxPayload: 4 * MIB })
+      app.get('/', { websocket: true }, socket => {
+        socket.on('message', () => {})
+        socket.on('error', () => socket.pause())
+      })
+      const { client } = await openRaw(t, await listen(app), '/')
+      client.write(compressedFrame(Buffer.concat([deflated(randomBytes(20_000)), Buffer.alloc(9, 0xff)])))
+      const { opcode, payload } = await nextFrame(client)
+      t.strictSame([opcode, payload.readUInt16BE(0)], [8, 1007])
+    }
+  )
 }
 
-t.test('connections that end while the thread pool works', async t => {
+t.test('connections that end during work in the thread pool do not affect later ones', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t, { perMessageDeflate: TAKEOVER, maxPayload: 4 * MIB })
   const called: unknown[] = []
@@ -274,8 +277,8 @@ t.test('connections that end while the thread pool works', async t => {
   await tick()
   t.equal(sends, 300)
   t.equal(called.length, sends, 'every callback was called once')
-  t.ok(called.includes('FST_UPGRADE_NOT_OPEN'), 'some were too late')
-  // More of them than jobs run at a time: none of those that were left has kept its place.
+  t.ok(called.includes('FST_UPGRADE_NOT_OPEN'), 'some sends were too late')
+  // More messages than jobs run at a time: no unfinished job has kept its slot.
   await Promise.all(
     Array.from({ length: 20 }, async (_, i) => {
       const { client } = await openRaw(t, port, '/echo')

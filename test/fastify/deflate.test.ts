@@ -18,7 +18,7 @@ import {
 
 type Option = boolean | PerMessageDeflateOptions | undefined
 
-/** A server whose route says what was negotiated, and echoes. */
+/** A server whose route sends the negotiated extensions, and echoes. */
 async function serve(t: Test, perMessageDeflate: Option): Promise<number> {
   const { app } = await makeApp(t, { perMessageDeflate })
   app.get('/', { websocket: true }, socket => {
@@ -67,7 +67,7 @@ const NEGOTIATIONS: readonly (readonly [Option, offer: string | undefined, answe
     'permessage-deflate; server_max_window_bits=9',
     'server_max_window_bits=9'
   ],
-  // Section 7.1.2.2: answered only to who offers it.
+  // Section 7.1.2.2: only in the answer to a client that offers it.
   [{ ...TAKEOVER, clientMaxWindowBits: 10 }, 'permessage-deflate', ''],
   [{ ...TAKEOVER, clientMaxWindowBits: 10 }, BROWSER, 'client_max_window_bits=10'],
   [
@@ -80,7 +80,7 @@ const NEGOTIATIONS: readonly (readonly [Option, offer: string | undefined, answe
     'permessage-deflate; client_max_window_bits=8',
     'client_max_window_bits=8'
   ],
-  // Section 7.1: in order of preference; what cannot be accepted is declined alone.
+  // Section 7.1: in order of preference; an unacceptable offer is declined on its own.
   [
     TAKEOVER,
     'permessage-deflate; server_max_window_bits=12, permessage-deflate; server_max_window_bits=9',
@@ -113,13 +113,13 @@ const NEGOTIATIONS: readonly (readonly [Option, offer: string | undefined, answe
   ].map(offer => [true, offer, undefined] as const)
 ]
 
-t.test('RFC 7692 section 7.1: what is answered to which offer', async t => {
+t.test('RFC 7692 section 7.1: each offer gets the documented answer', async t => {
   for (const [option, offer, answer] of NEGOTIATIONS) {
     t.equal(await answerTo(t, await serve(t, option), offer), answer, `${JSON.stringify(option)}: ${offer}`)
   }
 })
 
-t.test('socket.extensions says what is in use', async t => {
+t.test('socket.extensions contains the negotiated extension', async t => {
   const port = await serve(t, true)
   const { client } = await openRaw(t, port, '/extensions')
   t.equal(String((await nextFrame(client)).payload), '"permessage-deflate"')
@@ -127,7 +127,7 @@ t.test('socket.extensions says what is in use', async t => {
   t.equal(String((await nextFrame(plain.client)).payload), '""')
 })
 
-t.test('a route has its own settings, else those of the plugin, under either name', async t => {
+t.test('a route uses its own settings, otherwise those of the plugin, under either name', async t => {
   const { app } = await makeApp(t, { options: { perMessageDeflate: { serverMaxWindowBits: 10 } } })
   app.get('/', { websocket: true }, () => {})
   app.get('/off', { websocket: { perMessageDeflate: false } }, () => {})
@@ -149,12 +149,12 @@ t.test('a route has its own settings, else those of the plugin, under either nam
   t.equal(await ask(ports[0], '/'), 'server_max_window_bits=10')
   t.equal(await ask(ports[0], '/off'), undefined)
   t.equal(await ask(ports[0], '/own'), 'server_max_window_bits=12')
-  t.equal(await ask(ports[0], '/true'), 'on', 'true stands for the defaults')
-  t.equal(await ask(ports[1], '/'), undefined, "the plugin's name counts")
+  t.equal(await ask(ports[0], '/true'), 'on', 'true means the defaults')
+  t.equal(await ask(ports[1], '/'), undefined, "the plugin's name takes precedence")
   t.equal(await ask(ports[1], '/on'), 'on')
 })
 
-t.test('a malformed header is refused, with the option or without', async t => {
+t.test('a malformed header is refused, whether compression is enabled or not', async t => {
   for (const option of [true, false]) {
     const offer = 'permessage-deflate; ='
     const { status } = await shake(t, await serve(t, option), '/', { 'Sec-WebSocket-Extensions': offer })
@@ -162,7 +162,7 @@ t.test('a malformed header is refused, with the option or without', async t => {
   }
 })
 
-t.test('threshold, compress and what does not become smaller', async t => {
+t.test('a message is compressed according to threshold, compress and its compressed size', async t => {
   const { app } = await makeApp(t, { perMessageDeflate: true })
   const random = randomBytes(2000)
   const messages: readonly (readonly [string | Buffer, boolean | undefined, compressed: boolean])[] = [
@@ -201,11 +201,11 @@ t.test('threshold, compress and what does not become smaller', async t => {
   t.strictSame([(await nextFrame(plain.client)).rsv, (await nextFrame(plain.client)).rsv], [0, 0])
   const takeover = await openRaw(t, port, '/takeover')
   const rsvs = [await nextFrame(takeover.client), await nextFrame(takeover.client)].map(({ rsv }) => rsv)
-  t.strictSame(rsvs, [4, 0], 'small messages are worth it where they refer to others')
-  t.equal((await nextFrame(takeover.client)).rsv, 4, 'the window of the peer has to have it')
+  t.strictSame(rsvs, [4, 0], 'small messages are compressed when they may refer to others')
+  t.equal((await nextFrame(takeover.client)).rsv, 4, 'the window of the peer needs the message')
 })
 
-t.test('with takeover a message refers to those before, without it stands alone', async t => {
+t.test('with takeover a message refers to earlier ones, and without it to none', async t => {
   const port = await serve(t, TAKEOVER)
   const data = randomBytes(900).toString('base64')
   const sizes = async (offer: string): Promise<number[]> => {
@@ -221,17 +221,17 @@ t.test('with takeover a message refers to those before, without it stands alone'
     return frames.map(({ payload }) => payload.length)
   }
   const [first = 0, second = 0] = await sizes('permessage-deflate')
-  t.ok(second < 30, `${second} bytes in place of ${first}`)
+  t.ok(second < 30, `${second} bytes instead of ${first}`)
   const [one = 0, other = 0] = await sizes('permessage-deflate; server_no_context_takeover')
   t.equal(one, other)
   t.ok(one > 800, `${one} bytes`)
 })
 
 t.test('RFC 7692 section 7.1.2.1: no message of the server needs a larger window than agreed', async t => {
-  // It repeats at a distance that only a window of more than 512 bytes spans.
+  // The data repeats at a distance that only a window of more than 512 bytes spans.
   const data = randomBytes(3000).toString('latin1').repeat(20)
   const bytes = Buffer.from(data, 'latin1')
-  t.throws(() => inflated(deflated(bytes), 9), 'the data is fit for this')
+  t.throws(() => inflated(deflated(bytes), 9), 'the data suits this test')
   for (const option of [true, TAKEOVER, { threshold: 0, serverMaxWindowBits: 9 }]) {
     const { app } = await makeApp(t, { perMessageDeflate: option })
     app.get('/', { websocket: true }, socket => {
@@ -247,7 +247,7 @@ t.test('RFC 7692 section 7.1.2.1: no message of the server needs a larger window
     )
     const small = await nextFrame(client)
     const large = await nextFrame(client)
-    // Random bytes do not become smaller within such a window, so they may be sent as they are.
+    // Random bytes do not compress within such a window, so they may be sent uncompressed.
     if (small.rsv === 4) t.ok(inflated(small.payload, 9).equals(bytes.subarray(0, 12_000)))
     else t.ok(small.payload.equals(bytes.subarray(0, 12_000)))
     t.equal(large.rsv, 4)
@@ -265,23 +265,23 @@ const HELLOS: Readonly<Record<string, string>> = {
 
 for (const [name, wire] of Object.entries(HELLOS)) {
   for (const option of [true, TAKEOVER]) {
-    t.test(`Hello as ${name}, ${option === true ? 'without' : 'with'} takeover`, async t => {
+    t.test(`Hello is inflated from ${name}, ${option === true ? 'without' : 'with'} takeover`, async t => {
       const { client } = await openRaw(t, await serve(t, option), '/')
       const payload = hex(wire)
       client.write(compressedFrame(payload), ...compressedFrames(payload, 3))
       client.write(compressedFrame(hex('00')), compressedFrame(payload, 2))
-      const told: string[] = []
+      const received: string[] = []
       const window = new Window()
       for (let i = 0; i < 4; i++) {
         const { opcode, rsv, payload } = await nextFrame(client)
-        told.push(`${opcode} ${rsv === 4 ? window.inflated(payload) : payload}`)
+        received.push(`${opcode} ${rsv === 4 ? window.inflated(payload) : payload}`)
       }
-      t.strictSame(told, ['1 Hello', '1 Hello', '1 ', '2 Hello'])
+      t.strictSame(received, ['1 Hello', '1 Hello', '1 ', '2 Hello'])
     })
   }
 }
 
-t.test('RFC 7692 section 7.2.3.2: a message that refers to the one before', async t => {
+t.test('RFC 7692 section 7.2.3.2: a message may refer to the previous one', async t => {
   const { app } = await makeApp(t, { perMessageDeflate: { clientNoContextTakeover: false } })
   app.get('/', { websocket: true }, socket => {
     socket.on('message', data => socket.send(`got ${data}`))
@@ -292,7 +292,7 @@ t.test('RFC 7692 section 7.2.3.2: a message that refers to the one before', asyn
   t.equal(String((await nextFrame(client)).payload), 'got Hello')
 })
 
-t.test('without takeover nothing refers to what came before, on whichever connection', async t => {
+t.test('without takeover no message refers to earlier ones of any connection', async t => {
   const { app } = await makeApp(t, { perMessageDeflate: true })
   app.get('/', { websocket: true }, socket => {
     socket.on('message', data => socket.send(`got ${data}`))
@@ -303,7 +303,7 @@ t.test('without takeover nothing refers to what came before, on whichever connec
   client.write(hello)
   t.equal(String((await nextFrame(client)).payload), 'got Hello')
   const other = await openRaw(t, port, '/')
-  // RFC 7692 section 7.2.3.2: the five bytes before.
+  // RFC 7692 section 7.2.3.2: the previous five bytes.
   other.client.write(compressedFrame(hex('f2 00 11 00 00')))
   t.match(await nextClose(other.client), /^1007/)
   client.write(hello, compressedFrame(hex('f2 00 11 00 00')))
@@ -311,7 +311,7 @@ t.test('without takeover nothing refers to what came before, on whichever connec
   t.match(await nextClose(client), /^1007/)
 })
 
-t.test('a client that does not offer it is served as before', async t => {
+t.test('a client that does not offer compression is served without it', async t => {
   const client = await open(t, await serve(t, true), '/', { headers: {} })
   client.socket.send('x'.repeat(5000))
   t.equal(await client.next(), 'x'.repeat(5000))

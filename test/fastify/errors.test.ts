@@ -17,7 +17,7 @@ import {
   withDeadline
 } from '../helpers/app.js'
 
-// What handlers and listeners throw, and what becomes of it.
+// Errors of handlers and listeners, and how they are handled.
 
 const SECRET = 'the password is 1234'
 
@@ -29,7 +29,7 @@ function fail(): never {
   throw new Error(SECRET)
 }
 
-/** Each of these fails once the client has sent a message. */
+/** Each of these fails after the client has sent a message. */
 const FAILURES: Readonly<Record<string, WebSocketHandler>> = {
   'the handler throws': fail,
   'the handler rejects before it awaits': async () => fail(),
@@ -70,7 +70,7 @@ const FAILURES: Readonly<Record<string, WebSocketHandler>> = {
     for await (const _ of socket) fail()
   },
   'a thenable rejects': () => ({
-    // biome-ignore lint/suspicious/noThenProperty: that is what this is about
+    // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
     then(_resolve: unknown, reject: (error: Error) => void) {
       reject(new Error(SECRET))
     }
@@ -78,7 +78,7 @@ const FAILURES: Readonly<Record<string, WebSocketHandler>> = {
 }
 
 for (const [what, handler] of Object.entries(FAILURES)) {
-  t.test(`${what}: logged once, closed with 1011, and the peer learns no more`, async t => {
+  t.test(`${what}: the error is logged once, and the peer gets 1011 without its text`, async t => {
     const uncaught = watchProcess(t)
     const { app, log } = await makeApp(t)
     app.get('/', { websocket: true }, handler)
@@ -106,10 +106,10 @@ for (const [what, handler] of Object.entries(FAILURES)) {
     t.strictSame(uncaught, [])
   })
 
-  t.test(`${what}: a custom errorHandler is told`, async t => {
-    const told = new Signal<readonly unknown[]>()
+  t.test(`${what}: a custom errorHandler is called`, async t => {
+    const called = new Signal<readonly unknown[]>()
     const errorHandler: WebSocketErrorHandler = function (error, socket, request, reply) {
-      told.fire([
+      called.fire([
         this === app,
         error.message,
         socket === socketOfHandler,
@@ -128,13 +128,13 @@ for (const [what, handler] of Object.entries(FAILURES)) {
     const client = await open(t, port, '/')
     client.socket.ping()
     client.socket.send('go')
-    t.strictSame(await told.wait('errorHandler'), [true, SECRET, true, true, true])
+    t.strictSame(await called.wait('errorHandler'), [true, SECRET, true, true, true])
     t.equal(await client.closed(), '4000 custom')
     t.strictSame(log.at(ERROR), [])
   })
 }
 
-t.test('a close listener that throws is logged, too', async t => {
+t.test('an error of a close listener is logged, too', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t)
   app.get('/', { websocket: true }, socket => {
@@ -152,7 +152,7 @@ t.test('a close listener that throws is logged, too', async t => {
 })
 
 t.test(
-  'a connection listener of websocketServer that throws: 1011, and the handler is not called',
+  'an error of a connection listener of websocketServer closes with 1011, and the handler is not called',
   async t => {
     const uncaught = watchProcess(t)
     const { app, log } = await makeApp(t)
@@ -169,9 +169,9 @@ t.test(
 )
 
 t.test(
-  'errorHandler of a route comes before that of the plugin; this is the instance of the route',
+  'errorHandler of a route takes precedence over that of the plugin, with the instance of the route as this',
   async t => {
-    const told: string[] = []
+    const errors: string[] = []
     const { app } = await makeApp(t, { errorHandler: (_error, socket) => socket.close(4001) })
     await app.register(async scope => {
       scope.get(
@@ -179,7 +179,7 @@ t.test(
         {
           websocket: {
             errorHandler(error, socket, request) {
-              told.push(`${this === scope} ${request.url} ${error.message}`)
+              errors.push(`${this === scope} ${request.url} ${error.message}`)
               socket.close(4002)
             }
           }
@@ -191,7 +191,7 @@ t.test(
     const port = await listen(app)
     t.equal(await (await open(t, port, '/own')).closed(), '4002')
     t.equal(await (await open(t, port, '/inherited')).closed(), '4001')
-    t.strictSame(told, [`true /own ${SECRET}`])
+    t.strictSame(errors, [`true /own ${SECRET}`])
   }
 )
 
@@ -206,7 +206,7 @@ const BROKEN: Readonly<Record<string, () => unknown>> = {
 }
 
 for (const [how, broken] of Object.entries(BROKEN)) {
-  t.test(`an errorHandler that ${how} itself: logged, and the connection is cut`, async t => {
+  t.test(`an errorHandler that ${how} itself is logged, and the connection is cut`, async t => {
     const uncaught = watchProcess(t)
     const { app, log } = await makeApp(t, { errorHandler: () => broken() })
     app.get('/', { websocket: true }, fail)
@@ -219,11 +219,11 @@ for (const [how, broken] of Object.entries(BROKEN)) {
   })
 }
 
-t.test('an errorHandler that only notes leaves the connection open', async t => {
-  const told: string[] = []
+t.test('an errorHandler that only records the error leaves the connection open', async t => {
+  const errors: string[] = []
   const { app } = await makeApp(t, {
     errorHandler: async error => {
-      told.push(error.message)
+      errors.push(error.message)
     }
   })
   app.get('/', { websocket: true }, socket => {
@@ -236,7 +236,7 @@ t.test('an errorHandler that only notes leaves the connection open', async t => 
   const client = await open(t, port, '/')
   for (const message of ['one', 'bad', 'two', 'bad', 'three']) client.socket.send(message)
   for (const message of ['one', 'two', 'three']) t.equal(await client.next(), message)
-  t.strictSame(told, [SECRET, SECRET])
+  t.strictSame(errors, [SECRET, SECRET])
 })
 
 t.test('a handler that has failed does not stop the reading of a connection that stays open', async t => {
@@ -258,9 +258,9 @@ t.test('a handler that has failed does not stop the reading of a connection that
 })
 
 for (const thrown of [undefined, null, 'text', 7, { code: 1 }, Object.create(null)]) {
-  t.test(`what is thrown need not be an error: ${JSON.stringify(thrown)}`, async t => {
+  t.test(`a thrown value need not be an error: ${JSON.stringify(thrown)}`, async t => {
     const uncaught = watchProcess(t)
-    const told: unknown[] = []
+    const errors: unknown[] = []
     const { app, log } = await makeApp(t)
     app.get('/sync', { websocket: true }, () => {
       throw thrown
@@ -274,7 +274,7 @@ for (const thrown of [undefined, null, 'text', 7, { code: 1 }, Object.create(nul
       })
     })
     const errorHandler: WebSocketErrorHandler = (error, socket) => {
-      told.push(error instanceof Error)
+      errors.push(error instanceof Error)
       socket.close(4000)
     }
     app.get('/custom', { websocket: { errorHandler } }, () => {
@@ -298,13 +298,13 @@ for (const thrown of [undefined, null, 'text', 7, { code: 1 }, Object.create(nul
     for (const { err } of log.at(ERROR))
       t.match(err, { message: /^A value that is not an error was thrown: / })
     t.equal(await (await open(t, port, '/custom')).closed(), '4000')
-    t.strictSame(told, [true])
+    t.strictSame(errors, [true])
     t.strictSame(uncaught, [])
   })
 }
 
 t.test(
-  'of several failures of one connection the first is logged as an error, the others at debug level',
+  'the first of several failures of a connection is logged as an error, and the others at debug level',
   async t => {
     const { app, log } = await makeApp(t)
     app.get('/', { websocket: true }, async socket => {
@@ -326,12 +326,12 @@ t.test(
   }
 )
 
-t.test('a disconnect while a handler awaits drained() is no error: a debug line', async t => {
+t.test('a disconnect while a handler awaits drained() is logged at debug level, not as an error', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t, { maxBufferedAmount: 100_000_000 })
   const full = new Signal()
   app.get('/', { websocket: true }, async socket => {
-    // More than the operating system takes.
+    // More than the operating system buffers.
     while (socket.bufferedAmount < 60_000_000) socket.send('x'.repeat(1_000_000))
     full.fire()
     await socket.drained()
@@ -350,7 +350,7 @@ t.test('a disconnect while a handler awaits drained() is no error: a debug line'
   t.strictSame(uncaught, [])
 })
 
-t.test('nor is it told to a custom errorHandler', async t => {
+t.test('a disconnect is not reported to a custom errorHandler either', async t => {
   const { app, log } = await makeApp(t, { errorHandler: error => t.fail(error.message) })
   app.get('/', { websocket: true }, async socket => {
     socket.terminate()
@@ -362,7 +362,7 @@ t.test('nor is it told to a custom errorHandler', async t => {
   await log.until('the peer went away while a handler was at work')
 })
 
-t.test('a peer that does not heed the Close cannot fill the log', async t => {
+t.test('a peer that ignores the Close frame cannot fill the log', async t => {
   const { app, log } = await makeApp(t)
   app.get('/', { websocket: true }, socket => {
     socket.on('message', fail)
@@ -376,7 +376,7 @@ t.test('a peer that does not heed the Close cannot fill the log', async t => {
   t.equal(log.at(ERROR).length, 1)
 })
 
-t.test('an error of another socket that has closed is one of the handler', async t => {
+t.test('an error of another closed socket counts as an error of the handler', async t => {
   const { app, log } = await makeApp(t)
   const others: WebSocket[] = []
   app.get('/other', { websocket: true }, socket => {
@@ -396,7 +396,7 @@ t.test('an error of another socket that has closed is one of the handler', async
   t.equal(log.at(ERROR).length, 1)
 })
 
-t.test('what async listeners of websocketServer and async callbacks reject with', async t => {
+t.test('rejections of async listeners of websocketServer and of async callbacks are logged', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t)
   app.websocketServer.once('connection', async () => {
@@ -429,12 +429,12 @@ t.test('what async listeners of websocketServer and async callbacks reject with'
   t.equal(
     log.with('a listener of websocketServer failed').length,
     1,
-    'emitting stops at the first that throws'
+    'emitting stops at the first listener that throws'
   )
   t.strictSame(uncaught, [])
 })
 
-t.test('an async close listener of websocketServer that rejects is logged', async t => {
+t.test('a rejection of an async close listener of websocketServer is logged', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t)
   app.websocketServer.once('close', async () => {

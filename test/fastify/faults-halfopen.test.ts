@@ -18,7 +18,7 @@ import {
 } from '../helpers/app.js'
 import { decode, frame } from '../protocol/wire.js'
 
-// Peers that are there and do nothing, or next to nothing: what TCP tells of a peer that is gone without a word.
+// Peers that stay connected and do little or nothing, as TCP shows a peer that has disappeared.
 
 /** Longer than any test waits. */
 const NEVER = 1_000_000
@@ -31,7 +31,7 @@ interface Served extends App {
   readonly uncaught: readonly unknown[]
 }
 
-/** A route `/` whose connection tells its end, and a bystander at `/echo`. */
+/** A route `/` that signals the end of its connection, and a bystander at `/echo`. */
 async function serve(
   t: Test,
   options: FastifyUpgradeOptions,
@@ -64,18 +64,18 @@ async function checkOthers(t: Test, { app, log, bystander, uncaught }: Served): 
 
 const HEARTBEAT = { interval: ms(100), timeout: ms(60) }
 
-t.test('a peer that is gone without a FIN is cut by the heartbeat', async t => {
+t.test('a peer that disappears without a FIN is cut by the heartbeat', async t => {
   const served = await serve(t, { heartbeat: HEARTBEAT, closeTimeout: NEVER })
   const client = await connectRaw(t, served.port)
   client.write(handshake('/'))
   await client.response()
-  t.equal((await client.frame()).opcode, 9, 'a ping, which it does not answer')
+  t.equal((await client.frame()).opcode, 9, 'a ping, which the client does not answer')
   t.equal(await served.code.wait('close'), 1006)
   await client.gone()
   await checkOthers(t, served)
 })
 
-t.test('so is one for which much is buffered: the ping does not even leave', async t => {
+t.test('the heartbeat cuts a peer with a large backlog, whose ping is not even sent', async t => {
   const served = await serve(
     t,
     { heartbeat: HEARTBEAT, closeTimeout: NEVER, maxBufferedAmount: 64 * MIB },
@@ -88,7 +88,7 @@ t.test('so is one for which much is buffered: the ping does not even leave', asy
   await checkOthers(t, served)
 })
 
-t.test('so is one that stops in the middle of a frame', async t => {
+t.test('the heartbeat cuts a peer that stops within a frame', async t => {
   const served = await serve(t, { heartbeat: HEARTBEAT, closeTimeout: NEVER })
   const client = await connectRaw(t, served.port)
   client.write(handshake('/'), frame(1, 'x'.repeat(500)).subarray(0, 100))
@@ -136,7 +136,7 @@ for (const [what, { work, code, says, buffers = false }] of Object.entries(CLOSE
     client.socket.pause()
     client.write(handshake('/'), ...(says === undefined ? [] : [says]))
     const took = await duration(served.code.wait('close'))
-    // A peer that may still be reading gets the timeout a hundred times more.
+    // A peer that may still be reading gets a hundred times the timeout.
     const most = (buffers ? 101 : 1) * closeTimeout + ms(2_000)
     t.ok(took > closeTimeout / 2 && took < most, `${took} ms`)
     t.equal(await served.code.promise, code)
@@ -144,7 +144,7 @@ for (const [what, { work, code, says, buffers = false }] of Object.entries(CLOSE
   })
 }
 
-/** Reads a byte, and the next a turn of the event loop later. */
+/** Reads one byte in each turn of the event loop. */
 async function slowReader(t: Test, port: number, path: string) {
   const received: number[] = []
   const socket = connect({
@@ -166,7 +166,7 @@ async function slowReader(t: Test, port: number, path: string) {
   return { socket, received }
 }
 
-t.test('a peer that reads byte by byte gets all, in order, while others are served', async t => {
+t.test('a peer that reads byte by byte receives everything in order while others are served', async t => {
   const served = await serve(t, { heartbeat: { interval: ms(2_000), timeout: ms(1_000) } }, socket => {
     for (let i = 0; i < 100; i++) socket.send(`${i}`)
     socket.close(4000)
@@ -191,7 +191,7 @@ t.test('a peer that reads byte by byte gets all, in order, while others are serv
 })
 
 t.test(
-  'one that reads byte by byte and speaks lives, and a handler that awaits drained() keeps little for it',
+  'a peer that reads byte by byte and sends data stays connected, and drained() bounds its backlog',
   async t => {
     const highWaterMark = 2 ** 16
     let most = 0
@@ -211,17 +211,17 @@ t.test(
     const timer = setInterval(() => socket.write(frame(9, '')), HEARTBEAT.timeout / 4)
     t.teardown(() => clearInterval(timer))
     await stalled.wait('backpressure')
-    // Five times as long as a silent peer has.
+    // Five times as long as a silent peer gets.
     await new Promise(resolve => setTimeout(resolve, 5 * HEARTBEAT.interval))
-    t.equal(served.app.websocketServer.clients.size, 2, 'it is not taken for gone')
-    t.ok(most < highWaterMark + 200_000, `${most} bytes waited`)
+    t.equal(served.app.websocketServer.clients.size, 2, 'it does not count as silent')
+    t.ok(most < highWaterMark + 200_000, `${most} bytes were buffered`)
     socket.resetAndDestroy()
     t.equal(await served.code.wait('close'), 1006)
     await checkOthers(t, served)
   }
 )
 
-t.test('one that reads byte by byte does not hold app.close() up', async t => {
+t.test('a peer that reads byte by byte does not delay app.close()', async t => {
   const sent = new Signal()
   const served = await serve(t, { closeTimeout: NEVER, heartbeat: false }, socket => {
     socket.send(Buffer.alloc(8 * MIB))

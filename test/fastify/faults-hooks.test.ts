@@ -15,16 +15,16 @@ import {
 } from '../helpers/app.js'
 import { type Fail, SECRET, WAYS } from '../helpers/fault.js'
 
-// What the application throws on the way of a handshake: the process lives, others are served, and the log says it once.
+// Errors of the application during a handshake: the process continues, other clients are served, and the log has one line.
 
 const WARN = 40
 
 interface Fault {
   readonly options?: (fail: Fail) => FastifyUpgradeOptions
   readonly connectionTimeout?: number
-  /** Adds what fails, and the route `/`. */
+  /** Adds the failing part, and the route `/`. */
   readonly add: (scope: FastifyInstance, fail: Fail, entered: Signal) => void
-  /** What the client sees: a status, or the code of a close. */
+  /** The result for the client: a status, or the code of a close. */
   readonly act: (t: Test, port: number, entered: Signal) => Promise<string>
   readonly outcome: string
   /** The lines at level warn and above. */
@@ -36,14 +36,14 @@ const status = async (t: Test, port: number, fields = {}): Promise<string> =>
 
 const never = (): Promise<void> => new Promise(() => {})
 
-/** A route that nobody gets to. */
+/** A route whose handler must not run. */
 function unreached(scope: FastifyInstance): void {
   scope.get('/', { websocket: true }, () => {
     throw new Error('the handler ran')
   })
 }
 
-/** A hook that fails and is the first to look at the handshake. */
+/** A hook that fails before any other part looks at the handshake. */
 function refusedBy(hook: 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler' | 'onSend'): Fault {
   return {
     add: (scope, fail) => {
@@ -69,7 +69,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
       unreached(scope)
     },
     act: status,
-    // Fastify keeps the status of an answer that is an error already, and tells what failed at level info.
+    // Fastify keeps the status of a reply that is an error already, and logs the failure at info level.
     outcome: '401'
   },
   'onError of a refusal': {
@@ -169,7 +169,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   }
 }
 
-/** These answer at once; a promise of theirs is no answer. */
+/** These answer synchronously; a promise that they return is no answer. */
 const FUNCTIONS: Readonly<Record<string, Fault>> = {
   'verifyClient with one parameter': {
     options: fail => ({ options: { verifyClient: ({ req }) => req.url === '/echo' || fail() } }),
@@ -196,7 +196,7 @@ const FUNCTIONS: Readonly<Record<string, Fault>> = {
   }
 }
 
-/** What has been said at level warn and above. */
+/** The messages at level warn and above. */
 const warnings = ({ log }: App): string[] =>
   log.lines.filter(({ level }) => level >= WARN).map(({ msg }) => msg)
 

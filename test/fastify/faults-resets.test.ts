@@ -17,25 +17,28 @@ import {
 } from '../helpers/app.js'
 import { bytes, frame } from '../protocol/wire.js'
 
-// Peers that reset or leave at every step of a connection.
+// Peers that reset or disconnect at every step of a connection.
 
 interface Step {
   readonly options?: (wait: () => Promise<void>) => FastifyUpgradeOptions
   /** Runs before the plugin is registered. */
   readonly before?: (app: FastifyInstance, wait: () => Promise<void>) => void
-  /** Adds the route `/`; the default counts and echoes. `wait` says that it was reached and waits for the peer to be gone. */
+  /**
+   * Adds the route `/`; the default counts and echoes. `wait` signals that it was reached, and waits until the peer is
+   * gone.
+   */
   readonly route?: (app: FastifyInstance, handler: WebSocketHandler, wait: () => Promise<void>) => void
   readonly writes?: readonly (string | Uint8Array)[]
-  /** What the client does before it leaves. */
+  /** The actions of the client before it disconnects. */
   readonly until?: (client: RawClient, reached: Signal) => Promise<unknown>
-  /** What a connection is told of its end; left out where there was none. */
+  /** The end of the connection as the socket reports it; left out without a connection. */
   readonly codes?: readonly number[]
 }
 
 const reached = (_client: RawClient, signal: Signal): Promise<void> => signal.wait('the step')
 const MESSAGE = frame(1, 'x'.repeat(1_000))
 
-/** A hook of the route that takes its time. */
+/** A hook of the route that takes time. */
 function during(hook: 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler' | 'onSend'): Step {
   return {
     route: (app, handler, wait) => {
@@ -45,7 +48,7 @@ function during(hook: 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler
   }
 }
 
-/** What the server does once the connection is open. */
+/** The actions of the server after the connection is open. */
 function serverDoes(work: WebSocketHandler): NonNullable<Step['route']> {
   return (app, handler) => {
     app.get('/', { websocket: true }, function (socket, request) {
@@ -250,7 +253,7 @@ for (const [when, step] of Object.entries(STEPS)) {
       await step.until?.(client, signal)
       leave(client)
       await withDeadline(oneConnection(app), 10_000, 'the end of the connection')
-      // What the application was at comes to its end only now.
+      // The pending work of the application ends only now.
       gone.fire()
       await tick()
       bystander.socket.send('alive')

@@ -17,19 +17,19 @@ import {
 import { type Fail, SECRET, WAYS } from '../helpers/fault.js'
 import { frame } from '../protocol/wire.js'
 
-// What the application throws around an open connection: told once, one connection closed, and nobody else hurt.
+// Errors of the application on an open connection: each is logged once, closes that connection, and affects no others.
 
 const FAILED = 'a listener or callback of the WebSocket at GET /echo failed'
 
 interface Fault {
-  /** Has something of the server's side fail, which the client sets off. */
+  /** Adds a listener or callback that fails, which the client triggers. */
   readonly add: (socket: WebSocket, fail: Fail) => void
   readonly setsOff?: (client: Client) => void
-  /** With what the connection closes; 1011 where it is open when it fails. */
+  /** The close code and reason; 1011 for a connection that is open when the error happens. */
   readonly code?: string
 }
 
-/** A peer that breaks the protocol has the socket emit `error`. */
+/** Breaks the protocol, so that the socket emits `error`. */
 const violate = ({ socket }: Client): void => {
   const stream: unknown = Reflect.get(socket, '_socket')
   if (stream instanceof Object && 'write' in stream && typeof stream.write === 'function') {
@@ -116,7 +116,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   }
 }
 
-/** An application with a route that echoes, and somebody connected to it. */
+/** An application with a route that echoes, and a connected bystander. */
 async function withBystander(
   t: Test,
   options: FastifyUpgradeOptions = {}
@@ -129,7 +129,7 @@ async function withBystander(
   return { ...made, port, bystander: await open(t, port, '/echo') }
 }
 
-/** The bystander is served, it alone is there, and the log has these errors. */
+/** The bystander is served and is the only client, and the log has these errors. */
 async function checkOthers(
   t: Test,
   { app, log, bystander }: App & { bystander: Client },
@@ -138,7 +138,7 @@ async function checkOthers(
   for (const message of errors) t.match((await log.until(message)).err, { message: SECRET })
   bystander.socket.send('alive')
   t.equal(await bystander.next(), 'alive')
-  await withDeadline(onlyOne(app.websocketServer.clients), 10_000, 'the end of the others')
+  await withDeadline(onlyOne(app.websocketServer.clients), 10_000, 'the end of the other connections')
   await tick()
   t.strictSame(
     log.lines.filter(({ level }) => level > 30).map(({ level, msg }) => `${level} ${msg}`),
@@ -178,7 +178,7 @@ for (const [what, { add, setsOff, code = '1011' }] of Object.entries(FAULTS)) {
         const client = await open(t, made.port, '/echo?faulty')
         setsOff?.(client)
         const closed = await client.closed()
-        // It is cut where it was open. What was closing may have come to its end before.
+        // An open connection is cut. A closing one may have ended before.
         t.ok(closed === '1006' || closed === code, closed)
         await checkOthers(t, made, ['the WebSocket error handler failed'])
         t.strictSame(uncaught, [])
@@ -201,15 +201,15 @@ for (const [how, fail] of Object.entries(WAYS)) {
   t.test(`listeners of websocketServer: close ${how}, as the callback of close does`, async t => {
     const uncaught = watchProcess(t)
     const { app, log, bystander } = await withBystander(t)
-    let told = 0
+    let calls = 0
     app.websocketServer.on('close', () => fail())
     app.websocketServer.close(WAYS.throws)
-    app.websocketServer.close(() => told++)
+    app.websocketServer.close(() => calls++)
     await withDeadline(app.close(), 10_000, 'app.close()')
     await log.until('a listener of websocketServer failed')
     await tick()
     t.equal(await bystander.closed(), '1001')
-    t.equal(told, 1, 'others are told all the same')
+    t.equal(calls, 1, 'other callbacks are called')
     t.strictSame(
       log.lines.filter(({ level }) => level > 30).map(({ msg }) => msg),
       Array.from({ length: 2 }, () => 'a listener of websocketServer failed')
@@ -218,7 +218,7 @@ for (const [how, fail] of Object.entries(WAYS)) {
   })
 }
 
-t.test('a request that makes the router itself throw is cut, and told', async t => {
+t.test('a request that makes the router itself throw is cut and logged', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(
     t,

@@ -39,7 +39,7 @@ async function echoServer(t: Test, options = {}): Promise<number> {
   return listen(app)
 }
 
-/** All that comes for some bytes until the answer is whole. */
+/** Sends bytes and returns all data until the response is complete. */
 async function answer(t: Test, port: number, request: string): Promise<string> {
   const client = await connectRaw(t, port)
   client.write(request)
@@ -47,26 +47,29 @@ async function answer(t: Test, port: number, request: string): Promise<string> {
   return client.data.toString('latin1')
 }
 
-t.test('the handshake with the key x3JJHMbDL1EzLkh9GBhXDw==', async t => {
+t.test('the handshake with the key x3JJHMbDL1EzLkh9GBhXDw== gets the right accept value', async t => {
   const port = await echoServer(t)
   const request = handshake('/', { 'Sec-WebSocket-Key': 'x3JJHMbDL1EzLkh9GBhXDw==' })
   t.equal(await answer(t, port, request), accepted('HSmrc0sMlYUkAGmm5OPpG2HaGWk='))
 })
 
-t.test('the handshake with the key of RFC 6455 section 4.1, whose spare bits are not zero', async t => {
-  const port = await echoServer(t)
-  const request = handshake('/', { 'Sec-WebSocket-Key': 'AQIDBAUGBwgJCgsMDQ4PEC==' })
-  t.equal(await answer(t, port, request), accepted('OfS0wDaT5NoxF2gqm7Zj2YtetzM='))
-})
+t.test(
+  'a handshake with the key of RFC 6455 section 4.1, whose spare bits are not zero, is accepted',
+  async t => {
+    const port = await echoServer(t)
+    const request = handshake('/', { 'Sec-WebSocket-Key': 'AQIDBAUGBwgJCgsMDQ4PEC==' })
+    t.equal(await answer(t, port, request), accepted('OfS0wDaT5NoxF2gqm7Zj2YtetzM='))
+  }
+)
 
-t.test('the handshake of a page of http://localhost:63342', async t => {
+t.test('a handshake of a page of http://localhost:63342 is checked by its origin', async t => {
   const port = await echoServer(t)
-  t.equal(await answer(t, port, PAGE_HANDSHAKE), accepted(PAGE_ACCEPT), 'where its origin is allowed')
+  t.equal(await answer(t, port, PAGE_HANDSHAKE), accepted(PAGE_ACCEPT), 'its origin is allowed')
   const refused = await answer(t, port, PAGE_HANDSHAKE.replace('/chatsocket', '/same-origin'))
-  t.match(refused, /^HTTP\/1.1 403 Forbidden\r\n/, 'where it is not')
+  t.match(refused, /^HTTP\/1.1 403 Forbidden\r\n/, 'its origin is not allowed')
 })
 
-t.test('the handshake of RFC 6455 section 1.2, cut at every byte and byte by byte', async t => {
+t.test('the handshake of RFC 6455 section 1.2 may be split at every byte, and sent byte by byte', async t => {
   const port = await echoServer(t)
   const request = handshake('/')
   for (let cut = 1; cut < request.length; cut += 7) {
@@ -83,7 +86,7 @@ t.test('the handshake of RFC 6455 section 1.2, cut at every byte and byte by byt
   t.equal(String(client.data), accepted(ACCEPT))
 })
 
-t.test('frames that come in the same segment as the request are not lost', async t => {
+t.test('frames in the same segment as the request are delivered', async t => {
   const port = await echoServer(t)
   const client = await connectRaw(t, port)
   client.write(handshake('/'), frame(1, 'first'), frame(2, 'second'))
@@ -92,7 +95,7 @@ t.test('frames that come in the same segment as the request are not lost', async
   t.match(await client.frame(), { opcode: 2, payload: Buffer.from('second') })
 })
 
-t.test('the subprotocol stands in the 101, and what hooks set behind it', async t => {
+t.test('the 101 has the subprotocol, followed by the headers that hooks set', async t => {
   const { app } = await makeApp(t)
   app.addHook('onRequest', async (_request, reply) => void reply.header('X-Hook', 'yes'))
   app.get('/', { websocket: { subprotocol: ['b', 'a'] } }, () => {})
@@ -113,7 +116,7 @@ for (const [name, fields] of Object.entries<Record<string, string>>({
   },
   'a query': { 'X-Anything': '1' }
 })) {
-  t.test(`a good handshake: ${name}`, async t => {
+  t.test(`a valid handshake with ${name} is accepted`, async t => {
     const port = await echoServer(t)
     t.equal(await answer(t, port, handshake('/?q=1', fields)), accepted(ACCEPT))
   })
@@ -180,7 +183,7 @@ const REFUSALS: Readonly<Record<string, Row>> = {
 }
 
 for (const [name, { request, status, code, headers = {} }] of Object.entries(REFUSALS)) {
-  t.test(`a refused handshake: ${name} gets ${status}`, async t => {
+  t.test(`a handshake with ${name} is refused with ${status}`, async t => {
     const port = await echoServer(t)
     const client = await connectRaw(t, port)
     client.write(request)
@@ -195,7 +198,7 @@ for (const [name, { request, status, code, headers = {} }] of Object.entries(REF
   })
 }
 
-/** Bodies of handshakes: what of each comes with the head, and what follows the refusal. */
+/** Bodies of handshakes: the part that arrives with the head, and the data after the refusal. */
 const BODIES: Readonly<
   Record<string, readonly [fields: Record<string, string>, first: Uint8Array, rest: string]>
 > = {
@@ -258,8 +261,8 @@ for (const [kind, [fields, first, rest]] of Object.entries(BODIES)) {
   )
 }
 
-t.test('a missing Host gets 400', async t => {
-  // Node answers itself unless it is told not to.
+t.test('a handshake without Host gets 400', async t => {
+  // Node would answer this request itself by default.
   const { app } = await makeApp(t, {}, { http: { requireHostHeader: false } })
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)
@@ -268,7 +271,7 @@ t.test('a missing Host gets 400', async t => {
   t.equal(codeOf(response), 'FST_UPGRADE_INVALID_HOST')
 })
 
-t.test('an ordinary request on a path that has only WebSocket routes', async t => {
+t.test('an ordinary request on a path with WebSocket routes only gets 426', async t => {
   const { app } = await makeApp(t)
   app.get('/ws', { websocket: true }, () => {})
   const port = await listen(app)
@@ -283,13 +286,13 @@ t.test('an ordinary request on a path that has only WebSocket routes', async t =
   const client = await connectRaw(t, port)
   client.write(handshake('/ws', { Connection: 'keep-alive' }))
   const response = await client.response()
-  t.equal(response.status, 400, 'Connection without the token upgrade')
+  t.equal(response.status, 400, 'a request whose Connection header lacks upgrade is an ordinary request')
   t.equal(codeOf(response), 'FST_UPGRADE_INVALID_CONNECTION')
   client.write('GET /ws HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
   t.equal((await client.response()).status, 426, 'HTTP/1.0')
 })
 
-t.test('hooks that take longer than handshakeTimeout get 503, and then the end', async t => {
+t.test('a handshake whose hooks take longer than handshakeTimeout gets 503, and is cut', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
   const go = new Signal()
   app.get('/', { websocket: true, preHandler: () => go.promise }, () => t.fail('no connection'))
@@ -303,25 +306,25 @@ t.test('hooks that take longer than handshakeTimeout get 503, and then the end',
   go.fire()
 })
 
-t.test('a hook of the reply that never settles does not keep the client either', async t => {
+t.test('a reply hook that never settles does not keep the client connected', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
   app.get('/', { websocket: true, onSend: () => new Promise(() => {}) }, () => t.fail('no connection'))
   const port = await listen(app)
   const client = await connectRaw(t, port)
   client.write(handshake('/'))
-  // The refusal comes to the same hook, so the client is cut when its time to read that is over.
+  // The refusal runs the same hook, so the client is cut when its time to read is over.
   await client.gone()
   t.equal(String(client.data), '')
 })
 
-t.test('handshakeTimeout of a route', async t => {
+t.test('a route may have its own handshakeTimeout', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: { handshakeTimeout: ms(50) }, preHandler: () => new Promise(() => {}) }, () => {})
   const port = await listen(app)
   t.equal((await shake(t, port, '/')).status, 503)
 })
 
-t.test('a handshake that a hook from before the plugin holds up is cut at the deadline', async t => {
+t.test('a handshake that a hook from before the plugin delays is cut at the deadline', async t => {
   const { app } = bareApp(t)
   app.addHook('onRequest', (_request, _reply, _done) => {})
   await app.register(upgrade, { handshakeTimeout: ms(50) })
@@ -332,7 +335,7 @@ t.test('a handshake that a hook from before the plugin holds up is cut at the de
   t.equal(client.data.length, 0)
 })
 
-t.test('while a handshake waits for its turn, its time does not run', async t => {
+t.test('handshakeTimeout does not run while a handshake waits for earlier requests', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
   app.get('/slow', async () => {
     await new Promise(resolve => setTimeout(resolve, ms(150)))
@@ -365,7 +368,7 @@ t.test('a handshake behind pipelined requests waits for their responses', async 
   t.equal(String((await client.frame()).payload), 'open')
 })
 
-t.test('a client that leaves before the responses in front of its handshake', async t => {
+t.test('a client may disconnect before the responses that precede its handshake', async t => {
   const { app } = await makeApp(t)
   const entered = new Signal()
   const gone = new Signal()
@@ -403,7 +406,7 @@ t.test('a handshake behind a response that closes the connection is ignored', as
   await client.gone()
 })
 
-t.test('a client that resets at any moment harms nobody', async t => {
+t.test('a client that resets at any moment affects no other client', async t => {
   const { app } = await makeApp(t)
   const entered = new Signal()
   const go = new Signal()
@@ -436,7 +439,7 @@ t.test('a client that resets at any moment harms nobody', async t => {
   go.fire()
 })
 
-t.test('a refused client that neither reads nor leaves does not hold app.close() up', async t => {
+t.test('a refused client that neither reads nor disconnects does not delay app.close()', async t => {
   const { app } = await makeApp(t, { shutdown: { timeout: ms(100) } })
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)
@@ -448,7 +451,7 @@ t.test('a refused client that neither reads nor leaves does not hold app.close()
   await client.gone()
 })
 
-t.test('behind an async hook from before the plugin the deadline is that of the route', async t => {
+t.test('behind an async hook from before the plugin, the deadline of the route applies', async t => {
   const { app } = bareApp(t)
   app.addHook('onRequest', async () => tick())
   await app.register(upgrade, { handshakeTimeout: ms(60_000) })

@@ -13,7 +13,7 @@ import {
   text
 } from '../helpers/app.js'
 
-// What a hook puts into an AsyncLocalStorage is there for all that follows on its connection.
+// The store that a hook puts into an AsyncLocalStorage is available to everything that follows on its connection.
 
 const storage = new AsyncLocalStorage<string>()
 
@@ -36,10 +36,10 @@ const WAYS: Readonly<Record<string, (app: App['app']) => void>> = {
 }
 
 for (const [way, enter] of Object.entries(WAYS)) {
-  t.test(`a context entered by ${way} is that of the handler and of all listeners`, async t => {
+  t.test(`a context entered by ${way} reaches the handler and all listeners`, async t => {
     const { app } = await makeApp(t)
     enter(app)
-    // The 101 leaves in another context than that of the handler's turn.
+    // The 101 is written in another context than that of the handler.
     app.addHook('onSend', (_request, _reply, _payload, done) => {
       storage.exit(() => setImmediate(done))
     })
@@ -96,7 +96,7 @@ t.test('the contexts of connections do not mix', async t => {
   }
 })
 
-t.test('listeners run in the context of their connection whoever causes the event', async t => {
+t.test('listeners run in the context of their connection, whichever connection causes the event', async t => {
   const { app } = await makeApp(t)
   app.addHook('onRequest', (request, _reply, done) => storage.run(request.url, done))
   const sockets: WebSocket[] = []
@@ -119,7 +119,7 @@ t.test('listeners run in the context of their connection whoever causes the even
   t.strictSame(seen.sort(), ['close /a', 'close /b'])
 })
 
-t.test('iterators, drain and the error handler are in the context', async t => {
+t.test('iterators, drain and the error handler run in the context', async t => {
   const seen: string[] = []
   const note = (what: string): void => void seen.push(`${what} ${storage.getStore()}`)
   const failed = new Signal()
@@ -159,7 +159,7 @@ t.test('iterators, drain and the error handler are in the context', async t => {
   ])
 })
 
-t.test('a handshake behind a pipelined request is in a context of its own', async t => {
+t.test('a handshake behind a pipelined request has its own context', async t => {
   const { app } = await makeApp(t)
   const go = new Signal()
   app.addHook('onRequest', (request, _reply, done) => storage.run(request.url, done))

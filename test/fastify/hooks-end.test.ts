@@ -16,9 +16,9 @@ import {
   watchProcess
 } from '../helpers/app.js'
 
-// How a request ends: onResponse, request.signal, onRequestAbort, timeouts, hijacked replies, the log.
+// The end of a request: onResponse, request.signal, onRequestAbort, timeouts, hijacked replies, the log.
 
-t.test('onResponse runs once, when the connection has ended, with 101', async t => {
+t.test('onResponse runs once with 101, when the connection has ended', async t => {
   const { app, log } = await makeApp(t)
   const order: string[] = []
   const ended = new Signal()
@@ -72,7 +72,7 @@ for (const way of ['terminate', 'reset'] as const) {
   })
 }
 
-t.test('onResponse runs once after a handler destroyed the request', async t => {
+t.test('onResponse runs once after a handler has destroyed the request', async t => {
   const { app } = await makeApp(t)
   let count = 0
   const ended = new Signal()
@@ -90,7 +90,7 @@ t.test('onResponse runs once after a handler destroyed the request', async t => 
   t.equal(count, 1)
 })
 
-t.test('for a refusal onResponse runs at once', async t => {
+t.test('onResponse runs immediately for a refusal', async t => {
   const { app, log } = await makeApp(t)
   const ended: unknown[] = []
   app.addHook('onResponse', async (request, reply) => void ended.push([request.url, reply.statusCode]))
@@ -128,7 +128,7 @@ t.test('request.signal is aborted when the connection has ended, and not before'
   t.equal(signal?.aborted, true)
 })
 
-t.test('request.signal of a hook is aborted in time for onResponse', async t => {
+t.test('the request.signal that a hook has read is aborted before onResponse', async t => {
   const { app } = await makeApp(t)
   const seen = new Signal<unknown>()
   app.addHook('onRequest', async request => {
@@ -143,7 +143,7 @@ t.test('request.signal of a hook is aborted in time for onResponse', async t => 
 
 for (const way of ['reset', 'end'] as const) {
   t.test(
-    `a client that leaves during an async hook (${way}): onRequestAbort and the signal tell`,
+    `a client that leaves during an async hook (${way}) causes onRequestAbort and aborts the signal`,
     async t => {
       const { app } = await makeApp(t)
       const entered = new Signal()
@@ -179,7 +179,7 @@ for (const way of ['reset', 'end'] as const) {
   )
 }
 
-t.test('onRequestAbort does not run for a normal end, nor for a refusal', async t => {
+t.test('onRequestAbort runs neither for a normal end nor for a refusal', async t => {
   const { app, log } = await makeApp(t)
   app.addHook('onRequestAbort', async request => t.fail(`aborted: ${request.url}`))
   app.get('/', { websocket: true }, socket => socket.close(1000))
@@ -192,7 +192,7 @@ t.test('onRequestAbort does not run for a normal end, nor for a refusal', async 
   t.equal(log.with('request completed').length, 3)
 })
 
-t.test('connectionTimeout: a handshake without traffic is cut, and onTimeout runs', async t => {
+t.test('connectionTimeout cuts a handshake without traffic, and onTimeout runs', async t => {
   const { app } = await makeApp(t, {}, { connectionTimeout: ms(100) })
   const timedOut = new Signal<boolean>()
   const go = new Signal()
@@ -212,7 +212,7 @@ t.test('connectionTimeout does not end open connections', async t => {
   app.addHook('onTimeout', async () => t.fail('timed out'))
   const idle = new Signal()
   app.get('/', { websocket: true }, socket => {
-    // Three times as long as the timeout, without any traffic.
+    // Three times the timeout, without any traffic.
     setTimeout(() => idle.fire(), ms(300))
     socket.on('message', data => socket.send(data))
   })
@@ -242,7 +242,7 @@ t.test('handlerTimeout refuses a slow handshake with 503, and leaves open connec
   go.fire()
 })
 
-t.test('handlerTimeout while onSend is at work takes the place of the 101', async t => {
+t.test('handlerTimeout during onSend replaces the 101', async t => {
   const uncaught = watchProcess(t)
   const { app } = await makeApp(t)
   const go = new Signal()
@@ -260,7 +260,7 @@ t.test('handlerTimeout while onSend is at work takes the place of the 101', asyn
   t.strictSame(uncaught, [])
 })
 
-t.test('a hijacked reply is the business of the hook: its bytes, no deadline', async t => {
+t.test('a hijacked reply is left to its hook, with its bytes and without a deadline', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: ms(50) })
   const hijacked = new Signal()
   const go = new Signal()
@@ -309,7 +309,7 @@ t.test('a hijacked reply may be answered through reply.raw', async t => {
   t.equal(response.body, 'body')
 })
 
-t.test('a hijacked handshake does not hold app.close() up beyond its deadline', async t => {
+t.test('a hijacked handshake delays app.close() no longer than the deadline', async t => {
   const { app } = await makeApp(t, { shutdown: { timeout: ms(100) } })
   const hijacked = new Signal()
   app.get(
@@ -332,7 +332,7 @@ t.test('a hijacked handshake does not hold app.close() up beyond its deadline', 
   t.equal(client.data.length, 0)
 })
 
-t.test('a reply that is awaited in a hook does not hold up anything', async t => {
+t.test('a reply that is awaited in a hook delays nothing', async t => {
   const { app } = await makeApp(t)
   const settled = new Signal()
   app.addHook('onRequest', (_request, reply, done) => {
@@ -348,7 +348,7 @@ t.test('a reply that is awaited in a hook does not hold up anything', async t =>
   await settled.wait('reply')
 })
 
-t.test('requests on the socket before the handshake have ended when it comes', async t => {
+t.test('earlier requests on the socket have ended when the handshake arrives', async t => {
   const { app, log } = await makeApp(t)
   app.get('/plain', async () => 'plain')
   app.get('/ws', { websocket: true }, socket => {
@@ -373,7 +373,7 @@ t.test('requests on the socket before the handshake have ended when it comes', a
   await once(log.stream.end(), 'finish')
 })
 
-t.test('an ordinary request has its onResponse at once, beside open WebSockets', async t => {
+t.test('onResponse of an ordinary request runs immediately, beside open WebSockets', async t => {
   const { app } = await makeApp(t)
   const ended = new Signal<string>()
   app.addHook('onResponse', async request => ended.fire(request.url))

@@ -17,11 +17,11 @@ import {
   watchProcess
 } from '../helpers/app.js'
 
-// What happens between the handler's turn and the bytes: onSend, onError, error handlers, headers that cannot be sent.
+// The steps between the hooks and the bytes of the response: onSend, onError, error handlers, headers that cannot be sent.
 
 type SetHeader = (name: string, value: string) => void
 
-/** Where a hook may set a header: each calls `set` with the reply's `header`. */
+/** The hooks that may set a header; each calls `set` with the reply's `header`. */
 const SETTERS: Readonly<Record<string, (app: App['app'], set: (header: SetHeader) => void) => void>> = {
   'a preHandler': (app, set) => {
     app.addHook('preHandler', (_request, reply, done) => {
@@ -84,30 +84,33 @@ for (const [where, add] of Object.entries(SETTERS)) {
   })
 }
 
-t.test('nor does one in a list, and an error handler may answer with a stream', async t => {
-  const uncaught = watchProcess(t)
-  const { app } = await makeApp(t)
-  app.setErrorHandler((error: { code?: string }, _request, reply) => {
-    reply.removeHeader('set-cookie')
-    return reply
-      .code(500)
-      .type('text/plain')
-      .send(Readable.from([`${error.code}`]))
-  })
-  app.addHook('preHandler', async (_request, reply) => {
-    reply.header('set-cookie', ['good=1', 'bad=1\r\nX-Evil: 1'])
-  })
-  app.get('/', { websocket: true }, () => t.fail('no connection'))
-  const port = await listen(app)
-  const client = await connectRaw(t, port)
-  client.write(handshake('/'))
-  await client.end()
-  const answer = String(client.data)
-  t.match(answer, /^HTTP\/1.1 500 /)
-  t.match(answer, 'FST_UPGRADE_INVALID_HEADER')
-  t.notMatch(answer, /evil/i)
-  t.strictSame(uncaught, [])
-})
+t.test(
+  'an invalid header in a list is not sent either, and an error handler may answer with a stream',
+  async t => {
+    const uncaught = watchProcess(t)
+    const { app } = await makeApp(t)
+    app.setErrorHandler((error: { code?: string }, _request, reply) => {
+      reply.removeHeader('set-cookie')
+      return reply
+        .code(500)
+        .type('text/plain')
+        .send(Readable.from([`${error.code}`]))
+    })
+    app.addHook('preHandler', async (_request, reply) => {
+      reply.header('set-cookie', ['good=1', 'bad=1\r\nX-Evil: 1'])
+    })
+    app.get('/', { websocket: true }, () => t.fail('no connection'))
+    const port = await listen(app)
+    const client = await connectRaw(t, port)
+    client.write(handshake('/'))
+    await client.end()
+    const answer = String(client.data)
+    t.match(answer, /^HTTP\/1.1 500 /)
+    t.match(answer, 'FST_UPGRADE_INVALID_HEADER')
+    t.notMatch(answer, /evil/i)
+    t.strictSame(uncaught, [])
+  }
+)
 
 t.test('onSend sees 101 and no payload, and runs once', async t => {
   const { app } = await makeApp(t)
@@ -121,7 +124,7 @@ t.test('onSend sees 101 and no payload, and runs once', async t => {
   t.strictSame(seen, [[true, 101, undefined, false]])
 })
 
-t.test('what onSend returns for a 101 is no body', async t => {
+t.test('a payload that onSend returns for a 101 is not sent', async t => {
   const { app } = await makeApp(t)
   app.addHook('onSend', async (_request, reply) => {
     reply.type('text/plain')
@@ -154,7 +157,7 @@ for (const late of [false, true]) {
   })
 }
 
-t.test('an onSend that fails gets the status of its error, never a 101', async t => {
+t.test('a handshake whose onSend fails gets the status of the error, never a 101', async t => {
   const uncaught = watchProcess(t)
   const { app } = await makeApp(t)
   const plain = new Error('plain')
@@ -222,11 +225,11 @@ t.test('an onSend that fails gets the status of its error, never a 101', async t
   t.strictSame(uncaught, [])
 })
 
-t.test('onError hooks are told of refusals and of what the hooks threw, once each', async t => {
+t.test('onError hooks run once for each refusal and for each error of a hook', async t => {
   const { app } = await makeApp(t)
-  const told: unknown[] = []
+  const calls: unknown[] = []
   app.addHook('onError', async (request, reply, error) => {
-    told.push([request.url, error.code ?? error.message, reply.sent])
+    calls.push([request.url, error.code ?? error.message, reply.sent])
   })
   app.addHook('preHandler', async request => {
     if (request.url === '/thrown') throw new Error('thrown')
@@ -237,7 +240,7 @@ t.test('onError hooks are told of refusals and of what the hooks threw, once eac
   await shake(t, port, '/', { 'Sec-WebSocket-Version': '8' })
   await shake(t, port, '/thrown')
   await shake(t, port, '/', { Origin: 'https://evil.test' })
-  t.strictSame(told, [
+  t.strictSame(calls, [
     ['/', 'FST_UPGRADE_UNSUPPORTED_VERSION', false],
     ['/thrown', 'thrown', false],
     ['/', 'FST_UPGRADE_FORBIDDEN_ORIGIN', false]
@@ -245,7 +248,7 @@ t.test('onError hooks are told of refusals and of what the hooks threw, once eac
 })
 
 t.test(
-  'an error handler of the application gets refusals with their codes; documented headers survive',
+  'an error handler of the application receives refusals with their codes, and documented headers stay',
   async t => {
     const { app } = await makeApp(t)
     app.setErrorHandler((error: { code?: string; statusCode?: number }, request, reply) =>
@@ -282,7 +285,7 @@ t.test(
   }
 )
 
-t.test('an error handler of a scope or a route gets what the hooks of that route throw', async t => {
+t.test('an error handler of a scope or a route receives the errors of the hooks of that route', async t => {
   const { app } = await makeApp(t)
   const fail = async (): Promise<void> => {
     throw new Error('inside')
@@ -307,31 +310,28 @@ t.test('an error handler of a scope or a route gets what the hooks of that route
   t.strictSame([route.status, route.body], [410, 'route: inside'])
 })
 
-t.test(
-  'an error handler that fails itself gets 500 for the client, and nothing reaches the process',
-  async t => {
-    const uncaught = watchProcess(t)
-    for (const fail of [
-      () => {
-        throw new Error('handler broke')
-      },
-      async () => {
-        throw new Error('handler broke')
-      }
-    ]) {
-      const { app } = await makeApp(t)
-      app.setErrorHandler(fail)
-      app.get('/', { websocket: true }, () => t.fail('no connection'))
-      const port = await listen(app)
-      const response = await shake(t, port, '/', { 'Sec-WebSocket-Key': 'short' })
-      t.equal(response.status, 500)
-      t.equal(JSON.parse(response.body).message, 'handler broke')
+t.test('an error handler that fails causes a 500, and no uncaught exception', async t => {
+  const uncaught = watchProcess(t)
+  for (const fail of [
+    () => {
+      throw new Error('handler broke')
+    },
+    async () => {
+      throw new Error('handler broke')
     }
-    t.strictSame(uncaught, [])
+  ]) {
+    const { app } = await makeApp(t)
+    app.setErrorHandler(fail)
+    app.get('/', { websocket: true }, () => t.fail('no connection'))
+    const port = await listen(app)
+    const response = await shake(t, port, '/', { 'Sec-WebSocket-Key': 'short' })
+    t.equal(response.status, 500)
+    t.equal(JSON.parse(response.body).message, 'handler broke')
   }
-)
+  t.strictSame(uncaught, [])
+})
 
-t.test('a 404 handler of the application answers handshakes that find no route', async t => {
+t.test('a 404 handler of the application answers handshakes without a route', async t => {
   const { app } = await makeApp(t)
   app.setNotFoundHandler((request, reply) => reply.code(404).send(`nothing at ${request.url}, ${request.ws}`))
   const port = await listen(app)
@@ -339,7 +339,7 @@ t.test('a 404 handler of the application answers handshakes that find no route',
   t.strictSame([response.status, response.body], [404, 'nothing at /nowhere, true'])
 })
 
-t.test('reply.callNotFound in a hook gets the 404', async t => {
+t.test('reply.callNotFound in a hook answers 404', async t => {
   const { app } = await makeApp(t)
   app.get(
     '/',
@@ -356,7 +356,7 @@ t.test('reply.callNotFound in a hook gets the 404', async t => {
   t.equal((await shake(t, port, '/')).status, 404)
 })
 
-t.test('a hook whose answer comes after that of the deadline is dropped', async t => {
+t.test('a reply of a hook after the reply of the deadline is dropped', async t => {
   const uncaught = watchProcess(t)
   const { app } = bareApp(t)
   await app.register(upgrade, { handshakeTimeout: 50 })
@@ -386,7 +386,7 @@ t.test('a hook whose answer comes after that of the deadline is dropped', async 
   t.strictSame(uncaught, [])
 })
 
-t.test('a redirect is a refusal that clients may follow', async t => {
+t.test('a redirect refuses the handshake, and clients may follow it', async t => {
   const { app } = await makeApp(t)
   app.get('/old', { websocket: true, onRequest: async (_request, reply) => reply.redirect('/new') }, () => {})
   app.get('/new', { websocket: true }, socket => socket.send('new'))

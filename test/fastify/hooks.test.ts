@@ -115,14 +115,14 @@ for (const hook of HOOKS) {
   })
 }
 
-/** The callback that a hook gets last, behind the payload where there is one. */
+/** The callback of a hook, which comes after the payload if there is one. */
 function doneOf(rest: readonly unknown[]): (error?: unknown) => void {
   const done = rest.at(-1)
   if (typeof done !== 'function') throw new Error('no callback')
   return error => Reflect.apply(done, undefined, error === undefined ? [] : [error])
 }
 
-t.test('clients of ws and undici get the refusal of a hook', async t => {
+t.test('clients of ws and undici receive the refusal of a hook', async t => {
   const { app } = await makeApp(t)
   app.addHook('preHandler', async (_request, reply) => reply.code(402).send('pay'))
   app.get('/', { websocket: true }, () => t.fail('no connection'))
@@ -137,7 +137,7 @@ t.test('clients of ws and undici get the refusal of a hook', async t => {
   t.equal(response.statusCode, 402)
 })
 
-t.test('hooks of the route and of its scope run, those of other scopes do not', async t => {
+t.test('hooks of the route and its scope run, and those of other scopes do not', async t => {
   const { app } = await makeApp(t)
   const ran: string[] = []
   const hook = (name: string) => async (): Promise<void> => void ran.push(name)
@@ -157,7 +157,7 @@ t.test('hooks of the route and of its scope run, those of other scopes do not', 
   t.strictSame(ran, ['root', 'scope', 'route', 'late'])
 })
 
-t.test('headers and cookies of hooks reach the 101', async t => {
+t.test('headers and cookies that hooks set are sent with the 101', async t => {
   const { app } = await makeApp(t)
   await app.register(cookie)
   app.addHook('onRequest', async (request, reply) => {
@@ -188,39 +188,42 @@ t.test('headers and cookies of hooks reach the 101', async t => {
   ])
 })
 
-t.test('hop-by-hop fields, those of a body and Sec-WebSocket-* of hooks stay away from the 101', async t => {
-  const { app } = await makeApp(t)
-  app.addHook('preHandler', async (_request, reply) => {
-    reply.headers({
-      connection: 'close',
-      'keep-alive': 'timeout=5',
-      'proxy-connection': 'close',
-      te: 'trailers',
-      trailer: 'x-last',
-      'transfer-encoding': 'chunked',
-      upgrade: 'h2c',
-      'content-length': '5',
-      'sec-websocket-accept': 'wrong',
-      'Sec-WebSocket-Protocol': 'smuggled',
-      'sec-websocket-extensions': 'permessage-deflate',
-      'x-stays': 'here'
+t.test(
+  'hop-by-hop fields, body fields and Sec-WebSocket-* that hooks set are not sent with the 101',
+  async t => {
+    const { app } = await makeApp(t)
+    app.addHook('preHandler', async (_request, reply) => {
+      reply.headers({
+        connection: 'close',
+        'keep-alive': 'timeout=5',
+        'proxy-connection': 'close',
+        te: 'trailers',
+        trailer: 'x-last',
+        'transfer-encoding': 'chunked',
+        upgrade: 'h2c',
+        'content-length': '5',
+        'sec-websocket-accept': 'wrong',
+        'Sec-WebSocket-Protocol': 'smuggled',
+        'sec-websocket-extensions': 'permessage-deflate',
+        'x-stays': 'here'
+      })
     })
-  })
-  app.get('/', { websocket: { subprotocol: 'chat' } }, socket => socket.close(1000))
-  const port = await listen(app)
-  const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'chat' })
-  t.strictSame(response.head.split('\r\n'), [
-    'HTTP/1.1 101 Switching Protocols',
-    'Upgrade: websocket',
-    'Connection: Upgrade',
-    `Sec-WebSocket-Accept: ${ACCEPT}`,
-    'Sec-WebSocket-Protocol: chat',
-    'x-stays: here'
-  ])
-})
+    app.get('/', { websocket: { subprotocol: 'chat' } }, socket => socket.close(1000))
+    const port = await listen(app)
+    const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'chat' })
+    t.strictSame(response.head.split('\r\n'), [
+      'HTTP/1.1 101 Switching Protocols',
+      'Upgrade: websocket',
+      'Connection: Upgrade',
+      `Sec-WebSocket-Accept: ${ACCEPT}`,
+      'Sec-WebSocket-Protocol: chat',
+      'x-stays: here'
+    ])
+  }
+)
 
 t.test(
-  'params, query, headers and decorators are those of the request; request.ws tells the kinds apart',
+  'params, query, headers and decorators belong to the request, and request.ws is true for handshakes',
   async t => {
     const { app } = await makeApp(t)
     await app.register(cookie)
@@ -262,7 +265,7 @@ t.test(
   }
 )
 
-t.test('this in the handler is the instance of its scope', async t => {
+t.test('the handler is called with the instance of its scope as this', async t => {
   const { app } = await makeApp(t)
   app.decorate('tag', 'root')
   await app.register(async scope => {
@@ -279,7 +282,7 @@ t.test('this in the handler is the instance of its scope', async t => {
   t.equal(await (await open(t, port, '/out')).next(), 'true false')
 })
 
-t.test('schemas of params, query string and headers are checked; a mismatch gets 400', async t => {
+t.test('schemas of params, query string and headers are validated, and a mismatch gets 400', async t => {
   const { app } = await makeApp(t)
   const schema = {
     params: { type: 'object', properties: { id: { type: 'integer' } } },
@@ -307,7 +310,7 @@ t.test('schemas of params, query string and headers are checked; a mismatch gets
   }
 })
 
-t.test('preValidation can set what the schema asks for', async t => {
+t.test('preValidation may set values that the schema requires', async t => {
   const { app } = await makeApp(t)
   const schema = { querystring: { type: 'object', required: ['filled'] } }
   app.addHook('preValidation', async request => {
@@ -318,7 +321,7 @@ t.test('preValidation can set what the schema asks for', async t => {
   t.equal(await (await open(t, port, '/')).next(), '{"filled":"in"}')
 })
 
-t.test('a slow hook holds the 101 back, and what comes with the handshake is not lost', async t => {
+t.test('a slow hook delays the 101, and frames sent with the handshake are delivered', async t => {
   const { app } = await makeApp(t)
   const entered = new Signal()
   const go = new Signal()

@@ -4,7 +4,7 @@ import { bareApp, listen, makeApp, open, request, WARN } from '../helpers/app.js
 
 // @fastify/rate-limit and @fastify/otel add to the lists of a route in place.
 t.test(
-  'what an onRoute hook adds to the lists of a route with a wsHandler, it adds to its HTTP route once',
+  'an onRoute hook that adds to the lists of a route with a wsHandler adds once to its HTTP route',
   async t => {
     for (const order of ['before', 'after'] as const) {
       const { app } = bareApp(t)
@@ -43,7 +43,7 @@ t.test(
   }
 )
 
-t.test('a route with a misspelt name of an option logs a warning with the name that was meant', async t => {
+t.test('a route with a misspelt option logs a warning that suggests the right name', async t => {
   const { app, log } = await makeApp(t)
   const declare = (url: string, options: object): void => {
     Reflect.apply(app.route, app, [{ method: 'GET', url, handler: () => {}, ...options }])
@@ -68,7 +68,7 @@ t.test('a route with a misspelt name of an option logs a warning with the name t
   log.lines.length = 0
   app.get('/websocket', { websocket: true }, () => {})
   app.route({ method: 'GET', url: '/both', handler: () => {}, wsHandler: () => {} })
-  // Names of other plugins.
+  // Option names of other plugins.
   declare('/others', {
     handlers: [],
     socket: 1,

@@ -28,7 +28,7 @@ async function register(options: FastifyUpgradeOptions): Promise<void> {
 
 const NUMBERS = ['maxPayload', 'handshakeTimeout', 'closeTimeout', 'highWaterMark']
 
-/** Numbers that `false` turns off. */
+/** Numeric options that `false` disables. */
 const LIMITS = [
   'messageTimeout',
   'idleTimeout',
@@ -39,7 +39,7 @@ const LIMITS = [
   'maxConnectionsPerAddress'
 ]
 
-/** Of `perMessageDeflate`. */
+/** Options of `perMessageDeflate`. */
 const BOOLEANS = ['serverNoContextTakeover', 'clientNoContextTakeover']
 const RANGES: Readonly<Record<string, readonly [min: number, max: number]>> = {
   serverMaxWindowBits: [9, 15],
@@ -111,7 +111,7 @@ const WRONG: Readonly<Record<string, readonly unknown[]>> = {
 }
 
 for (const [name, values] of Object.entries(WRONG)) {
-  t.test(`a wrong ${name} is refused by name, for the plugin and for a route`, async t => {
+  t.test(`the error for a wrong ${name} names the option, for the plugin and for a route`, async t => {
     const { app } = await makeApp(t)
     for (const value of values) {
       const wrong = { code: 'FST_UPGRADE_INVALID_OPTION', message: new RegExp(`"${name}`) }
@@ -143,7 +143,7 @@ const WRONG_OF_PLUGIN: Readonly<Record<string, readonly unknown[]>> = {
   ]
 }
 for (const [name, values] of Object.entries(WRONG_OF_PLUGIN)) {
-  t.test(`a wrong ${name} of the plugin`, async t => {
+  t.test(`a wrong ${name} of the plugin is refused`, async t => {
     for (const value of values) {
       await t.rejects(register(asOptions({ [name]: value })), {
         code: 'FST_UPGRADE_INVALID_OPTION',
@@ -153,50 +153,56 @@ for (const [name, values] of Object.entries(WRONG_OF_PLUGIN)) {
   })
 }
 
-t.test('an unknown option of a route names the route, and the option that was probably meant', async t => {
-  const { app } = await makeApp(t)
-  const message = (websocket: object): string => {
-    try {
-      Reflect.apply(app.get, app, ['/rooms/:room', { websocket }, () => {}])
-    } catch (error) {
-      t.match(
-        String(Object(error).stack).split('\n', 1)[0],
-        Object(error).message,
-        'the stack begins with it'
-      )
-      return Object(error).message
+t.test(
+  'the error for an unknown option of a route names the route and the option that was probably meant',
+  async t => {
+    const { app } = await makeApp(t)
+    const message = (websocket: object): string => {
+      try {
+        Reflect.apply(app.get, app, ['/rooms/:room', { websocket }, () => {}])
+      } catch (error) {
+        t.match(
+          String(Object(error).stack).split('\n', 1)[0],
+          Object(error).message,
+          'the stack begins with the message'
+        )
+        return Object(error).message
+      }
+      return 'nothing was thrown'
     }
-    return 'nothing was thrown'
+    for (const [options, start] of [
+      [
+        { maxPayLoad: 1 },
+        'There is no option "websocket.maxPayLoad". Did you mean "websocket.maxPayload"? The options are '
+      ],
+      [
+        { subprotocols: 'a' },
+        'There is no option "websocket.subprotocols". Did you mean "websocket.subprotocol"? '
+      ],
+      [
+        { heartbeat: { intervall: 1 } },
+        'There is no option "websocket.heartbeat.intervall". Did you mean "websocket.heartbeat.interval"? '
+      ],
+      [
+        { idletimout: 1 },
+        'There is no option "websocket.idletimout". Did you mean "websocket.idleTimeout"? '
+      ],
+      [{ nothing: 1 }, 'There is no option "websocket.nothing". The options are '],
+      [{ maxPayload: 'x' }, 'The option "websocket.maxPayload" must be '],
+      [{ maxConnections: -1 }, 'The option "websocket.maxConnections" must be '],
+      [{ topics: [] }, 'The option "websocket.topics" must be '],
+      [{ subprotocol: '' }, 'The option "websocket.subprotocol" must be ']
+    ] as const) {
+      t.equal(message(options).slice(0, `GET /rooms/:room: ${start}`.length), `GET /rooms/:room: ${start}`)
+    }
+    t.throws(() => readPluginOptions(asOptions({ maxPayload: 1, hartbeat: false })), {
+      code: 'FST_UPGRADE_UNKNOWN_OPTION',
+      message: /^There is no option "hartbeat"\. Did you mean "heartbeat"\? The options are maxPayload, /
+    })
   }
-  for (const [options, start] of [
-    [
-      { maxPayLoad: 1 },
-      'There is no option "websocket.maxPayLoad". Did you mean "websocket.maxPayload"? The options are '
-    ],
-    [
-      { subprotocols: 'a' },
-      'There is no option "websocket.subprotocols". Did you mean "websocket.subprotocol"? '
-    ],
-    [
-      { heartbeat: { intervall: 1 } },
-      'There is no option "websocket.heartbeat.intervall". Did you mean "websocket.heartbeat.interval"? '
-    ],
-    [{ idletimout: 1 }, 'There is no option "websocket.idletimout". Did you mean "websocket.idleTimeout"? '],
-    [{ nothing: 1 }, 'There is no option "websocket.nothing". The options are '],
-    [{ maxPayload: 'x' }, 'The option "websocket.maxPayload" must be '],
-    [{ maxConnections: -1 }, 'The option "websocket.maxConnections" must be '],
-    [{ topics: [] }, 'The option "websocket.topics" must be '],
-    [{ subprotocol: '' }, 'The option "websocket.subprotocol" must be ']
-  ] as const) {
-    t.equal(message(options).slice(0, `GET /rooms/:room: ${start}`.length), `GET /rooms/:room: ${start}`)
-  }
-  t.throws(() => readPluginOptions(asOptions({ maxPayload: 1, hartbeat: false })), {
-    code: 'FST_UPGRADE_UNKNOWN_OPTION',
-    message: /^There is no option "hartbeat"\. Did you mean "heartbeat"\? The options are maxPayload, /
-  })
-})
+)
 
-t.test('names that do not exist', async t => {
+t.test('unknown option names are refused', async t => {
   const { app } = await makeApp(t)
   const unknown = (name: string): { code: string; message: RegExp } => ({
     code: 'FST_UPGRADE_UNKNOWN_OPTION',
@@ -227,7 +233,7 @@ t.test('names that do not exist', async t => {
   }
 })
 
-t.test('limits: the defaults, those of the plugin, those of a route, and false for none', async t => {
+t.test('limits come from the route, the plugin or the defaults, and false disables them', async t => {
   const defaults = readPluginOptions({})
   t.match(defaults, {
     messageTimeout: 60_000,
@@ -295,7 +301,7 @@ t.test('the limits of a route reach its connections', async t => {
   }
 })
 
-t.test('a wrong subprotocol of a route', async t => {
+t.test('a wrong subprotocol of a route is refused', async t => {
   const { app } = await makeApp(t)
   for (const subprotocol of ['', 'a b', [], ['a', 'a'], ['a', 7], 7, null, 'ä']) {
     t.throws(() => app.get('/', { websocket: asRouteOptions({ subprotocol }) }, () => {}), {
@@ -305,7 +311,7 @@ t.test('a wrong subprotocol of a route', async t => {
   }
 })
 
-t.test('the names of ws: those with one meaning only, and 0 for no limit', async t => {
+t.test('option names of ws are accepted when their meaning is the same, and 0 means no limit', async t => {
   const given = asOptions({
     prefix: '/x',
     logLevel: 'info',
@@ -333,7 +339,7 @@ t.test('the names of ws: those with one meaning only, and 0 for no limit', async
   t.equal(
     readPluginOptions({ maxPayload: 5, options: { maxPayload: 9 } }).maxPayload,
     5,
-    "the plugin's name counts"
+    "the plugin's name takes precedence"
   )
   for (const options of [
     { clientTracking: false },
@@ -357,7 +363,7 @@ t.test('the names of ws: those with one meaning only, and 0 for no limit', async
   t.doesNotThrow(() => readPluginOptions(asOptions({ options: { clientTracking: undefined } })))
 })
 
-t.test('a wrong part of perMessageDeflate is named', async t => {
+t.test('the error for a wrong part of perMessageDeflate names it', async t => {
   const { app } = await makeApp(t)
   const parts: readonly (readonly [name: string, option: object, expected: string])[] = [
     ...BOOLEANS.map(name => [name, { [name]: 7 }, 'a boolean'] as const),
@@ -381,60 +387,63 @@ t.test('a wrong part of perMessageDeflate is named', async t => {
   }
 })
 
-t.test('perMessageDeflate: defaults, edges, and what has no effect', async t => {
-  const defaults = {
-    serverNoContextTakeover: true,
-    clientNoContextTakeover: true,
-    serverMaxWindowBits: 15,
-    clientMaxWindowBits: 15,
-    threshold: 1024,
-    level: 3,
-    memLevel: 8,
-    strategy: 0
-  }
-  const read = (perMessageDeflate: FastifyUpgradeOptions['perMessageDeflate']): unknown =>
-    readPluginOptions({ perMessageDeflate }).perMessageDeflate
-  t.equal(read(undefined), false)
-  t.equal(read(false), false)
-  t.strictSame(read(true), defaults)
-  t.strictSame(read({}), defaults)
-  t.strictSame(
-    read({
-      serverNoContextTakeover: undefined,
-      clientMaxWindowBits: undefined,
-      threshold: undefined,
-      zlibDeflateOptions: undefined,
-      // Names of `ws` without a meaning here.
-      zlibInflateOptions: { chunkSize: 10_240 },
-      concurrencyLimit: 10
-    }),
-    defaults
-  )
-  t.strictSame(read({ zlibDeflateOptions: { chunkSize: 1024, level: undefined } }), defaults)
-  const asInWs = asOptions({ perMessageDeflate: { zlibDeflateOptions: null } })
-  t.strictSame(readPluginOptions(asInWs).perMessageDeflate, defaults)
-  for (const edge of [0, 1] as const) {
-    const ranges = Object.fromEntries(Object.entries(RANGES).map(([name, range]) => [name, range[edge]]))
-    const zlibRanges = Object.fromEntries(
-      Object.entries(ZLIB_RANGES).map(([name, range]) => [name, range[edge]])
+t.test(
+  'perMessageDeflate has defaults and accepts edge values, and options without effect are ignored',
+  async t => {
+    const defaults = {
+      serverNoContextTakeover: true,
+      clientNoContextTakeover: true,
+      serverMaxWindowBits: 15,
+      clientMaxWindowBits: 15,
+      threshold: 1024,
+      level: 3,
+      memLevel: 8,
+      strategy: 0
+    }
+    const read = (perMessageDeflate: FastifyUpgradeOptions['perMessageDeflate']): unknown =>
+      readPluginOptions({ perMessageDeflate }).perMessageDeflate
+    t.equal(read(undefined), false)
+    t.equal(read(false), false)
+    t.strictSame(read(true), defaults)
+    t.strictSame(read({}), defaults)
+    t.strictSame(
+      read({
+        serverNoContextTakeover: undefined,
+        clientMaxWindowBits: undefined,
+        threshold: undefined,
+        zlibDeflateOptions: undefined,
+        // Option names of `ws` without a meaning here.
+        zlibInflateOptions: { chunkSize: 10_240 },
+        concurrencyLimit: 10
+      }),
+      defaults
     )
-    const noContextTakeover = { serverNoContextTakeover: false, clientNoContextTakeover: false }
-    t.strictSame(read({ ...noContextTakeover, ...ranges, zlibDeflateOptions: zlibRanges }), {
-      ...noContextTakeover,
-      ...ranges,
-      ...zlibRanges
-    })
+    t.strictSame(read({ zlibDeflateOptions: { chunkSize: 1024, level: undefined } }), defaults)
+    const asInWs = asOptions({ perMessageDeflate: { zlibDeflateOptions: null } })
+    t.strictSame(readPluginOptions(asInWs).perMessageDeflate, defaults)
+    for (const edge of [0, 1] as const) {
+      const ranges = Object.fromEntries(Object.entries(RANGES).map(([name, range]) => [name, range[edge]]))
+      const zlibRanges = Object.fromEntries(
+        Object.entries(ZLIB_RANGES).map(([name, range]) => [name, range[edge]])
+      )
+      const noContextTakeover = { serverNoContextTakeover: false, clientNoContextTakeover: false }
+      t.strictSame(read({ ...noContextTakeover, ...ranges, zlibDeflateOptions: zlibRanges }), {
+        ...noContextTakeover,
+        ...ranges,
+        ...zlibRanges
+      })
+    }
+    const plugin = readPluginOptions({ options: { perMessageDeflate: { threshold: 7 } } })
+    t.strictSame(plugin.perMessageDeflate, { ...defaults, threshold: 7 })
+    t.strictSame(readRouteOptions({}, plugin).perMessageDeflate, { ...defaults, threshold: 7 })
+    t.equal(readRouteOptions({ perMessageDeflate: false }, plugin).perMessageDeflate, false)
+    t.strictSame(readRouteOptions({ perMessageDeflate: true }, plugin).perMessageDeflate, defaults)
+    const named = { perMessageDeflate: false, options: { perMessageDeflate: true } }
+    t.equal(readPluginOptions(named).perMessageDeflate, false, "the plugin's name takes precedence")
   }
-  const plugin = readPluginOptions({ options: { perMessageDeflate: { threshold: 7 } } })
-  t.strictSame(plugin.perMessageDeflate, { ...defaults, threshold: 7 })
-  t.strictSame(readRouteOptions({}, plugin).perMessageDeflate, { ...defaults, threshold: 7 })
-  t.equal(readRouteOptions({ perMessageDeflate: false }, plugin).perMessageDeflate, false)
-  t.strictSame(readRouteOptions({ perMessageDeflate: true }, plugin).perMessageDeflate, defaults)
-  const named = { perMessageDeflate: false, options: { perMessageDeflate: true } }
-  t.equal(readPluginOptions(named).perMessageDeflate, false, "the plugin's name counts")
-})
+)
 
-t.test('defaults, and what a route takes over from the plugin', async t => {
+t.test('a route inherits the options of the plugin, and the defaults', async t => {
   const errorHandler = (): void => {}
   const plugin = readPluginOptions({
     maxPayload: 10,
@@ -473,7 +482,7 @@ t.test('verifyClient and handleProtocols may be assigned null', async t => {
   t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'a' })).status, 101)
 })
 
-t.test('verifyClient lets in and refuses as in ws', async t => {
+t.test('verifyClient accepts and refuses as in ws', async t => {
   const { app } = await makeApp(t, { origin: '*', options: {} })
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)
@@ -509,7 +518,7 @@ t.test('verifyClient lets in and refuses as in ws', async t => {
   t.equal((await shake(t, port, '/')).status, 101)
 })
 
-t.test('a verifyClient that never answers meets the deadline', async t => {
+t.test('a verifyClient that never answers is ended by the deadline', async t => {
   const { app } = await makeApp(t, {
     handshakeTimeout: ms(50),
     options: { verifyClient: (_info, _callback) => {} }

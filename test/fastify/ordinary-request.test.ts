@@ -23,8 +23,8 @@ import { CERTIFICATE, KEY } from '../socket/certificate.js'
 const H2C =
   'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n'
 
-/** Answers with what is left of the head. */
-function tellHead(request: FastifyRequest): object {
+/** Replies with the remaining fields of the head. */
+function headOf(request: FastifyRequest): object {
   const {
     upgrade = null,
     connection = null,
@@ -34,7 +34,7 @@ function tellHead(request: FastifyRequest): object {
   return { ws: request.ws, upgrade, connection, settings, name, body: request.body ?? null }
 }
 
-/** What `curl --http2` sends, then a second request on the same connection. */
+/** The request of `curl --http2`, then a second request on the same connection. */
 async function checkH2c(t: Test, client: RawClient): Promise<void> {
   client.write(`GET /plain HTTP/1.1\r\nHost: x\r\nX-Name: a  b\r\n${H2C}\r\n`)
   const first = await client.response()
@@ -48,16 +48,16 @@ async function checkH2c(t: Test, client: RawClient): Promise<void> {
     body: null
   })
   client.write('GET /plain HTTP/1.1\r\nHost: x\r\n\r\n')
-  t.equal((await client.response()).status, 200, 'the connection goes on')
+  t.equal((await client.response()).status, 200, 'the connection stays open')
 }
 
 function addRoutes(app: FastifyInstance): void {
-  app.get('/plain', async request => tellHead(request))
-  app.post('/plain', async request => tellHead(request))
+  app.get('/plain', async request => headOf(request))
+  app.post('/plain', async request => headOf(request))
   app.get('/ws', { websocket: true }, socket => socket.send('open'))
 }
 
-t.test('a malformed Connection header goes with the upgrade that it asks for', async t => {
+t.test('a malformed Connection header is removed together with the upgrade', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)
   const client = await connectRaw(t, await listen(app))
@@ -66,18 +66,18 @@ t.test('a malformed Connection header goes with the upgrade that it asks for', a
   t.strictSame([upgrade, connection], [null, null])
 })
 
-t.test('an Upgrade that does not name websocket is an ordinary request', async t => {
+t.test('a request whose Upgrade does not name websocket is an ordinary request', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)
   const port = await listen(app)
   await checkH2c(t, await connectRaw(t, port))
 })
 
-t.test('the same over TLS', async t => {
+t.test('ordinary requests with Upgrade are served over TLS, too', async t => {
   const app = Fastify({ https: { key: KEY, cert: CERTIFICATE } })
   t.teardown(() => app.close())
   await app.register(upgrade)
-  app.get('/plain', async request => tellHead(request))
+  app.get('/plain', async request => headOf(request))
   app.get('/ws', { websocket: true }, socket => socket.send('open'))
   await app.listen({ port: 0, host: '127.0.0.1' })
   const address = app.server.address()
@@ -103,7 +103,7 @@ t.test('bodies reach the handler, by length and in chunks, and a WebSocket may f
   t.equal((await client.response()).status, 101)
 })
 
-t.test('other options of Connection stay, malformed ones go', async t => {
+t.test('other options of Connection are kept, and malformed ones are removed', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)
   const port = await listen(app)
@@ -117,7 +117,7 @@ t.test('other options of Connection stay, malformed ones go', async t => {
   }
 })
 
-t.test('upgrades that are ignored may be pipelined with each other and with ordinary requests', async t => {
+t.test('ignored upgrades may be pipelined with each other and with ordinary requests', async t => {
   const { app } = await makeApp(t)
   const order: string[] = []
   app.get('/:name', async ({ params }) => {
@@ -133,7 +133,7 @@ t.test('upgrades that are ignored may be pipelined with each other and with ordi
   t.strictSame(order, ['a', 'b', 'c', 'd', 'e'])
 })
 
-t.test('a client that resets while its upgrade waits for the responses before it', async t => {
+t.test('a client may reset while its upgrade waits for earlier responses', async t => {
   const { app } = await makeApp(t)
   const uncaught = watchProcess(t)
   const entered = new Signal()
@@ -152,7 +152,7 @@ t.test('a client that resets while its upgrade waits for the responses before it
   t.strictSame(uncaught, [])
 })
 
-t.test('empty fields stay', async t => {
+t.test('empty fields are kept', async t => {
   const { app } = await makeApp(t)
   app.get('/', async ({ headers }) => [headers.host, headers['x-empty']])
   const client = await connectRaw(t, await listen(app))
@@ -160,31 +160,34 @@ t.test('empty fields stay', async t => {
   t.strictSame(JSON.parse((await client.response()).body), ['', ''])
 })
 
-t.test('a head of which Node drops fields is refused, as a body could pass for a request', async t => {
-  for (const maxHeadersCount of [undefined, 10, 0]) {
-    const { app } = await makeApp(t)
-    if (maxHeadersCount !== undefined) app.server.maxHeadersCount = maxHeadersCount
-    const seen: string[] = []
-    app.addHook('onRequest', async ({ method, url }) => void seen.push(`${method} ${url}`))
-    app.post('/', async ({ body }) => body)
-    app.get('/admin', async () => 'admin')
-    const client = await connectRaw(t, await listen(app))
-    const body = 'GET /admin HTTP/1.1\r\nHost: x\r\n\r\n'
-    const length = `Content-Type: text/plain\r\nContent-Length: ${body.length}\r\n`
-    client.write(`POST / HTTP/1.1\r\nHost: x\r\n${H2C}${'a:b\r\n'.repeat(1200)}${length}\r\n${body}`)
-    const response = await client.response()
-    if (maxHeadersCount === 0) {
-      t.equal(response.body, body, 'without a limit nothing is dropped')
-      t.strictSame(seen, ['POST /'])
-      continue
+t.test(
+  'a head of which Node drops fields is refused, because its body could be parsed as a request',
+  async t => {
+    for (const maxHeadersCount of [undefined, 10, 0]) {
+      const { app } = await makeApp(t)
+      if (maxHeadersCount !== undefined) app.server.maxHeadersCount = maxHeadersCount
+      const seen: string[] = []
+      app.addHook('onRequest', async ({ method, url }) => void seen.push(`${method} ${url}`))
+      app.post('/', async ({ body }) => body)
+      app.get('/admin', async () => 'admin')
+      const client = await connectRaw(t, await listen(app))
+      const body = 'GET /admin HTTP/1.1\r\nHost: x\r\n\r\n'
+      const length = `Content-Type: text/plain\r\nContent-Length: ${body.length}\r\n`
+      client.write(`POST / HTTP/1.1\r\nHost: x\r\n${H2C}${'a:b\r\n'.repeat(1200)}${length}\r\n${body}`)
+      const response = await client.response()
+      if (maxHeadersCount === 0) {
+        t.equal(response.body, body, 'without a limit nothing is dropped')
+        t.strictSame(seen, ['POST /'])
+        continue
+      }
+      t.equal(response.status, 431)
+      await client.gone()
+      t.strictSame(seen, [])
     }
-    t.equal(response.status, 431)
-    await client.gone()
-    t.strictSame(seen, [])
   }
-})
+)
 
-t.test('HTTP/1.0 has no upgrade', async t => {
+t.test('HTTP/1.0 requests are never upgraded', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)
   const port = await listen(app)
@@ -195,7 +198,7 @@ t.test('HTTP/1.0 has no upgrade', async t => {
   t.equal(JSON.parse(response.body).ws, false)
 })
 
-/** Another consumer of the server's upgrades, which writes what it got. */
+/** Another consumer of the server's upgrades, which writes the request that it received. */
 function addOther(app: FastifyInstance): void {
   app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     if (request.url?.startsWith('/other') !== true) return
@@ -205,26 +208,29 @@ function addOther(app: FastifyInstance): void {
 }
 
 for (const order of ['before', 'after']) {
-  t.test(`another listener of upgrade, added ${order} the plugin, keeps what is not ours`, async t => {
-    const { app } = bareApp(t, { rewriteUrl: ({ url = '' }) => url.replace('/api', '') })
-    if (order === 'before') addOther(app)
-    await app.register(upgrade)
-    if (order === 'after') addOther(app)
-    app.get('/ws', { websocket: true }, socket => socket.send('ours'))
-    const port = await listen(app)
-    const client = await connectRaw(t, port)
-    client.write(handshake('/other/x?y'), 'head')
-    await client.until(() => client.data.includes('\r\n\r\n'), 'answer')
-    t.match(String(client.data), 'other /other/x?y')
-    client.write('tail')
-    await client.end()
-    t.match(String(client.data), /tail$/)
-    t.equal(await (await open(t, port, '/api/ws')).next(), 'ours', 'found after rewriteUrl')
-    t.equal(await (await open(t, port, '/ws')).next(), 'ours')
-  })
+  t.test(
+    `another listener of upgrade, added ${order} the plugin, receives the upgrades of other paths`,
+    async t => {
+      const { app } = bareApp(t, { rewriteUrl: ({ url = '' }) => url.replace('/api', '') })
+      if (order === 'before') addOther(app)
+      await app.register(upgrade)
+      if (order === 'after') addOther(app)
+      app.get('/ws', { websocket: true }, socket => socket.send('ours'))
+      const port = await listen(app)
+      const client = await connectRaw(t, port)
+      client.write(handshake('/other/x?y'), 'head')
+      await client.until(() => client.data.includes('\r\n\r\n'), 'answer')
+      t.match(String(client.data), 'other /other/x?y')
+      client.write('tail')
+      await client.end()
+      t.match(String(client.data), /tail$/)
+      t.equal(await (await open(t, port, '/api/ws')).next(), 'ours', 'found after rewriteUrl')
+      t.equal(await (await open(t, port, '/ws')).next(), 'ours')
+    }
+  )
 }
 
-t.test('an upgrade to something else is left to another listener, h2c is not', async t => {
+t.test('an upgrade to another protocol is left to another listener, and h2c is not', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)
   app.server.on('upgrade', ({ headers }: IncomingMessage, socket: Duplex) => {
@@ -235,11 +241,11 @@ t.test('an upgrade to something else is left to another listener, h2c is not', a
   client.write('GET /plain HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n')
   t.equal((await client.response()).head, 'HTTP/1.1 101 Foo')
   await client.end()
-  t.equal(client.data.length, 0, 'nothing else is answered')
+  t.equal(client.data.length, 0, 'nothing else is written')
   await checkH2c(t, await connectRaw(t, port))
 })
 
-/** A server whose application decides by itself what upgrades, in one of the ways that Node has. */
+/** A server whose application decides which requests upgrade, in one of the ways of Node. */
 async function deciding(t: Test, shouldUpgradeCallback: unknown, way: string): Promise<FastifyInstance> {
   const { app } = bareApp(
     t,
@@ -254,7 +260,7 @@ async function deciding(t: Test, shouldUpgradeCallback: unknown, way: string): P
 }
 
 for (const way of ['option', 'property']) {
-  t.test(`the application decides with shouldUpgradeCallback, ${way}, what may upgrade`, async t => {
+  t.test(`the application decides with shouldUpgradeCallback, ${way}, which requests upgrade`, async t => {
     const seen: unknown[] = []
     const app = await deciding(
       t,
@@ -274,8 +280,8 @@ for (const way of ['option', 'property']) {
     const foo = 'Connection: Upgrade\r\nUpgrade: foo\r\n'
     client.write(`GET /plain HTTP/1.1\r\nHost: x\r\n${foo}\r\nGET /plain HTTP/1.1\r\nHost: x\r\n\r\n`)
     t.match(JSON.parse((await client.response()).body), { upgrade: null, connection: null })
-    t.equal((await client.response()).status, 200, 'what is pipelined behind it is served')
-    t.strictSame(others, [], 'no listener sees what the application refuses')
+    t.equal((await client.response()).status, 200, 'pipelined requests after it are served')
+    t.strictSame(others, [], 'no listener sees a refused upgrade')
     client.write(`GET /foo HTTP/1.1\r\nHost: x\r\n${foo}\r\n`)
     t.equal((await client.response()).head, 'HTTP/1.1 101 Foo')
     t.equal((await shake(t, port, '/ws')).status, 101)
@@ -284,7 +290,7 @@ for (const way of ['option', 'property']) {
   })
 }
 
-t.test('a handshake that the application lets not upgrade is an ordinary request', async t => {
+t.test('a handshake that shouldUpgradeCallback refuses is an ordinary request', async t => {
   const app = await deciding(t, () => false, 'property')
   const response = await shake(t, await listen(app), '/ws')
   t.equal(response.status, 426)
@@ -308,7 +314,7 @@ t.test('a shouldUpgradeCallback that throws cuts the connection, not the process
   t.strictSame(uncaught, [])
 })
 
-t.test('a body that comes after the head of an ignored upgrade', async t => {
+t.test('a body may arrive after the head of an ignored upgrade', async t => {
   const { app } = await makeApp(t)
   addRoutes(app)
   const port = await listen(app)
@@ -362,7 +368,7 @@ t.test('an exception on the way into Fastify cuts the connection and is logged',
   t.match(await log.until('a WebSocket handshake failed'), { err: { message: 'broken' } })
 })
 
-t.test('a socket that is gone when its upgrade comes', async t => {
+t.test('a socket may be destroyed before its upgrade is handled', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, () => t.fail('no connection'))
   app.get('/ws', { websocket: true }, () => {})

@@ -42,7 +42,7 @@ for (const [origin, host, status] of SAME_ORIGIN) {
   })
 }
 
-t.test('same-origin goes by the host that a trusted proxy names', async t => {
+t.test('same-origin uses the host that a trusted proxy sends', async t => {
   const fields = { Host: 'internal:3000', 'X-Forwarded-Host': 'example.com' }
   t.equal(await statusOf(t, 'same-origin', 'https://example.com', fields), 101)
   t.equal(await statusOf(t, 'same-origin', 'http://internal:3000', fields), 403)
@@ -111,15 +111,18 @@ const NO_RULES: readonly [rule: unknown, message: string][] = [
   [null, "'same-origin', '*', an origin such as"]
 ]
 for (const [origin, message] of NO_RULES) {
-  t.test(`no Origin can equal ${JSON.stringify(origin)}, and the error says what to write`, async t => {
-    const options: FastifyUpgradeOptions = {}
-    Object.assign(options, { origin })
-    const error = await t.rejects(makeApp(t, options), { code: 'FST_UPGRADE_INVALID_OPTION' })
-    t.ok(error instanceof Error && error.message.includes(message), String(error))
-  })
+  t.test(
+    `the error for ${JSON.stringify(origin)}, which equals no Origin header, says what to write`,
+    async t => {
+      const options: FastifyUpgradeOptions = {}
+      Object.assign(options, { origin })
+      const error = await t.rejects(makeApp(t, options), { code: 'FST_UPGRADE_INVALID_OPTION' })
+      t.ok(error instanceof Error && error.message.includes(message), String(error))
+    }
+  )
 }
 
-t.test('a global or sticky expression forgets where it was', async t => {
+t.test('a global or sticky RegExp does not keep its position', async t => {
   const { app } = await makeApp(t, { origin: /http:\/\/a\.test/gy })
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)
@@ -128,7 +131,7 @@ t.test('a global or sticky expression forgets where it was', async t => {
   }
 })
 
-t.test('a route has its own rule, and a function gets the request', async t => {
+t.test('a route may have its own rule, and a function receives the request', async t => {
   const { app } = await makeApp(t)
   app.get('/:name', { websocket: { origin: (_origin, request) => request.url === '/yes' } }, () => {})
   const port = await listen(app)
@@ -136,7 +139,7 @@ t.test('a route has its own rule, and a function gets the request', async t => {
   t.equal((await shake(t, port, '/no', { Origin: 'http://a.test' })).status, 403)
 })
 
-t.test('a refusal says to the log how to allow the origin, and nothing of it to the page', async t => {
+t.test('a refusal logs how to allow the origin, and the page receives no such detail', async t => {
   const { app, log } = await makeApp(t)
   app.get('/', { websocket: true }, () => {})
   const port = await listen(app)

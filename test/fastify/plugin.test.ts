@@ -20,7 +20,7 @@ import {
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
 import { portOf } from '../ws/servers.js'
 
-t.test('registered twice in one scope: a clear error', async t => {
+t.test('a second registration in one scope throws a clear error', async t => {
   const { app } = await makeApp(t)
   await t.rejects(async () => app.register(upgrade), {
     code: 'FST_UPGRADE_ALREADY_REGISTERED',
@@ -28,7 +28,7 @@ t.test('registered twice in one scope: a clear error', async t => {
   })
 })
 
-t.test('registered in a scope inside: the same error', async t => {
+t.test('a registration in a nested scope throws the same error', async t => {
   const { app } = await makeApp(t)
   app.register(async scope => {
     await scope.register(upgrade, { maxPayload: 10 })
@@ -36,12 +36,12 @@ t.test('registered in a scope inside: the same error', async t => {
   await t.rejects(async () => app.ready(), { code: 'FST_UPGRADE_ALREADY_REGISTERED' })
 })
 
-/** What another plugin adds is none of ours. */
+/** Decorations of another plugin are not affected. */
 function decorate(app: FastifyInstance): void {
   Reflect.apply(app.decorate, app, ['websocketServer', null])
 }
 
-t.test('where something else has decorated websocketServer, the error names it', async t => {
+t.test('when another plugin has decorated websocketServer, the error names the decorator', async t => {
   const { app } = bareApp(t)
   await app.register(fp(async scope => decorate(scope), { name: '@fastify/websocket' }))
   await t.rejects(async () => app.register(upgrade), {
@@ -63,7 +63,7 @@ t.test('@fastify/websocket itself', async t => {
   await t.rejects(async () => app.register(upgrade), { message: /already added by @fastify\/websocket/ })
 })
 
-t.test('a server of HTTP/2 alone: a clear error', async t => {
+t.test('a server of HTTP/2 only throws a clear error', async t => {
   const https = { key: KEY, cert: CERTIFICATE }
   for (const register of [
     async () => Fastify({ http2: true }).register(upgrade),
@@ -78,7 +78,7 @@ t.test('a server of HTTP/2 alone: a clear error', async t => {
   }
 })
 
-t.test('a server of HTTP/2 that takes HTTP/1.1 too', async t => {
+t.test('a server of HTTP/2 that also accepts HTTP/1.1 is served over HTTP/1.1', async t => {
   const app = Fastify({ http2: true, https: { allowHTTP1: true, key: KEY, cert: CERTIFICATE } })
   t.teardown(() => app.close())
   await app.register(upgrade)
@@ -104,7 +104,7 @@ t.test('a server of HTTP/2 that takes HTTP/1.1 too', async t => {
   t.equal(await client.closed(), '1001')
 })
 
-t.test('registered in siblings, each with its own options, clients and routes', async t => {
+t.test('registrations in sibling scopes each have their own options, clients and routes', async t => {
   const { app } = bareApp(t)
   for (const [name, maxPayload] of [
     ['small', 2],
@@ -134,7 +134,7 @@ t.test('registered in siblings, each with its own options, clients and routes', 
   t.equal(await small.closed(), '1009 message too big')
 })
 
-t.test('registered in a scope: routes outside are none of its business', async t => {
+t.test('a registration in a scope does not affect routes outside it', async t => {
   const { app } = bareApp(t)
   await app.register(async scope => {
     await scope.register(upgrade)
@@ -148,7 +148,7 @@ t.test('registered in a scope: routes outside are none of its business', async t
   t.equal((await request(t, port, 'GET', '/inside')).status, 426, 'the path is known to the whole server')
 })
 
-t.test('applications in one process have nothing in common', async t => {
+t.test('applications in one process share nothing', async t => {
   const first = await makeApp(t)
   const second = await makeApp(t)
   first.app.get('/', { websocket: true }, socket => socket.send('first'))
@@ -159,7 +159,7 @@ t.test('applications in one process have nothing in common', async t => {
   t.equal(await (await open(t, port, '/')).next(), 'second')
 })
 
-t.test('websocketServer knows the clients as they come and go, and tells of each', async t => {
+t.test('websocketServer.clients has the open connections, and each emits an event', async t => {
   const { app } = await makeApp(t)
   const { websocketServer } = app
   t.type(websocketServer, WebSocketServer)
@@ -189,7 +189,7 @@ t.test('websocketServer knows the clients as they come and go, and tells of each
   t.strictSame(seen.slice(4), ['closed', 0])
 })
 
-t.test('a refused handshake is never among the clients', async t => {
+t.test('a refused handshake is never in clients', async t => {
   const { app } = await makeApp(t)
   let connections = 0
   app.websocketServer.on('connection', () => connections++)
@@ -200,7 +200,7 @@ t.test('a refused handshake is never among the clients', async t => {
   t.equal(app.websocketServer.clients.size, 0)
 })
 
-t.test('request.ws tells handshakes from ordinary requests', async t => {
+t.test('request.ws distinguishes handshakes from ordinary requests', async t => {
   const { app } = await makeApp(t)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-ws', request.ws)
@@ -216,7 +216,7 @@ t.test('request.ws tells handshakes from ordinary requests', async t => {
   t.strictSame((await app.inject('/plain')).json(), false)
 })
 
-t.test('the plugin says what it needs when the options are wrong', async t => {
+t.test('the errors for wrong options name them', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   await t.rejects(async () => app.register(upgrade, { maxPayload: 0 }), {

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import type { WebSocket } from '../../lib/index.js'
 import { type App, type Client, listen, makeApp, open, Signal, tick, withDeadline } from '../helpers/app.js'
 
-// A request takes more memory than an idle connection, so it is let go once nobody waits for its end.
+// A request takes more memory than an idle connection, so it is released when nothing waits for its end.
 
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
@@ -16,7 +16,7 @@ type Handler = (socket: WebSocket, request: FastifyRequest) => unknown
 interface Kept {
   readonly app: App['app']
   readonly client: Client
-  /** The request of the connection, as long as somebody has it. */
+  /** The request of the connection, while it is referenced. */
   readonly request: WeakRef<FastifyRequest>
 }
 
@@ -42,7 +42,7 @@ async function connect(
   return { app, client, request }
 }
 
-/** The connection has done what was asked of it so far. */
+/** The connection has processed its input so far. */
 async function settle(client: Client): Promise<void> {
   client.socket.ping()
   await client.next()
@@ -60,7 +60,7 @@ async function isCollected(request: WeakRef<FastifyRequest>): Promise<boolean> {
   return withDeadline(wait(), 5_000, 'the request is collected').catch(() => false)
 }
 
-/** Collects garbage as often as it takes for everything else. */
+/** Collects garbage often enough for everything else. */
 async function collect(): Promise<void> {
   for (let i = 0; i < 10; i++) {
     await tick()
@@ -88,7 +88,7 @@ const IDLE: Readonly<Record<string, Handler>> = {
 }
 
 for (const [name, handler] of Object.entries(IDLE)) {
-  t.test(`after ${name} the request is let go`, async t => {
+  t.test(`the request is released after ${name}`, async t => {
     const { client, request } = await connect(t, handler)
     t.equal(await isCollected(request), true)
     client.socket.close(1000)
@@ -99,7 +99,7 @@ for (const [name, handler] of Object.entries(IDLE)) {
 const events: string[] = []
 const ended = (): Signal => new Signal()
 
-t.test('with an onResponse hook it is kept, and the hook gets it', async t => {
+t.test('with an onResponse hook the request is kept, and the hook receives it', async t => {
   const done = new Signal<FastifyRequest>()
   const { client, request } = await connect(
     t,
@@ -112,7 +112,7 @@ t.test('with an onResponse hook it is kept, and the hook gets it', async t => {
   t.equal(await done.wait('onResponse'), request.deref())
 })
 
-t.test('with a logger it is kept until it has been logged', async t => {
+t.test('with a logger the request is kept until it has been logged', async t => {
   const { client, request } = await connect(t, () => {}, undefined, true)
   await collect()
   t.not(request.deref(), undefined)
@@ -121,12 +121,12 @@ t.test('with a logger it is kept until it has been logged', async t => {
   t.equal(await isCollected(request), true)
 })
 
-t.test('with an errorHandler it is kept, and the handler gets it', async t => {
+t.test('with an errorHandler the request is kept, and the handler receives it', async t => {
   const { app } = await makeApp(t, {}, { logger: false })
-  const told = new Signal<FastifyRequest>()
+  const called = new Signal<FastifyRequest>()
   const requests: WeakRef<FastifyRequest>[] = []
   const errorHandler = (_error: Error, _socket: WebSocket, request: FastifyRequest): void =>
-    told.fire(request)
+    called.fire(request)
   app.get('/', { websocket: { errorHandler } }, (socket, request) => {
     requests.push(new WeakRef(request))
     socket.on('message', () => {
@@ -137,18 +137,18 @@ t.test('with an errorHandler it is kept, and the handler gets it', async t => {
   await collect()
   t.not(requests[0]?.deref(), undefined)
   client.socket.send('x')
-  t.equal(await told.wait('errorHandler'), requests[0]?.deref())
+  t.equal(await called.wait('errorHandler'), requests[0]?.deref())
 })
 
-/** Ways to learn the end of a request. */
-const WATCHERS: Readonly<Record<string, (request: FastifyRequest, tell: () => void) => void>> = {
-  'request.signal': (request, tell) => request.signal.addEventListener('abort', tell),
-  'close of request.raw': ({ raw }, tell) => void raw.once('close', tell),
-  'end of request.raw': ({ raw }, tell) => void raw.once('end', tell)
+/** Ways to observe the end of a request. */
+const WATCHERS: Readonly<Record<string, (request: FastifyRequest, listener: () => void) => void>> = {
+  'request.signal': (request, listener) => request.signal.addEventListener('abort', listener),
+  'close of request.raw': ({ raw }, listener) => void raw.once('close', listener),
+  'end of request.raw': ({ raw }, listener) => void raw.once('end', listener)
 }
 
 for (const [name, watch] of Object.entries(WATCHERS)) {
-  t.test(`${name}, listened to in the handler`, async t => {
+  t.test(`${name} fires when the listener is added in the handler`, async t => {
     const end = ended()
     const { client } = await connect(t, (_socket, request) => watch(request, () => end.fire()))
     await collect()
@@ -156,7 +156,7 @@ for (const [name, watch] of Object.entries(WATCHERS)) {
     await end.wait(name)
   })
 
-  t.test(`${name}, listened to after an await`, async t => {
+  t.test(`${name} fires when the listener is added after an await`, async t => {
     const end = ended()
     const listens = new Signal()
     const { client } = await connect(t, async (_socket, request) => {
@@ -170,7 +170,7 @@ for (const [name, watch] of Object.entries(WATCHERS)) {
     await end.wait(name)
   })
 
-  t.test(`${name}, listened to later, by who still has the request`, async t => {
+  t.test(`${name} fires when the listener is added later and the request is still referenced`, async t => {
     const end = ended()
     const { client } = await connect(t, (socket, request) => {
       socket.on('message', () => {
@@ -186,7 +186,7 @@ for (const [name, watch] of Object.entries(WATCHERS)) {
     await end.wait(name)
   })
 
-  t.test(`${name}, listened to later, by who lets go of the request then`, async t => {
+  t.test(`${name} fires when the listener is added later and the request is released then`, async t => {
     const end = ended()
     const { client } = await connect(t, (socket, request) => {
       socket.once('message', () => {
@@ -203,7 +203,7 @@ for (const [name, watch] of Object.entries(WATCHERS)) {
   })
 }
 
-t.test('nobody is told of the end before it has come', async t => {
+t.test('no listener is called before the request has ended', async t => {
   const raws: IncomingMessage[] = []
   const { client } = await connect(t, (_socket, { raw }) => {
     raws.push(raw)

@@ -4,34 +4,34 @@ import { WebSocket as Client } from 'ws'
 import upgrade, { type WebSocket } from '../../lib/index.js'
 import { ms, portOf, watchProcess, withDeadline } from '../helpers/app.js'
 
-// Servers take each other's place while thousands of clients are served, and every message is accounted for.
+// Servers replace each other while thousands of clients are served, and every message is accounted for.
 
 const CLIENTS = 2_000
-/** So many clients are reset now and then: what was sent to them is lost, and has to be told. */
+/** The number of clients that are reset from time to time: messages to them are lost, and must be reported as lost. */
 const UNRELIABLE = 50
 const SPREAD = ms(1_500)
 const RESTART = 1012
 
-/** What a server knows of a connection, and its client. */
+/** The records of a server about a connection, and those of its client. */
 class Account {
-  /** Messages that `send` took while the connection was open, and what their callbacks said. */
+  /** Messages that `send` accepted while the connection was open, and the results of their callbacks. */
   accepted = 0
   written = 0
   failed = 0
-  /** Messages that the client got, in order. */
+  /** Messages that the client received, in order. */
   arrived = 0
   isInOrder = true
-  /** The close code that the client saw. */
+  /** The close code that the client received. */
   code = 0
 }
 
-/** All that happens in the test. */
+/** The record of the whole test. */
 class Ledger {
   readonly accounts: Account[] = []
-  /** The server that clients find. */
+  /** The port of the server that clients connect to. */
   port = 0
   refused = 0
-  /** When the closes of a restart came. */
+  /** The times of the closes of a restart. */
   closes: number[] = []
   isOver = false
 
@@ -41,7 +41,7 @@ class Ledger {
   }
 }
 
-/** A server that greets each client with a number, and sends them all more from the first call of `talk` on. */
+/** A server that greets each client with a number, and sends more to all of them after the first call of `talk`. */
 class NumberServer {
   readonly #sockets = new Map<WebSocket, Account>()
   #timer: NodeJS.Timeout | undefined
@@ -53,7 +53,7 @@ class NumberServer {
     this.app = app
   }
 
-  /** A round waits until the one before it is written: the rate follows from what the machine can do. */
+  /** A round waits until the previous one is written, so the rate depends on the speed of the machine. */
   talk(): void {
     this.#timer ??= setInterval(() => {
       if (this.#unwritten > 0) return
@@ -72,11 +72,11 @@ class NumberServer {
       if (account === undefined) return
       server.#sockets.set(socket, account)
       server.#send(socket, account)
-      // An answer to each of the client's, at whatever moment of the shutdown they come.
+      // A reply to each message of the client, at any moment of the shutdown.
       socket.on('message', () => server.#send(socket, account))
       socket.on('close', () => server.#sockets.delete(socket))
     })
-    // All clients may come at once. One that finds the queue full tries again after seconds, then after minutes.
+    // All clients may connect at the same time. A client that finds the queue full retries after seconds, then after minutes.
     await app.listen({ port: 0, host: '127.0.0.1', backlog: CLIENTS })
     ledger.port = portOf(app)
     return server
@@ -98,7 +98,7 @@ class NumberServer {
   }
 }
 
-/** Connects, counts, and connects again when it is closed. */
+/** Connects, counts, and reconnects when the connection is closed. */
 class Listener {
   readonly #ledger: Ledger
   #client: Client
@@ -153,12 +153,12 @@ async function until(condition: () => boolean, what: string): Promise<void> {
   await withDeadline(wait(), 30_000, what)
 }
 
-/** In how many of the fifths of a spread there were closes. */
+/** The number of fifths of a spread in which connections were closed. */
 function fifths(closes: readonly number[], start: number): number {
   return new Set(closes.map(at => Math.min(4, Math.floor((at - start) / (SPREAD / 5))))).size
 }
 
-t.test(`${CLIENTS} clients go from server to server, and no message is lost without a word`, async t => {
+t.test(`${CLIENTS} clients move from server to server, and no message is lost without an error`, async t => {
   const uncaught = watchProcess(t)
   const ledger = new Ledger()
   let server = await NumberServer.start(t, ledger)
@@ -189,32 +189,35 @@ t.test(`${CLIENTS} clients go from server to server, and no message is lost with
     t.ok(took < SPREAD + ms(10_000), `the ${round} restart took ${Math.round(took)} ms`)
     await until(() => listeners.every(({ isOpen }) => isOpen), 'all clients on the new server')
     t.equal(server.app.websocketServer.clients.size, CLIENTS)
-    t.ok(ledger.closes.length >= CLIENTS - 2 * UNRELIABLE, `${ledger.closes.length} were told to go`)
-    t.ok(fifths(ledger.closes, start) >= 3, 'and not all at once')
+    t.ok(
+      ledger.closes.length >= CLIENTS - 2 * UNRELIABLE,
+      `${ledger.closes.length} were closed for the restart`
+    )
+    t.ok(fifths(ledger.closes, start) >= 3, 'not all at the same time')
   }
   ledger.isOver = true
   for (const listener of listeners) listener.stop()
   await server.stop()
   await until(() => listeners.every(({ isOpen }) => !isOpen), 'the end of the clients')
-  t.ok(ledger.refused > 0, `${ledger.refused} times a client came to a server that was closing`)
+  t.ok(ledger.refused > 0, `${ledger.refused} handshakes were refused by a closing server`)
   checkAccounts(t, ledger.accounts)
   t.strictSame(uncaught, [])
 })
 
-/** accepted = written + failed; and whoever was told to go had got all. */
+/** accepted = written + failed; and clients that were closed for the restart had received everything. */
 function checkAccounts(t: Test, accounts: readonly Account[]): void {
   const opened = accounts.filter(({ accepted }) => accepted > 0)
-  const told = opened.filter(({ code }) => code === RESTART)
+  const closed = opened.filter(({ code }) => code === RESTART)
   const sum = (of: (account: Account) => number): number => opened.reduce((total, one) => total + of(one), 0)
   const accepted = sum(one => one.accepted)
   const arrived = sum(one => one.arrived)
   const failed = sum(one => one.failed)
-  t.comment(`${opened.length} connections, ${told.length} closed with ${RESTART}`)
+  t.comment(`${opened.length} connections, ${closed.length} closed with ${RESTART}`)
   t.comment(`${accepted} messages accepted, ${arrived} arrived, ${failed} failed`)
-  t.ok(told.length >= 2 * (CLIENTS - 2 * UNRELIABLE))
+  t.ok(closed.length >= 2 * (CLIENTS - 2 * UNRELIABLE))
   t.equal(sum(one => one.written) + failed, accepted, 'each callback was called once')
   t.strictSame(
-    told.filter(one => one.arrived !== one.accepted || one.failed > 0),
+    closed.filter(one => one.arrived !== one.accepted || one.failed > 0),
     [],
     'all arrived'
   )
@@ -226,6 +229,6 @@ function checkAccounts(t: Test, accounts: readonly Account[]): void {
   t.strictSame(
     opened.filter(one => one.arrived > one.written),
     [],
-    'what arrived was told so'
+    'received messages were counted as written'
   )
 }

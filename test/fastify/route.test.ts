@@ -19,7 +19,7 @@ import {
 } from '../helpers/app.js'
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
 
-/** A handler that says who it is. */
+/** A handler that sends its name. */
 const says =
   (name: string) =>
   (socket: WebSocket): void => {
@@ -33,7 +33,7 @@ async function answer(t: Parameters<typeof open>[0], port: number, path: string)
   return message
 }
 
-t.test('prefixes, parameters and wildcards', async t => {
+t.test('prefixes, parameters and wildcards work for WebSocket routes', async t => {
   const { app } = await makeApp(t)
   await app.register(
     async scope => {
@@ -60,7 +60,7 @@ t.test('prefixes, parameters and wildcards', async t => {
   }
 })
 
-t.test('a handler beside a wsHandler, at one URL', async t => {
+t.test('a handler and a wsHandler may share a URL', async t => {
   const { app } = await makeApp(t)
   app.route({
     method: 'GET',
@@ -75,11 +75,11 @@ t.test('a handler beside a wsHandler, at one URL', async t => {
   t.equal(response.status, 200)
   t.equal(response.body, 'ordinary')
   t.equal(await answer(t, port, '/both'), 'websocket')
-  t.equal((await request(t, port, 'HEAD', '/both')).status, 200, 'the HEAD route is that of the handler')
+  t.equal((await request(t, port, 'HEAD', '/both')).status, 200, 'the HEAD route belongs to the handler')
   t.equal((await request(t, port, 'POST', '/both')).status, 404)
 })
 
-t.test('a wsHandler keeps the prefix, the hooks, the other methods and the options of its route', async t => {
+t.test('a wsHandler route keeps the prefix, the hooks, the other methods and the options', async t => {
   const { app } = await makeApp(t, { maxPayload: 100 })
   const seen: string[] = []
   await app.register(
@@ -118,7 +118,7 @@ t.test('a wsHandler keeps the prefix, the hooks, the other methods and the optio
   }
 })
 
-t.test('a wsHandler with websocket: false or undefined is one all the same', async t => {
+t.test('a wsHandler with websocket: false or undefined is still a WebSocket handler', async t => {
   const { app } = await makeApp(t)
   for (const websocket of [false, undefined] as const) {
     app.route({
@@ -136,28 +136,32 @@ t.test('a wsHandler with websocket: false or undefined is one all the same', asy
   }
 })
 
-t.test('websocket: false leaves the route as it is', async t => {
+t.test('websocket: false does not change the route', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: false }, async ({ ws }) => String(ws))
   const port = await listen(app)
   t.equal((await request(t, port, 'GET', '/')).body, 'false')
-  t.equal((await shake(t, port, '/')).status, 404, 'an ordinary route takes no handshakes')
+  t.equal((await shake(t, port, '/')).status, 404, 'an ordinary route accepts no handshakes')
 })
 
 t.test(
-  'a WebSocket route with a wildcard or a parameter has the paths of ordinary routes below it',
+  'a WebSocket route with a wildcard or a parameter also matches paths of ordinary routes below it',
   async t => {
     const { app } = await makeApp(t)
     const seen: string[] = []
-    const tells =
+    const sendName =
       (name: string): WebSocketHandler =>
       (socket, { routeOptions, params }) =>
         socket.send(JSON.stringify({ name, url: routeOptions.url, params }))
     app.get('/http', { onRequest: async () => void seen.push('http') }, async () => 'page')
     app.get('/rooms/http', async () => 'room')
-    app.get('/ws', { websocket: true }, tells('static'))
-    app.get('/rooms/:room', { websocket: true }, tells('parameter'))
-    app.get('/*', { websocket: true, onRequest: async () => void seen.push('wildcard') }, tells('wildcard'))
+    app.get('/ws', { websocket: true }, sendName('static'))
+    app.get('/rooms/:room', { websocket: true }, sendName('parameter'))
+    app.get(
+      '/*',
+      { websocket: true, onRequest: async () => void seen.push('wildcard') },
+      sendName('wildcard')
+    )
     const port = await listen(app)
     const ask = async (path: string): Promise<unknown> => JSON.parse(await answer(t, port, path))
     t.strictSame(await ask('/http'), { name: 'wildcard', url: '/*', params: { '*': 'http' } })
@@ -168,14 +172,14 @@ t.test(
     })
     t.strictSame(await ask('/rooms/a/b'), { name: 'wildcard', url: '/*', params: { '*': 'rooms/a/b' } })
     t.strictSame(await ask('/ws'), { name: 'static', url: '/ws', params: {} })
-    t.strictSame(seen, ['wildcard', 'wildcard'], 'the hooks are those of the route that is found')
+    t.strictSame(seen, ['wildcard', 'wildcard'], 'the hooks of the matched route run')
     t.equal((await request(t, port, 'GET', '/http')).body, 'page')
     t.equal((await request(t, port, 'GET', '/rooms/http')).body, 'room')
     t.equal((await request(t, port, 'GET', '/elsewhere')).status, 426)
   }
 )
 
-t.test('an ordinary route with a wildcard has the paths of WebSocket routes below it', async t => {
+t.test('an ordinary route with a wildcard also matches paths of WebSocket routes below it', async t => {
   const { app } = await makeApp(t)
   app.get('/ws', { websocket: true }, says('websocket'))
   app.get('/*', async ({ routeOptions }) => routeOptions.url)
@@ -185,7 +189,7 @@ t.test('an ordinary route with a wildcard has the paths of WebSocket routes belo
   t.equal((await shake(t, port, '/http')).status, 404)
 })
 
-t.test('an HTTP route at the same path, declared before or after, with hooks of its own', async t => {
+t.test('an HTTP route at the same path may be declared before or after, with its own hooks', async t => {
   for (const first of ['http', 'websocket']) {
     const { app } = await makeApp(t)
     const seen: string[] = []
@@ -212,7 +216,7 @@ t.test('an HTTP route at the same path, declared before or after, with hooks of 
   }
 })
 
-t.test('HEAD on a path that has only WebSocket routes', async t => {
+t.test('HEAD on a path with WebSocket routes only gets 426', async t => {
   for (const exposeHeadRoutes of [true, false]) {
     const { app } = await makeApp(t, {}, { exposeHeadRoutes })
     app.get('/', { websocket: true }, says('websocket'))
@@ -230,7 +234,7 @@ t.test('HEAD on a path that has only WebSocket routes', async t => {
   }
 })
 
-t.test('a HEAD route of the application beside', async t => {
+t.test('an application may declare its own HEAD route beside a WebSocket route', async t => {
   const { app } = await makeApp(t)
   app.head('/', async (_request, reply) => reply.header('x-mine', '1').send())
   app.get('/', { websocket: true, exposeHeadRoute: false }, says('websocket'))
@@ -241,7 +245,7 @@ t.test('a HEAD route of the application beside', async t => {
   t.equal(await answer(t, port, '/'), 'websocket')
 })
 
-t.test('ignoreTrailingSlash, ignoreDuplicateSlashes and caseSensitive of the router', async t => {
+t.test('ignoreTrailingSlash, ignoreDuplicateSlashes and caseSensitive of the router apply', async t => {
   const { app } = await makeApp(
     t,
     {},
@@ -260,7 +264,7 @@ t.test('ignoreTrailingSlash, ignoreDuplicateSlashes and caseSensitive of the rou
   t.equal((await request(t, port, 'GET', '//chat/')).status, 426)
 })
 
-t.test('rewriteUrl sees a handshake once, and the router goes by what it returns', async t => {
+t.test('rewriteUrl is called once for a handshake, and the router uses its result', async t => {
   const urls: unknown[] = []
   const { app } = await makeApp(
     t,
@@ -282,7 +286,7 @@ t.test('rewriteUrl sees a handshake once, and the router goes by what it returns
   t.strictSame(urls, ['/old', '/new', '/old'])
 })
 
-t.test('hasRoute, findRoute and printRoutes know WebSocket routes by their constraint', async t => {
+t.test('hasRoute, findRoute and printRoutes show WebSocket routes by their constraint', async t => {
   const { app } = await makeApp(t)
   app.get('/chat', { websocket: { subprotocol: 'chat' } }, says('chat'))
   app.get('/chat', { websocket: true }, says('plain'))
@@ -294,7 +298,7 @@ t.test('hasRoute, findRoute and printRoutes know WebSocket routes by their const
   t.match(app.printRoutes(), /chat \(GET, HEAD\).*"websocket"/s)
 })
 
-t.test('what a route cannot be', async t => {
+t.test('invalid route declarations throw', async t => {
   const { app } = await makeApp(t)
   // The types refuse these, too.
   const wrong: readonly [string, unknown][] = [
@@ -344,7 +348,7 @@ const places: Record<string, FastifyPluginAsync> = {
   }
 }
 for (const [where, plugin] of Object.entries(places)) {
-  t.test(`register without await, and a route ${where}`, async t => {
+  t.test(`register works without await for a route ${where}`, async t => {
     const { app } = bareApp(t)
     app.register(upgrade)
     app.register(plugin)
@@ -353,7 +357,7 @@ for (const [where, plugin] of Object.entries(places)) {
   })
 }
 
-t.test('localhost listens on both stacks, and each takes handshakes', async t => {
+t.test('localhost listens on both stacks, and both accept handshakes', async t => {
   // Not every machine resolves localhost to both.
   const hasV6 = Object.values(networkInterfaces()).some(list =>
     list?.some(({ address }) => address === '::1')
@@ -381,7 +385,7 @@ t.test('localhost listens on both stacks, and each takes handshakes', async t =>
   t.equal(app.websocketServer.clients.size, 2)
 })
 
-t.test('a server with https', async t => {
+t.test('a server with https accepts handshakes', async t => {
   const app = Fastify({ https: { key: KEY, cert: CERTIFICATE } })
   t.teardown(() => app.close())
   await app.register(upgrade)
@@ -414,7 +418,7 @@ t.test('a connection that was kept alive may upgrade', async t => {
   t.equal(String((await client.frame()).payload), 'here')
 })
 
-t.test('a refusal with a body larger than the socket takes at once', async t => {
+t.test('a refusal with a body larger than the socket buffer is sent whole', async t => {
   const { app } = await makeApp(t)
   const body = 'x'.repeat(5_000_000)
   app.get(

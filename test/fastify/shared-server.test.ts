@@ -18,11 +18,11 @@ import {
 } from '../helpers/app.js'
 import { portOf } from '../ws/servers.js'
 
-// Several applications on one HTTP server, at the same time or one after the other.
+// Several applications on one HTTP server, concurrently or one after the other.
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
 
-/** An HTTP server that hands ordinary requests to the newest application. */
+/** An HTTP server that passes ordinary requests to the newest application. */
 class Shared {
   readonly server: Server = createServer((request, response) => this.#handler(request, response))
   #handler: Handler = () => {}
@@ -44,7 +44,7 @@ class Shared {
     return this.port
   }
 
-  /** An application on it, with a WebSocket route that says its name. */
+  /** An application on that server, with a WebSocket route that sends its name. */
   async app(
     t: Test,
     name: string,
@@ -69,7 +69,7 @@ const closing = async (app: FastifyInstance): Promise<void> => {
   await withDeadline(app.close(), 10_000, 'app.close()')
 }
 
-/** What a server shows of what was done to it. */
+/** The properties of a server that a registration may change. */
 const stateOf = (server: Server): unknown[] => [
   server.emit,
   Object.hasOwn(server, 'emit'),
@@ -77,7 +77,7 @@ const stateOf = (server: Server): unknown[] => [
   Reflect.get(server, 'shouldUpgradeCallback')
 ]
 
-t.test('two live applications: each answers the paths that it has', async t => {
+t.test('two running applications each answer their own paths', async t => {
   const shared = new Shared(t)
   const before = stateOf(shared.server)
   const first = await shared.app(t, 'first', ['/both', '/a'])
@@ -101,14 +101,14 @@ t.test('two live applications: each answers the paths that it has', async t => {
 
   await closing(first)
   t.equal(await clients.get('/a')?.closed(), '1001')
-  t.equal(clients.get('/b')?.socket.readyState, 1, 'the other goes on')
+  t.equal(clients.get('/b')?.socket.readyState, 1, 'the other application continues')
   t.equal(await (await open(t, port, '/both')).next(), 'second')
   t.equal((await shake(t, port, '/a')).status, 404)
   await closing(second)
-  t.strictSame(stateOf(shared.server), before, 'the server is as it was')
+  t.strictSame(stateOf(shared.server), before, 'the server is restored')
 })
 
-t.test('rewriteUrl and constraints of each count', async t => {
+t.test('rewriteUrl and constraints of each application apply', async t => {
   const shared = new Shared(t)
   const first = await shared.app(t, 'first', ['/a'], {
     rewriteUrl: ({ url = '' }) => url.replace('/one', '')
@@ -125,7 +125,7 @@ t.test('rewriteUrl and constraints of each count', async t => {
   t.equal(await (await open(t, port, '/two/a', { headers: { host: 'b.example' } })).next(), 'second')
 })
 
-t.test('a handshake that waits for its turn goes to the application with its path', async t => {
+t.test('a handshake that waits for earlier requests is passed to the application with its path', async t => {
   const shared = new Shared(t)
   await (await shared.app(t, 'first', ['/a'])).ready()
   const asked = new Signal()
@@ -138,7 +138,7 @@ t.test('a handshake that waits for its turn goes to the application with its pat
   await client.until(() => client.data.includes('second'), 'second')
 })
 
-t.test('with another listener, a handshake for no application is left to it', async t => {
+t.test('a handshake for no application is left to another listener', async t => {
   const shared = new Shared(t)
   for (const name of ['first', 'second']) await (await shared.app(t, name, [`/${name}`])).ready()
   shared.server.on('upgrade', ({ url }: IncomingMessage, socket: Duplex) => {
@@ -149,20 +149,20 @@ t.test('with another listener, a handshake for no application is left to it', as
   for (const name of ['first', 'second']) t.equal(await (await open(t, port, `/${name}`)).next(), name)
 })
 
-t.test('of several applications, one that has not started is not asked', async t => {
+t.test('an application that has not started is skipped', async t => {
   const shared = new Shared(t)
   const plugin = { handshakeTimeout: ms(100) }
   const first = await shared.app(t, 'first', ['/'], { plugin })
   const second = await shared.app(t, 'second', ['/', '/b'], { plugin })
   const port = await shared.listen()
-  t.equal((await shake(t, port, '/')).status, 404, 'none has started')
+  t.equal((await shake(t, port, '/')).status, 404, 'no application has started')
   await second.ready()
   t.equal(await (await open(t, port, '/')).next(), 'second')
   await first.ready()
   t.equal(await (await open(t, port, '/')).next(), 'first')
 })
 
-t.test('while an application closes, the paths that only it has get 503, the others are served', async t => {
+t.test('while an application closes, its own paths get 503, and other paths are served', async t => {
   const shared = new Shared(t)
   const hold = new Signal()
   const first = await shared.app(t, 'first', ['/a', '/both'], {
@@ -180,7 +180,7 @@ t.test('while an application closes, the paths that only it has get 503, the oth
   await withDeadline(closed, 10_000, 'app.close()')
 })
 
-t.test('when all close, a handshake gets 503', async t => {
+t.test('when all applications close, a handshake gets 503', async t => {
   const shared = new Shared(t)
   const hold = new Signal()
   const plugin = { preClose: () => hold.promise, shutdown: { timeout: ms(60_000) } }
@@ -196,7 +196,7 @@ t.test('when all close, a handshake gets 503', async t => {
   await withDeadline(closed, 10_000, 'app.close()')
 })
 
-t.test('an application is closed, and another takes its server', async t => {
+t.test('a new application may use the server of a closed one', async t => {
   const shared = new Shared(t)
   for (const name of ['first', 'second', 'third']) {
     const app = await shared.app(t, name, ['/'])
@@ -210,30 +210,27 @@ t.test('an application is closed, and another takes its server', async t => {
   }
 })
 
-t.test(
-  'hot reload: the new application starts before the old one is closed, also when one fails',
-  async t => {
-    const shared = new Shared(t)
-    const port = await shared.listen()
-    let old = await shared.app(t, '0', ['/', '/0'])
-    await old.ready()
-    for (const name of ['1', '2']) {
-      const client = await open(t, port, '/')
-      const failing = await shared.app(t, 'failing', ['/'])
-      failing.register(async () => {
-        throw new Error('broken')
-      })
-      await t.rejects(async () => failing.ready(), { message: 'broken' })
-      const next = await shared.app(t, name, ['/', `/${name}`])
-      await next.ready()
-      await closing(old)
-      t.equal(await client.closed(), '1001')
-      t.equal(await (await open(t, port, '/')).next(), name)
-      t.equal((await shake(t, port, `/${Number(name) - 1}`)).status, 404, 'the old paths are gone')
-      old = next
-    }
+t.test('hot reload works: the new application starts before the old one is closed, and may fail', async t => {
+  const shared = new Shared(t)
+  const port = await shared.listen()
+  let old = await shared.app(t, '0', ['/', '/0'])
+  await old.ready()
+  for (const name of ['1', '2']) {
+    const client = await open(t, port, '/')
+    const failing = await shared.app(t, 'failing', ['/'])
+    failing.register(async () => {
+      throw new Error('broken')
+    })
+    await t.rejects(async () => failing.ready(), { message: 'broken' })
+    const next = await shared.app(t, name, ['/', `/${name}`])
+    await next.ready()
+    await closing(old)
+    t.equal(await client.closed(), '1001')
+    t.equal(await (await open(t, port, '/')).next(), name)
+    t.equal((await shake(t, port, `/${Number(name) - 1}`)).status, 404, 'the old paths are gone')
+    old = next
   }
-)
+})
 
 t.test('@fastify/restartable', async t => {
   let starts = 0

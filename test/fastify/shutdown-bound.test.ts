@@ -21,7 +21,7 @@ import { frame } from '../protocol/wire.js'
 // app.close() ends within shutdown.timeout, whatever peers and the application do.
 
 const TIMEOUT = ms(200)
-/** Far less than the 5 s that a refused client has otherwise. */
+/** Much less than the 5 s that a refused client gets otherwise. */
 const MARGIN = ms(1_500)
 /** Longer than any test waits. */
 const NEVER = 1_000_000
@@ -40,10 +40,10 @@ interface Case {
   readonly before?: (app: FastifyInstance, entered: Signal) => void
   /** Adds the route `/`. */
   readonly route: (app: FastifyInstance, entered: Signal) => void
-  /** What the client writes; it reads all that comes and does nothing else, unless `goesOn` has it do more. */
+  /** The data that the client writes; it reads everything and does nothing else, except for `goesOn`. */
   readonly writes?: readonly (string | Uint8Array)[]
   readonly goesOn?: (client: RawClient) => Promise<void>
-  /** The statuses of what it gets, to the end. */
+  /** The statuses of all responses that the client receives. */
   readonly statuses?: readonly number[]
 }
 
@@ -51,7 +51,7 @@ const open = (app: FastifyInstance, entered: Signal): void => {
   app.get('/', { websocket: true }, () => entered.fire())
 }
 
-/** A route whose handshake waits in `hook` for ever. */
+/** A route whose handshake waits in `hook` forever. */
 function stuckIn(
   hook: 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler' | 'onSend'
 ): Case['route'] {
@@ -210,7 +210,7 @@ const CASES: Readonly<Record<string, Case>> = {
   }
 }
 
-/** The statuses of the responses that a client has got. */
+/** The statuses of the responses that a client has received. */
 function statusesOf({ data }: RawClient): number[] {
   return Array.from(data.toString('latin1').matchAll(/HTTP\/1\.1 (\d+)/g), ([, status]) => Number(status))
 }
@@ -233,7 +233,7 @@ async function withPlugin(
 }
 
 for (const [name, one] of Object.entries(CASES)) {
-  t.test(`app.close() ends in time: ${name}`, async t => {
+  t.test(`app.close() ends in time with ${name}`, async t => {
     const uncaught = watchProcess(t)
     const [app, entered] = await withPlugin(t, one)
     one.route(app, entered)
@@ -252,7 +252,7 @@ for (const [name, one] of Object.entries(CASES)) {
   })
 }
 
-t.test('a handshake that begins during app.close(), behind a slow request', async t => {
+t.test('a handshake that starts during app.close(), behind a slow request, is refused in time', async t => {
   const [app, entered] = await withPlugin(t, {})
   const release = new Signal()
   const closes = new Signal()
@@ -273,11 +273,11 @@ t.test('a handshake that begins during app.close(), behind a slow request', asyn
   const refused = await client.response()
   t.equal(refused.status, 503)
   t.equal(headerOf(refused, 'retry-after'), '5')
-  // It has read all and does not leave.
+  // The client has read everything and stays connected.
   t.ok((await took) < TIMEOUT + MARGIN, `${await took} ms`)
 })
 
-t.test('a handshake that comes when the time is up gets its 503, and little time to read it', async t => {
+t.test('a handshake after the deadline of app.close() gets 503, and little time to read it', async t => {
   const [app] = await withPlugin(t, {})
   const release = new Signal()
   const overdue = new Signal()
@@ -299,38 +299,41 @@ t.test('a handshake that comes when the time is up gets its 503, and little time
 })
 
 for (const return503OnClosing of [true, false]) {
-  t.test(`503 with Retry-After from the first moment, return503OnClosing: ${return503OnClosing}`, async t => {
-    const { app } = bareApp(t, { return503OnClosing })
-    const closes = new Signal()
-    const release = new Signal()
-    // The plugin closes nothing before this hook has ended.
-    app.addHook('preClose', async () => {
-      closes.fire()
-      await release.promise
-    })
-    await app.register(upgrade)
-    app.get('/', { websocket: true }, socket => {
-      socket.on('message', data => socket.send(data))
-    })
-    const port = await listen(app)
-    const client = await connectRaw(t, port)
-    client.write(handshake('/'))
-    await client.response()
-    const closed = app.close()
-    await closes.wait('preClose')
-    const response = await shake(t, port, '/')
-    t.equal(response.status, 503)
-    t.equal(headerOf(response, 'retry-after'), '5')
-    client.write(frame(1, 'still here'))
-    t.equal(String((await client.frame()).payload), 'still here', 'open connections work')
-    release.fire()
-    t.equal((await client.frame()).opcode, 8)
-    client.socket.end()
-    await withDeadline(closed, 10_000, 'app.close()')
-  })
+  t.test(
+    `a handshake gets 503 with Retry-After from the start of app.close(), return503OnClosing: ${return503OnClosing}`,
+    async t => {
+      const { app } = bareApp(t, { return503OnClosing })
+      const closes = new Signal()
+      const release = new Signal()
+      // The plugin closes nothing before this hook has ended.
+      app.addHook('preClose', async () => {
+        closes.fire()
+        await release.promise
+      })
+      await app.register(upgrade)
+      app.get('/', { websocket: true }, socket => {
+        socket.on('message', data => socket.send(data))
+      })
+      const port = await listen(app)
+      const client = await connectRaw(t, port)
+      client.write(handshake('/'))
+      await client.response()
+      const closed = app.close()
+      await closes.wait('preClose')
+      const response = await shake(t, port, '/')
+      t.equal(response.status, 503)
+      t.equal(headerOf(response, 'retry-after'), '5')
+      client.write(frame(1, 'still here'))
+      t.equal(String((await client.frame()).payload), 'still here', 'open connections work')
+      release.fire()
+      t.equal((await client.frame()).opcode, 8)
+      client.socket.end()
+      await withDeadline(closed, 10_000, 'app.close()')
+    }
+  )
 }
 
-t.test('a shutdown.timeout beyond pluginTimeout', async t => {
+t.test('a shutdown.timeout beyond pluginTimeout is limited by it', async t => {
   const { app } = bareApp(t, { pluginTimeout: ms(200) })
   await app.register(upgrade, {
     shutdown: { timeout: ms(600) },
@@ -348,10 +351,10 @@ t.test('a shutdown.timeout beyond pluginTimeout', async t => {
   const took = await duration(app.close())
   t.ok(took > ms(600) - 5 && took < ms(600) + MARGIN, `${took} ms`)
   t.strictSame(ended.sort(), ['1006', 'onClose'])
-  t.equal((await client.frame()).opcode, 8, 'it was told')
+  t.equal((await client.frame()).opcode, 8, 'it received the Close frame')
 })
 
-t.test('pluginTimeout 0 stands for none', async t => {
+t.test('pluginTimeout 0 means none', async t => {
   const { app } = bareApp(t, { pluginTimeout: 0 })
   await app.register(upgrade, { shutdown: { timeout: TIMEOUT }, closeTimeout: NEVER })
   const order: string[] = []
@@ -364,23 +367,20 @@ t.test('pluginTimeout 0 stands for none', async t => {
   t.strictSame(order, ['0'], 'hooks that were added later wait')
 })
 
-t.test(
-  'a preClose that takes too long is told to the log, and the connections do not wait for it',
-  async t => {
-    const { app, log } = bareApp(t)
-    const told: string[] = []
-    await app.register(upgrade, { shutdown: { timeout: TIMEOUT }, preClose: never })
-    app.get('/', { websocket: true }, socket => {
-      socket.on('close', code => told.push(`${code}`))
-    })
-    const client = await connectRaw(t, await listen(app))
-    client.write(handshake('/'))
-    await client.response()
-    const closed = duration(app.close())
-    client.write((await client.frame()).opcode === 8 ? frame(8, Buffer.from([3, 233])) : 'no Close')
-    const took = await closed
-    t.ok(took > TIMEOUT - 5 && took < TIMEOUT + MARGIN, `${took} ms`)
-    t.strictSame(told, ['1001'], 'there was time for the closing handshake')
-    t.equal(log.with('preClose did not end within shutdown.timeout').length, 1)
-  }
-)
+t.test('a preClose that takes too long is logged, and the connections do not wait for it', async t => {
+  const { app, log } = bareApp(t)
+  const codes: string[] = []
+  await app.register(upgrade, { shutdown: { timeout: TIMEOUT }, preClose: never })
+  app.get('/', { websocket: true }, socket => {
+    socket.on('close', code => codes.push(`${code}`))
+  })
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/'))
+  await client.response()
+  const closed = duration(app.close())
+  client.write((await client.frame()).opcode === 8 ? frame(8, Buffer.from([3, 233])) : 'no Close')
+  const took = await closed
+  t.ok(took > TIMEOUT - 5 && took < TIMEOUT + MARGIN, `${took} ms`)
+  t.strictSame(codes, ['1001'], 'there was time for the closing handshake')
+  t.equal(log.with('preClose did not end within shutdown.timeout').length, 1)
+})

@@ -17,14 +17,14 @@ import {
 } from '../helpers/app.js'
 import { frame } from '../protocol/wire.js'
 
-// The closes of app.close(): spread over time, behind what was sent, on one timer.
+// Connections closed by app.close(): spread over time, after pending messages, on one timer.
 
 /** Longer than any test waits. */
 const NEVER = 1_000_000
 
 const nothing = (): void => {}
 
-/** Has Math.random() give these numbers, and then 0. */
+/** Makes Math.random() return these numbers, and then 0. */
 function setRandom(t: Test, ...numbers: readonly number[]): void {
   const { random } = Math
   t.teardown(() => {
@@ -53,14 +53,14 @@ async function silentClients(t: Test, port: number, count: number): Promise<RawC
   )
 }
 
-t.test('with spread, connections go on working until it is their turn', async t => {
+t.test('with spread, connections keep working until their turn', async t => {
   const [app, port] = await echoApp(t, { shutdown: { code: 1012, spread: NEVER, timeout: NEVER + 1 } })
   const first = await open(t, port, '/')
   const second = await open(t, port, '/')
   const third = await open(t, port, '/')
   setRandom(t, 0.5, 0, 0.9)
   const closed = app.close()
-  t.equal(await second.closed(), '1012', 'whose turn comes at once')
+  t.equal(await second.closed(), '1012', 'the connection whose turn comes first')
   for (const client of [first, third]) {
     client.socket.send('still here')
     t.equal(await client.next(), 'still here')
@@ -73,26 +73,29 @@ t.test('with spread, connections go on working until it is their turn', async t 
   await withDeadline(closed, 10_000, 'app.close()')
 })
 
-t.test('with spread, each is closed at its moment, and who answers is not waited for', async t => {
-  const spread = ms(400)
-  const [app, port] = await echoApp(t, { shutdown: { spread, timeout: NEVER } })
-  const clients = [await open(t, port, '/'), await open(t, port, '/'), await open(t, port, '/')]
-  const order: number[] = []
-  setRandom(t, 0.75, 0.25, 0.5)
-  const start = performance.now()
-  const times = clients.map(async (client, index) => {
-    t.equal(await client.closed(), '1001')
-    order.push(index)
-    return performance.now() - start
-  })
-  const took = await duration(app.close())
-  const [last = 0, first = 0, second = 0] = await Promise.all(times)
-  t.strictSame(order, [1, 2, 0])
-  t.ok(first >= 0.25 * spread - 2 && second >= 0.5 * spread - 2 && last >= 0.75 * spread - 2, 'none early')
-  t.ok(first < 0.5 * spread || took > spread, `the first after ${first} ms`)
-})
+t.test(
+  'with spread, each connection is closed at its own time, independent of the answers of others',
+  async t => {
+    const spread = ms(400)
+    const [app, port] = await echoApp(t, { shutdown: { spread, timeout: NEVER } })
+    const clients = [await open(t, port, '/'), await open(t, port, '/'), await open(t, port, '/')]
+    const order: number[] = []
+    setRandom(t, 0.75, 0.25, 0.5)
+    const start = performance.now()
+    const times = clients.map(async (client, index) => {
+      t.equal(await client.closed(), '1001')
+      order.push(index)
+      return performance.now() - start
+    })
+    const took = await duration(app.close())
+    const [last = 0, first = 0, second = 0] = await Promise.all(times)
+    t.strictSame(order, [1, 2, 0])
+    t.ok(first >= 0.25 * spread - 2 && second >= 0.5 * spread - 2 && last >= 0.75 * spread - 2, 'none early')
+    t.ok(first < 0.5 * spread || took > spread, `the first after ${first} ms`)
+  }
+)
 
-t.test('without spread all are closed at once', async t => {
+t.test('without spread all connections are closed immediately', async t => {
   const [app, port] = await echoApp(t, { shutdown: { timeout: NEVER } })
   const clients = await silentClients(t, port, 20)
   setRandom(t, ...Array.from({ length: 20 }, () => 0.99))
@@ -102,7 +105,7 @@ t.test('without spread all are closed at once', async t => {
   await withDeadline(closed, 10_000, 'app.close()')
 })
 
-t.test('preClose takes of the time of the spread', async t => {
+t.test('the duration of preClose is part of the spread', async t => {
   const timeout = ms(400)
   const { app } = await makeApp(t, {
     shutdown: { timeout, spread: timeout - 1 },
@@ -117,7 +120,7 @@ t.test('preClose takes of the time of the spread', async t => {
   t.ok((await took) < 2 * timeout)
 })
 
-t.test('one timer, however many connections there are', async t => {
+t.test('one timer is used for all connections', async t => {
   const timers = (): number => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
   const timeout = ms(300)
   for (const spread of [0, ms(200)]) {
@@ -131,21 +134,21 @@ t.test('one timer, however many connections there are', async t => {
     const before = timers()
     const closed = app.close()
     await tick()
-    // The deadlines of the connections, of the handshakes and of Fastify's hook are one each.
+    // The deadlines of the connections, of the handshakes and of Fastify's hook have one timer each.
     t.ok(timers() - before <= 6, `${timers() - before} with spread ${spread}`)
     await closed
     t.equal(app.websocketServer.clients.size, 0)
   }
 })
 
-t.test('what was sent before goes out before the Close, with its callbacks', async t => {
+t.test('pending messages are sent before the Close frame, and their callbacks run', async t => {
   const { app } = await makeApp(t, { perMessageDeflate: true })
   const results: unknown[] = []
   app.get('/', { websocket: true }, nothing)
   const port = await listen(app)
   const client = await open(t, port, '/')
   const sent: string[] = []
-  // Large ones are compressed in the thread pool, and are not done when the connection is closed.
+  // Large messages are compressed in the thread pool, and are not ready when the connection is closed.
   for (let i = 0; i < 20; i++) sent.push(`${i} `.repeat(i % 3 === 0 ? 50_000 : 10))
   for (const socket of app.websocketServer.clients) {
     for (const message of sent) socket.send(message, error => results.push(error))
@@ -159,7 +162,7 @@ t.test('what was sent before goes out before the Close, with its callbacks', asy
   )
 })
 
-t.test('what cannot be delivered has its callback called with an error, once', async t => {
+t.test('callbacks of messages that cannot be delivered get an error, once', async t => {
   const { app } = await makeApp(t, {
     shutdown: { timeout: ms(150) },
     closeTimeout: NEVER,
@@ -188,7 +191,7 @@ t.test('what cannot be delivered has its callback called with an error, once', a
   )
 })
 
-t.test('a message of the peer on its way while it is told is still taken', async t => {
+t.test('a message in transit is still delivered while the peer is being closed', async t => {
   const { app } = await makeApp(t)
   const got: string[] = []
   app.get('/', { websocket: true }, socket => {
@@ -203,12 +206,15 @@ t.test('a message of the peer on its way while it is told is still taken', async
   t.strictSame(got, ['on its way'])
 })
 
-t.test("half a request head is Node's: with forceCloseConnections it is not waited for", async t => {
-  const { app } = await makeApp(t, {}, { forceCloseConnections: true })
-  app.get('/', { websocket: true }, nothing)
-  const client = await connectRaw(t, await listen(app))
-  await new Promise<unknown>(resolve => client.socket.write(handshake('/').slice(0, 40), resolve))
-  await tick()
-  await withDeadline(app.close(), 10_000, 'app.close()')
-  await client.gone()
-})
+t.test(
+  'an incomplete request head is left to Node, and forceCloseConnections does not wait for it',
+  async t => {
+    const { app } = await makeApp(t, {}, { forceCloseConnections: true })
+    app.get('/', { websocket: true }, nothing)
+    const client = await connectRaw(t, await listen(app))
+    await new Promise<unknown>(resolve => client.socket.write(handshake('/').slice(0, 40), resolve))
+    await tick()
+    await withDeadline(app.close(), 10_000, 'app.close()')
+    await client.gone()
+  }
+)

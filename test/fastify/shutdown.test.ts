@@ -30,7 +30,7 @@ const NEVER = 1_000_000
 
 const nothing = (): void => {}
 
-/** A client that reads nothing into what it gets and never answers. */
+/** A client that does not parse its input and never answers. */
 async function silentClient(t: Test, port: number, path: string): Promise<RawClient> {
   const client = await connectRaw(t, port)
   client.write(handshake(path))
@@ -53,7 +53,7 @@ t.test('app.close() closes every connection with 1001', async t => {
   for (const client of clients) t.equal(await client.closed(), '1001')
 })
 
-t.test('the option shutdown gives another code and reason', async t => {
+t.test('the option shutdown sets another code and reason', async t => {
   const { app } = await makeApp(t, { shutdown: { code: 1012, reason: 'back in a minute' } })
   app.get('/', { websocket: true }, nothing)
   const client = await open(t, await listen(app), '/')
@@ -71,12 +71,12 @@ t.test('a peer that never answers is cut after shutdown.timeout', async t => {
   const client = await silentClient(t, port, '/')
   const took = await duration(app.close())
   t.ok(took > 140, `not before: ${took} ms`)
-  t.same(Buffer.from(client.data), bytes(0x88, 2, 1001 >> 8, 1001 & 255), 'it was told')
+  t.same(Buffer.from(client.data), bytes(0x88, 2, 1001 >> 8, 1001 & 255), 'it received the Close frame')
   t.equal(await code.wait('close'), 1006)
   await client.gone()
 })
 
-t.test('a peer that is slower than closeTimeout is cut by that, before shutdown.timeout', async t => {
+t.test('a peer that is slower than closeTimeout is cut by it, before shutdown.timeout', async t => {
   const { app } = await makeApp(t, { shutdown: { timeout: NEVER }, closeTimeout: 100 })
   app.get('/', { websocket: true }, nothing)
   const client = await silentClient(t, await listen(app), '/')
@@ -84,7 +84,7 @@ t.test('a peer that is slower than closeTimeout is cut by that, before shutdown.
   await client.gone()
 })
 
-t.test('a peer that has stopped reading does not hold app.close() up', async t => {
+t.test('a peer that has stopped reading does not delay app.close()', async t => {
   const { app } = await makeApp(t, { shutdown: { timeout: 100 } })
   app.get('/', { websocket: true }, socket => socket.send(Buffer.alloc(8_000_000)))
   const client = await connectRaw(t, await listen(app))
@@ -94,7 +94,7 @@ t.test('a peer that has stopped reading does not hold app.close() up', async t =
   await closing(app)
 })
 
-t.test('connections that close already are waited for, not closed again', async t => {
+t.test('closing connections are awaited, and not closed again', async t => {
   const { app } = await makeApp(t, { closeTimeout: 100 })
   app.get('/', { websocket: true }, socket => socket.close(4000, 'mine'))
   const client = await silentClient(t, await listen(app), '/')
@@ -102,7 +102,7 @@ t.test('connections that close already are waited for, not closed again', async 
   t.same(Buffer.from(client.data), bytes(0x88, 6, 4000 >> 8, 4000 & 255, 'mine'), 'one Close')
 })
 
-t.test('a handshake whose hook never ends gets 503, and the hook is overtaken', async t => {
+t.test('a handshake whose hook never ends gets 503, and app.close() does not wait for the hook', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: NEVER })
   const entered = new Signal()
   const uncaught = watchProcess(t)
@@ -136,7 +136,7 @@ t.test('a handshake whose hook never ends gets 503, and the hook is overtaken', 
   t.strictSame(uncaught, [])
 })
 
-t.test('a handshake that comes while the server closes gets 503 with Retry-After', async t => {
+t.test('a handshake during app.close() gets 503 with Retry-After', async t => {
   for (const return503OnClosing of [true, false]) {
     const { app } = bareApp(t, { return503OnClosing })
     const closes = new Signal()
@@ -159,7 +159,7 @@ t.test('a handshake that comes while the server closes gets 503 with Retry-After
   }
 })
 
-t.test('a server that begins to close between the hooks and the 101 refuses', async t => {
+t.test('a server that starts to close between the hooks and the 101 refuses the handshake', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true, onSend: async () => app.websocketServer.close() }, nothing)
   const port = await listen(app)
@@ -197,13 +197,13 @@ t.test('websocketServer.close() refuses new handshakes and leaves open connectio
   await withDeadline(
     new Promise<void>(resolve => websocketServer.close(resolve)),
     10_000,
-    'close of a server that is closed'
+    'close of a closed server'
   )
   t.equal(calls.length, 3, 'close is emitted once')
   await closing(app)
 })
 
-t.test('websocketServer.close() without connections', async t => {
+t.test('websocketServer.close() works without connections', async t => {
   const { app } = await makeApp(t)
   const calls: string[] = []
   app.websocketServer.close(() => calls.push('callback'))
@@ -213,7 +213,7 @@ t.test('websocketServer.close() without connections', async t => {
   await closing(app)
 })
 
-t.test('websocketServer tells close once it was asked to, however connections end before', async t => {
+t.test('websocketServer emits close after it was closed, however connections end before', async t => {
   const { app } = await makeApp(t)
   const { websocketServer } = app
   const calls: string[] = []
@@ -232,7 +232,7 @@ t.test('websocketServer tells close once it was asked to, however connections en
   t.strictSame(calls.sort(), ['callback', 'close'])
 })
 
-t.test('a callback of websocketServer.close() that throws keeps no other from being called', async t => {
+t.test('a callback of websocketServer.close() that throws does not stop the others', async t => {
   const uncaught = watchProcess(t)
   const { app, log } = await makeApp(t)
   const calls: string[] = []
@@ -284,7 +284,7 @@ for (const [name, preClose] of Object.entries(preCloses)) {
   })
 }
 
-t.test('a preClose that only waits for peers which stay', async t => {
+t.test('a preClose that only waits for the peers ends', async t => {
   const { app } = await makeApp(t, {
     shutdown: { timeout: 100 },
     preClose(done) {
@@ -297,7 +297,7 @@ t.test('a preClose that only waits for peers which stay', async t => {
   t.equal(await client.closed(), '1001')
 })
 
-t.test('new handshakes are refused while preClose is at work', async t => {
+t.test('new handshakes are refused while preClose runs', async t => {
   const entered = new Signal()
   const release = new Signal()
   const { app } = await makeApp(
@@ -319,7 +319,7 @@ t.test('new handshakes are refused while preClose is at work', async t => {
   await closed
 })
 
-t.test('a preClose that closes the connections itself has its own code sent', async t => {
+t.test('the code of a preClose that closes the connections itself is sent', async t => {
   const { app } = await makeApp(t, {
     async preClose() {
       for (const socket of this.websocketServer.clients) socket.close(4321, 'by preClose')
@@ -331,7 +331,7 @@ t.test('a preClose that closes the connections itself has its own code sent', as
   t.equal(await client.closed(), '4321 by preClose')
 })
 
-t.test('each scope closes in its own way, and none waits for another', async t => {
+t.test('each scope closes with its own options, and none waits for another', async t => {
   const { app } = bareApp(t)
   const release = new Signal()
   await app.register(async scope => {
@@ -355,7 +355,7 @@ t.test('each scope closes in its own way, and none waits for another', async t =
   await withDeadline(closed, 10_000, 'app.close()')
 })
 
-t.test('app.close() before the server listened', async t => {
+t.test('app.close() works before the server has listened', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, nothing)
   await app.ready()
@@ -363,7 +363,7 @@ t.test('app.close() before the server listened', async t => {
   t.ok(app.websocketServer.isClosing)
 })
 
-t.test('messages that the server sends on the way out arrive before the Close', async t => {
+t.test('messages sent during the shutdown arrive before the Close frame', async t => {
   const { app } = await makeApp(t, {
     async preClose() {
       for (const socket of this.websocketServer.clients) socket.send('goodbye')
@@ -377,7 +377,7 @@ t.test('messages that the server sends on the way out arrive before the Close', 
 })
 
 t.test(
-  'an upgrade that nobody takes neither keeps the application from closing nor ends the process first',
+  'an unclaimed upgrade neither keeps the application from closing nor ends the process early',
   async t => {
     for (const leaves of [true, false]) {
       for (const head of ['Upgrade: websocket', 'Upgrade: foo']) {
@@ -418,7 +418,7 @@ t.test(
 )
 
 t.test(
-  'an upgrade that comes while the application closes is left to the other listeners, and then ends',
+  'an upgrade during the close of the application is left to other listeners, and then ended',
   async t => {
     const hold = new Signal()
     const { app } = await makeApp(t, { preClose: () => hold.promise, shutdown: { timeout: ms(60_000) } })

@@ -10,14 +10,14 @@ import { ms } from '../helpers/timeout.js'
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
 import { start as startWs } from '../ws/servers.js'
 
-// Clients, in processes of their own, that read without a break and far slower than the application sends: what they have
-// to answer lies behind megabytes that the kernel, or a proxy, has taken.
+// Clients, in separate processes, that read continuously and much more slowly than the application sends: the frames that
+// they have to answer are behind megabytes in the buffers of the kernel or of a proxy.
 
 const CHUNK = Buffer.alloc(100_000)
-/** What a client reads in six seconds. */
+/** The number of bytes that a client reads in six seconds. */
 const READ = 30
 const RATE = 500_000
-/** More than the kernel takes. */
+/** More than the kernel buffers. */
 const UNREAD = 1000
 
 /** `ws` is a server of fastify-upgrade/ws. */
@@ -25,8 +25,8 @@ const WAYS = ['direct', 'TLS', 'nginx', 'ws'] as const
 type Way = (typeof WAYS)[number]
 
 /**
- * What a peer gets without a sign of life is a hundred timeouts. It is less than the reading takes where the kernel's
- * queue shows that the peer reads, so that nothing else can keep the connection.
+ * A peer without a sign of life gets a hundred timeouts. That is less than the reading takes where the kernel's queue
+ * shows that the peer reads, so nothing else can keep the connection open.
  */
 function timeoutOf(way: Way): number {
   return way !== 'nginx' && process.platform === 'linux' ? ms(30) : ms(300)
@@ -36,9 +36,9 @@ type Options = Pick<FastifyUpgradeOptions, 'heartbeat' | 'closeTimeout' | 'maxBu
 
 interface Kind {
   readonly options: (timeout: number) => Options
-  /** Sends all, and closes with 1000 once the peer has read it, or at once. */
+  /** Sends everything, and closes with 1000 after the peer has read it, or immediately. */
   readonly send: (socket: WebSocket, chunks: number, onBehind: () => void) => Promise<void> | undefined
-  /** Why a peer is cut that has stopped. */
+  /** The reasons for which a peer that has stopped is cut. */
   readonly reason: string
 }
 
@@ -85,9 +85,9 @@ const KINDS: Readonly<Record<string, Kind>> = {
 
 interface Connection {
   readonly reader: SlowReader
-  /** The code of the end, and why this side ended it. */
+  /** The close code, and the error of this side. */
   readonly end: Signal<string>
-  /** What waits for the peer is as much as may. */
+  /** The maximum amount is pending for the peer. */
   readonly behind: Signal
 }
 
@@ -132,11 +132,11 @@ async function serve(
 
 const ways = WAYS.filter(way => way !== 'nginx' || nginxSkip === false)
 
-// They wait far more than they work, so all of them run at once.
+// They mostly wait, so all of them run concurrently.
 t.jobs = 2 * Object.keys(KINDS).length
 
 for (const [name, { options, send, reason }] of Object.entries(KINDS)) {
-  t.test(`${name}: a client that reads slowly gets everything`, { buffered: true }, async t => {
+  t.test(`${name}: a client that reads slowly receives everything`, { buffered: true }, async t => {
     const check = async (way: Way): Promise<void> => {
       const { reader, end } = await connect(t, way, options(timeoutOf(way)), (socket, onBehind) =>
         send(socket, READ, onBehind)
@@ -153,7 +153,7 @@ for (const [name, { options, send, reason }] of Object.entries(KINDS)) {
     const check = async (way: Way): Promise<void> => {
       const { reader, end, behind } = await connect(t, way, options(timeout), (socket, onBehind) => {
         const sent = send(socket, UNREAD, onBehind)
-        // Nothing is read, so it is the stream that waits for the peer.
+        // Nothing is read, so the stream waits for the peer.
         if (name === 'stream') socket.pause()
         return sent
       })
@@ -161,7 +161,7 @@ for (const [name, { options, send, reason }] of Object.entries(KINDS)) {
       reader.stop()
       const took = await duration(withDeadline(end.promise, 40_000, 'cut'))
       t.equal(await end.promise, `1006 ${reason}`, way)
-      // Its system goes on to take data for a moment, and this process may be slow.
+      // The system of the client accepts data a little longer, and this process may be slow.
       t.ok(took < 101 * timeout + ms(10_000), `${way}: ${took} ms`)
     }
     await Promise.all(ways.map(check))

@@ -17,7 +17,7 @@ import {
   watchProcess
 } from '../helpers/app.js'
 
-/** Which route a handshake reached, and the subprotocol that was chosen. */
+/** The route that a handshake reached, and the selected subprotocol. */
 async function reach(t: Test, port: number, path: string, offers: string[], headers = {}): Promise<string> {
   const client = await open(t, port, path, { protocols: offers, headers })
   const route = await client.next()
@@ -25,12 +25,12 @@ async function reach(t: Test, port: number, path: string, offers: string[], head
   return `${route} ${client.socket.protocol}`.trimEnd()
 }
 
-const tell = (name: string) => (socket: { send(data: string): unknown }) => void socket.send(name)
+const sendName = (name: string) => (socket: { send(data: string): unknown }) => void socket.send(name)
 
-t.test("the client's order decides among the subprotocols of a path", async t => {
+t.test('the order of the client decides among the subprotocols of a path', async t => {
   const { app } = await makeApp(t)
-  app.get('/chat', { websocket: { subprotocol: 'chat.v2' } }, tell('two'))
-  app.get('/chat', { websocket: { subprotocol: ['chat.v1', 'chat'] } }, tell('one'))
+  app.get('/chat', { websocket: { subprotocol: 'chat.v2' } }, sendName('two'))
+  app.get('/chat', { websocket: { subprotocol: ['chat.v1', 'chat'] } }, sendName('one'))
   const port = await listen(app)
   t.equal(await reach(t, port, '/chat', ['chat.v2', 'chat.v1']), 'two chat.v2')
   t.equal(await reach(t, port, '/chat', ['chat.v1', 'chat.v2']), 'one chat.v1')
@@ -43,10 +43,10 @@ t.test("the client's order decides among the subprotocols of a path", async t =>
   }
 })
 
-t.test('the route without a subprotocol gets what no other speaks, and selects none', async t => {
+t.test('the route without a subprotocol receives all other offers, and selects none', async t => {
   const { app } = await makeApp(t)
-  app.get('/', { websocket: true }, tell('plain'))
-  app.get('/', { websocket: { subprotocol: 'a' } }, tell('a'))
+  app.get('/', { websocket: true }, sendName('plain'))
+  app.get('/', { websocket: { subprotocol: 'a' } }, sendName('a'))
   const port = await listen(app)
   t.equal(await reach(t, port, '/', ['a']), 'a a')
   t.equal(await reach(t, port, '/', []), 'plain')
@@ -54,13 +54,13 @@ t.test('the route without a subprotocol gets what no other speaks, and selects n
   t.equal(response.status, 101)
   t.equal(headerOf(response, 'sec-websocket-protocol'), undefined)
   const second = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'x\r\nSec-WebSocket-Protocol: ,a,' })
-  t.equal(headerOf(second, 'sec-websocket-protocol'), 'a', 'several headers are one list')
+  t.equal(headerOf(second, 'sec-websocket-protocol'), 'a', 'several header lines form one list')
 })
 
-t.test('a subprotocol with the name of something every object has is one like any other', async t => {
+t.test('a subprotocol with the name of an Object.prototype property works like any other', async t => {
   const { app } = await makeApp(t)
-  app.get('/', { websocket: { subprotocol: 'a' } }, tell('a'))
-  app.get('/own', { websocket: { subprotocol: ['constructor', '__proto__'] } }, tell('own'))
+  app.get('/', { websocket: { subprotocol: 'a' } }, sendName('a'))
+  app.get('/own', { websocket: { subprotocol: ['constructor', '__proto__'] } }, sendName('own'))
   const port = await listen(app)
   for (const name of ['constructor', '__proto__', 'toString', 'hasOwnProperty']) {
     const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': name })
@@ -70,14 +70,14 @@ t.test('a subprotocol with the name of something every object has is one like an
   t.equal(await reach(t, port, '/own', ['valueOf', '__proto__', 'constructor']), 'own __proto__')
 })
 
-t.test('parametric and wildcard routes, and an HTTP route beside', async t => {
+t.test('parametric and wildcard routes may be beside an HTTP route', async t => {
   const { app } = await makeApp(t)
   app.get('/rooms/:room', { websocket: { subprotocol: 'a' } }, (socket, request) => {
     const { room } = Object(request.params)
     socket.send(`room ${room}`)
   })
   app.get('/rooms/:room', async () => 'http')
-  app.get('/*', { websocket: { subprotocol: 'b' } }, tell('wildcard'))
+  app.get('/*', { websocket: { subprotocol: 'b' } }, sendName('wildcard'))
   const port = await listen(app)
   t.equal(await reach(t, port, '/rooms/1', ['a']), 'room 1 a')
   t.equal(await reach(t, port, '/else/where', ['b']), 'wildcard b')
@@ -89,11 +89,11 @@ t.test('parametric and wildcard routes, and an HTTP route beside', async t => {
   t.equal((await app.inject('/rooms/1')).body, 'http')
 })
 
-t.test('a host constraint beside: routes of other hosts do not hide those of this one', async t => {
+t.test('with a host constraint, routes of other hosts do not hide those of the requested host', async t => {
   const { app } = await makeApp(t)
-  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { host: 'a.test' } }, tell('a'))
-  app.get('/', { websocket: { subprotocol: ['b', 'c'] }, constraints: { host: 'b.test' } }, tell('b'))
-  app.get('/', { websocket: true, constraints: { host: 'c.test' } }, tell('c'))
+  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { host: 'a.test' } }, sendName('a'))
+  app.get('/', { websocket: { subprotocol: ['b', 'c'] }, constraints: { host: 'b.test' } }, sendName('b'))
+  app.get('/', { websocket: true, constraints: { host: 'c.test' } }, sendName('c'))
   const port = await listen(app)
   const at = (host: string, ...offers: string[]): Promise<string> =>
     reach(t, port, '/', offers, { Host: host })
@@ -107,14 +107,14 @@ t.test('a host constraint beside: routes of other hosts do not hide those of thi
   t.equal(await status('d.test', 'a'), 404)
 })
 
-t.test('a host constraint beside: another host is led to the next path that fits', async t => {
+t.test('with a host constraint, a request for another host matches the next path', async t => {
   const { app } = await makeApp(t)
   app.get(
     '/rooms/lobby',
     { websocket: { subprotocol: ['a', 'b'] }, constraints: { host: 'a.test' } },
-    tell('lobby')
+    sendName('lobby')
   )
-  app.get('/rooms/:id', { websocket: { subprotocol: ['b', 'c'] } }, tell('room'))
+  app.get('/rooms/:id', { websocket: { subprotocol: ['b', 'c'] } }, sendName('room'))
   const port = await listen(app)
   t.equal(await reach(t, port, '/rooms/lobby', ['c', 'a', 'b'], { Host: 'a.test' }), 'lobby a')
   t.equal(await reach(t, port, '/rooms/lobby', ['a', 'c', 'b'], { Host: 'b.test' }), 'room c')
@@ -125,13 +125,13 @@ t.test('a host constraint beside: another host is led to the next path that fits
 
 t.test('a request without a URL finds no route', async t => {
   const { app } = await makeApp(t)
-  app.get('/', { websocket: true }, tell('root'))
+  app.get('/', { websocket: true }, sendName('root'))
   await app.ready()
   t.equal(hasWebSocketRoute(app, { headers: {} }, [{}]), false)
   t.equal(hasWebSocketRoute(app, { url: '/', headers: {} }, [{}]), true)
 })
 
-t.test('a constraint of the application beside, also next to another upgrade listener', async t => {
+t.test('a constraint of the application works as well, also with another upgrade listener', async t => {
   const tenant = {
     name: 'tenant',
     storage() {
@@ -145,8 +145,8 @@ t.test('a constraint of the application beside, also next to another upgrade lis
     const { app } = bareApp(t)
     app.addConstraintStrategy(tenant)
     await app.register(upgrade)
-    app.get('/', { websocket: { subprotocol: 'a' }, constraints: { tenant: 'one' } }, tell('one'))
-    app.get('/', { websocket: true, constraints: { tenant: 'two' } }, tell('two'))
+    app.get('/', { websocket: { subprotocol: 'a' }, constraints: { tenant: 'one' } }, sendName('one'))
+    app.get('/', { websocket: true, constraints: { tenant: 'two' } }, sendName('two'))
     if (hasOther) app.server.on('upgrade', () => {})
     const port = await listen(app)
     t.equal(await reach(t, port, '/', ['a'], { 'x-tenant': 'one' }), 'one a')
@@ -156,25 +156,25 @@ t.test('a constraint of the application beside, also next to another upgrade lis
   }
 })
 
-t.test('a version constraint beside', async t => {
+t.test('a version constraint works as well', async t => {
   const { app } = await makeApp(t)
-  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '1.0.0' } }, tell('one'))
-  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '2.0.0' } }, tell('two'))
+  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '1.0.0' } }, sendName('one'))
+  app.get('/', { websocket: { subprotocol: 'a' }, constraints: { version: '2.0.0' } }, sendName('two'))
   const port = await listen(app)
   t.equal(await reach(t, port, '/', ['x', 'a'], { 'Accept-Version': '2.x' }), 'two a')
   t.equal(await reach(t, port, '/', ['a'], { 'Accept-Version': '1.x' }), 'one a')
   t.equal((await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'a' })).status, 404)
 })
 
-t.test('selectSubprotocol chooses on routes without one', async t => {
+t.test('selectSubprotocol selects on routes without a subprotocol', async t => {
   const { app } = await makeApp(t, { selectSubprotocol: offers => offers.at(-1) })
-  app.get('/sync', { websocket: true }, tell('sync'))
+  app.get('/sync', { websocket: true }, sendName('sync'))
   app.get(
     '/async',
     { websocket: { selectSubprotocol: async offers => offers.find(name => name === 'b') } },
-    tell('async')
+    sendName('async')
   )
-  app.get('/none', { websocket: { selectSubprotocol: () => undefined } }, tell('none'))
+  app.get('/none', { websocket: { selectSubprotocol: () => undefined } }, sendName('none'))
   app.get('/wrong', { websocket: { selectSubprotocol: () => 'z' } }, () => t.fail('no connection'))
   app.get(
     '/throws',
@@ -188,7 +188,7 @@ t.test('selectSubprotocol chooses on routes without one', async t => {
     () => t.fail('no')
   )
   app.get('/rejects', { websocket: { selectSubprotocol: () => Promise.reject('async') } }, () => t.fail('no'))
-  app.get('/own', { websocket: { subprotocol: 'a' } }, tell('own'))
+  app.get('/own', { websocket: { subprotocol: 'a' } }, sendName('own'))
   const port = await listen(app)
   t.equal(await reach(t, port, '/sync', ['a', 'b']), 'sync b')
   t.equal(await reach(t, port, '/sync', []), 'sync')
@@ -207,7 +207,7 @@ t.test('selectSubprotocol chooses on routes without one', async t => {
   )
 })
 
-t.test('a choice that comes after the deadline is too late', async t => {
+t.test('a choice after the deadline is ignored', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: 50 })
   const choice = new Signal<string>()
   const websocket = { selectSubprotocol: () => choice.promise }
@@ -226,7 +226,7 @@ t.test('a choice that comes after the deadline is too late', async t => {
 
 t.test('handleProtocols is read at each handshake', async t => {
   const { app } = await makeApp(t, { options: {} })
-  app.get('/', { websocket: true }, tell('plain'))
+  app.get('/', { websocket: true }, sendName('plain'))
   const port = await listen(app)
   const offer = { 'Sec-WebSocket-Protocol': 'a, b' }
   t.equal(headerOf(await shake(t, port, '/', offer), 'sec-websocket-protocol'), undefined)
@@ -239,27 +239,30 @@ t.test('handleProtocols is read at each handshake', async t => {
   t.equal(headerOf(await shake(t, port, '/', offer), 'sec-websocket-protocol'), undefined)
 })
 
-t.test('the refusal tells a client that offered none from one that offered others', async t => {
-  const { app } = await makeApp(t)
-  app.get('/', { websocket: { subprotocol: ['v1', 'v2'] } }, () => {})
-  app.get('/here', { websocket: { subprotocol: 'v1' }, constraints: { host: 'here.test' } }, () => {})
-  app.get('/here', { websocket: { subprotocol: 'v2' }, constraints: { host: 'there.test' } }, () => {})
-  const port = await listen(app)
-  const refusal = async (path: string, fields: Readonly<Record<string, string>>): Promise<unknown> => {
-    const { status, body } = await shake(t, port, path, fields)
-    return [status, JSON.parse(body).message]
+t.test(
+  'the refusal differs for clients that offered no subprotocol and clients that offered others',
+  async t => {
+    const { app } = await makeApp(t)
+    app.get('/', { websocket: { subprotocol: ['v1', 'v2'] } }, () => {})
+    app.get('/here', { websocket: { subprotocol: 'v1' }, constraints: { host: 'here.test' } }, () => {})
+    app.get('/here', { websocket: { subprotocol: 'v2' }, constraints: { host: 'there.test' } }, () => {})
+    const port = await listen(app)
+    const refusal = async (path: string, fields: Readonly<Record<string, string>>): Promise<unknown> => {
+      const { status, body } = await shake(t, port, path, fields)
+      return [status, JSON.parse(body).message]
+    }
+    const none = 'The client has to offer a subprotocol'
+    const others = 'None of the offered subprotocols is spoken here'
+    const offer = { 'Sec-WebSocket-Protocol': 'v3' }
+    t.strictSame(await refusal('/', {}), [400, `${none}; this path speaks v1, v2.`])
+    t.strictSame(await refusal('/', offer), [400, `${others}; this path speaks v1, v2.`])
+    const elsewhere = { Host: 'here.test', 'Sec-WebSocket-Protocol': 'v2' }
+    t.match(await refusal('/here', elsewhere), [400, new RegExp(`^${others}`)])
+    t.match(await refusal('/here', { Host: 'here.test' }), [400, new RegExp(`^${none}`)])
   }
-  const none = 'The client has to offer a subprotocol'
-  const others = 'None of the offered subprotocols is spoken here'
-  const offer = { 'Sec-WebSocket-Protocol': 'v3' }
-  t.strictSame(await refusal('/', {}), [400, `${none}; this path speaks v1, v2.`])
-  t.strictSame(await refusal('/', offer), [400, `${others}; this path speaks v1, v2.`])
-  const elsewhere = { Host: 'here.test', 'Sec-WebSocket-Protocol': 'v2' }
-  t.match(await refusal('/here', elsewhere), [400, new RegExp(`^${others}`)])
-  t.match(await refusal('/here', { Host: 'here.test' }), [400, new RegExp(`^${none}`)])
-})
+)
 
-t.test('a subprotocol is registered once at a path', async t => {
+t.test('a subprotocol can be registered once per path', async t => {
   const { app } = await makeApp(t)
   app.get('/a/:x', { websocket: { subprotocol: ['v1', 'v2'] } }, () => {})
   for (const url of ['/a/:x', '/a/:other']) {
@@ -275,10 +278,10 @@ t.test('a subprotocol is registered once at a path', async t => {
   t.throws(() => app.get('/a/:x', { websocket: true }, () => {}), { code: 'FST_ERR_DUPLICATED_ROUTE' })
 })
 
-t.test('more routes at a path than the router takes', async t => {
+t.test('a path with more routes than the router supports throws', async t => {
   const { app } = await makeApp(t)
   app.get('/', async () => 'http')
-  for (let i = 0; i < 30; i++) app.get('/', { websocket: { subprotocol: `v${i}` } }, tell(`route ${i}`))
+  for (let i = 0; i < 30; i++) app.get('/', { websocket: { subprotocol: `v${i}` } }, sendName(`route ${i}`))
   t.throws(() => app.get('/', { websocket: { subprotocol: 'one-more' } }, () => {}), {
     code: 'FST_UPGRADE_TOO_MANY_ROUTES'
   })

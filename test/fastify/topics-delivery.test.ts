@@ -104,12 +104,12 @@ for (const backpressure of ['drop', 'close'] as const) {
         slow.socket.resume()
         for (let at = 0; at < sent - 1; at++) t.match(await slow.next(), `${at} x`)
         void websocketServer.publish('room', 'last')
-        t.equal(await slow.next(), 'last', 'what was dropped is missing, and nothing else')
+        t.equal(await slow.next(), 'last', 'only the dropped messages are missing')
         t.equal(drops, 1)
         t.equal(websocketServer.subscriberCount('room'), 2)
       } else {
         t.match(await reason.wait('close'), { code: 'FST_UPGRADE_BUFFER_OVERFLOW' })
-        t.equal(websocketServer.subscriberCount('room'), 1, 'it is out of the topic')
+        t.equal(websocketServer.subscriberCount('room'), 1, 'it has left the topic')
         void websocketServer.publish('room', 'last')
       }
       t.equal(await quick.next(), 'last')

@@ -13,7 +13,7 @@ import {
   watchProcess
 } from '../helpers/app.js'
 
-// Checks of the application that take their time, or fail.
+// Checks of the application that are asynchronous, or fail.
 
 const ORIGIN = { Origin: 'http://a.test' }
 
@@ -26,10 +26,10 @@ async function statusOf(t: Test, options: FastifyUpgradeOptions, fields = ORIGIN
 /** Options that the types refuse and that code without types passes. */
 const asServerOptions = (options: object): ServerOptions => Object.assign({}, options)
 
-/** What code throws that throws no error. */
+/** Values that code may throw instead of an error. */
 const NOTHINGS = [undefined, null, false, 0, '']
 
-t.test('a check that rejects without an error lets nobody in', async t => {
+t.test('a check that rejects without an error refuses the client', async t => {
   for (const nothing of NOTHINGS) {
     const name = `with ${JSON.stringify(nothing)}`
     const reject = (): Promise<boolean> => Promise.reject(nothing)
@@ -41,22 +41,25 @@ t.test('a check that rejects without an error lets nobody in', async t => {
   }
 })
 
-t.test('asynchronous checks that ws does not know let nobody in and end no process', async t => {
-  const uncaught = watchProcess(t)
-  const fails = async (): Promise<never> => {
-    throw new Error('not now')
+t.test(
+  'asynchronous checks of kinds that ws does not support refuse the client and do not end the process',
+  async t => {
+    const uncaught = watchProcess(t)
+    const fails = async (): Promise<never> => {
+      throw new Error('not now')
+    }
+    t.equal(await statusOf(t, { origin: '*', options: { verifyClient: () => fails() } }), 401)
+    const withCallback = (_info: object, _callback: unknown): Promise<never> => fails()
+    t.equal(await statusOf(t, { origin: '*', options: { verifyClient: withCallback } }), 500)
+    const options = asServerOptions({ handleProtocols: () => fails() })
+    const fields = { ...ORIGIN, 'Sec-WebSocket-Protocol': 'a' }
+    t.equal(await statusOf(t, { origin: '*', options }, fields), 500)
+    await tick()
+    t.strictSame(uncaught, [])
   }
-  t.equal(await statusOf(t, { origin: '*', options: { verifyClient: () => fails() } }), 401)
-  const withCallback = (_info: object, _callback: unknown): Promise<never> => fails()
-  t.equal(await statusOf(t, { origin: '*', options: { verifyClient: withCallback } }), 500)
-  const options = asServerOptions({ handleProtocols: () => fails() })
-  const fields = { ...ORIGIN, 'Sec-WebSocket-Protocol': 'a' }
-  t.equal(await statusOf(t, { origin: '*', options }, fields), 500)
-  await tick()
-  t.strictSame(uncaught, [])
-})
+)
 
-t.test('a check that throws without an error lets nobody in', async t => {
+t.test('a check that throws without an error refuses the client', async t => {
   for (const nothing of NOTHINGS) {
     const origin = (): never => {
       throw nothing
@@ -65,7 +68,7 @@ t.test('a check that throws without an error lets nobody in', async t => {
   }
 })
 
-t.test('a choice of the subprotocol that fails without an error opens nothing', async t => {
+t.test('a choice of the subprotocol that fails without an error opens no connection', async t => {
   for (const nothing of NOTHINGS) {
     const { app } = await makeApp(t, { selectSubprotocol: () => Promise.reject(nothing) })
     app.get('/', { websocket: true }, () => t.fail('no connection'))
@@ -74,7 +77,7 @@ t.test('a choice of the subprotocol that fails without an error opens nothing', 
   }
 })
 
-t.test('verifyClient is asked once an async origin has been let in, and only then', async t => {
+t.test('verifyClient is called after an async origin check has accepted, and only then', async t => {
   const asked: string[] = []
   const verdicts = new Map([
     ['http://a.test', true],
@@ -113,7 +116,7 @@ t.test('verifyClient is asked once an async origin has been let in, and only the
   ])
 })
 
-t.test('verifyClient that is taken away while the origin is looked at', async t => {
+t.test('verifyClient may be removed during the origin check', async t => {
   const { app } = await makeApp(t, {
     origin: async () => {
       await tick()
@@ -126,7 +129,7 @@ t.test('verifyClient that is taken away while the origin is looked at', async t 
   t.equal((await shake(t, await listen(app), '/', ORIGIN)).status, 101)
 })
 
-t.test('an async origin that answers too late meets the deadline, and nothing comes after', async t => {
+t.test('an async origin check after the deadline has no effect', async t => {
   const go = new Signal<boolean>()
   const { app } = await makeApp(t, { handshakeTimeout: ms(50), origin: () => go.promise })
   app.addHook('preHandler', async () => t.fail('refused by then'))
@@ -140,7 +143,7 @@ t.test('an async origin that answers too late meets the deadline, and nothing co
   t.equal(client.data.length, 0)
 })
 
-t.test('a choice of the subprotocol that comes too late meets the deadline', async t => {
+t.test('a choice of the subprotocol after the deadline has no effect', async t => {
   const go = new Signal<string>()
   const { app } = await makeApp(t, { handshakeTimeout: ms(50), selectSubprotocol: () => go.promise })
   app.get('/', { websocket: true }, () => t.fail('no connection'))
@@ -153,7 +156,7 @@ t.test('a choice of the subprotocol that comes too late meets the deadline', asy
   t.equal(client.data.length, 0)
 })
 
-t.test('what another listener of upgrade is given, it gets as it was', async t => {
+t.test('another listener of upgrade receives its request unchanged', async t => {
   const { app } = await makeApp(t)
   app.get('/ours', { websocket: true }, socket => socket.close(4000))
   const port = await listen(app)
