@@ -19,7 +19,7 @@ export const INFO = 30
 export const WARN = 40
 export const ERROR = 50
 
-/** What an application logs. */
+/** A log line of an application. */
 export class Log extends EventEmitter {
   readonly lines: LogLine[] = []
   readonly stream: Writable = new Writable({
@@ -38,7 +38,7 @@ export class Log extends EventEmitter {
     return this.lines.filter(line => line.level === level)
   }
 
-  /** Resolves once a line with the message is there. */
+  /** Resolves when there is a line with this message. */
   async until(msg: string): Promise<LogLine> {
     const wait = async (): Promise<LogLine> => {
       for (;;) {
@@ -75,7 +75,7 @@ export function bareApp(t: Test, server: FastifyHttpOptions<Server> = {}): App {
   return { app, log }
 }
 
-/** Listens on a free port and tells it. */
+/** Listens on a free port and returns it. */
 export async function listen(app: FastifyInstance, host = '127.0.0.1'): Promise<number> {
   await app.listen({ port: 0, host })
   return portOf(app)
@@ -87,25 +87,25 @@ export function portOf(app: FastifyInstance): number {
   return address.port
 }
 
-/** What `ws` may be told. */
+/** Options of a client of `ws`. */
 export interface OpenOptions {
   readonly protocols?: string[]
   readonly headers?: Readonly<Record<string, string>>
   readonly origin?: string
   readonly host?: string
   readonly localAddress?: string
-  /** Over TLS, with whatever certificate. */
+  /** Connects over TLS and accepts any certificate. */
   readonly secure?: boolean
 }
 
-/** A client of `ws`, once its connection is open. */
+/** Opens a client of `ws`. */
 export async function open(t: Test, port: number, path: string, options: OpenOptions = {}): Promise<Client> {
   const client = new Client(t, port, path, options)
   await client.opened()
   return client
 }
 
-/** A client of `ws` that keeps what it gets. */
+/** A client of `ws` that keeps the messages that it receives. */
 export class Client extends EventEmitter {
   readonly socket: WebSocket
   readonly messages: string[] = []
@@ -154,13 +154,13 @@ export class Client extends EventEmitter {
     return this.#until(() => this.messages.shift(), 'message')
   }
 
-  /** Code and reason, once the connection is closed. */
+  /** The code and reason, when the connection is closed. */
   async closed(): Promise<string> {
     return this.#until(() => this.#closing, 'close')
   }
 }
 
-/** A response as it came over the wire. */
+/** A response as it was sent. */
 export interface RawResponse {
   readonly status: number
   /** By name in lower case; several values of a name in order. */
@@ -184,7 +184,7 @@ export function codeOf({ body }: RawResponse): unknown {
 export const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 export const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='
 
-/** The head of a handshake, RFC 6455 section 1.2; a field that is set to undefined is left out. */
+/** The head of a handshake, RFC 6455 section 1.2; a field that is undefined is left out. */
 export function handshake(path: string, fields: Readonly<Record<string, string | undefined>> = {}): string {
   const all: Readonly<Record<string, string | undefined>> = {
     Host: 'localhost',
@@ -199,7 +199,7 @@ export function handshake(path: string, fields: Readonly<Record<string, string |
   return `${head}\r\n`
 }
 
-/** What a page of http://localhost:63342 sent to a chat on port 8002, as it came. */
+/** The request that a page of http://localhost:63342 sent to a chat on port 8002. */
 export const PAGE_HANDSHAKE = [
   'GET /chatsocket HTTP/1.1',
   'Host: 127.0.0.1:8002',
@@ -216,10 +216,10 @@ export const PAGE_HANDSHAKE = [
 // printf '%s' mnwFxiOlctXFN/DeMt1Amg==258EAFA5-E914-47DA-95CA-C5AB0DC85B11 | openssl sha1 -binary | base64
 export const PAGE_ACCEPT = 'oRjiwsm8ZS/eLqIQ6p82z1wgGHE='
 
-/** A client that speaks and reads bytes. It does nothing by itself, not even end its side. */
+/** A client that writes and reads bytes. It does nothing by itself; it does not even end its side. */
 export class RawClient extends EventEmitter {
   readonly socket: Socket
-  /** What has come and was not taken. */
+  /** Data that has arrived and was not taken. */
   data: Buffer = Buffer.alloc(0)
   ended = false
   closed = false
@@ -257,7 +257,7 @@ export class RawClient extends EventEmitter {
     await withDeadline(wait(), 10_000, what)
   }
 
-  /** Takes a response: its head, and its body as `Content-Length` says. */
+  /** Takes a response: its head, and the body that `Content-Length` announces. */
   async response(): Promise<RawResponse> {
     const response = await this.head()
     const length = Number(response.headers.get('content-length')?.[0] ?? 0)
@@ -283,7 +283,7 @@ export class RawClient extends EventEmitter {
     return { status: Number(statusLine.split(' ')[1]), headers, head, body: '' }
   }
 
-  /** Takes the next frame, which has to be a short one. */
+  /** Takes the next frame, which must be short. */
   async frame(): Promise<WireFrame> {
     const size = (): number => (this.data.length < 2 ? Infinity : 2 + (this.data.readUInt8(1) % 128))
     await this.until(() => this.data.length >= size(), 'frame')
@@ -299,7 +299,7 @@ export class RawClient extends EventEmitter {
     await this.until(() => this.ended, 'end')
   }
 
-  /** The connection is gone: what a client that was told of the end still writes is answered with a reset. */
+  /** The connection is gone: data that a client still writes after an end is answered with a reset. */
   async gone(): Promise<void> {
     const wait = async (): Promise<void> => {
       while (!this.closed) {
@@ -312,7 +312,7 @@ export class RawClient extends EventEmitter {
   }
 }
 
-/** A connection that was just made, over TLS when that is asked for. */
+/** A new connection, over TLS if requested. */
 export async function connectRaw(
   t: Test,
   port: number,
@@ -326,7 +326,7 @@ export async function connectRaw(
   return client
 }
 
-/** What a handshake gets. */
+/** The response to a handshake. */
 export async function shake(
   t: Test,
   port: number,
@@ -340,7 +340,7 @@ export async function shake(
   return response
 }
 
-/** What an ordinary request gets, on a connection of its own. */
+/** The response to an ordinary request, on its own connection. */
 export async function request(t: Test, port: number, method: string, path: string): Promise<RawResponse> {
   const client = await connectRaw(t, port)
   client.write(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
@@ -349,18 +349,18 @@ export async function request(t: Test, port: number, method: string, path: strin
   return response
 }
 
-/** The answer to HEAD says the length of a body that is not there. */
+/** The response to HEAD has the length of a body that is not sent. */
 async function headOnly(client: RawClient): Promise<RawResponse> {
   const response = await client.head()
   await client.end()
   return { ...response, body: String(client.data) }
 }
 
-/** Text and a Close, masked as those of a client. */
+/** A text message and a Close frame, masked as those of a client. */
 export const text = (data: string): Buffer => frame(1, data)
 export const close = (code: number): Buffer => frame(8, bytes(code >> 8, code & 255))
 
-/** Something that happens once, and what came with it. */
+/** An event that happens once, with a value. */
 export class Signal<Value = void> {
   readonly promise: Promise<Value>
   #resolve: (value: Value) => void = () => {}
@@ -375,19 +375,19 @@ export class Signal<Value = void> {
     this.#resolve(value)
   }
 
-  /** What it came with, within the deadline. */
+  /** The value, within the deadline. */
   async wait(what: string): Promise<Value> {
     return withDeadline(this.promise, 10_000, what)
   }
 }
 
-/** Long enough for what has been triggered to have happened: two full round trips of the event loop. */
+/** Two round trips of the event loop, so that the effects of an action have happened. */
 export const tick = (): Promise<void> => new Promise(resolve => setImmediate(() => setImmediate(resolve)))
 
-/** How long something takes, in milliseconds. */
+/** The duration of an operation in milliseconds. */
 export async function duration(work: Promise<unknown>): Promise<number> {
   const start = performance.now()
-  await withDeadline(work, 20_000, 'the work that is timed')
+  await withDeadline(work, 20_000, 'the timed operation')
   return performance.now() - start
 }
 

@@ -15,7 +15,7 @@ const FLAGS = [
   '--disable-sync'
 ]
 
-/** Why the browser tests are skipped, for tap's `skip` option; false where they run. */
+/** The reason to skip the browser tests, for tap's `skip` option; false when they run. */
 export const browserSkip: string | false = skip
 
 /** A headless Chromium, closed when `t` ends. */

@@ -14,18 +14,18 @@ import { withDeadline } from './timeout.js'
 export const REDIS: Program = program('redis-server', '/usr/bin/redis-server')
 const NATS = program('nats-server', '/usr/sbin/nats-server')
 
-/** Why the tests with an engine are skipped, for tap's `skip` option; false where they run. */
+/** The reason to skip the tests with an engine, for tap's `skip` option; false when they run. */
 export const redisSkip: string | false = REDIS.skip
 export const natsSkip: string | false = NATS.skip
 
 interface Command {
   readonly path: string
   readonly args: readonly string[]
-  /** A line that it writes when it takes connections. */
+  /** Part of the line that it prints when it accepts connections. */
   readonly ready: RegExp
 }
 
-/** A server that brokers connect to: it can be killed, held, and started again on the same port. */
+/** A server that brokers connect to: it can be killed, paused, and restarted on the same port. */
 export class Engine {
   readonly port: number
   readonly #command: Command
@@ -57,7 +57,7 @@ export class Engine {
     await withDeadline(wait(), 10_000, path)
   }
 
-  /** Ends it as a crash does: connections are reset, nothing is said. */
+  /** Ends it like a crash: connections are reset. */
   async kill(): Promise<void> {
     const child = this.#process
     this.#process = undefined
@@ -67,7 +67,7 @@ export class Engine {
     await withDeadline(exited, 10_000, 'end')
   }
 
-  /** It takes what is sent, and answers nothing. */
+  /** The engine accepts data and answers nothing. */
   async hold(): Promise<void> {
     this.#process?.kill('SIGSTOP')
     const isHeld = async (): Promise<boolean> => {
@@ -81,7 +81,7 @@ export class Engine {
     if (existsSync('/proc')) await withDeadline(wait(), 10_000, 'hold')
   }
 
-  /** NATS reads its configuration again. While it does, it refuses connections. */
+  /** Makes NATS read its configuration again. Meanwhile it refuses connections. */
   async reload(): Promise<void> {
     const child = this.#process
     if (child === undefined) throw new Error('the engine is not running')
@@ -130,7 +130,7 @@ export async function startRedis(t: Test, args: readonly string[] = []): Promise
 
 const SLOTS = 16_384
 
-/** A cluster, whose nodes share the slots. It gives the first node. */
+/** A cluster whose nodes share the slots. @returns the first node. */
 export async function startRedisCluster(t: Test, size = 1): Promise<Engine> {
   const nodes = await Promise.all(Array.from({ length: size }, () => startNode(t)))
   const [first] = nodes

@@ -1,7 +1,7 @@
-/** What an application may say in an error and nobody outside may hear. */
+/** A secret in an error of the application, which must not leave the server. */
 export const SECRET = 'the password is 1234'
 
-/** The ways in which something of the application fails. */
+/** The ways in which application code fails. */
 export const WAYS = {
   throws: (): never => {
     throw new Error(SECRET)

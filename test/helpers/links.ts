@@ -36,7 +36,7 @@ function resolves(root: string, file: string, link: string): boolean {
   return heading === undefined || headingsIn(readFileSync(path, 'utf8')).has(heading)
 }
 
-/** The anchors of the headings of a file, as GitHub makes them. */
+/** The anchors of the headings of a file, as GitHub generates them. */
 function headingsIn(markdown: string): Set<string> {
   const anchors = new Set<string>()
   for (const [, heading = ''] of withoutCode(markdown).matchAll(/^#{1,6} +(.+?) *$/gm)) {

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { open, withDeadline } from './app.js'
 
-/** The routes of ours that other consumers of the server's upgrades live beside. */
+/** The plugin's routes that other consumers of the server's upgrades run beside. */
 export function addRoutes(app: FastifyInstance): void {
   app.get('/', async () => 'page')
   app.get('/echo', { websocket: true }, socket => {
@@ -13,7 +13,7 @@ export function addRoutes(app: FastifyInstance): void {
   })
 }
 
-/** They speak, each as it should. */
+/** Checks that these routes work. */
 export async function checkRoutes(t: Test, port: number): Promise<void> {
   const echo = await open(t, port, '/echo')
   const chat = await open(t, port, '/chat', { protocols: ['other', 'chat.v1'] })
@@ -24,11 +24,11 @@ export async function checkRoutes(t: Test, port: number): Promise<void> {
   t.strictSame([echo.socket.protocol, chat.socket.protocol], ['', 'chat.v1'])
   for (const client of [echo, chat]) {
     client.socket.close(1000)
-    t.equal(await client.closed(), '1000', 'nobody else has written into the connection')
+    t.equal(await client.closed(), '1000', 'no other consumer has written to the connection')
   }
 }
 
-/** `app.close()` ends although clients are connected; they are told 1001. */
+/** `app.close()` ends although clients are connected; they receive 1001. */
 export async function checkClose(t: Test, app: FastifyInstance, port: number): Promise<void> {
   const client = await open(t, port, '/echo')
   await withDeadline(app.close(), 15_000, 'app.close()')

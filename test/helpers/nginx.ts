@@ -10,24 +10,24 @@ import { ms, withDeadline } from './timeout.js'
 
 const { path: NGINX, skip } = program('nginx', '/usr/sbin/nginx')
 
-/** Why the tests behind nginx are skipped, for tap's `skip` option; false where they run. */
+/** The reason to skip the tests behind nginx, for tap's `skip` option; false when they run. */
 export const nginxSkip: string | false = skip
 
 const PAGE = join(root, 'docs', 'guides', 'deploying.md')
 
-/** What differs from the configuration in the documentation. */
+/** Differences from the configuration in the documentation. */
 export interface NginxOptions {
-  /** Ports of the applications behind it, or paths of their Unix sockets. */
+  /** The ports of the applications, or the paths of their Unix sockets. */
   readonly backends: readonly (number | string)[]
   readonly tls?: boolean
-  /** Names of lines that are left out, such as `proxy_set_header Upgrade`. */
+  /** The lines to leave out, such as `proxy_set_header Upgrade`. */
   readonly without?: readonly string[]
   readonly readTimeout?: number
-  /** That of requests to the applications; nginx used 1.0 by default before 1.29.7. */
+  /** The HTTP version of requests to the applications; nginx used 1.0 by default before 1.29.7. */
   readonly httpVersion?: string
 }
 
-/** Replaces what has to be there once: a page that has changed must not leave the test with something else. */
+/** Replaces a part that must occur once, so that a changed page cannot leave the test with another configuration. */
 function replaceOnce(text: string, from: string, to: string): string {
   const parts = text.split(from)
   if (parts.length !== 2) throw new Error(`${JSON.stringify(from)} is ${parts.length - 1} times in ${PAGE}`)
@@ -77,7 +77,7 @@ function around(folder: string, text: string): string {
   ].join('\n')
 }
 
-/** Starts nginx with the configuration of the documentation, and tells its port. */
+/** Starts nginx with the configuration of the documentation, and returns its port. */
 export async function startNginx(t: Test, options: NginxOptions): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'nginx-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -101,5 +101,5 @@ export async function startNginx(t: Test, options: NginxOptions): Promise<number
   return port
 }
 
-/** A time that nginx waits, scaled as those of the tests. */
+/** A timeout of nginx, scaled like those of the tests. */
 export const READ_TIMEOUT: number = ms(1000)

@@ -1,4 +1,4 @@
-/** What is thrown or rejected past all of us while a test runs. */
+/** Records uncaught exceptions and unhandled rejections during a test. */
 export function watchProcess(t: { teardown(fn: () => void): unknown }): unknown[] {
   const uncaught: unknown[] = []
   const onError = (error: unknown): void => void uncaught.push(error)

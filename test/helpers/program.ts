@@ -4,14 +4,14 @@ import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { withDeadline } from './timeout.js'
 
-/** A program that is not Node's, and that some machines do not have. */
+/** A program that is not part of Node and may be missing. */
 export interface Program {
   readonly path: string
-  /** Why the tests with it are skipped, for tap's `skip` option; false where they run. */
+  /** The reason to skip the tests with it, for tap's `skip` option; false when they run. */
   readonly skip: string | false
 }
 
-/** @param usual where the program is unless `<NAME>_PATH` says otherwise. */
+/** @param usual the path of the program unless `<NAME>_PATH` is set. */
 export function program(name: string, usual: string): Program {
   const variable = name.toUpperCase().replaceAll('-', '_')
   const path = process.env[`${variable}_PATH`] || usual
@@ -22,7 +22,7 @@ function skipReason(name: string, variable: string, path: string): string | fals
   const reason = process.env[`TEST_SKIP_${variable}`]
   if (reason) return reason
   const { CI } = process.env
-  // A run that should have had the program fails at its start, rather than pass without the tests.
+  // A run that requires the program fails at its start, rather than passing without the tests.
   if (CI && CI !== 'false') return false
   return existsSync(path) ? false : `no ${name} at ${path} (${variable}_PATH names another)`
 }
@@ -39,7 +39,7 @@ export function start(
   return child
 }
 
-/** Sends SIGTERM to a program and waits for its exit, so that it can write what it has to. */
+/** Sends SIGTERM to a program and waits for its exit, so that it can write its data. */
 export async function stopGently(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   const exited = once(child, 'exit')
@@ -51,7 +51,7 @@ export async function stopGently(child: ChildProcess): Promise<void> {
   }
 }
 
-/** What a program wrote until it ended. */
+/** The output of a program until its end. */
 export interface Ended {
   readonly code: number | null
   readonly stdout: string

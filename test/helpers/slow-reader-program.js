@@ -1,4 +1,4 @@
-// A WebSocket client that reads at most so many bytes a second from its socket, in a process of its own. It answers pings
+// A WebSocket client that reads a limited number of bytes per second from its socket, in its own process. It answers pings
 // and the Close frame, and writes one line of JSON when its connection has ended.
 //
 // node slow-reader-program.js '{"port":3000,"rate":10000}'; the options are those of `SlowReaderOptions` in slow-reader.ts.
@@ -9,7 +9,7 @@ import { connect as connectTls } from 'node:tls'
 
 const { port, host = '127.0.0.1', path = '/', rate, secure = false, says = 0 } = JSON.parse(process.argv[2])
 
-/** How often a second it reads. */
+/** The number of reads per second. */
 const READS = 20
 
 const tcp = connectTcp({
@@ -18,7 +18,7 @@ const tcp = connectTcp({
   onread: {
     buffer: Buffer.alloc(Math.ceil(rate / READS)),
     callback(size, buffer) {
-      // The rest stays with the kernel, whose window closes.
+      // The rest stays in the kernel, whose window closes.
       setTimeout(() => tcp.resume(), 1000 / READS)
       onBytes(Buffer.from(buffer.subarray(0, size)))
       return false
@@ -42,7 +42,7 @@ if (secure) {
 
 let head = ''
 let rest = Buffer.alloc(0)
-/** Bytes of the message that are still to come. */
+/** Remaining bytes of the message. */
 let missing = 0
 const seen = { payload: 0, pings: 0, close: 0 }
 
@@ -57,7 +57,7 @@ stream.write(
 )
 if (says > 0) setInterval(() => send(1, Buffer.from('typing')), says).unref()
 
-/** A masked frame; the key of zeros changes nothing. */
+/** A masked frame; a key of zeros changes nothing. */
 function send(opcode, payload) {
   if (head === undefined)
     stream.write(Buffer.concat([Buffer.of(128 | opcode, 128 | payload.length, 0, 0, 0, 0), payload]))
@@ -76,7 +76,7 @@ function receive(chunk) {
   while (takeFrame());
 }
 
-/** Takes the next frame, or what is there of the payload of a message. */
+/** Takes the next frame, or the available part of the payload of a message. */
 function takeFrame() {
   if (missing > 0) {
     const size = Math.min(missing, rest.length)

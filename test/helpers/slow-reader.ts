@@ -5,15 +5,15 @@ import { withDeadline } from './timeout.js'
 
 export interface SlowReaderOptions {
   readonly port: number
-  /** Bytes that it reads a second. */
+  /** The number of bytes that it reads per second. */
   readonly rate: number
   readonly host?: string
   readonly path?: string
-  /** Whether it speaks TLS. */
+  /** Whether it uses TLS. */
   readonly secure?: boolean
 }
 
-/** What a slow reader saw until its connection ended. */
+/** The observations of a slow reader until its connection ended. */
 export interface Seen {
   /** Bytes of messages. */
   readonly payload: number
@@ -23,13 +23,13 @@ export interface Seen {
 }
 
 export interface SlowReader {
-  /** Waits for the end of its connection. */
+  /** Waits for the end of the connection. */
   seen(): Promise<Seen>
-  /** Stops its process: nothing is read any more, while its system goes on to acknowledge what fits its buffers. */
+  /** Stops the process: nothing more is read, while its system still acknowledges data that fits its buffers. */
   stop(): void
 }
 
-/** Starts a client that reads slowly, in a process of its own. */
+/** Starts a client that reads slowly, in its own process. */
 export function startSlowReader(
   t: { teardown(fn: () => void): unknown },
   options: SlowReaderOptions

@@ -1,27 +1,27 @@
 import { availableParallelism, loadavg } from 'node:os'
 
-/** How often {@link withDeadline} looks at the machine, in milliseconds. */
+/** The interval at which {@link withDeadline} measures the load of the machine, in milliseconds. */
 const STEP = 250
 
 const scale = readScale(process.env.TEST_TIMEOUT_SCALE) ?? Math.max(1, Math.floor(delayFactor()))
-// The programs that a test starts have to agree with it.
+// The programs that a test starts have to use the same variable.
 process.env.TEST_TIMEOUT_SCALE = String(scale)
 
 /**
- * `n` milliseconds, multiplied for machines on which everything takes longer: by TEST_TIMEOUT_SCALE, or else by the delay
- * factor of the machine when the test file was loaded.
+ * `n` milliseconds, multiplied for slow machines: by TEST_TIMEOUT_SCALE, or else by the delay factor of the machine
+ * when the test file was loaded.
  */
 export function ms(n: number): number {
   return Math.round(n * scale)
 }
 
 /**
- * Settles as `promise` does, or rejects when that takes longer than the scaled `milliseconds`. While the machine is busy,
- * or does not let this process run at all, the time passes more slowly.
+ * Settles as `promise` does, or rejects when that takes longer than the scaled `milliseconds`. While the machine is
+ * busy, or does not run this process at all, the time passes more slowly.
  */
 export async function withDeadline<T>(promise: Promise<T>, milliseconds: number, what: string): Promise<T> {
   const scaled = ms(milliseconds)
-  // Made here and not in the timer, so that its stack names the caller.
+  // Created here and not in the timer, so that its stack names the caller.
   const error = new Error(`${what}: not within ${scaled} ms`)
   let left = scaled
   let timer: NodeJS.Timeout | undefined
@@ -43,7 +43,9 @@ export async function withDeadline<T>(promise: Promise<T>, milliseconds: number,
   }
 }
 
-/** By how much this process waits for a processor: runnable processes for each one. Windows does not know, and says 0. */
+/**
+ * The number of runnable processes per processor, as a factor of delay. Windows does not expose it, and 0 is returned.
+ */
 function delayFactor(): number {
   const [lastMinute = 0] = loadavg()
   return Math.max(1, lastMinute / availableParallelism())

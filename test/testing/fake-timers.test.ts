@@ -6,12 +6,12 @@ import type { FastifyUpgradeOptions } from '../../lib/index.js'
 import type { WebSocket } from '../../lib/testing/index.js'
 import { makeApp, Signal } from '../helpers/app.js'
 
-/** Held here, as tests fake them. */
+/** Kept here, because the tests fake them. */
 const { setImmediate, setTimeout, clearTimeout } = globalThis
 
 const { once } = EventEmitter.prototype
 
-/** Fakes timers, and gives what lets time pass. */
+/** Fakes timers, and returns the function that advances them. */
 type Fake = (t: Test) => (milliseconds: number) => void
 
 const fakes: Readonly<Record<string, Fake>> = {
@@ -34,7 +34,7 @@ const fakes: Readonly<Record<string, Fake>> = {
   }
 }
 
-/** What an event is told with, within a deadline that is not faked. */
+/** The arguments of the next such event, within a deadline that is not faked. */
 async function nextEvent(socket: WebSocket, event: string): Promise<unknown[]> {
   return inTime(new Promise(resolve => once.call(socket, event, (...args) => resolve(args))), event)
 }
@@ -47,20 +47,20 @@ async function inTime<Value>(promise: Promise<Value>, what: string): Promise<Val
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-/** Long enough for what is due, or was sent, to have come. */
+/** Runs enough turns of the event loop for due timers and sent data to be handled. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 10; i++) await new Promise(resolve => setImmediate(resolve))
 }
 
 for (const [name, fake] of Object.entries(fakes)) {
-  t.test(`${name}: time passes when the test says so`, async t => {
+  t.test(`${name}: timers run when the test advances them`, async t => {
     const tick = fake(t)
     const pass = async (milliseconds: number): Promise<void> => {
       tick(milliseconds)
       await turns()
     }
 
-    /** A client, and what the server's side was told at its end. */
+    /** A client, and the events of the server's side at its end. */
     const open = async (t: Test, options: FastifyUpgradeOptions) => {
       const { app } = await makeApp(t, options)
       const opened = new Signal<WebSocket>()
@@ -89,12 +89,12 @@ for (const [name, fake] of Object.entries(fakes)) {
       client.pause()
       await pass(20_000)
       await pass(9_999)
-      t.strictSame(ends, [], 'a silent peer has its time')
+      t.strictSame(ends, [], 'a silent peer gets its time')
       await pass(1)
       t.strictSame(ends, [1006, 'FST_UPGRADE_SILENT_PEER'])
     })
 
-    await t.test('much time at once is no reason to give up on a peer', async t => {
+    await t.test('a large advance at once does not make a peer count as silent', async t => {
       const { client, ends } = await open(t, {})
       const pinged = nextEvent(client, 'ping')
       tick(60_000)
@@ -103,7 +103,7 @@ for (const [name, fake] of Object.entries(fakes)) {
       t.strictSame(ends, [])
     })
 
-    await t.test('two clients, each in its time', async t => {
+    await t.test('two clients each have their own time', async t => {
       const { app, client } = await open(t, { idleTimeout: 40_000, heartbeat: false })
       const closed: string[] = []
       client.on('close', code => closed.push(`first ${code}`))
@@ -196,7 +196,7 @@ for (const [name, fake] of Object.entries(fakes)) {
   })
 }
 
-t.test('without a clock nothing is due', async t => {
+t.test('without an advance no timer runs', async t => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.reset())
   const { app } = await makeApp(t)

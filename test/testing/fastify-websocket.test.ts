@@ -4,10 +4,10 @@ import t, { type Test } from 'tap'
 import upgrade from '../../lib/index.js'
 import { withDeadline } from '../helpers/app.js'
 
-// Its types and ours augment the same ones of Fastify, so they do not go together.
+// The types of `@fastify/websocket` and of this package augment the same types of Fastify, so they cannot be used together.
 const fastifyWebsocket: FastifyPluginCallback = createRequire(import.meta.url)('@fastify/websocket')
 
-/** What tests that were written for `@fastify/websocket` use of a client. */
+/** The parts of a client that tests written for `@fastify/websocket` use. */
 interface Client {
   on(event: string, listener: (...args: never[]) => void): unknown
   once(event: string, listener: (...args: never[]) => void): unknown
@@ -23,7 +23,7 @@ const plugins: Readonly<Record<string, (app: FastifyInstance) => void>> = {
 }
 
 for (const [name, register] of Object.entries(plugins)) {
-  /** The application: a scope whose hook asks for a key, and routes that answer. */
+  /** The application: a scope whose hook requires a key, and routes that reply. */
   const build = (t: Test): { app: FastifyInstance; injectWS: InjectWS } => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -44,7 +44,7 @@ for (const [name, register] of Object.entries(plugins)) {
   }
   const headers = { 'api-key': 'secret' }
 
-  t.test(`${name}: a message and its answer`, async t => {
+  t.test(`${name}: a message gets its reply`, async t => {
     const { app, injectWS } = build(t)
     await app.ready()
     for (const [path, answer] of [
@@ -59,7 +59,7 @@ for (const [name, register] of Object.entries(plugins)) {
     }
   })
 
-  t.test(`${name}: onInit comes before onOpen, with the client that is returned`, async t => {
+  t.test(`${name}: onInit is called before onOpen, with the client that is returned`, async t => {
     const { app, injectWS } = build(t)
     await app.ready()
     const calls: unknown[] = []
@@ -79,7 +79,7 @@ for (const [name, register] of Object.entries(plugins)) {
     ws.terminate()
   })
 
-  t.test(`${name}: a refusal`, async t => {
+  t.test(`${name}: a refusal rejects injectWS`, async t => {
     const { app, injectWS } = build(t)
     await app.ready()
     await t.rejects(injectWS('/'), new Error('Unexpected server response: 401'))

@@ -5,10 +5,10 @@ import { closing } from '../socket/harness.js'
 
 const REFUSED = 'FST_UPGRADE_INJECT_REFUSED'
 
-t.test('clients that are left open are closed with the application, at once, and see 1001', async t => {
+t.test('open clients are closed with the application, immediately, and receive 1001', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => {
-    socket.send('nobody takes this')
+    socket.send('ignored')
     socket.on('message', () => {})
   })
   const clients = await Promise.all(Array.from({ length: 10 }, () => app.injectWS()))
@@ -18,7 +18,7 @@ t.test('clients that are left open are closed with the application, at once, and
   t.equal(app.websocketServer.clients.size, 0)
 })
 
-t.test('the same while the server listens', async t => {
+t.test('open clients are closed while the server listens, too', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, () => {})
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -34,10 +34,10 @@ t.test('a client that does not read is cut after closeTimeout', async t => {
   client.pause()
   t.ok((await duration(app.close())) < ms(2_000))
   client.resume()
-  t.equal(await closing(client), '1001', 'it has been told, too')
+  t.equal(await closing(client), '1001', 'it received the Close frame, too')
 })
 
-t.test('once the application closes, handshakes are refused, also those under way', async t => {
+t.test('when the application closes, handshakes are refused, including pending ones', async t => {
   const { app } = await makeApp(t)
   const entered = new Signal()
   app.get('/', { websocket: true }, () => {})
@@ -74,7 +74,7 @@ t.test('both sides can close and terminate', async t => {
   t.equal(app.websocketServer.clients.size, 0)
 })
 
-t.test('what was sent arrives before the end', async t => {
+t.test('sent messages arrive before the end', async t => {
   const { app } = await makeApp(t)
   const got: string[] = []
   app.get('/', { websocket: true }, socket => {
@@ -91,7 +91,7 @@ t.test('what was sent arrives before the end', async t => {
   t.strictSame(got, ['a', 'b', '4000'])
 })
 
-t.test('onResponse runs at the end, and the request is over', async t => {
+t.test('onResponse runs at the end, and the request is finished', async t => {
   const { app } = await makeApp(t)
   const responded = new Signal<number>()
   app.addHook('onResponse', async (_request, reply) => responded.fire(reply.statusCode))
@@ -115,12 +115,12 @@ async function runWithApp(t: Test, source: string): Promise<Ended> {
   return run(t, process.execPath, ['--input-type=module', '--eval', program])
 }
 
-t.test('a client that nobody closes keeps no process alive', async t => {
+t.test('an open client does not keep the process alive', async t => {
   const ended = await runWithApp(t, "await app.injectWS(); console.log('open')")
   t.strictSame(ended, { code: 0, stdout: 'open\n', stderr: '' })
 })
 
-t.test('a handshake under way does', async t => {
+t.test('a pending handshake keeps the process alive', async t => {
   const ended = await runWithApp(
     t,
     "await app.injectWS('/never').catch(error => console.log(error.statusCode))"

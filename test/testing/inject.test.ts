@@ -19,7 +19,7 @@ async function next(client: WebSocket): Promise<string> {
   return String(data)
 }
 
-/** The refusal that an injection gets. */
+/** The error with which an injection is refused. */
 async function refused(injected: Promise<WebSocket>): Promise<InjectRefusedError> {
   const error: unknown = await injected.then(
     () => new Error('it was not refused'),
@@ -29,7 +29,7 @@ async function refused(injected: Promise<WebSocket>): Promise<InjectRefusedError
   return error
 }
 
-t.test('messages go both ways, without a port', async t => {
+t.test('messages pass in both directions without a port', async t => {
   const { app } = await makeApp(t)
   app.get('/chat/:room', { websocket: true }, (socket, request) => {
     socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
@@ -47,7 +47,7 @@ t.test('messages go both ways, without a port', async t => {
   t.equal(app.websocketServer.clients.size, 1)
 })
 
-t.test('what both sides send is theirs: no end changes the bytes of the other', async t => {
+t.test('data that both sides send is copied, so neither changes the bytes of the other', async t => {
   const { app } = await makeApp(t)
   const sent = Buffer.alloc(100_000, 1)
   const got = new Signal<Buffer>()
@@ -66,35 +66,38 @@ t.test('what both sides send is theirs: no end changes the bytes of the other', 
   t.ok(own.every(byte => byte === 2))
 })
 
-t.test('what the server sends at once is not missed, whenever and however it is read', async t => {
-  const { app } = await makeApp(t)
-  app.get('/', { websocket: true }, socket => {
-    socket.send('one')
-    socket.send('two')
-    setImmediate(() => socket.send('three'))
-  })
-  app.get('/bye', { websocket: true }, socket => {
-    for (const word of ['one', 'two', 'three']) socket.send(word)
-    socket.close(4000, 'that was all')
-  })
-  const late = await app.injectWS()
-  for (let i = 0; i < 10; i++) await tick()
-  t.strictSame([await next(late), await next(late), await next(late)], ['one', 'two', 'three'])
+t.test(
+  'messages that the server sends immediately are received, whenever and however they are read',
+  async t => {
+    const { app } = await makeApp(t)
+    app.get('/', { websocket: true }, socket => {
+      socket.send('one')
+      socket.send('two')
+      setImmediate(() => socket.send('three'))
+    })
+    app.get('/bye', { websocket: true }, socket => {
+      for (const word of ['one', 'two', 'three']) socket.send(word)
+      socket.close(4000, 'that was all')
+    })
+    const late = await app.injectWS()
+    for (let i = 0; i < 10; i++) await tick()
+    t.strictSame([await next(late), await next(late), await next(late)], ['one', 'two', 'three'])
 
-  const gone = await app.injectWS('/bye')
-  t.equal(await closing(gone), '4000 that was all', 'a close is seen although nobody took the messages')
-  const messages: unknown[] = []
-  for await (const message of gone) messages.push(message)
-  t.strictSame(messages, ['one', 'two', 'three'])
+    const gone = await app.injectWS('/bye')
+    t.equal(await closing(gone), '4000 that was all', 'a close is seen although no messages were read')
+    const messages: unknown[] = []
+    for await (const message of gone) messages.push(message)
+    t.strictSame(messages, ['one', 'two', 'three'])
 
-  const early: string[] = []
-  const onMessage = (data: Buffer): void => void early.push(String(data))
-  const client = await app.injectWS('/bye', {}, { onInit: client => client.on('message', onMessage) })
-  await closing(client)
-  t.strictSame(early, ['one', 'two', 'three'])
-})
+    const early: string[] = []
+    const onMessage = (data: Buffer): void => void early.push(String(data))
+    const client = await app.injectWS('/bye', {}, { onInit: client => client.on('message', onMessage) })
+    await closing(client)
+    t.strictSame(early, ['one', 'two', 'three'])
+  }
+)
 
-t.test('onInit, the event open and onOpen come in this order, before anything is told', async t => {
+t.test('onInit, the open event and onOpen are called in this order, before any message', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => {
     socket.send('hello')
@@ -122,11 +125,15 @@ t.test('onInit, the event open and onOpen come in this order, before anything is
   )
   t.strictSame([...seen], [client])
   t.strictSame(order, [`init ${WebSocket.OPEN}`, 'open', 'onopen', 'onOpen'])
-  t.equal(await closing(client), '1006', 'the end is told to who waited for the client only')
+  t.equal(
+    await closing(client),
+    '1006',
+    'the close event is emitted for a listener added after the await only'
+  )
 })
 
 for (const name of ['onInit', 'onOpen'] as const) {
-  t.test(`what ${name} throws is what injectWS rejects with, and ends the connection`, async t => {
+  t.test(`an error thrown by ${name} rejects injectWS and ends the connection`, async t => {
     const { app } = await makeApp(t)
     const ended = new Signal<number>()
     app.get('/', { websocket: true }, socket => void socket.on('close', code => ended.fire(code)))
@@ -139,7 +146,7 @@ for (const name of ['onInit', 'onOpen'] as const) {
   })
 }
 
-t.test('the request is the one that was asked for', async t => {
+t.test('the request has the given URL, headers and address', async t => {
   const { app } = await makeApp(t, {}, { trustProxy: '192.0.2.1' })
   app.get('/', { websocket: true }, (socket, request) => {
     const { ip, host, protocol, headers, ws, method } = request
@@ -175,16 +182,16 @@ t.test('the request is the one that was asked for', async t => {
     ip: '2001:db8::1',
     headers: { cookie: 'a=1', 'x-list': 'b, c', upgrade: 'websocket', y: '1' }
   })
-  t.equal(own.headers['sec-websocket-version'], '13', 'the handshake is not to be set')
+  t.equal(own.headers['sec-websocket-version'], '13', 'the handshake fields cannot be set')
   t.notOk('x' in own.headers)
 
   const forwarded = { 'x-forwarded-for': '198.51.100.9', 'x-forwarded-host': 'example.com' }
-  t.match(await ask({ headers: forwarded }), { ip: '127.0.0.1', host: 'localhost' }, 'who is not trusted')
+  t.match(await ask({ headers: forwarded }), { ip: '127.0.0.1', host: 'localhost' }, 'an untrusted address')
   const proxied = await ask({ headers: forwarded, remoteAddress: '192.0.2.1' })
   t.match(proxied, { ip: '198.51.100.9', host: 'example.com' })
 })
 
-t.test('the same-origin rule is that of the server', async t => {
+t.test('the same-origin rule of the server applies', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => socket.close())
   await app.injectWS('/', { headers: { origin: 'http://localhost' } })
@@ -221,7 +228,7 @@ t.test('subprotocols are offered and checked, as a list or as a header', async t
   )
 })
 
-t.test('permessage-deflate is offered when it is asked for, and then used', async t => {
+t.test('permessage-deflate is offered on request, and then used', async t => {
   const { app } = await makeApp(t, {
     perMessageDeflate: { threshold: 0, serverNoContextTakeover: false, clientNoContextTakeover: false }
   })
@@ -260,7 +267,7 @@ t.test('permessage-deflate is offered when it is asked for, and then used', asyn
   })
 })
 
-t.test('an application that declines compression has its client go without', async t => {
+t.test('a client of an application that declines compression works without it', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => socket.send('a'))
   const client = await app.injectWS('/', { perMessageDeflate: true })
@@ -268,7 +275,7 @@ t.test('an application that declines compression has its client go without', asy
   t.equal(await next(client), 'a')
 })
 
-t.test('hooks run, and what they refuse is told with status, headers and body', async t => {
+t.test('hooks run, and their refusals reject with status, headers and body', async t => {
   const { app } = await makeApp(t)
   app.addHook('onRequest', async (request, reply) => {
     if (request.headers.authorization === undefined) {
@@ -288,13 +295,13 @@ t.test('hooks run, and what they refuse is told with status, headers and body', 
   t.equal(await next(await app.injectWS('/', { headers: { authorization: 'Bearer x' } })), 'in')
 })
 
-t.test('onInit is not called for who is refused', async t => {
+t.test('onInit is not called for a refused client', async t => {
   const { app } = await makeApp(t)
   const fail = (): void => void t.fail('there is no client')
   t.equal((await refused(app.injectWS('/nothing', {}, { onInit: fail, onOpen: fail }))).statusCode, 404)
 })
 
-t.test('refusals are those of the server', async t => {
+t.test('refusals are the same as from the server', async t => {
   const { app } = await makeApp(t, { handshakeTimeout: 20 })
   app.get('/', { websocket: true }, socket => socket.send('in'))
   app.get('/ordinary', async () => 'ordinary')
@@ -319,7 +326,7 @@ t.test('refusals are those of the server', async t => {
   t.equal((await app.inject('/ordinary')).body, 'ordinary')
 })
 
-t.test('what cannot be sent is refused before', async t => {
+t.test('invalid options are refused before a connection is made', async t => {
   const { app } = await makeApp(t)
   app.server.on('connection', () => t.fail('no connection is made'))
   await t.rejects(app.injectWS('/a b'), { code: 'ERR_UNESCAPED_CHARACTERS' })
@@ -327,7 +334,7 @@ t.test('what cannot be sent is refused before', async t => {
   await t.rejects(app.injectWS('/', { headers: { a: 'b\r\nc: d' } }), { code: 'ERR_INVALID_CHAR' })
 })
 
-t.test('it waits for the application to be ready', async t => {
+t.test('injectWS waits until the application is ready', async t => {
   const { app } = bareApp(t)
   app.register(upgrade)
   app.register(async scope => {
@@ -336,14 +343,14 @@ t.test('it waits for the application to be ready', async t => {
   t.equal(await next(await inject(app)), 'late')
 })
 
-t.test('a server that listens takes both kinds of clients', async t => {
+t.test('a listening server accepts both kinds of clients', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => socket.send('in'))
   await listen(app)
   t.equal(await next(await app.injectWS()), 'in')
 })
 
-t.test('an application over TLS', async t => {
+t.test('an application over TLS is served as over TLS', async t => {
   const https = Fastify({ https: { key: KEY, cert: CERTIFICATE } })
   t.teardown(() => https.close())
   await https.register(upgrade)
@@ -382,7 +389,7 @@ t.test('each scope has its own connections', async t => {
   t.equal(b.websocketServer.clients.size, 1)
 })
 
-t.test('a hundred at once, each with what is its own', async t => {
+t.test('a hundred concurrent clients each receive their own data', async t => {
   const { app } = await makeApp(t)
   app.get('/:id', { websocket: true }, (socket, request) => {
     socket.on('message', data => socket.send(`${request.url} ${request.ip} ${data}`))
@@ -402,7 +409,7 @@ t.test('a hundred at once, each with what is its own', async t => {
   t.equal(app.websocketServer.clients.size, 100)
 })
 
-t.test('backpressure reaches the other side, both ways', async t => {
+t.test('backpressure reaches the other side in both directions', async t => {
   const { app } = await makeApp(t, { highWaterMark: 1_000, maxPayload: 10_000_000 })
   const opened = new Signal<WebSocket>()
   app.get('/', { websocket: true }, socket => {
@@ -420,14 +427,14 @@ t.test('backpressure reaches the other side, both ways', async t => {
     while (from.send(Buffer.alloc(50_000)));
     while (from.bufferedAmount < 500_000) from.send(Buffer.alloc(50_000))
     await tick()
-    t.ok(from.bufferedAmount > 100_000, `${from.bufferedAmount} bytes wait`)
+    t.ok(from.bufferedAmount > 100_000, `${from.bufferedAmount} bytes are buffered`)
     to.resume()
     await withDeadline(from.drained(), 5_000, 'drain')
     t.ok(from.bufferedAmount <= 65_536)
   }
 })
 
-t.test('what a listener of the client throws is an error of the test', async t => {
+t.test('an error thrown by a listener of the client is an error of the test', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => socket.send('a'))
   const uncaught = once(process, 'uncaughtException')
@@ -439,7 +446,7 @@ t.test('what a listener of the client throws is an error of the test', async t =
   t.equal((await uncaught)[0], error)
 })
 
-t.test('a server that breaks the protocol', async t => {
+t.test('a server that breaks the protocol makes injectWS or the client fail', async t => {
   const { app } = bareApp(t)
   const answers = [
     ['Sec-WebSocket-Accept: wrong', 'The accept value does not match the key.'],
@@ -455,7 +462,7 @@ t.test('a server that breaks the protocol', async t => {
     socket.on('end', () => ended.push(field)).resume()
     socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n')
     socket.write(`${right}${field}\r\n\r\n`)
-    // A text, in the same chunk as the end of the head, and a frame that breaks the protocol later.
+    // A text message, in the same chunk as the end of the head, and later a frame that breaks the protocol.
     if (request.url !== '/frames') return
     socket.write('\u0081\u0001a', 'latin1')
     setImmediate(() => setImmediate(() => socket.write('\u0083\u0000', 'latin1')))
@@ -481,7 +488,7 @@ t.test('a server that breaks the protocol', async t => {
   t.equal(await next(client), 'a')
 })
 
-t.test('an application without the plugin', async t => {
+t.test('an application without the plugin rejects injectWS', async t => {
   const { app } = bareApp(t)
   app.get('/', async () => 'ordinary')
   t.match(await refused(inject(app)), { statusCode: 200, body: 'ordinary' })

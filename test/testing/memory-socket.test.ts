@@ -9,7 +9,7 @@ import { nextEvent } from '../socket/harness.js'
 
 const pair = (address = '127.0.0.1', encrypted = false) => MemorySocket.pair(address, encrypted)
 
-/** What a stream was told, in order. */
+/** Records the events of a stream in order. */
 function log(socket: MemorySocket): string[] {
   const lines: string[] = []
   socket.on('data', data => lines.push(`data ${data}`))
@@ -23,7 +23,7 @@ const sides = ['server', 'client'] as const
 for (const side of sides) {
   const other = side === 'server' ? 'client' : 'server'
 
-  t.test(`${side}: what is written arrives later, and is a copy`, async t => {
+  t.test(`${side}: written data arrives later, as a copy`, async t => {
     const { [side]: near, [other]: far } = pair()
     const lines = log(far)
     const data = Buffer.from('one')
@@ -38,7 +38,7 @@ for (const side of sides) {
     t.equal(far.bytesRead, 6)
   })
 
-  t.test(`${side}: what is written together arrives together`, async t => {
+  t.test(`${side}: data of one tick arrives together`, async t => {
     const { [side]: near, [other]: far } = pair()
     const lines = log(far)
     near.cork()
@@ -49,7 +49,7 @@ for (const side of sides) {
     t.strictSame(lines, ['data onetwo'])
   })
 
-  t.test(`${side}: much of it arrives bit by bit`, async t => {
+  t.test(`${side}: a large amount arrives in pieces`, async t => {
     const { [side]: near, [other]: far } = pair()
     const sizes: number[] = []
     far.on('data', (data: Buffer) => sizes.push(data.length))
@@ -59,7 +59,7 @@ for (const side of sides) {
     t.strictSame(sizes, [65_536, 65_536, 18_928])
   })
 
-  t.test(`${side}: a reader that does not read holds the writer back`, async t => {
+  t.test(`${side}: a reader that does not read causes backpressure`, async t => {
     const { [side]: near, [other]: far } = pair()
     const chunk = Buffer.alloc(50_000)
     let written = 0
@@ -69,7 +69,7 @@ for (const side of sides) {
     const before = written
     await tick()
     t.equal(written, before, 'no more is taken')
-    t.ok(near.writableLength > 100_000, `${near.writableLength} bytes wait`)
+    t.ok(near.writableLength > 100_000, `${near.writableLength} bytes are buffered`)
     far.resume()
     await once(near, 'drain')
     await tick()
@@ -77,7 +77,7 @@ for (const side of sides) {
     t.equal(far.bytesRead, near.bytesWritten)
   })
 
-  t.test(`${side}: an end comes behind what was written`, async t => {
+  t.test(`${side}: an end arrives after the written data`, async t => {
     const { [side]: near, [other]: far } = pair()
     const lines = log(far)
     near.end('bye')
@@ -86,7 +86,7 @@ for (const side of sides) {
   })
 
   t.test(
-    `${side}: once it is destroyed, the other side has its bytes, the end, and writes in vain`,
+    `${side}: after a destroy, the other side receives the data and the end, and its writes fail`,
     async t => {
       const { [side]: near, [other]: far } = pair()
       far.allowHalfOpen = true
@@ -102,26 +102,29 @@ for (const side of sides) {
     }
   )
 
-  t.test(`${side}: what a destroyed side had not sent is lost, and is no error of the other`, async t => {
-    for (const isSoon of [true, false]) {
-      const { [side]: near, [other]: far } = pair()
-      const lines = log(far)
-      let length = 0
-      far.on('data', data => {
-        length += data.length
-      })
-      near.write(Buffer.alloc(1_000_000))
-      if (!isSoon) await once(far, 'data')
-      near.destroy()
-      await once(far, 'end')
-      await tick()
-      t.ok(length > 0 && length < 1_000_000, `${length} bytes have arrived`)
-      t.notMatch(lines.join(), /error/)
-      far.destroy()
+  t.test(
+    `${side}: data that a destroyed side had not sent is lost, without an error on the other side`,
+    async t => {
+      for (const isSoon of [true, false]) {
+        const { [side]: near, [other]: far } = pair()
+        const lines = log(far)
+        let length = 0
+        far.on('data', data => {
+          length += data.length
+        })
+        near.write(Buffer.alloc(1_000_000))
+        if (!isSoon) await once(far, 'data')
+        near.destroy()
+        await once(far, 'end')
+        await tick()
+        t.ok(length > 0 && length < 1_000_000, `${length} bytes have arrived`)
+        t.notMatch(lines.join(), /error/)
+        far.destroy()
+      }
     }
-  })
+  )
 
-  t.test(`${side}: a writer that waits for a side that is destroyed is done`, async t => {
+  t.test(`${side}: a pending write ends when the other side is destroyed`, async t => {
     const { [side]: near, [other]: far } = pair()
     const done = new Signal()
     const lines = log(near)
@@ -131,7 +134,7 @@ for (const side of sides) {
     far.destroy()
     await done.wait('end of the write')
     await tick()
-    t.strictSame(lines, ['error EPIPE', 'close'], 'what nobody reads cannot be written')
+    t.strictSame(lines, ['error EPIPE', 'close'], 'data that cannot be read cannot be written')
   })
 
   t.test(`${side}: a reset reaches the other side`, async t => {
@@ -142,7 +145,7 @@ for (const side of sides) {
     t.strictSame(lines, ['error ECONNRESET', 'close'])
   })
 
-  t.test(`${side}: destroySoon lets what was written leave`, async t => {
+  t.test(`${side}: destroySoon sends the written data first`, async t => {
     const { [side]: near, [other]: far } = pair()
     const lines = log(far)
     near.write('last')
@@ -155,7 +158,7 @@ for (const side of sides) {
     t.ok(near.destroyed)
   })
 
-  t.test(`${side}: destroySoon destroys at once when all has left`, async t => {
+  t.test(`${side}: destroySoon destroys immediately when nothing is pending`, async t => {
     const { [side]: near } = pair()
     near.allowHalfOpen = true
     near.end()
@@ -164,7 +167,7 @@ for (const side of sides) {
     t.ok(near.destroyed)
   })
 
-  t.test(`${side}: without traffic there is a timeout`, async t => {
+  t.test(`${side}: a socket without traffic emits timeout`, async t => {
     const clock = FakeTimers.install({ toFake: ['setTimeout', 'clearTimeout'] })
     t.teardown(() => clock.uninstall())
     const { [side]: near, [other]: far } = pair()
@@ -178,14 +181,14 @@ for (const side of sides) {
       writer.resume().write('x')
       await tick()
     }
-    t.equal(timeouts, 0, 'traffic puts it off, in both directions')
+    t.equal(timeouts, 0, 'traffic in both directions restarts the timeout')
     clock.tick(1_000)
     t.equal(timeouts, 1)
     t.notOk(near.destroyed)
     near.setTimeout(1_000, count).setTimeout(0, count)
     near.on('timeout', count)
     clock.tick(10_000)
-    t.equal(timeouts, 1, 'none any more')
+    t.equal(timeouts, 1, 'the timeout is disabled')
     near.setTimeout(1_000)
     near.destroy()
     clock.tick(10_000)
@@ -193,7 +196,7 @@ for (const side of sides) {
   })
 }
 
-t.test('the server keeps its side when the client ends; the client does not', async t => {
+t.test('the server keeps its side open when the client ends, and the client does not', async t => {
   const { server, client } = pair()
   server.resume()
   client.resume()
@@ -211,7 +214,7 @@ t.test('the server keeps its side when the client ends; the client does not', as
   t.notOk(second.client.writable)
 })
 
-t.test('both know the addresses', async t => {
+t.test('both sides know the addresses', async t => {
   const { server, client } = pair('192.0.2.7')
   const address = { address: '192.0.2.7', family: 'IPv4', port: client.localPort }
   t.strictSame(client.address(), address)
@@ -231,7 +234,7 @@ t.test('both know the addresses', async t => {
     localAddress: '192.0.2.7',
     localFamily: 'IPv4'
   })
-  t.not(pair().client.localPort, client.localPort, 'each client has a port of its own')
+  t.not(pair().client.localPort, client.localPort, 'each client has its own port')
   t.match(pair('::1', true).server, {
     remoteFamily: 'IPv6',
     localAddress: '::1',
@@ -240,7 +243,7 @@ t.test('both know the addresses', async t => {
   })
 })
 
-t.test('what makes no difference in memory can be set', async t => {
+t.test('settings without effect in memory are accepted', async t => {
   const { server } = pair()
   t.equal(server.setNoDelay().setKeepAlive().ref().unref(), server)
 })

@@ -30,7 +30,7 @@ import {
   upgrading
 } from './servers.js'
 
-// What code for `ws` relies on: each test runs with the server of `ws` and with ours.
+// Behaviour that code for `ws` relies on: each test runs with the server of `ws` and with that of this package.
 
 function both(name: string, run: (t: Test, implementation: Implementation) => Promise<void>): void {
   for (const implementation of IMPLEMENTATIONS) {
@@ -38,7 +38,7 @@ function both(name: string, run: (t: Test, implementation: Implementation) => Pr
   }
 }
 
-both('text, bytes, pings and a close with code and reason', async (t, implementation) => {
+both('text, bytes, pings and a close with code and reason are exchanged', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   echo(server)
   const [{ socket, ...client }, [serverSide]] = await connect(t, server, port)
@@ -57,7 +57,7 @@ both('text, bytes, pings and a close with code and reason', async (t, implementa
   t.equal(serverSide.readyState, 3)
 })
 
-both('every ping is answered at its place among the frames that are sent', async (t, implementation) => {
+both('every ping is answered in order with the frames that are sent', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   server.on('connection', socket => {
     socket.on('message', data => {
@@ -89,7 +89,7 @@ async function connect(t: Test, server: { once: unknown } & NodeJS.EventEmitter,
 }
 
 both(
-  'connection has the socket and the request; clients has the socket while it lives',
+  'connection has the socket and the request, and clients has the socket while it is open',
   async (t, implementation) => {
     const { server, port } = await listening(t, implementation)
     const [client, [socket, request]] = await connect(t, server, port, '/a?b=c')
@@ -102,7 +102,7 @@ both(
   }
 )
 
-both('a client that nobody listens to leaves clients, too', async (t, implementation) => {
+both('a client without listeners leaves clients, too', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   const [client] = await connect(t, server, port)
   client.socket.close(1000)
@@ -110,7 +110,7 @@ both('a client that nobody listens to leaves clients, too', async (t, implementa
   await emptied(server)
 })
 
-both('without clientTracking there are no clients, and close does not wait', async (t, implementation) => {
+both('without clientTracking there is no clients set, and close does not wait', async (t, implementation) => {
   const { server, port } = await withoutTracking(t, implementation)
   const [, [socket]] = await connect(t, server, port)
   t.equal(server.clients, undefined)
@@ -126,21 +126,24 @@ async function withoutTracking(t: Test, { WebSocketServer }: Implementation) {
   return { server, port: portOf(http) }
 }
 
-both('handleUpgrade calls back at once, and does not emit connection', async (t, { WebSocketServer }) => {
-  const server = new WebSocketServer({ noServer: true })
-  endAfter(t, server)
-  server.on('connection', () => t.fail('nobody asked for it'))
-  const { port } = await upgrading(t, (request, socket, head) => {
-    let isCalled = false
-    server.handleUpgrade(request, socket, head, (client, sameRequest) => {
-      isCalled = true
-      t.equal(sameRequest, request)
-      client.send('hello')
+both(
+  'handleUpgrade calls back synchronously, and does not emit connection',
+  async (t, { WebSocketServer }) => {
+    const server = new WebSocketServer({ noServer: true })
+    endAfter(t, server)
+    server.on('connection', () => t.fail('handleUpgrade must not emit it'))
+    const { port } = await upgrading(t, (request, socket, head) => {
+      let isCalled = false
+      server.handleUpgrade(request, socket, head, (client, sameRequest) => {
+        isCalled = true
+        t.equal(sameRequest, request)
+        client.send('hello')
+      })
+      t.ok(isCalled)
     })
-    t.ok(isCalled)
-  })
-  t.equal(await (await open(t, port, '/')).next(), 'hello')
-})
+    t.equal(await (await open(t, port, '/')).next(), 'hello')
+  }
+)
 
 both('bytes that came with the request are the first of the connection', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
@@ -151,7 +154,7 @@ both('bytes that came with the request are the first of the connection', async (
   t.equal(String((await client.frame()).payload), 'early')
 })
 
-both('a socket that was given before is refused with an error', async (t, { WebSocketServer }) => {
+both('a socket that was already passed is refused with an error', async (t, { WebSocketServer }) => {
   const server = new WebSocketServer({ noServer: true })
   endAfter(t, server)
   const { port } = await upgrading(t, (request, socket, head) => {
@@ -169,7 +172,7 @@ const REFUSED: readonly (readonly [what: string, fields: Readonly<Record<string,
   ['with a subprotocol twice', { 'Sec-WebSocket-Protocol': 'a, a' }]
 ]
 
-both('a handshake that breaks the rules gets 400, and the connection ends', async (t, implementation) => {
+both('an invalid handshake gets 400, and the connection ends', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   server.on('connection', () => t.fail('no connection'))
   for (const [what, fields] of REFUSED) {
@@ -190,31 +193,34 @@ both('another method gets 405', async (t, implementation) => {
   await client.end()
 })
 
-both('an unknown version is told the one that is spoken', async (t, implementation) => {
+both('an unknown version gets 426 with the supported version', async (t, implementation) => {
   const { port } = await listening(t, implementation)
   const response = await shake(t, port, '/', { 'Sec-WebSocket-Version': '12' })
   t.ok(response.status >= 400)
   t.match(headerOf(response, 'sec-websocket-version'), /\b13\b/)
 })
 
-both('an ordinary request to a server of its own gets 426', async (t, implementation) => {
+both('an ordinary request to a server that listens on a port gets 426', async (t, implementation) => {
   const { port } = await listening(t, implementation)
   const response = await fetch(`http://127.0.0.1:${port}/`)
   t.equal(response.status, 426)
   t.ok((await response.text()).length > 0)
 })
 
-both('wsClientError has the error, the socket and the request, and answers', async (t, implementation) => {
-  const { server, port } = await listening(t, implementation)
-  server.on('wsClientError', (error, socket, request) => {
-    t.type(error, Error)
-    t.equal(request.url, '/x')
-    socket.end('HTTP/1.1 418 Teapot\r\nConnection: close\r\n\r\n')
-  })
-  t.equal((await shake(t, port, '/x', { 'Sec-WebSocket-Key': undefined })).status, 418)
-})
+both(
+  'wsClientError has the error, the socket and the request, and its listener answers',
+  async (t, implementation) => {
+    const { server, port } = await listening(t, implementation)
+    server.on('wsClientError', (error, socket, request) => {
+      t.type(error, Error)
+      t.equal(request.url, '/x')
+      socket.end('HTTP/1.1 418 Teapot\r\nConnection: close\r\n\r\n')
+    })
+    t.equal((await shake(t, port, '/x', { 'Sec-WebSocket-Key': undefined })).status, 418)
+  }
+)
 
-both('the path decides, without its query', async (t, implementation) => {
+both('the path option is compared without the query', async (t, implementation) => {
   const { server, port } = await listening(t, implementation, { path: '/ws' })
   echo(server)
   await open(t, port, '/ws?a=b')
@@ -245,14 +251,14 @@ both('headers may be added to the 101', async (t, implementation) => {
   t.strictSame(response.headers.get('set-cookie'), ['a=b; Path=/', 'c=d'])
 })
 
-/** What a client gets that offers subprotocols. */
+/** The response to a client that offers subprotocols. */
 async function protocolOf(t: Test, implementation: Implementation, options: ServerOptions, offer: string) {
   const { port } = await listening(t, implementation, options)
   const response = await shake(t, port, '/', { 'Sec-WebSocket-Protocol': offer })
   return [response.status, headerOf(response, 'sec-websocket-protocol')]
 }
 
-both('the first subprotocol is chosen, or what handleProtocols says', async (t, implementation) => {
+both('the first subprotocol is selected, or the choice of handleProtocols', async (t, implementation) => {
   t.strictSame(await protocolOf(t, implementation, {}, 'b, a'), [101, 'b'])
   const handleProtocols = (offers: Set<string>): string | false => {
     t.ok(offers instanceof Set)
@@ -262,7 +268,7 @@ both('the first subprotocol is chosen, or what handleProtocols says', async (t, 
   t.strictSame(await protocolOf(t, implementation, { handleProtocols }, 'b'), [101, undefined])
 })
 
-both('handleProtocols chooses none by any value that stands for it', async (t, implementation) => {
+both('handleProtocols may select none with any value that means none', async (t, implementation) => {
   for (const none of [false, '', null, undefined]) {
     const options: ServerOptions = {}
     Reflect.set(options, 'handleProtocols', () => none)
@@ -271,7 +277,7 @@ both('handleProtocols chooses none by any value that stands for it', async (t, i
   }
 })
 
-both('null stands for no options, no data and no callback', async (t, implementation) => {
+both('null means no options, no data and no callback', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   server.on('error', error => t.fail(error.message))
   const [client, [socket]] = await connect(t, server, port)
@@ -297,7 +303,7 @@ both('handleProtocols and verifyClient may be assigned later', async (t, impleme
   t.equal((await shake(t, port, '/')).status, 401)
 })
 
-both('verifyClient answers by what it returns', async (t, implementation) => {
+both('verifyClient decides by its return value', async (t, implementation) => {
   const verifyClient = ({
     origin,
     secure,
@@ -317,7 +323,7 @@ both('verifyClient answers by what it returns', async (t, implementation) => {
   t.equal((await shake(t, port, '/')).status, 401)
 })
 
-both('what verifyClient returns need not be a boolean', async (t, implementation) => {
+both('the return value of verifyClient need not be a boolean', async (t, implementation) => {
   for (const [value, status] of [
     ['user', 101],
     [{}, 101],
@@ -330,7 +336,7 @@ both('what verifyClient returns need not be a boolean', async (t, implementation
   }
 })
 
-both('verifyClient answers through its callback, at once or later', async (t, implementation) => {
+both('verifyClient decides by its callback, synchronously or later', async (t, implementation) => {
   const verifyClient: ServerOptions['verifyClient'] = ({ req }, callback) => {
     if (req.url === '/now') callback(true)
     else if (req.url === '/later') setImmediate(callback, true)
@@ -345,7 +351,7 @@ both('verifyClient answers through its callback, at once or later', async (t, im
   t.equal(headerOf(refused, 'x-reason'), 'monday')
 })
 
-both('a client that leaves while verifyClient thinks is forgotten', async (t, implementation) => {
+both('a client that leaves during verifyClient is ignored', async (t, implementation) => {
   const left = new Signal<() => void>()
   const verifyClient: ServerOptions['verifyClient'] = ({ req }, callback) => {
     req.socket.on('close', () => left.fire(() => callback(true)))
@@ -364,7 +370,7 @@ both('a client that leaves while verifyClient thinks is forgotten', async (t, im
   t.equal(server.clients.size, 0)
 })
 
-both('maxPayload is the limit of a message', async (t, implementation) => {
+both('maxPayload limits the size of a message', async (t, implementation) => {
   const { server, port } = await listening(t, implementation, { maxPayload: 10 })
   echo(server)
   const client = await open(t, port, '/')
@@ -374,7 +380,7 @@ both('maxPayload is the limit of a message', async (t, implementation) => {
   t.match(await client.closed(), /^1009/)
 })
 
-both('two megabytes pass by default, and with 0 there is no limit', async (t, implementation) => {
+both('two megabytes are accepted by default, and 0 means no limit', async (t, implementation) => {
   for (const options of [{}, { maxPayload: 0 }]) {
     const { server, port } = await listening(t, implementation, options)
     echo(server)
@@ -384,7 +390,7 @@ both('two megabytes pass by default, and with 0 there is no limit', async (t, im
   }
 })
 
-both('perMessageDeflate is off, or on with options', async (t, implementation) => {
+both('perMessageDeflate is off by default, and can be on with options', async (t, implementation) => {
   const cases: readonly (readonly [ServerOptions['perMessageDeflate'], RegExp])[] = [
     [undefined, /^$/],
     [false, /^$/],
@@ -402,7 +408,7 @@ both('perMessageDeflate is off, or on with options', async (t, implementation) =
   }
 })
 
-both('a class of its own holds the connections', async (t, implementation) => {
+both('the option WebSocket sets the class of the connections', async (t, implementation) => {
   class Named extends (implementation.WebSocket as unknown as { new (...args: never[]): object }) {
     get label(): string {
       return 'mine'
@@ -420,17 +426,17 @@ both('a class of its own holds the connections', async (t, implementation) => {
 })
 
 both(
-  'a server of the application: listening and error pass on, and close leaves it',
+  'with the server option, listening and error are passed on, and close leaves the server open',
   async (t, implementation) => {
     const http = await serving(t)
     const server = new implementation.WebSocketServer({ server: http, path: '/ws' })
     endAfter(t, server)
-    const told: string[] = []
-    server.on('listening', () => told.push('listening'))
-    server.on('error', error => told.push(error.message))
+    const events: string[] = []
+    server.on('listening', () => events.push('listening'))
+    server.on('error', error => events.push(error.message))
     http.emit('listening')
     http.emit('error', new Error('oh'))
-    t.strictSame(told, ['listening', 'oh'])
+    t.strictSame(events, ['listening', 'oh'])
     t.strictSame(server.address(), http.address())
     echo(server)
     await open(t, portOf(http), '/ws')
@@ -444,7 +450,7 @@ both(
   }
 )
 
-both('one of port, server and noServer', async (t, { WebSocketServer }) => {
+both('exactly one of port, server and noServer is required', async (t, { WebSocketServer }) => {
   const http = await serving(t)
   const wrong: readonly ServerOptions[] = [
     {},
@@ -461,55 +467,63 @@ both('one of port, server and noServer', async (t, { WebSocketServer }) => {
   }
 })
 
-both('the address, the callback of the constructor, and a port in use', async (t, { WebSocketServer }) => {
-  const ready = new Signal()
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' }, () => ready.fire())
-  endAfter(t, server)
-  await ready.wait('callback')
-  t.match(server.address(), { address: '127.0.0.1', family: 'IPv4' })
-  const second = new WebSocketServer({ port: portOf(server), host: '127.0.0.1' })
-  const [error] = await once(second, 'error')
-  t.equal(error.code, 'EADDRINUSE')
-  const withoutServer = new WebSocketServer({ noServer: true })
-  t.throws(() => withoutServer.address())
-})
-
-both('close waits for the clients, then tells; a second close gets an error', async (t, implementation) => {
-  const { WebSocketServer } = implementation
-  for (const kind of ['noServer', 'port'] as const) {
-    const server = new WebSocketServer(kind === 'port' ? { port: 0, host: '127.0.0.1' } : { noServer: true })
-    if (kind === 'port') await once(server, 'listening')
-    const port =
-      kind === 'port'
-        ? portOf(server)
-        : (
-            await upgrading(t, (request, socket, head) =>
-              server.handleUpgrade(request, socket, head, client =>
-                server.emit('connection', client, request)
-              )
-            )
-          ).port
-    const [client] = await connect(t, server, port)
-    const told: string[] = []
-    const closed = new Signal()
-    server.on('close', () => told.push('close'))
-    server.close(error => {
-      told.push(`callback ${error}`)
-      closed.fire()
-    })
-    await tick()
-    t.strictSame(told, [], `${kind}: somebody is connected`)
-    if (kind === 'noServer') t.equal((await shake(t, port, '/')).status, 503)
-    client.socket.close()
-    await closed.wait('close')
-    t.strictSame(told, ['close', 'callback undefined'])
-    const again = new Signal<unknown>()
-    server.close(error => again.fire(error))
-    t.type(await again.wait('second close'), Error)
+both(
+  "a server has an address and calls the constructor's callback, and a port in use is an error",
+  async (t, { WebSocketServer }) => {
+    const ready = new Signal()
+    const server = new WebSocketServer({ port: 0, host: '127.0.0.1' }, () => ready.fire())
+    endAfter(t, server)
+    await ready.wait('callback')
+    t.match(server.address(), { address: '127.0.0.1', family: 'IPv4' })
+    const second = new WebSocketServer({ port: portOf(server), host: '127.0.0.1' })
+    const [error] = await once(second, 'error')
+    t.equal(error.code, 'EADDRINUSE')
+    const withoutServer = new WebSocketServer({ noServer: true })
+    t.throws(() => withoutServer.address())
   }
-})
+)
 
-both('close without clients tells in the next tick', async (t, { WebSocketServer }) => {
+both(
+  'close waits for the clients, then emits close; a second close gets an error',
+  async (t, implementation) => {
+    const { WebSocketServer } = implementation
+    for (const kind of ['noServer', 'port'] as const) {
+      const server = new WebSocketServer(
+        kind === 'port' ? { port: 0, host: '127.0.0.1' } : { noServer: true }
+      )
+      if (kind === 'port') await once(server, 'listening')
+      const port =
+        kind === 'port'
+          ? portOf(server)
+          : (
+              await upgrading(t, (request, socket, head) =>
+                server.handleUpgrade(request, socket, head, client =>
+                  server.emit('connection', client, request)
+                )
+              )
+            ).port
+      const [client] = await connect(t, server, port)
+      const events: string[] = []
+      const closed = new Signal()
+      server.on('close', () => events.push('close'))
+      server.close(error => {
+        events.push(`callback ${error}`)
+        closed.fire()
+      })
+      await tick()
+      t.strictSame(events, [], `${kind}: a client is connected`)
+      if (kind === 'noServer') t.equal((await shake(t, port, '/')).status, 503)
+      client.socket.close()
+      await closed.wait('close')
+      t.strictSame(events, ['close', 'callback undefined'])
+      const again = new Signal<unknown>()
+      server.close(error => again.fire(error))
+      t.type(await again.wait('second close'), Error)
+    }
+  }
+)
+
+both('close without clients emits close in the next tick', async (t, { WebSocketServer }) => {
   const server = new WebSocketServer({ noServer: true })
   let isClosed = false
   server.on('close', () => {
@@ -521,7 +535,7 @@ both('close without clients tells in the next tick', async (t, { WebSocketServer
   t.equal(isClosed, true)
 })
 
-both('a stream: what is read and written, and its end', async (t, implementation) => {
+both('a stream reads, writes and ends', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   server.on('connection', socket => {
     const stream = implementation.createWebSocketStream(socket as never)
@@ -578,7 +592,7 @@ both('a source that writes to a stream after the client has closed fails', async
   await t.rejects(withDeadline(sent, ms(10_000), 'pipeline'), /not open|closing or closed/)
 })
 
-both('a stream does not end well when its peer breaks off', async (t, implementation) => {
+both('a stream fails when its peer disconnects without closing', async (t, implementation) => {
   const { server, port } = await listening(t, implementation, { maxPayload: 10 })
   for (const [message, code] of [
     ['longer than that', '1009'],
@@ -588,17 +602,17 @@ both('a stream does not end well when its peer breaks off', async (t, implementa
     const client = await open(t, port, '/')
     const [socket] = await connection
     const stream = implementation.createWebSocketStream(socket as never)
-    const told = new Signal<unknown>()
-    finished(stream.resume(), { writable: false }, error => told.fire(error))
+    const ended = new Signal<unknown>()
+    finished(stream.resume(), { writable: false }, error => ended.fire(error))
     client.socket.send(message)
     if (code === '1000') client.socket.close(1000)
     t.match(await client.closed(), code)
-    const error = await told.wait('end')
+    const error = await ended.wait('end')
     t.equal(error instanceof Error, code === '1009', String(error))
   }
 })
 
-both('an extension offer that cannot be taken leaves one that can', async (t, implementation) => {
+both('an unacceptable extension offer does not prevent an acceptable one', async (t, implementation) => {
   const { port } = await listening(t, implementation, { perMessageDeflate: true })
   const response = await shake(t, port, '/', {
     'Sec-WebSocket-Extensions': 'x-other; a=b, permessage-deflate; client_max_window_bits'
@@ -611,21 +625,24 @@ both('an extension offer that cannot be taken leaves one that can', async (t, im
   )
 })
 
-both('a peer that breaks the protocol is told why, and error tells it', async (t, implementation) => {
-  const { server, port } = await listening(t, implementation)
-  const failed = new Signal<Error>()
-  server.on('connection', socket => socket.on('error', error => failed.fire(error)))
-  const client = await connectRaw(t, port)
-  client.write(handshake('/'))
-  await client.response()
-  client.write(Buffer.from([0x81, 0x01, 0x61]))
-  const frame = await client.frame()
-  t.equal(frame.opcode, 8)
-  t.equal(Buffer.from(frame.payload).readUInt16BE(), 1002)
-  t.type(await failed.wait('error'), Error)
-})
+both(
+  'a peer that breaks the protocol gets the close code, and error is emitted',
+  async (t, implementation) => {
+    const { server, port } = await listening(t, implementation)
+    const failed = new Signal<Error>()
+    server.on('connection', socket => socket.on('error', error => failed.fire(error)))
+    const client = await connectRaw(t, port)
+    client.write(handshake('/'))
+    await client.response()
+    client.write(Buffer.from([0x81, 0x01, 0x61]))
+    const frame = await client.frame()
+    t.equal(frame.opcode, 8)
+    t.equal(Buffer.from(frame.payload).readUInt16BE(), 1002)
+    t.type(await failed.wait('error'), Error)
+  }
+)
 
-both('members of a class that users set and read', async (t, implementation) => {
+both('members of a subclass can be set and read', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   const [, [socket]] = await connect(t, server, port)
   t.strictSame([socket.CONNECTING, socket.OPEN, socket.CLOSING, socket.CLOSED], [0, 1, 2, 3])
@@ -639,7 +656,7 @@ both('members of a class that users set and read', async (t, implementation) => 
   await once(socket, 'close')
 })
 
-both('binaryType takes what it knows, and ignores the rest', async (t, implementation) => {
+both('binaryType accepts its known values, and ignores others', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   const [, [socket]] = await connect(t, server, port)
   for (const type of ['arraybuffer', 'fragments', 'nodebuffer', 'arraybuffer']) {
@@ -667,7 +684,7 @@ both('the constants of the class and of its sockets are read-only', async (t, im
   }
 })
 
-both('a broadcast over clients', async (t, implementation) => {
+both('a broadcast can iterate over clients', async (t, implementation) => {
   const { server, port } = await listening(t, implementation)
   const clients = [new Client(t, port, '/'), new Client(t, port, '/')]
   for (const client of clients) await client.opened()

@@ -11,7 +11,7 @@ interface Options extends FastifyUpgradeOptions {
   readonly server: ServerOptions
 }
 
-/** One of each for both orders. */
+/** Creates both in either order. */
 async function both(
   t: Test,
   { server: options, ...rest }: Options,
@@ -28,7 +28,7 @@ async function both(
   }
 }
 
-t.test('each answers its own paths, with the option path and without', async t => {
+t.test('each answers its own paths, with and without the option path', async t => {
   for (const path of ['/ws', undefined]) {
     await both(t, { server: { path } }, async (app, server, order) => {
       echo(server)
@@ -43,7 +43,7 @@ t.test('each answers its own paths, with the option path and without', async t =
   }
 })
 
-t.test('where both have a path, the option path counts in the order of the listeners', async t => {
+t.test('a path of both is answered in the order of the listeners when the option path is set', async t => {
   await both(t, { server: { path: '/both' } }, async (app, server, order) => {
     server.on('connection', socket => socket.send('before'))
     app.get('/both', { websocket: true }, socket => socket.send('after'))
@@ -51,7 +51,7 @@ t.test('where both have a path, the option path counts in the order of the liste
   })
 })
 
-t.test('who takes longer than the other has patience is left alone', async t => {
+t.test("a handshake that takes longer than the other's handshakeTimeout is left alone", async t => {
   const verifyClient: ServerOptions['verifyClient'] = (_info, callback) => {
     setTimeout(callback, ms(300), true)
   }
@@ -70,7 +70,7 @@ t.test('who takes longer than the other has patience is left alone', async t => 
   })
 })
 
-t.test('a handshake that waits for its turn is answered once, by whom its path belongs to', async t => {
+t.test('a handshake that waits for earlier requests is answered once, by the owner of its path', async t => {
   await both(t, { server: {} }, async (app, server, order) => {
     server.on('connection', socket => socket.send('from the server'))
     const asked = new Signal()

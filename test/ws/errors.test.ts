@@ -8,7 +8,7 @@ import { root } from '../helpers/root.js'
 import { bytes, frame, header } from '../protocol/wire.js'
 import { IMPLEMENTATIONS, listening, portOf, upgrading } from './servers.js'
 
-// What the application throws reaches `error` of the server, or is a warning; never the process.
+// Errors of the application reach the `error` event of the server, or become a warning; they never end the process.
 
 type Connection = (socket: WebSocket) => unknown
 
@@ -41,7 +41,7 @@ const WAYS: readonly (readonly [what: string, onConnection: Connection])[] = [
 ]
 
 for (const [what, onConnection] of WAYS) {
-  t.test(`${what}: the error event, and 1011 without internal text`, async t => {
+  t.test(`${what}: the server emits error, and the peer gets 1011 without internal text`, async t => {
     const uncaught = watchProcess(t)
     const { server, port } = await start(t, onConnection)
     const errors: Error[] = []
@@ -55,7 +55,7 @@ for (const [what, onConnection] of WAYS) {
   })
 }
 
-/** The warnings of the process while a test runs. */
+/** Records the warnings of the process during a test. */
 function warnings(t: Test): { readonly seen: Error[]; readonly first: Signal<Error> } {
   const seen: Error[] = []
   const first = new Signal<Error>()
@@ -68,7 +68,7 @@ function warnings(t: Test): { readonly seen: Error[]; readonly first: Signal<Err
   return { seen, first }
 }
 
-t.test('without a listener of error it is a warning of the process', async t => {
+t.test('without an error listener the error becomes a warning of the process', async t => {
   const uncaught = watchProcess(t)
   const { first } = warnings(t)
   const { port } = await start(t, socket => socket.on('message', mine))
@@ -79,7 +79,7 @@ t.test('without a listener of error it is a warning of the process', async t => 
   t.strictSame(uncaught, [])
 })
 
-t.test('a listener of error that throws, or rejects, makes it a warning too', async t => {
+t.test('an error listener that throws or rejects causes a warning, too', async t => {
   const uncaught = watchProcess(t)
   for (const onError of [mine, async () => mine()]) {
     const { first } = warnings(t)
@@ -92,18 +92,18 @@ t.test('a listener of error that throws, or rejects, makes it a warning too', as
   t.strictSame(uncaught, [])
 })
 
-t.test('what is no error is told as one', async t => {
+t.test('a thrown value that is not an error is emitted as an error', async t => {
   const { server, port } = await start(t, () => {
     throw 'text'
   })
-  const told = once(server, 'error')
+  const emitted = once(server, 'error')
   await open(t, port, '/')
-  const [error] = await told
+  const [error] = await emitted
   t.type(error, Error)
   t.match(error.message, /'text'/)
 })
 
-t.test('a peer that does not heed the Close cannot cause more errors', async t => {
+t.test('a peer that ignores the Close frame cannot cause more errors', async t => {
   const { server, port } = await start(t, socket => socket.on('pong', mine))
   const errors: Error[] = []
   server.on('error', error => errors.push(error))
@@ -117,7 +117,7 @@ t.test('a peer that does not heed the Close cannot cause more errors', async t =
   t.equal(errors.length, 1)
 })
 
-t.test('a send that comes too late is no error of the application', async t => {
+t.test('a send after the close is no error of the application', async t => {
   const left = new Signal<WebSocket>()
   const { server, port } = await start(t, socket => socket.on('close', () => left.fire(socket)))
   server.on('error', error => t.fail(String(error)))
@@ -134,34 +134,34 @@ t.test('a send that comes too late is no error of the application', async t => {
   await tick()
 })
 
-t.test('the callback of handleUpgrade throws or rejects', async t => {
+t.test('an error of the callback of handleUpgrade is emitted', async t => {
   const uncaught = watchProcess(t)
   for (const callback of [mine, async () => mine()]) {
     const server = new WebSocketServer({ noServer: true })
-    const told = once(server, 'error')
+    const emitted = once(server, 'error')
     const { port } = await upgrading(t, (request, socket, head) =>
       server.handleUpgrade(request, socket, head, callback)
     )
     const client = await open(t, port, '/')
     t.equal(await client.closed(), '1011')
-    t.equal((await told)[0].message, 'mine')
+    t.equal((await emitted)[0].message, 'mine')
   }
   t.strictSame(uncaught, [])
 })
 
-t.test('a listener of the server that throws or rejects', async t => {
+t.test('an error of a listener of the server is emitted', async t => {
   const uncaught = watchProcess(t)
   for (const onClose of [mine, async () => mine()]) {
     const server = new WebSocketServer({ noServer: true })
-    const told = once(server, 'error')
+    const emitted = once(server, 'error')
     server.on('close', onClose)
     server.close()
-    t.equal((await told)[0].message, 'mine')
+    t.equal((await emitted)[0].message, 'mine')
   }
   t.strictSame(uncaught, [])
 })
 
-t.test('a peer that breaks the protocol where nobody listens for error', async t => {
+t.test('a protocol violation without an error listener is no error of the application', async t => {
   const uncaught = watchProcess(t)
   const { server, port } = await start(t, () => {})
   server.on('error', error => t.fail(String(error)))
@@ -172,7 +172,7 @@ t.test('a peer that breaks the protocol where nobody listens for error', async t
   t.strictSame(uncaught, [])
 })
 
-/** What a client sends, and the codes of the error that `ws` and this package emit for it. */
+/** The data that a client sends, and the error codes of `ws` and of this package for it. */
 const CODES: readonly (readonly [sent: Buffer, theirs: string | undefined, ours: string])[] = [
   [frame(1, 'a', { key: null }), 'EXPECTED_MASK', 'UNMASKED_FRAME'],
   [frame(1, 'a', { rsv: 4 }), 'UNEXPECTED_RSV_1', 'RESERVED_BITS'],
@@ -193,7 +193,7 @@ const CODES: readonly (readonly [sent: Buffer, theirs: string | undefined, ours:
   [frame(1, 'a', { form: 16 }), undefined, 'NON_MINIMAL_LENGTH']
 ]
 
-t.test('docs/reference/compatibility.md has the code that each error of ws has here', async t => {
+t.test('docs/reference/compatibility.md lists the code of this package for each error of ws', async t => {
   const page = readFileSync(join(root, 'docs', 'reference', 'compatibility.md'), 'utf8')
   for (const [sent, theirs, ours] of CODES) {
     const code = theirs === undefined || theirs.startsWith('Z_') ? theirs : `WS_ERR_${theirs}`
@@ -217,7 +217,7 @@ t.test('docs/reference/compatibility.md has the code that each error of ws has h
   }
 })
 
-t.test('a send after the close leaves bufferedAmount as it is; with ws it grows', async t => {
+t.test('a send after the close leaves bufferedAmount unchanged, whereas with ws it grows', async t => {
   for (const implementation of IMPLEMENTATIONS) {
     const { server, port } = await listening(t, implementation)
     const connection = once(server, 'connection')

@@ -26,11 +26,11 @@ import {
 } from '../helpers/app.js'
 import { echo, endAfter, portOf, serving, start, upgrading } from './servers.js'
 
-// How handshakes are answered, where that is stricter than in `ws`.
+// Answers to handshakes where this package is stricter than `ws`.
 
 const codesOf = (errors: readonly Error[]): unknown[] => errors.map(error => Reflect.get(error, 'code'))
 
-/** A refusal says what it is, in a body as long as it says, and the connection ends. */
+/** A refusal names its reason in a body with the right length, and the connection ends. */
 async function refused(t: Test, port: number, head: string): Promise<RawResponse> {
   const client = await connectRaw(t, port)
   client.write(head)
@@ -44,7 +44,7 @@ async function refused(t: Test, port: number, head: string): Promise<RawResponse
   return response
 }
 
-t.test('what gets 101 from ws and should not', async t => {
+t.test('handshakes that ws accepts wrongly are refused', async t => {
   const { port } = await start(t)
   const cases: readonly (readonly [what: string, status: number, head: string])[] = [
     ['version 8', 426, handshake('/', { 'Sec-WebSocket-Version': '8' })],
@@ -74,7 +74,7 @@ t.test('what gets 101 from ws and should not', async t => {
   t.equal(headerOf(post, 'allow'), 'GET')
 })
 
-t.test('what gets 400 from ws and should not', async t => {
+t.test('handshakes that ws refuses wrongly are accepted', async t => {
   const { server, port } = await start(t, { perMessageDeflate: true })
   echo(server)
   const cases: readonly (readonly [what: string, fields: Record<string, string>])[] = [
@@ -91,47 +91,50 @@ t.test('what gets 400 from ws and should not', async t => {
   }
 })
 
-t.test('a key with spare bits, and an empty body, as in ws', async t => {
+t.test('a key with spare bits, and an empty body, are accepted as in ws', async t => {
   const { port } = await start(t)
   const key = await shake(t, port, '/', { 'Sec-WebSocket-Key': 'AQIDBAUGBwgJCgsMDQ4PEC==' })
   t.equal(headerOf(key, 'sec-websocket-accept'), 'OfS0wDaT5NoxF2gqm7Zj2YtetzM=')
   t.equal((await shake(t, port, '/', { 'Content-Length': '0' })).status, 101)
 })
 
-t.test('RFC 9110 section 7.8: the body of a handshake is neither frames nor a request', async t => {
-  const uncaught = watchProcess(t)
-  const server = new WebSocketServer({ noServer: true })
-  const { http, port } = await upgrading(t, (request, socket, head) => {
-    server.handleUpgrade(request, socket, head, () => t.fail('no connection'))
-  })
-  let requests = 0
-  http.removeAllListeners('request')
-  http.on('request', (_request, response) => {
-    requests++
-    setImmediate(() => response.end('page'))
-  })
-  const [fields, chunked] = [{ 'Content-Length': '11' }, { 'Transfer-Encoding': 'chunked' }]
-  const get = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
-  const cases: readonly (readonly [head: string, first: Uint8Array, rest: string])[] = [
-    [handshake('/', fields), text('hello'), get],
-    [handshake('/', fields), text('hello').subarray(0, 5), `rest..${get}`],
-    [handshake('/', chunked), Buffer.from('5\r\nhello\r\n'), `0\r\n\r\n${get}`]
-  ]
-  for (const [head, first, rest] of cases) {
-    const client = await connectRaw(t, port)
-    client.write(get, head, first)
-    t.equal((await client.head()).status, 200)
-    await client.until(() => client.data.includes('400 Bad Request'), 'refusal')
-    t.ok(client.data.indexOf('page') < client.data.indexOf('400 Bad Request'))
-    client.write(rest)
-    await client.end()
-    client.socket.end()
-    await client.gone()
-    t.notOk(client.data.includes('HTTP/1.1 200'))
+t.test(
+  'RFC 9110 section 7.8: the body of a handshake is parsed neither as frames nor as a request',
+  async t => {
+    const uncaught = watchProcess(t)
+    const server = new WebSocketServer({ noServer: true })
+    const { http, port } = await upgrading(t, (request, socket, head) => {
+      server.handleUpgrade(request, socket, head, () => t.fail('no connection'))
+    })
+    let requests = 0
+    http.removeAllListeners('request')
+    http.on('request', (_request, response) => {
+      requests++
+      setImmediate(() => response.end('page'))
+    })
+    const [fields, chunked] = [{ 'Content-Length': '11' }, { 'Transfer-Encoding': 'chunked' }]
+    const get = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
+    const cases: readonly (readonly [head: string, first: Uint8Array, rest: string])[] = [
+      [handshake('/', fields), text('hello'), get],
+      [handshake('/', fields), text('hello').subarray(0, 5), `rest..${get}`],
+      [handshake('/', chunked), Buffer.from('5\r\nhello\r\n'), `0\r\n\r\n${get}`]
+    ]
+    for (const [head, first, rest] of cases) {
+      const client = await connectRaw(t, port)
+      client.write(get, head, first)
+      t.equal((await client.head()).status, 200)
+      await client.until(() => client.data.includes('400 Bad Request'), 'refusal')
+      t.ok(client.data.indexOf('page') < client.data.indexOf('400 Bad Request'))
+      client.write(rest)
+      await client.end()
+      client.socket.end()
+      await client.gone()
+      t.notOk(client.data.includes('HTTP/1.1 200'))
+    }
+    t.equal(requests, cases.length, 'the requests before the handshakes')
+    t.strictSame(uncaught, [])
   }
-  t.equal(requests, cases.length, 'those before the handshakes')
-  t.strictSame(uncaught, [])
-})
+)
 
 t.test('a refusal has a body, a length and an end', async t => {
   const { port } = await start(t, { path: '/ws' })
@@ -139,7 +142,7 @@ t.test('a refusal has a body, a length and an end', async t => {
   t.equal((await refused(t, port, handshake('/other'))).status, 404)
 })
 
-t.test('an unacceptable deflate offer is declined, and the next one is taken', async t => {
+t.test('an unacceptable deflate offer is declined, and the next one is accepted', async t => {
   const { port } = await start(t, { perMessageDeflate: true })
   const offer = 'permessage-deflate; server_max_window_bits=99, permessage-deflate; server_max_window_bits=10'
   const response = await shake(t, port, '/', { 'Sec-WebSocket-Extensions': offer })
@@ -147,7 +150,7 @@ t.test('an unacceptable deflate offer is declined, and the next one is taken', a
   t.match(headerOf(response, 'sec-websocket-extensions'), /server_max_window_bits=10/)
 })
 
-t.test('handleUpgrade is given a request that does not ask for WebSocket', async t => {
+t.test('handleUpgrade refuses a request that does not ask for WebSocket', async t => {
   const server = new WebSocketServer({ noServer: true })
   const { port } = await upgrading(t, (request, socket, head) =>
     server.handleUpgrade(request, socket, head, () => t.fail('no connection'))
@@ -158,56 +161,64 @@ t.test('handleUpgrade is given a request that does not ask for WebSocket', async
 })
 
 for (const hasSocket of [true, false]) {
-  t.test(`a stream that is no socket, with a request that has ${hasSocket ? 'one' : 'none'}`, async t => {
-    const server = new WebSocketServer({
-      noServer: true,
-      ...(hasSocket ? {} : { maxConnectionsPerAddress: 1 })
-    })
-    echo(server)
-    const [stream, peer] = duplexPair()
-    const request = Object.assign(new IncomingMessage(new Socket()), {
-      method: 'GET',
-      url: '/',
-      httpVersionMajor: 1,
-      httpVersionMinor: 1,
-      headers: { upgrade: 'websocket' },
-      rawHeaders: [
-        'Host',
-        'a',
-        'Connection',
-        'Upgrade',
-        'Sec-WebSocket-Version',
-        '13',
-        'Sec-WebSocket-Key',
-        KEY
-      ]
-    })
-    if (!hasSocket) Reflect.set(request, 'socket', undefined)
-    let received = Buffer.alloc(0)
-    const done = new Signal()
-    peer.on('data', (chunk: Buffer) => {
-      received = Buffer.concat([received, chunk])
-      if (received.includes('early')) done.fire()
-    })
-    server.handleUpgrade(request, stream, text('early'), client => server.emit('connection', client, request))
-    await done.wait('echo')
-    t.match(String(received), /^HTTP\/1.1 101 /)
-    peer.destroy()
-  })
+  t.test(
+    `handleUpgrade accepts a stream that is no socket, with a request that has ${hasSocket ? 'one' : 'none'}`,
+    async t => {
+      const server = new WebSocketServer({
+        noServer: true,
+        ...(hasSocket ? {} : { maxConnectionsPerAddress: 1 })
+      })
+      echo(server)
+      const [stream, peer] = duplexPair()
+      const request = Object.assign(new IncomingMessage(new Socket()), {
+        method: 'GET',
+        url: '/',
+        httpVersionMajor: 1,
+        httpVersionMinor: 1,
+        headers: { upgrade: 'websocket' },
+        rawHeaders: [
+          'Host',
+          'a',
+          'Connection',
+          'Upgrade',
+          'Sec-WebSocket-Version',
+          '13',
+          'Sec-WebSocket-Key',
+          KEY
+        ]
+      })
+      if (!hasSocket) Reflect.set(request, 'socket', undefined)
+      let received = Buffer.alloc(0)
+      const done = new Signal()
+      peer.on('data', (chunk: Buffer) => {
+        received = Buffer.concat([received, chunk])
+        if (received.includes('early')) done.fire()
+      })
+      server.handleUpgrade(request, stream, text('early'), client =>
+        server.emit('connection', client, request)
+      )
+      await done.wait('echo')
+      t.match(String(received), /^HTTP\/1.1 101 /)
+      peer.destroy()
+    }
+  )
 }
 
-t.test('wsClientError has the code; a listener that leaves the socket alone does not keep it', async t => {
-  const { server, port } = await start(t)
-  const told = new Signal<readonly [Error, Duplex]>()
-  server.once('wsClientError', (error, socket) => told.fire([error, socket]))
-  const client = await connectRaw(t, port)
-  client.write(handshake('/', { 'Sec-WebSocket-Key': 'x' }))
-  const [error] = await told.wait('wsClientError')
-  t.match(error, { code: 'FST_UPGRADE_INVALID_KEY', statusCode: 400 })
-  t.ok((await duration(client.gone())) < ms(10_000))
-})
+t.test(
+  'wsClientError has the code, and a listener that ignores the socket does not keep it open',
+  async t => {
+    const { server, port } = await start(t)
+    const emitted = new Signal<readonly [Error, Duplex]>()
+    server.once('wsClientError', (error, socket) => emitted.fire([error, socket]))
+    const client = await connectRaw(t, port)
+    client.write(handshake('/', { 'Sec-WebSocket-Key': 'x' }))
+    const [error] = await emitted.wait('wsClientError')
+    t.match(error, { code: 'FST_UPGRADE_INVALID_KEY', statusCode: 400 })
+    t.ok((await duration(client.gone())) < ms(10_000))
+  }
+)
 
-t.test('verifyClient that never answers gets 503, and its late answer changes nothing', async t => {
+t.test('a verifyClient that never answers gets 503, and its late answer changes nothing', async t => {
   const asked = new Signal<(verified: boolean) => void>()
   const { server, port } = await start(t, {
     handshakeTimeout: ms(100),
@@ -231,7 +242,7 @@ t.test('a refused client that does not close is cut', async t => {
   await client.gone()
 })
 
-t.test('a client that ends its side before the answer, or resets, gets none', async t => {
+t.test('a client that ends its side or resets before the answer gets no connection', async t => {
   const uncaught = watchProcess(t)
   for (const way of ['end', 'reset'] as const) {
     const [asked, left] = [new Signal(), new Signal<() => void>()]
@@ -255,7 +266,7 @@ t.test('a client that ends its side before the answer, or resets, gets none', as
   t.strictSame(uncaught, [])
 })
 
-t.test('a socket that verifyClient ends itself opens nothing', async t => {
+t.test('a socket that verifyClient ends itself opens no connection', async t => {
   const { server, port } = await start(t, {
     verifyClient: ({ req }) => {
       req.socket.end('HTTP/1.1 418 Teapot\r\n\r\n')
@@ -269,7 +280,7 @@ t.test('a socket that verifyClient ends itself opens nothing', async t => {
   t.equal(server.clients.size, 0)
 })
 
-t.test('a socket that is gone by the time it is given', async t => {
+t.test('a socket that is already closed opens no connection', async t => {
   const server = new WebSocketServer({ noServer: true })
   const done = new Signal()
   const { port } = await upgrading(t, (request, socket, head) => {
@@ -283,7 +294,7 @@ t.test('a socket that is gone by the time it is given', async t => {
   await client.gone()
 })
 
-t.test('a function of the application that fails: 500, and the error event', async t => {
+t.test('an error in a function of the application gets 500, and is emitted', async t => {
   const uncaught = watchProcess(t)
   const fail = (): never => {
     throw new Error('mine')
@@ -298,7 +309,7 @@ t.test('a function of the application that fails: 500, and the error event', asy
       'verifyClient with a status that refuses nothing',
       { verifyClient: (_info, callback) => callback(false, 200) }
     ],
-    ['with a status that there is not', { verifyClient: (_info, callback) => callback(false, 4401) }],
+    ['with an unknown status', { verifyClient: (_info, callback) => callback(false, 4401) }],
     [
       'with a header that splits the response',
       { verifyClient: (_info, callback) => callback(false, 401, 'no', { a: 'b\r\nc: d' }) }
@@ -312,20 +323,20 @@ t.test('a function of the application that fails: 500, and the error event', asy
     server.on('connection', () => t.fail('no connection'))
     const response = await shake(t, port, '/', fields)
     t.equal(response.status, 500, what)
-    t.equal(response.body, 'Internal Server Error', 'the client learns no more')
+    t.equal(response.body, 'Internal Server Error', 'the client receives no details')
     t.equal(errors.length, 1, what)
     if (code !== undefined) t.strictSame(codesOf(errors), [code])
   }
   t.strictSame(uncaught, [])
 })
 
-t.test('verifyClient that returns a promise lets nobody in: ws lets in everybody', async t => {
+t.test('a verifyClient that returns a promise refuses the client, whereas ws accepts everyone', async t => {
   const { port, errors } = await start(t, { verifyClient: async () => true })
   t.equal((await shake(t, port, '/')).status, 401)
   t.strictSame(errors, [])
 })
 
-t.test('headers of verifyClient, and those that are the response its own', async t => {
+t.test('headers of verifyClient are sent, except those of the response itself', async t => {
   const headers = { 'Content-Length': 3, Allow: ['a', 'b'], 'X-No': undefined, 'WWW-Authenticate': 'Basic' }
   const { port } = await start(t, {
     verifyClient: (_info, callback) => callback(false, undefined, undefined, headers)
@@ -338,7 +349,7 @@ t.test('headers of verifyClient, and those that are the response its own', async
   t.notOk(response.headers.has('x-no'))
 })
 
-t.test('listeners of headers: what they may not add, and one that throws', async t => {
+t.test('a headers listener may not add invalid headers, and may throw', async t => {
   for (const line of ['X-A: b\r\nX-C: d', 'no header', 'X-A: \x00']) {
     const { server, errors, port } = await start(t)
     server.on('headers', lines => void lines.push(line))
@@ -353,7 +364,7 @@ t.test('listeners of headers: what they may not add, and one that throws', async
   t.match(errors, [{ message: 'mine' }])
 })
 
-t.test('listeners of headers may not change the status', async t => {
+t.test('a headers listener may not change the status', async t => {
   const { server, port } = await start(t)
   server.on('headers', lines => {
     lines[0] = 'HTTP/1.1 200 OK'
@@ -361,7 +372,7 @@ t.test('listeners of headers may not change the status', async t => {
   t.equal((await shake(t, port, '/')).status, 101)
 })
 
-t.test('shouldHandle that throws', async t => {
+t.test('a shouldHandle that throws refuses the handshake', async t => {
   class Failing extends WebSocketServer {
     override shouldHandle(): never {
       throw new Error('mine')
@@ -378,7 +389,7 @@ t.test('shouldHandle that throws', async t => {
   }
 })
 
-t.test('a listener of wsClientError that throws', async t => {
+t.test('a wsClientError listener that throws does not keep the socket open', async t => {
   const { server, errors, port } = await start(t)
   server.on('wsClientError', (_error, socket) => {
     socket.destroy()
@@ -390,7 +401,7 @@ t.test('a listener of wsClientError that throws', async t => {
   t.match(errors, [{ message: 'mine' }])
 })
 
-t.test('maxConnections: one more gets 503, and who leaves makes room', async t => {
+t.test('a handshake above maxConnections gets 503, and a closed connection frees its slot', async t => {
   for (const options of [{ maxConnections: 1 }, { maxConnectionsPerAddress: 1 }]) {
     const { server, port } = await start(t, options)
     const first = await open(t, port, '/')
@@ -404,7 +415,7 @@ t.test('maxConnections: one more gets 503, and who leaves makes room', async t =
   }
 })
 
-t.test('maxConnectionsPerAddress does not count what has no address, and warns of that once', async t => {
+t.test('maxConnectionsPerAddress does not count connections without an address, and warns once', async t => {
   const folder = await mkdtemp(join(tmpdir(), 'compat-'))
   const path = join(folder, 'app.sock')
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -428,7 +439,7 @@ t.test('maxConnectionsPerAddress does not count what has no address, and warns o
   t.equal(warnings.length, 1)
 })
 
-t.test('an answer that comes after the client has left takes no place', async t => {
+t.test('an answer after the client has left takes no slot', async t => {
   const asked = new Signal<() => void>()
   const { server, port } = await start(t, {
     maxConnections: 1,
@@ -443,7 +454,7 @@ t.test('an answer that comes after the client has left takes no place', async t 
   t.equal((await shake(t, port, '/')).status, 101)
 })
 
-t.test('a refused handshake gives its place back', async t => {
+t.test('a refused handshake releases its slot', async t => {
   const { server, port } = await start(t, { maxConnections: 1 })
   server.once('headers', () => {
     throw new Error('mine')
@@ -452,7 +463,7 @@ t.test('a refused handshake gives its place back', async t => {
   t.equal((await shake(t, port, '/')).status, 101)
 })
 
-t.test('close answers the handshakes under way', async t => {
+t.test('close answers pending handshakes', async t => {
   const asked = new Signal()
   const { server, port } = await start(t, { verifyClient: (_info, _callback) => asked.fire() })
   const client = await connectRaw(t, port)
@@ -465,7 +476,7 @@ t.test('close answers the handshakes under way', async t => {
   client.socket.end()
 })
 
-t.test('a class of its own that fails opens nothing, and the socket is cut', async t => {
+t.test('a WebSocket class that fails opens no connection, and the socket is cut', async t => {
   class Failing extends WebSocket {
     constructor(...args: ConstructorParameters<typeof WebSocket>) {
       super(...args)

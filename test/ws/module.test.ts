@@ -3,7 +3,7 @@ import t from 'tap'
 import { WebSocket as PluginWebSocket } from '../../lib/index.js'
 import ws, * as all from '../../lib/ws/index.js'
 
-t.test('the exports, by name and on the class as in ws', async t => {
+t.test('the module has the exports of ws, by name and on the class', async t => {
   t.strictSame(Object.keys(all).sort(), ['WebSocket', 'WebSocketServer', 'createWebSocketStream', 'default'])
   t.equal(ws, all.WebSocket)
   t.equal(ws.WebSocket, ws)
@@ -13,7 +13,7 @@ t.test('the exports, by name and on the class as in ws', async t => {
   t.ok(new ws.Server({ noServer: true }) instanceof all.WebSocketServer)
 })
 
-t.test('the sockets that routes of the plugin get are of this class, too', async t => {
+t.test('sockets of plugin routes are instances of this class, too', async t => {
   t.ok(PluginWebSocket.prototype instanceof all.WebSocket)
   t.strictSame([ws.CONNECTING, ws.OPEN, ws.CLOSING, ws.CLOSED], [0, 1, 2, 3])
 })
@@ -23,7 +23,7 @@ t.test('there is no client', async t => {
   t.type(error, TypeError)
 })
 
-t.test('the package by its name, as built: import and require give the same', async t => {
+t.test('import and require of the built package return the same exports', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/ws')
   const required: Readonly<Record<string, unknown>> = createRequire(import.meta.url)('fastify-upgrade/ws')
   t.equal(required, imported.default)

@@ -24,14 +24,14 @@ import {
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
 import { echo, emptied, endAfter, IMPLEMENTATIONS, listening, portOf, serving, start } from './servers.js'
 
-// What a server of `fastify-upgrade/ws` has and does that one of `ws` does not.
+// Features of a server of `fastify-upgrade/ws` that a server of `ws` lacks.
 
 /** Longer than any test waits. */
 const NEVER = 1_000_000
 
 const untyped = (options: object): ServerOptions => Object.assign({}, options)
 
-t.test('options that say what cannot be are refused by name', async t => {
+t.test('invalid options are refused, and the error names them', async t => {
   const wrong: readonly (readonly [name: string, options: object])[] = [
     ['autoPong', { autoPong: false }],
     ['allowSynchronousEvents', { allowSynchronousEvents: false }],
@@ -62,7 +62,7 @@ t.test('options that say what cannot be are refused by name', async t => {
   t.throws(() => new WebSocketServer(), { code: 'FST_UPGRADE_INVALID_OPTION' })
 })
 
-t.test('options that are taken without effect, unknown ones, and null for none', async t => {
+t.test('options without effect and unknown options are ignored, and null means none', async t => {
   const options = untyped({
     noServer: true,
     autoPong: true,
@@ -82,7 +82,7 @@ t.test('options that are taken without effect, unknown ones, and null for none',
   t.equal(server.options.verifyClient, undefined)
 })
 
-/** Options that both take, of a server that listens on a port, or is given another way to listen. */
+/** Options that both accept, for a server that listens on a port, or that is attached in another way. */
 const TAKEN: Readonly<Record<string, readonly object[]>> = {
   maxPayload: [0, 1e10, Infinity, 2 ** 31, '1048576', 1000.5, null, undefined].map(maxPayload => ({
     maxPayload
@@ -126,7 +126,7 @@ const TAKEN: Readonly<Record<string, readonly object[]>> = {
 
 for (const [name, list] of Object.entries(TAKEN)) {
   for (const implementation of IMPLEMENTATIONS) {
-    t.test(`values of ${name} that ws takes: ${implementation.name}`, async t => {
+    t.test(`values of ${name} that ws accepts work with ${implementation.name}`, async t => {
       for (const options of list) {
         const { server, port } = await listening(t, implementation, options)
         echo(server)
@@ -141,7 +141,7 @@ for (const [name, list] of Object.entries(TAKEN)) {
   }
 }
 
-t.test('the values that ws takes have the effect that they have there', async t => {
+t.test('values that ws accepts have the same effect here', async t => {
   for (const implementation of IMPLEMENTATIONS) {
     const start = (options: object) => listening(t, implementation, options)
     const { server: small, port } = await start({ maxPayload: '10' })
@@ -168,7 +168,7 @@ t.test('the values that ws takes have the effect that they have there', async t 
   }
 })
 
-t.test('a window of 8 bits is one of 9, as in zlib', async t => {
+t.test('a window of 8 bits becomes one of 9, as in zlib', async t => {
   const { port } = await start(t, { perMessageDeflate: { serverMaxWindowBits: 8, clientMaxWindowBits: 8 } })
   const offer = 'permessage-deflate; client_max_window_bits'
   const response = await shake(t, port, '/', { 'Sec-WebSocket-Extensions': offer })
@@ -216,7 +216,7 @@ t.test('verifyClient answers as in ws', async t => {
   }
 })
 
-t.test('maxBufferedAmount: false is no limit', async t => {
+t.test('maxBufferedAmount: false disables the limit', async t => {
   for (const maxBufferedAmount of [false, 1000] as const) {
     const { server, port } = await start(t, { maxBufferedAmount })
     server.on('connection', socket => {
@@ -228,7 +228,7 @@ t.test('maxBufferedAmount: false is no limit', async t => {
   }
 })
 
-t.test('address and close of a server without a server', async t => {
+t.test('address and close of a server that is not attached work', async t => {
   const server = new WebSocketServer({ noServer: true })
   t.throws(() => server.address(), { code: 'FST_UPGRADE_NO_SERVER' })
   const closed = new Signal<unknown>()
@@ -242,7 +242,7 @@ t.test('address and close of a server without a server', async t => {
   await once(server, 'close')
 })
 
-t.test('the first message waits for a listener that comes later', async t => {
+t.test('the first message is kept until a listener is added', async t => {
   const { server, port } = await start(t)
   const ready = new Signal()
   server.on('connection', async socket => {
@@ -258,10 +258,10 @@ t.test('the first message waits for a listener that comes later', async t => {
   t.equal(String((await client.frame()).payload), 'got two')
 })
 
-t.test('where nobody takes messages, pings are answered and a close is seen all the same', async t => {
+t.test('without a message consumer, pings are answered and a close is seen', async t => {
   const { server, port } = await start(t, { handshakeTimeout: ms(100) })
   const client = await open(t, port, '/')
-  client.socket.send('for nobody')
+  client.socket.send('ignored')
   const pong = once(client.socket, 'pong')
   client.socket.ping()
   await withDeadline(pong, 10_000, 'pong')
@@ -270,7 +270,7 @@ t.test('where nobody takes messages, pings are answered and a close is seen all 
   await emptied(server)
 })
 
-t.test('the heartbeat is off by default, and an option', async t => {
+t.test('the heartbeat is off by default, and can be enabled', async t => {
   const quiet = await start(t)
   const watched = await start(t, { heartbeat: { interval: ms(50), timeout: ms(50) } })
   const pings = { quiet: 0, watched: 0 }
@@ -282,7 +282,7 @@ t.test('the heartbeat is off by default, and an option', async t => {
   t.equal(pings.quiet, 0)
 })
 
-t.test('a silent peer is cut where the heartbeat is on', async t => {
+t.test('a silent peer is cut when the heartbeat is enabled', async t => {
   const { server, port } = await start(t, { heartbeat: { interval: ms(50), timeout: ms(50) } })
   const client = await connectRaw(t, port)
   client.write(handshake('/'))
@@ -292,7 +292,7 @@ t.test('a silent peer is cut where the heartbeat is on', async t => {
 })
 
 t.test(
-  'the limits of the plugin are there: a flood of control frames, a peer that does not read',
+  'the limits of the plugin apply to floods of control frames and to peers that do not read',
   async t => {
     const { server, port } = await start(t, { maxControlFrames: 5, maxBufferedAmount: 2 ** 20 })
     const client = await open(t, port, '/')
@@ -311,16 +311,16 @@ t.test(
   }
 )
 
-t.test('verifyClient is told that a connection is secure', async t => {
+t.test('verifyClient gets secure as true over TLS', async t => {
   const http = createTlsServer({ key: KEY, cert: CERTIFICATE })
   http.listen(0, '127.0.0.1')
   await once(http, 'listening')
   t.teardown(() => http.close())
-  const told: boolean[] = []
+  const secures: boolean[] = []
   const server = new WebSocketServer({
     server: http,
     verifyClient: ({ secure }) => {
-      told.push(secure)
+      secures.push(secure)
       return true
     }
   })
@@ -329,10 +329,10 @@ t.test('verifyClient is told that a connection is secure', async t => {
   const client = await open(t, portOf(http), '/', { secure: true })
   client.socket.send('one')
   t.equal(await client.next(), 'one')
-  t.strictSame(told, [true])
+  t.strictSame(secures, [true])
 })
 
-t.test('the object modes of a stream', async t => {
+t.test('a stream supports the object modes', async t => {
   const { server, port } = await start(t)
   const read: unknown[] = []
   server.on('connection', socket => {
@@ -353,27 +353,30 @@ t.test('the object modes of a stream', async t => {
   t.strictSame(read, ['text', Buffer.from('bytes')])
 })
 
-// ---- on a server that others use too
+// ---- on a server with other users
 
-t.test('two servers on one HTTP server, each with its path; and two without are no crash', async t => {
-  const http = await serving(t)
-  const servers = ['/a', '/b'].map(path => new WebSocketServer({ server: http, path }))
-  for (const server of servers) {
-    endAfter(t, server)
-    server.on('connection', socket => socket.send(String(server.options.path)))
+t.test(
+  'two servers on one HTTP server each have their path, and two without a path do not crash',
+  async t => {
+    const http = await serving(t)
+    const servers = ['/a', '/b'].map(path => new WebSocketServer({ server: http, path }))
+    for (const server of servers) {
+      endAfter(t, server)
+      server.on('connection', socket => socket.send(String(server.options.path)))
+    }
+    for (const path of ['/a', '/b']) t.equal(await (await open(t, portOf(http), path)).next(), path)
+
+    const other = await serving(t)
+    const [first, second] = [new WebSocketServer({ server: other }), new WebSocketServer({ server: other })]
+    endAfter(t, first)
+    endAfter(t, second)
+    second.on('connection', () => t.fail('the first server takes it'))
+    first.on('connection', socket => socket.send('first'))
+    t.equal(await (await open(t, portOf(other), '/')).next(), 'first')
   }
-  for (const path of ['/a', '/b']) t.equal(await (await open(t, portOf(http), path)).next(), path)
+)
 
-  const other = await serving(t)
-  const [first, second] = [new WebSocketServer({ server: other }), new WebSocketServer({ server: other })]
-  endAfter(t, first)
-  endAfter(t, second)
-  second.on('connection', () => t.fail('the first has it'))
-  first.on('connection', socket => socket.send('first'))
-  t.equal(await (await open(t, portOf(other), '/')).next(), 'first')
-})
-
-t.test('a path that nobody takes gets 404 in the end', async t => {
+t.test('an unclaimed path gets 404 at the deadline', async t => {
   const http = await serving(t)
   for (const path of ['/a', '/b']) {
     const server = new WebSocketServer({ server: http, path, handshakeTimeout: ms(100) })
@@ -382,7 +385,7 @@ t.test('a path that nobody takes gets 404 in the end', async t => {
   t.equal((await shake(t, portOf(http), '/c')).status, 404)
 })
 
-t.test('a server that closes leaves alone what it left to others', async t => {
+t.test('a closing server does not touch upgrades that it left to other listeners', async t => {
   const http = await serving(t)
   const server = new WebSocketServer({ server: http, path: '/a' })
   const other = new WebSocketServer({
@@ -397,7 +400,7 @@ t.test('a server that closes leaves alone what it left to others', async t => {
   t.equal((await shake(t, portOf(http), '/b')).status, 101)
 })
 
-t.test('an Upgrade that is not for WebSocket is an ordinary request, where nobody else takes it', async t => {
+t.test('an Upgrade to another protocol is an ordinary request without another listener', async t => {
   const http = await serving(t)
   const server = new WebSocketServer({ server: http })
   endAfter(t, server)
@@ -414,7 +417,7 @@ t.test('an Upgrade that is not for WebSocket is an ordinary request, where nobod
   t.equal((await ordinary.response()).status, 426)
 })
 
-t.test('h2c is an ordinary request whoever listens, and is served once', async t => {
+t.test('h2c is an ordinary request with any listener, and is served once', async t => {
   const http = await serving(t)
   for (const path of ['/a', '/b']) endAfter(t, new WebSocketServer({ server: http, path }))
   const client = await connectRaw(t, portOf(http))
@@ -423,7 +426,7 @@ t.test('h2c is an ordinary request whoever listens, and is served once', async t
   t.equal(String(client.data).match(/HTTP\/1.1 200/g)?.length, 2)
 })
 
-t.test('the application decides with shouldUpgradeCallback, until the last server is closed', async t => {
+t.test('the application decides with shouldUpgradeCallback until the last server is closed', async t => {
   const http: Server & { shouldUpgradeCallback?: unknown } = await serving(t)
   const { emit } = http
   const shouldUpgradeCallback = ({ url }: IncomingMessage): boolean => url !== '/page'
@@ -433,14 +436,14 @@ t.test('the application decides with shouldUpgradeCallback, until the last serve
   const client = await connectRaw(t, portOf(http))
   client.write(handshake('/page'), 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
   await client.end()
-  t.equal(String(client.data).match(/HTTP\/1.1 200/g)?.length, 2, 'what is pipelined behind it is served')
+  t.equal(String(client.data).match(/HTTP\/1.1 200/g)?.length, 2, 'pipelined requests after it are served')
   t.equal((await shake(t, portOf(http), '/b')).status, 101)
   for (const server of servers) server.close()
   t.equal(http.shouldUpgradeCallback, shouldUpgradeCallback)
   t.equal(http.emit, emit)
 })
 
-t.test('an upgrade that nobody takes keeps no HTTP server from closing', async t => {
+t.test('an unclaimed upgrade does not keep the HTTP server from closing', async t => {
   for (const order of ['before', 'after']) {
     const http = await serving(t)
     const seen = new Signal()
@@ -458,7 +461,7 @@ t.test('an upgrade that nobody takes keeps no HTTP server from closing', async t
   }
 })
 
-t.test('closing leaves it to the other listeners as long as the HTTP server is open', async t => {
+t.test('a closing server leaves upgrades to other listeners while the HTTP server is open', async t => {
   const http = await serving(t)
   const seen = new Signal<Duplex>()
   const server = new WebSocketServer({ server: http, path: '/ws' })
@@ -473,7 +476,7 @@ t.test('closing leaves it to the other listeners as long as the HTTP server is o
   client.socket.end()
 })
 
-t.test('with another listener such an Upgrade is left to it', async t => {
+t.test('with another listener an Upgrade to another protocol is left to it', async t => {
   const http = await serving(t)
   const server = new WebSocketServer({ server: http })
   endAfter(t, server)
@@ -486,7 +489,7 @@ t.test('with another listener such an Upgrade is left to it', async t => {
   t.match(String((await open(t, portOf(http), '/')).socket.readyState), '1')
 })
 
-t.test('clients of a server that closes are left to the application', async t => {
+t.test('clients of a closing server are left to the application', async t => {
   const { server, port } = await start(t)
   const client: Client = await open(t, port, '/')
   const closed = once(server, 'close')

@@ -6,10 +6,10 @@ import * as ws from 'ws'
 import * as own from '../../lib/ws/index.js'
 import { tick, withDeadline } from '../helpers/app.js'
 
-/** Those that both packages have. */
+/** Options that both packages have. */
 export type ServerOptions = Omit<ws.ServerOptions, 'WebSocket'>
 
-/** What both packages have. */
+/** The parts that both packages have. */
 export interface Implementation {
   readonly name: string
   readonly WebSocketServer: new (options: ServerOptions, callback?: () => void) => ws.WebSocketServer
@@ -27,7 +27,7 @@ export function portOf(server: { address(): unknown }): number {
   throw new Error('the server does not listen on a port')
 }
 
-/** A WebSocketServer that listens on a port of its own. */
+/** A WebSocketServer that listens on its own port. */
 export async function listening(
   t: Test,
   { WebSocketServer }: Pick<Implementation, 'WebSocketServer'>,
@@ -39,7 +39,7 @@ export async function listening(
   return { server, port: portOf(server) }
 }
 
-/** A WebSocketServer of ours that listens on a port of its own, and the errors that it tells. */
+/** A WebSocketServer of this package that listens on its own port, and the errors that it emits. */
 export async function start(
   t: Test,
   options: own.ServerOptions = {}
@@ -52,7 +52,7 @@ export async function start(
   return { server, errors, port: portOf(server) }
 }
 
-/** An HTTP server that hands each upgrade to `onUpgrade`. */
+/** An HTTP server that passes each upgrade to `onUpgrade`. */
 export async function upgrading(
   t: Test,
   onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -74,7 +74,7 @@ export async function serving(t: Test): Promise<Server> {
   return http
 }
 
-/** Ends the server and what is connected, at the end of the test. */
+/** Ends the server and its connections at the end of the test. */
 export function endAfter(t: Test, server: ws.WebSocketServer): void {
   t.teardown(() => {
     server.close()
@@ -82,7 +82,7 @@ export function endAfter(t: Test, server: ws.WebSocketServer): void {
   })
 }
 
-/** Resolves once nobody is connected. */
+/** Resolves when no client is connected. */
 export async function emptied({ clients }: { readonly clients: ReadonlySet<unknown> }): Promise<void> {
   const wait = async (): Promise<void> => {
     while (clients.size > 0) await tick()
@@ -90,7 +90,7 @@ export async function emptied({ clients }: { readonly clients: ReadonlySet<unkno
   await withDeadline(wait(), 10_000, 'the last client leaves')
 }
 
-/** Answers each message with itself. */
+/** Replies to each message with the same message. */
 export function echo(server: ws.WebSocketServer): void {
   server.on('connection', socket => {
     socket.on('error', () => {})
