@@ -13,7 +13,7 @@ const TOKEN = 'a-random-text-of-32-characters-or-more'
 const PASSWORD = 'correct horse battery staple'
 const ACCOUNT = { user: 'ada', password: PASSWORD }
 
-/** Runs an example as the documentation says, and tells its port. */
+/** Runs an example as documented, and returns its port. */
 async function startExample(t: Test, name: string, settings: Record<string, string> = {}): Promise<number> {
   const env = { ...process.env, PORT: '0', TOKEN, PASSWORD, SECRET: TOKEN, ...settings }
   const child = start(t, process.execPath, [join(root, 'dist', 'examples', 'authentication', `${name}.js`)], {
@@ -24,7 +24,7 @@ async function startExample(t: Test, name: string, settings: Record<string, stri
   return Number(new URL(String(line)).port)
 }
 
-/** What a client of `ws` gets that is refused. */
+/** The response to a client of `ws` that is refused. */
 async function refusal(t: Test, port: number, path: string, options: OpenOptions = {}) {
   const { protocols = [], ...rest } = options
   const client = new WebSocket(`ws://127.0.0.1:${port}${path}`, protocols, {
@@ -33,7 +33,7 @@ async function refusal(t: Test, port: number, path: string, options: OpenOptions
   })
   t.teardown(() => client.terminate())
   client.on('error', () => {})
-  client.on('open', () => t.fail('it was let in'))
+  client.on('open', () => t.fail('the client was accepted'))
   const [request, response] = await withDeadline(once(client, 'unexpected-response'), 10_000, 'refusal')
   let body = ''
   for await (const chunk of response) body += chunk
@@ -52,13 +52,13 @@ async function post(port: number, path: string, headers: Record<string, string>,
   })
 }
 
-/** What a client offers, that has got a ticket. */
+/** The offers of a client with a ticket. */
 async function ticketIn(response: Response): Promise<string> {
   const body: unknown = await response.json()
   return `token.${Reflect.get(Object(body), 'ticket')}`
 }
 
-t.test('a bearer token', async t => {
+t.test('a client with a bearer token is accepted', async t => {
   const port = await startExample(t, 'bearer')
   for (const headers of [bearer(TOKEN), { authorization: `bearer ${TOKEN}` }]) {
     t.equal(await (await open(t, port, '/news', { headers })).next(), 'hello, robot')
@@ -80,14 +80,14 @@ t.test('a bearer token', async t => {
   t.equal((await refusal(t, port, `/news?token=${TOKEN}`)).status, 401, 'not in the URL')
 })
 
-t.test('a connection ends with its token', async t => {
+t.test('a connection ends when its token expires', async t => {
   const port = await startExample(t, 'bearer', { TOKEN_SECONDS: String(ms(2000) / 1000) })
   const client = await open(t, port, '/news', { headers: bearer(TOKEN) })
   t.equal(await client.closed(), '4401 expired')
   t.equal((await refusal(t, port, '/news', { headers: bearer(TOKEN) })).status, 401)
 })
 
-t.test('a ticket as a subprotocol', async t => {
+t.test('a ticket is accepted as a subprotocol', async t => {
   const port = await startExample(t, 'subprotocol')
   const fetchTicket = async (): Promise<string> => {
     const response = await post(port, '/ticket', bearer(TOKEN))
@@ -100,9 +100,9 @@ t.test('a ticket as a subprotocol', async t => {
   t.match(ticket, /^token\.[\w-]{43}$/)
   const client = await open(t, port, '/chat', { protocols: ['chat.v1', ticket] })
   t.equal(await client.next(), 'hello, ada')
-  t.equal(client.headers['sec-websocket-protocol'], 'chat.v1', 'the ticket does not come back')
+  t.equal(client.headers['sec-websocket-protocol'], 'chat.v1', 'the ticket is not sent back')
   const reversed = await open(t, port, '/chat', { protocols: [await fetchTicket(), 'chat.v1'] })
-  t.equal(reversed.socket.protocol, 'chat.v1', 'in whichever order')
+  t.equal(reversed.socket.protocol, 'chat.v1', 'in either order')
 
   for (const protocols of [
     ['chat.v1', ticket],
@@ -119,14 +119,10 @@ t.test('a ticket as a subprotocol', async t => {
   t.equal(alone.body.code, 'FST_UPGRADE_UNSUPPORTED_SUBPROTOCOL')
   const protocols = ['chat.v1', await fetchTicket()]
   t.equal((await refusal(t, port, '/chat', { protocols, origin: 'https://evil.example' })).status, 403)
-  t.equal(
-    await (await open(t, port, '/chat', { protocols })).next(),
-    'hello, ada',
-    'which has not used the ticket'
-  )
+  t.equal(await (await open(t, port, '/chat', { protocols })).next(), 'hello, ada', 'the ticket was not used')
 })
 
-t.test('the connection of a ticket ends with the access token', async t => {
+t.test('the connection of a ticket ends when the access token expires', async t => {
   const port = await startExample(t, 'subprotocol', { TOKEN_SECONDS: String(ms(2000) / 1000) })
   const ticket = await ticketIn(await post(port, '/ticket', bearer(TOKEN)))
   const client = await open(t, port, '/chat', { protocols: ['chat.v1', ticket] })
@@ -141,7 +137,7 @@ async function signIn(t: Test, port: number, headers: Record<string, string> = {
 
 const cookieOf = (setCookie: string): string => setCookie.split(';')[0] ?? ''
 
-t.test('a session', async t => {
+t.test('a handshake uses the session of the user', async t => {
   const port = await startExample(t, 'session', { CHECK_SECONDS: '0.05' })
   for (const body of [
     { ...ACCOUNT, password: 'wrong' },
@@ -154,7 +150,7 @@ t.test('a session', async t => {
   const cookie = cookieOf(setCookie)
   const client = await open(t, port, '/news', { headers: { cookie } })
   t.equal(await client.next(), 'hello, ada')
-  t.match(client.headers['set-cookie'], [/^sessionId=/], 'the handshake prolongs the session')
+  t.match(client.headers['set-cookie'], [/^sessionId=/], 'the handshake extends the session')
 
   for (const bad of [{}, { cookie: 'sessionId=x' }, { cookie: `${cookie.slice(0, -3)}xyz` }]) {
     const { status, body } = await refusal(t, port, '/news', { headers: bad })
@@ -183,7 +179,7 @@ t.test('signing in starts a new session', async t => {
   t.equal(await (await open(t, port, '/news', { headers: { cookie } })).next(), 'hello, ada')
 })
 
-t.test('over HTTPS, as the proxy says, the cookie is Secure', async t => {
+t.test('over HTTPS, as the proxy reports, the cookie is Secure', async t => {
   const port = await startExample(t, 'session')
   t.match(await signIn(t, port, { 'x-forwarded-proto': 'https' }), /; Secure/)
 })
@@ -198,7 +194,7 @@ t.test('a connection ends with its session', async t => {
   t.equal(await client.closed(), '4401 signed out')
 })
 
-t.test('docs/guides/authentication.md shows the files as they are', async t => {
+t.test('docs/guides/authentication.md contains the files unchanged', async t => {
   const page = readFileSync(join(root, 'docs', 'guides', 'authentication.md'), 'utf8')
   const blocks = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```$/gm), ([, code]) => code)
   const names = ['session', 'tokens', 'bearer', 'subprotocol']

@@ -10,11 +10,11 @@ interface Visitor {
   readonly name: string
   readonly room: string
   readonly width?: number
-  /** What `Math.random` gives, on which the wait before a connection depends. */
+  /** The value of `Math.random`, which determines the delay before a connection. */
   readonly random?: number
 }
 
-/** A page that is in a room. */
+/** A page that has joined a room. */
 async function visit(t: Test, browser: Browser, port: number, visitor: Visitor): Promise<Page> {
   const { name, room, width = 1280, random } = visitor
   const context = await browser.newContext({ viewport: { width, height: 844 } })
@@ -29,7 +29,7 @@ async function visit(t: Test, browser: Browser, port: number, visitor: Visitor):
   return page
 }
 
-/** Writes a message as people do. */
+/** Types and sends a message. */
 async function type(page: Page, text: string): Promise<void> {
   await page.getByLabel('Message', { exact: true }).fill(text)
   await page.keyboard.press('Enter')
@@ -38,10 +38,10 @@ async function type(page: Page, text: string): Promise<void> {
 const ownName = (page: Page) => page.locator('#members .own').textContent()
 const message = (page: Page, text: string) => page.locator('#log .message', { hasText: text })
 
-t.test('the page in Chromium', { skip: browserSkip }, async t => {
+t.test('the page works in Chromium', { skip: browserSkip }, async t => {
   const browser = await launchBrowser(t)
   const { port } = await startChat(t)
-  await t.test('two pages', async t => {
+  await t.test('two pages chat', async t => {
     const problems: string[] = []
     const enter = async (name: string, protocol: string): Promise<Page> => {
       const page = await (await browser.newContext()).newPage()
@@ -67,12 +67,12 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     await ada.getByText('Grüß dich, Ada 🐎').waitFor()
     for (const page of [ada, bob]) {
       t.strictSame(await page.locator('#members li').allTextContents(), ['Ada', 'Bob'])
-      t.equal(await page.locator('#log b').count(), 2, 'what people write is no HTML')
+      t.equal(await page.locator('#log b').count(), 2, 'messages are not parsed as HTML')
     }
     for (const page of [ada, bob]) {
       await page.locator('#log .unsent').waitFor({ state: 'detached' })
       const times = page.locator('#log .message time[datetime]')
-      t.equal(await times.count(), await page.locator('#log .message').count(), 'each message has its time')
+      t.equal(await times.count(), await page.locator('#log .message').count(), 'each message has a time')
       t.match((await times.allTextContents()).join(' '), /^\d\d:\d\d/)
     }
     const { SCREENSHOTS } = process.env
@@ -85,7 +85,7 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     t.strictSame(problems, [])
   })
 
-  await t.test('the server restarts: people keep their names and what they wrote', async t => {
+  await t.test('people keep their names and unsent messages when the server restarts', async t => {
     const chat = await startChat(t)
     const first = await visit(t, browser, chat.port, { name: 'Bob', room: 'restart', random: 1 })
     const second = await visit(t, browser, chat.port, { name: 'Bob', room: 'restart', random: 0.1 })
@@ -102,7 +102,7 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     const line = message(first, 'written while the server was away')
     await line.getByText('waiting').waitFor()
 
-    // The second one has to be in the room when the first one sends, so the first one reaches no server until then.
+    // The second client has to be in the room when the first one sends, so the first one cannot reach the server until then.
     await first.evaluate(`
       window.WebSocket = new Proxy(WebSocket, {
         construct: (Socket, [url, protocols]) =>
@@ -128,7 +128,7 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
   })
 
   await t.test(
-    'a reload enters the room again under the same name, until one leaves',
+    'a reload joins the room again under the same name, until the user leaves',
     { skip: browserSkip },
     async t => {
       await visit(t, browser, port, { name: 'Bob', room: 'reload' })
@@ -152,7 +152,7 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     }
   )
 
-  await t.test('a message that got lost says so, and a refusal is final', async t => {
+  await t.test('a lost message is marked, and a refusal is final', async t => {
     const context = await browser.newContext()
     const page = await context.newPage()
     let closing: number | undefined
@@ -203,12 +203,12 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     await page.waitForFunction(`navigator.clipboard.readText().then(text => text === '${link}')`)
   })
 
-  await t.test('sixteen members on a phone: only whole rows', async t => {
+  await t.test('with sixteen members on a phone only whole rows are visible', async t => {
     for (let n = 2; n <= 16; n++)
       await open(t, port, `/rooms/phone?name=Somebody%20${n}`, { protocols: ['chat.v1'] })
     const page = await visit(t, browser, port, { name: 'Ada', room: 'phone', width: 390 })
     await page.getByText('16 here').waitFor()
-    // In the page: how many rows of members a box cuts through, and whether the page is wider than the phone.
+    // Runs in the page: the number of rows of members that a box cuts through, and whether the page is wider than the phone.
     const fit = `(() => {
     const box = document.querySelector('#who').getBoundingClientRect()
     const shown = [...document.querySelectorAll('#members li')].filter(row => row.checkVisibility())
@@ -226,7 +226,7 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     for (let n = 17; n <= 20; n++)
       await open(t, port, `/rooms/phone?name=Somebody%20${n}`, { protocols: ['chat.v1'] })
     await page.getByText('20 here').waitFor()
-    t.strictSame(await page.evaluate(fit), { seen: 16, cut: 0, wide: false }, 'more than have room')
+    t.strictSame(await page.evaluate(fit), { seen: 16, cut: 0, wide: false }, 'more than fit')
     await page.setViewportSize({ width: 390, height: 500 })
     t.strictSame(await page.evaluate(fit), { seen: 6, cut: 0, wide: false }, 'with a keyboard')
   })

@@ -15,10 +15,10 @@ import {
 } from '../helpers/app.js'
 import { startChat } from './chat.js'
 
-/** A client of chat.v1 with a token, which stands for a person. */
+/** A client of chat.v1 with a token, which identifies a person. */
 const person = (letter: string) => ({ protocols: ['chat.v1', `token.${letter.repeat(32)}`] })
 
-/** Ends the connection of a client, and waits until its room has heard of it. */
+/** Ends the connection of a client, and waits until its room was notified. */
 async function depart(client: Client, witness: Client, line: string): Promise<void> {
   client.socket.terminate()
   while ((await witness.next()) !== line);
@@ -28,7 +28,7 @@ const V1 = { protocols: ['chat.v1'] }
 const V2 = { protocols: ['chat.v2'] }
 const say = (text: string): string => JSON.stringify({ type: 'message', text })
 
-t.test('chat.v1 speaks text and chat.v2 JSON, in the same rooms', async t => {
+t.test('chat.v1 uses text and chat.v2 JSON, in the same rooms', async t => {
   const { port } = await startChat(t)
   const ada = await open(t, port, '/rooms/lobby?name=Ada', V2)
   t.strictSame(JSON.parse(await ada.next()), { type: 'welcome', name: 'Ada', returning: false })
@@ -49,14 +49,14 @@ t.test('chat.v1 speaks text and chat.v2 JSON, in the same rooms', async t => {
   t.equal(JSON.parse(await ada.next()).text, 'hello Eve: forged')
 
   const second = await open(t, port, '/rooms/lobby?name=Bob', V1)
-  t.equal(await second.next(), '* welcome, Bob 2', 'a name is taken once')
+  t.equal(await second.next(), '* welcome, Bob 2', 'a name is used once')
   t.equal(JSON.parse(await ada.next()).name, 'Bob 2')
   second.socket.terminate()
   t.strictSame(JSON.parse(await ada.next()), { type: 'leave', name: 'Bob 2', names: ['Ada', 'Bob'] })
-  t.strictSame(elsewhere.messages, [], 'other rooms hear nothing')
+  t.strictSame(elsewhere.messages, [], 'other rooms are not notified')
 })
 
-t.test('a hook sets a cookie on the 101, and knows who comes back', async t => {
+t.test('a hook sets a cookie on the 101, and recognizes returning clients', async t => {
   const { port } = await startChat(t)
   const first = await open(t, port, '/rooms/lobby?name=Ada', V1)
   const cookie = String(first.headers['set-cookie'])
@@ -68,7 +68,7 @@ t.test('a hook sets a cookie on the 101, and knows who comes back', async t => {
   t.equal(String(again.headers['set-cookie']), cookie)
 })
 
-t.test('a name is kept for the token that had it', async t => {
+t.test('a name is reserved for its token', async t => {
   const { port } = await startChat(t)
   const witness = await open(t, port, '/rooms/lobby?name=Ada', V1)
   const first = await open(t, port, '/rooms/lobby?name=Bob', person('a'))
@@ -80,10 +80,10 @@ t.test('a name is kept for the token that had it', async t => {
   await depart(second, witness, '* Bob 2 left, here: Ada')
 
   const stranger = await open(t, port, '/rooms/lobby?name=Bob', V1)
-  t.equal(await stranger.next(), '* welcome, Bob 3', 'both names are kept')
+  t.equal(await stranger.next(), '* welcome, Bob 3', 'both names are reserved')
   const elsewhere = await open(t, port, '/rooms/kitchen?name=Bob', V1)
   t.equal(await elsewhere.next(), '* welcome, Bob', 'in their room')
-  // In the other order, with the name that was wanted first, and with the one that was given.
+  // In the other order, with the requested name, and with the assigned one.
   for (const [letter, wanted, name] of [
     ['b', 'Bob', 'Bob 2'],
     ['a', 'Bob', 'Bob'],
@@ -97,7 +97,7 @@ t.test('a name is kept for the token that had it', async t => {
   }
 })
 
-t.test('a name without a token is free once its client has left', async t => {
+t.test('a name without a token is free after its client has left', async t => {
   const { port } = await startChat(t)
   const witness = await open(t, port, '/rooms/lobby?name=Ada', V1)
   const first = await open(t, port, '/rooms/lobby?name=Bob', V1)
@@ -125,11 +125,11 @@ t.test('two connections with one token are one person', async t => {
   old.socket.terminate()
   await once(old.socket, 'close')
   reloaded.socket.send('I am still here')
-  t.equal(await witness.next(), 'Bob: I am still here', 'with no word of who came and left')
+  t.equal(await witness.next(), 'Bob: I am still here', 'without a join or leave event')
   await depart(reloaded, witness, '* Bob left, here: Ada')
 })
 
-t.test('a name is not kept for ever', async t => {
+t.test('a name is not reserved forever', async t => {
   const app = await buildChat()
   t.teardown(() => app.close())
   const welcome = async (subprotocols: string[]) => {
@@ -148,7 +148,7 @@ t.test('a name is not kept for ever', async t => {
   t.equal(await welcome(['chat.v1']), '* welcome, Bob')
 })
 
-t.test('what the server does not take', async t => {
+t.test('invalid input is refused', async t => {
   const { port } = await startChat(t)
   const offer = { 'Sec-WebSocket-Protocol': 'chat.v2' }
   for (const [path, fields, status] of [
@@ -178,7 +178,7 @@ t.test('what the server does not take', async t => {
   }
 })
 
-t.test('the page, and the handshake of a page of another origin', async t => {
+t.test('the server serves the page, and checks the origin of handshakes', async t => {
   const { port } = await startChat(t)
   for (const path of ['/', '/rooms/lobby']) {
     const response = await request(t, port, 'GET', path)
@@ -194,7 +194,7 @@ t.test('the page, and the handshake of a page of another origin', async t => {
 })
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  t.test(`${signal} stops it, with clients and without waiting for silent ones`, async t => {
+  t.test(`${signal} stops the server, with clients and without waiting for silent ones`, async t => {
     const chat = await startChat(t)
     const client = await open(t, chat.port, '/rooms/lobby?name=Ada', V1)
     const silent = await connectRaw(t, chat.port)

@@ -9,7 +9,7 @@ import { withDeadline } from '../helpers/timeout.js'
 
 const BUILT = join(root, 'dist', 'examples', 'chat', 'server.js')
 
-/** A server of the chat. */
+/** A running chat server. */
 export interface Chat {
   readonly port: number
   readonly process: ChildProcess
@@ -25,7 +25,7 @@ export interface ChatOptions {
 export async function startChat(t: Test, { port = 0, server = BUILT }: ChatOptions = {}): Promise<Chat> {
   const env = { ...process.env, PORT: String(port), HOST: '127.0.0.1' }
   const child = spawn(process.execPath, [server], { env, stdio: ['ignore', 'pipe', 'inherit'] })
-  // A process that is killed leaves no coverage.
+  // A process that is killed writes no coverage.
   t.teardown(() => stopGently(child))
   const [line]: unknown[] = await withDeadline(once(createInterface(child.stdout), 'line'), 10_000, 'start')
   const [, started] = /^Chat on http:\/\/127\.0\.0\.1:(\d+) /.exec(String(line)) ?? []

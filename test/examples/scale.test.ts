@@ -11,7 +11,7 @@ import { root } from '../helpers/root.js'
 const SERVER = join(root, 'dist', 'examples', 'scale', 'server.js')
 const PROTOCOLS = { protocols: ['chat.v1'] }
 
-/** Starts the two processes; gives their ports. */
+/** Starts the two processes. @returns their ports. */
 async function startScale(t: Test): Promise<{ child: ChildProcess; first: number; second: number }> {
   const PATH = [dirname(REDIS.path), process.env.PATH].join(delimiter)
   const env = { ...process.env, PATH, PORT: '0', HOST: '127.0.0.1', REDIS_URL: '' }
@@ -33,7 +33,7 @@ async function startScale(t: Test): Promise<{ child: ChildProcess; first: number
   return { child, first, second }
 }
 
-t.test('a message crosses from one process to the other', { skip: redisSkip }, async t => {
+t.test('a message is delivered from one process to the other', { skip: redisSkip }, async t => {
   const { child, first, second } = await startScale(t)
   const ada = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
   t.equal(await ada.next(), '* welcome, Ada')
@@ -53,34 +53,30 @@ t.test('a message crosses from one process to the other', { skip: redisSkip }, a
   t.strictSame(await withDeadline(exited, 10_000, 'exit'), [0, null])
 })
 
-t.test(
-  'people who enter with one name at the same time get different names',
-  { skip: redisSkip },
-  async t => {
-    const { first, second } = await startScale(t)
-    const witness = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
-    /** Enters, as the page does: again under the name that it had, when it is sent away for now. */
-    const enter = async (port: number, letter: string, wanted = 'Bob'): Promise<void> => {
-      const protocols = ['chat.v1', `token.${letter.repeat(32)}`]
-      const client = await open(t, port, `/rooms/lobby?name=${encodeURIComponent(wanted)}`, { protocols })
-      const name = (await client.next()).replace('* welcome, ', '')
-      client.socket.once('close', code => {
-        if (code === 1013) void enter(port, letter, name)
-      })
-    }
-    await Promise.all([enter(first, 'a'), enter(first, 'b'), enter(second, 'c'), enter(second, 'd')])
-    const names = new Set(['Ada', 'Bob', 'Bob 2', 'Bob 3', 'Bob 4'])
-    const settled = async (): Promise<void> => {
-      for (;;) {
-        const here = new Set((await witness.next()).split('here: ').at(-1)?.split(', '))
-        if (here.size === names.size && [...names].every(name => here.has(name))) return
-      }
-    }
-    await t.resolves(withDeadline(settled(), 20_000, 'four different names'))
+t.test('people who join with one name at the same time get different names', { skip: redisSkip }, async t => {
+  const { first, second } = await startScale(t)
+  const witness = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
+  /** Joins like the page: again under its own name, after a refusal that asks it to retry. */
+  const enter = async (port: number, letter: string, wanted = 'Bob'): Promise<void> => {
+    const protocols = ['chat.v1', `token.${letter.repeat(32)}`]
+    const client = await open(t, port, `/rooms/lobby?name=${encodeURIComponent(wanted)}`, { protocols })
+    const name = (await client.next()).replace('* welcome, ', '')
+    client.socket.once('close', code => {
+      if (code === 1013) void enter(port, letter, name)
+    })
   }
-)
+  await Promise.all([enter(first, 'a'), enter(first, 'b'), enter(second, 'c'), enter(second, 'd')])
+  const names = new Set(['Ada', 'Bob', 'Bob 2', 'Bob 3', 'Bob 4'])
+  const settled = async (): Promise<void> => {
+    for (;;) {
+      const here = new Set((await witness.next()).split('here: ').at(-1)?.split(', '))
+      if (here.size === names.size && [...names].every(name => here.has(name))) return
+    }
+  }
+  await t.resolves(withDeadline(settled(), 20_000, 'four different names'))
+})
 
-t.test('a token is known in the other process, too', { skip: redisSkip }, async t => {
+t.test('a token is recognized in the other process, too', { skip: redisSkip }, async t => {
   const { first, second } = await startScale(t)
   const witness = await open(t, first, '/rooms/lobby?name=Ada', PROTOCOLS)
   t.equal(await witness.next(), '* welcome, Ada')
@@ -97,5 +93,5 @@ t.test('a token is known in the other process, too', { skip: redisSkip }, async 
   after.socket.terminate()
   t.equal(await witness.next(), '* Bob left, here: Ada', 'once')
   const stranger = await open(t, first, '/rooms/lobby?name=Bob', PROTOCOLS)
-  t.equal(await stranger.next(), '* welcome, Bob 2', 'its name is kept')
+  t.equal(await stranger.next(), '* welcome, Bob 2', 'its name is reserved')
 })

@@ -1,11 +1,11 @@
 import { randomNumbers } from '../protocol/wire.js'
 import { CORPUS, type Conversation } from './corpus.js'
 
-/** How a client leaves. */
+/** The ways in which a client disconnects. */
 const ENDINGS = ['wait', 'half-close', 'reset', 'reset after an answer', 'destroy', 'deaf'] as const
 const USUAL = [...ENDINGS, 'wait', 'wait', 'wait', 'half-close', 'reset after an answer'] as const
 
-/** What an attacker writes, piece by piece, and how it leaves then. */
+/** The data that an attacker writes, piece by piece, and how it disconnects afterwards. */
 export interface Attack {
   readonly pieces: readonly Buffer[]
   /** Milliseconds before each piece; 0 is the next turn of the event loop. */
@@ -13,7 +13,7 @@ export interface Attack {
   readonly ending: (typeof ENDINGS)[number]
 }
 
-/** As it is kept in a fixture. */
+/** The format of fixtures. */
 export function writeAttack({ pieces, delay, ending }: Attack): string {
   return JSON.stringify({ pieces: pieces.map(piece => piece.toString('hex')), delay, ending })
 }
@@ -30,11 +30,11 @@ export function readAttack(fixture: unknown): Attack {
   }
 }
 
-/** The attack with a number: the same for the same seed, whatever came before. */
+/** The attack with a number: the same for the same seed, whatever was generated before. */
 export function attackOf(seed: number, number: number): Attack {
   const random = new Random((Math.imul(seed, 1_000_003) + number) | 0)
   const { head, rest } = random.pick(CORPUS)
-  // Most get past the handshake, as everything begins behind it.
+  // Most pass the handshake, as most of the code comes after it.
   const isHeadChanged = random.chance(0.3)
   const tail = random.chance(0.7) ? mutateFrames(rest, random) : rest
   const flat = Buffer.concat(tail)
@@ -44,7 +44,7 @@ export function attackOf(seed: number, number: number): Attack {
   return { pieces: cut(wire, random), delay: random.pick([0, 0, 0, 1, 3]), ending: random.pick(USUAL) }
 }
 
-/** Unchanged, in one piece and in single bytes around the end of the head. */
+/** The data unchanged, in one piece, or in single bytes around the end of the head. */
 export function plainAttacks(conversation: Conversation): Attack[] {
   const { head, rest } = conversation
   const flat = Buffer.concat(rest)
@@ -82,7 +82,7 @@ class Random {
     return Buffer.from(Array.from({ length: this.below(most + 1) }, () => this.below(256)))
   }
 
-  /** A part of a buffer, short ones more often than long ones. */
+  /** A part of a buffer; short parts are more frequent than long ones. */
   range(length: number, most = length): [start: number, end: number] {
     const start = this.below(length + 1)
     const size = Math.floor(Math.min(most, length - start) * this.#next() ** 3)
@@ -90,7 +90,7 @@ class Random {
   }
 }
 
-/** Whole frames in another order, again, left out, or from another conversation. */
+/** Whole frames reordered, repeated, removed, or taken from another conversation. */
 function mutateFrames(frames: readonly Buffer[], random: Random): Buffer[] {
   const result = [...frames]
   for (let i = random.below(4); i > 0; i--) {

@@ -2,7 +2,7 @@ import { constants, deflateRawSync } from 'node:zlib'
 import { handshake, KEY, PAGE_HANDSHAKE } from '../helpers/app.js'
 import { bytes, frame } from '../protocol/wire.js'
 
-/** What a client said: a head, and what followed it. */
+/** The data of a client: a head, and the bytes after it. */
 export interface Conversation {
   readonly head: Buffer
   readonly rest: readonly Buffer[]
@@ -59,7 +59,7 @@ export const ws = (
 const DEFLATE = { 'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits' }
 const CHOICE = 'permessage-deflate; server_max_window_bits=8, permessage-deflate; server_max_window_bits=10'
 
-/** Requests that are none, in what another request carries. */
+/** Requests that are hidden in the data of another request. */
 export const SMUGGLED = 'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n'
 const bodied = { 'Content-Length': String(SMUGGLED.length) }
 const http = (line: string, fields: string, body = ''): Buffer =>
@@ -68,7 +68,7 @@ const h2c =
   'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n'
 const chunked = `${SMUGGLED.length.toString(16)}\r\n${SMUGGLED}\r\n0\r\n\r\n`
 
-/** In these the request that is hidden must never run. */
+/** The hidden request in these must never run. */
 export const BODIES: readonly Conversation[] = [
   ws('/echo', [Buffer.from(SMUGGLED)], bodied),
   ws('/refuse', [Buffer.from(SMUGGLED)], bodied),
@@ -108,7 +108,7 @@ export const CORPUS: readonly Conversation[] = [
   ws('/echo', CHAT, { Origin: 'http://localhost', Cookie: 'a=b', 'User-Agent': 'x'.repeat(500) }),
   ws('/echo', CHAT, { Origin: 'http://elsewhere.example' }),
   { head: Buffer.from(PAGE_HANDSHAKE.replace('/chatsocket', '/deflate')), rest: PRESSED },
-  // One request behind the other.
+  // Pipelined requests.
   { head: bytes(http('GET /state', ''), handshake('/echo')), rest: CHAT },
   { head: bytes(handshake('/echo'), handshake('/echo')), rest: CHAT },
   { head: bytes(handshake('/refuse'), handshake('/echo')), rest: CHAT },

@@ -1,4 +1,7 @@
-/** What a handshake gets, after RFC 6455 section 4, RFC 9110 and RFC 7692 section 7.1, with regular expressions. */
+/**
+ * The expected result of a handshake according to RFC 6455 section 4, RFC 9110 and RFC 7692 section 7.1, with regular
+ * expressions.
+ */
 import { hash } from 'node:crypto'
 
 export interface Offer {
@@ -8,7 +11,7 @@ export interface Offer {
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
-/** Not by a regular expression, which tries to find the end from each blank. */
+/** Without a regular expression, which would look for the end from each blank. */
 export function trim(text: string): string {
   let [start, end] = [0, text.length]
   while (start < end && ' \t'.includes(text[start])) start++
@@ -16,10 +19,10 @@ export function trim(text: string): string {
   return text.slice(start, end)
 }
 
-/** RFC 9110 section 5.6.1: elements that are empty do not count. */
+/** RFC 9110 section 5.6.1: empty elements do not count. */
 const elements = (text: string): string[] => text.split(',').map(trim).filter(Boolean)
 
-/** The value of a field that occurs any number of times (RFC 9110 section 5.3); undefined for none. */
+/** The value of a field that may occur several times (RFC 9110 section 5.3); undefined if it is absent. */
 function joined(raw: readonly string[], name: string): string | undefined {
   const values = valuesOf(raw, name)
   return values.length === 0 ? undefined : values.join(',')
@@ -29,7 +32,7 @@ export function valuesOf(raw: readonly string[], name: string): string[] {
   return raw.filter((_value, i) => i % 2 === 1 && raw[i - 1].toLowerCase() === name)
 }
 
-/** 'unclear' when the token is there among elements that are none. */
+/** 'unclear' when the list has the token and invalid elements. */
 function hasToken(value: string | undefined, token: string): boolean | 'unclear' {
   const list = elements(value ?? '')
   if (!list.some(element => element.toLowerCase() === token)) return false
@@ -42,7 +45,7 @@ export interface Request {
   readonly raw: readonly string[]
 }
 
-/** What may be answered. `accepted` is there when the handshake may be. */
+/** The allowed answers. `accepted` is set when the handshake may be accepted. */
 export interface Verdict {
   readonly refusals: readonly string[]
   readonly accepted:
@@ -69,7 +72,7 @@ export function judge({ method, url, raw }: Request): Verdict {
   if (versions.length < 2 && versions[0] !== '13') refusals.push('426')
   const keys = values('sec-websocket-key')
   const decoded = Buffer.from(keys[0] ?? '', 'base64')
-  // Whatever decodes to 16 bytes, without what a lenient decoder passes over.
+  // A value that decodes to 16 bytes, without the characters that a lenient decoder skips.
   if (keys.length !== 1 || decoded.length !== 16 || !/^[A-Za-z0-9+/]{22}==$/.test(keys[0]))
     refusals.push('400')
   const hasBody = values('content-length').some(length => Number(length) !== 0)
@@ -86,7 +89,7 @@ export function judge({ method, url, raw }: Request): Verdict {
   }
 }
 
-/** 4.1: one or more, and each once. */
+/** 4.1: one or more, without duplicates. */
 function subprotocols(value: string | undefined): string[] | undefined {
   if (value === undefined) return []
   const list = elements(value)
@@ -96,7 +99,7 @@ function subprotocols(value: string | undefined): string[] | undefined {
 
 const LEXEME = /[ \t]+|[,;=]|[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[^"\\]|\\[\s\S])*"/y
 
-/** 9.1: the grammar, on lexemes without the white space that may stand between them. */
+/** 9.1: the grammar, on lexemes without the white space that is allowed between them. */
 export function extensionList(text: string): Offer[] | undefined {
   const lexemes: string[] = []
   LEXEME.lastIndex = 0
@@ -143,12 +146,12 @@ export interface Wishes {
   readonly clientMaxWindowBits: number
 }
 
-/** The parameters of an offer or an answer; undefined when the whole of it has to be declined. */
+/** The parameters of an offer or an answer; undefined when it must be declined as a whole. */
 interface Named {
   readonly serverNo: boolean
   readonly clientNo: boolean
   readonly serverBits: number | undefined
-  /** 'any' stands for the parameter without a value. */
+  /** 'any' means the parameter without a value. */
   readonly clientBits: number | 'any' | undefined
 }
 
@@ -176,7 +179,7 @@ function named(parameters: Offer['parameters']): Named | undefined {
   }
 }
 
-/** The first offer that a server can keep: zlib has no window of 8 bits to compress with. */
+/** The first offer that a server can accept: zlib cannot compress with a window of 8 bits. */
 function acceptable(list: readonly Offer[]): Named | undefined {
   return list
     .filter(({ name }) => name === 'permessage-deflate')
@@ -184,7 +187,7 @@ function acceptable(list: readonly Offer[]): Named | undefined {
     .find(offer => offer !== undefined && offer.serverBits !== 8)
 }
 
-/** What the server agrees to. */
+/** The parameters that the server agrees to. */
 export function agreedByServer(list: readonly Offer[], wishes: Wishes): Wishes | undefined {
   const offer = acceptable(list)
   if (offer === undefined) return undefined
@@ -194,17 +197,17 @@ export function agreedByServer(list: readonly Offer[], wishes: Wishes): Wishes |
     serverNoContextTakeover: offer.serverNo || wishes.serverNoContextTakeover,
     clientNoContextTakeover: offer.clientNo || wishes.clientNoContextTakeover,
     serverMaxWindowBits: Math.min(serverBits, wishes.serverMaxWindowBits),
-    // 7.1.2.2: without the parameter in the offer the server must not answer it.
+    // 7.1.2.2: without the parameter in the offer the server must not send it in the answer.
     clientMaxWindowBits: most === undefined ? 15 : Math.min(most, wishes.clientMaxWindowBits)
   }
 }
 
-/** What is wrong with the parameters that a server answers, besides their values. */
+/** The errors in the parameters of a server's answer, besides their values. */
 export function answerFault(list: readonly Offer[], answer: Offer): string | undefined {
   const offer = acceptable(list)
   const given = named(answer.parameters)
   if (offer === undefined || given === undefined) return 'not valid'
-  // 7.1.1.1 and 7.1.2.1: an offer with these is accepted by answering them.
+  // 7.1.1.1 and 7.1.2.1: an offer with these is accepted by returning them.
   if (offer.serverNo && !given.serverNo) return 'server_no_context_takeover was asked for'
   if (offer.serverBits !== undefined && given.serverBits === undefined)
     return 'server_max_window_bits was asked for'
@@ -213,7 +216,7 @@ export function answerFault(list: readonly Offer[], answer: Offer): string | und
   return given.clientBits === 'any' ? 'client_max_window_bits without a value' : undefined
 }
 
-/** How a client understands an answer; undefined when it has to fail the connection. */
+/** The parameters that a client derives from an answer; undefined when it must fail the connection. */
 export function agreedByClient(list: readonly Offer[], wishes: Wishes): Wishes | undefined {
   const answer =
     list.length === 1 && list[0].name === 'permessage-deflate' ? named(list[0].parameters) : undefined
@@ -244,7 +247,7 @@ export interface Asked {
   readonly deflate: Wishes | undefined
 }
 
-/** Whether the connection is established; 'unclear' when a list holds what is no token. */
+/** Whether the connection is established; 'unclear' when a list has invalid elements. */
 export function isEstablished(
   { statusCode, headers }: Response,
   { key, protocols, deflate }: Asked

@@ -18,7 +18,7 @@ import {
 import { ASKED, EXTENSIONS, REQUEST, RESPONSE, WISHES } from './handshakes.js'
 import { tryProperty } from './run.js'
 
-/** As `node:http` gives it. */
+/** The headers as `node:http` provides them. */
 const headOf = ({ method, url, raw }: Request) => ({
   method,
   url,
@@ -28,7 +28,7 @@ const headOf = ({ method, url, raw }: Request) => ({
   rawHeaders: raw
 })
 
-/** The parser's result, whose lists are compared as such. */
+/** The result of the parser, with lists in a comparable form. */
 const plain = (offers: readonly ExtensionOffer[] | undefined) =>
   offers?.map(({ name, parameters }) => ({
     name,
@@ -53,17 +53,17 @@ function checkHandshake(request: Request): void {
   assert.ok(accepted !== undefined, `accepted; the model: ${refusals}`)
   const { extensions, ...rest } = result
   const { extensions: expected, ...others } = accepted
-  // An Origin without a value is one that no rule lets in.
+  // No rule accepts an Origin without a value.
   assert.deepEqual({ ...rest, origin: rest.origin || undefined, protocols: [...rest.protocols] }, others)
   assert.deepEqual(plain(extensions), plain(expected))
 }
 
-t.test('RFC 6455 section 4.2.1: any request gets what the model says', async t => {
+t.test('RFC 6455 section 4.2.1: every request gets the answer of the model', async t => {
   await tryProperty(t, 'request', fc.property(REQUEST, checkHandshake), 800)
 })
 
 t.test(
-  'RFC 9110 section 7.8: a request asks for WebSocket when HTTP is 1.1 and a protocol says so',
+  'RFC 9110 section 7.8: a request asks for WebSocket when it is HTTP/1.1 and lists the protocol',
   async t => {
     const upgrade = fc.constantFrom(
       'websocket',
@@ -99,34 +99,37 @@ t.test(
   }
 )
 
-t.test('RFC 7692 section 7.1: of any offers, the one that the model takes is taken and answered', async t => {
-  const property = fc.property(EXTENSIONS, WISHES, (text, wishes) => {
-    const offers = extensionList(text)
-    const parsed = parseExtensions(text)
-    assert.deepEqual(plain(parsed), plain(offers))
-    if (offers === undefined || parsed === undefined) return
-    const agreed = agreedByServer(offers, wishes)
-    const accepted = acceptDeflate(parsed, wishes)
-    assert.deepEqual(accepted?.parameters, agreed)
-    if (accepted === undefined) return
-    // 7.1: what the client makes of the answer, when it wants no more than the defaults, is what the server means.
-    const answer = extensionList(accepted.response) ?? []
-    const open = {
-      serverNoContextTakeover: false,
-      clientNoContextTakeover: false,
-      serverMaxWindowBits: 15,
-      clientMaxWindowBits: 15
-    }
-    const understood = agreedByClient(answer, open)
-    // A client's window of 8 is one that our own client would refuse.
-    if (agreed?.clientMaxWindowBits !== 8) assert.deepEqual(understood, agreed)
-    assert.equal(answer.length, 1)
-    assert.equal(answerFault(offers, answer[0]), undefined)
-  })
-  await tryProperty(t, 'offers', property, 700)
-})
+t.test(
+  'RFC 7692 section 7.1: of several offers, the server accepts and answers the one that the model accepts',
+  async t => {
+    const property = fc.property(EXTENSIONS, WISHES, (text, wishes) => {
+      const offers = extensionList(text)
+      const parsed = parseExtensions(text)
+      assert.deepEqual(plain(parsed), plain(offers))
+      if (offers === undefined || parsed === undefined) return
+      const agreed = agreedByServer(offers, wishes)
+      const accepted = acceptDeflate(parsed, wishes)
+      assert.deepEqual(accepted?.parameters, agreed)
+      if (accepted === undefined) return
+      // 7.1: a client with default options derives the parameters of the server from the answer.
+      const answer = extensionList(accepted.response) ?? []
+      const open = {
+        serverNoContextTakeover: false,
+        clientNoContextTakeover: false,
+        serverMaxWindowBits: 15,
+        clientMaxWindowBits: 15
+      }
+      const understood = agreedByClient(answer, open)
+      // A client of this package would refuse a client window of 8.
+      if (agreed?.clientMaxWindowBits !== 8) assert.deepEqual(understood, agreed)
+      assert.equal(answer.length, 1)
+      assert.equal(answerFault(offers, answer[0]), undefined)
+    })
+    await tryProperty(t, 'offers', property, 700)
+  }
+)
 
-t.test('RFC 7692 section 7.1: a client takes the answers that the model takes', async t => {
+t.test('RFC 7692 section 7.1: a client accepts the answers that the model accepts', async t => {
   const property = fc.property(EXTENSIONS, WISHES, (text, wishes) => {
     const parsed = parseExtensions(text)
     const answer = extensionList(text)
@@ -137,21 +140,24 @@ t.test('RFC 7692 section 7.1: a client takes the answers that the model takes', 
   await tryProperty(t, 'answers', property, 700)
 })
 
-t.test('RFC 7692 section 7.1: a client and a server of this package agree, whatever they want', async t => {
-  const property = fc.property(WISHES, WISHES, (client, server) => {
-    const offered = extensionList(offerDeflate(client)) ?? []
-    assert.equal(offered.length, 1)
-    const accepted = acceptDeflate(parseExtensions(offerDeflate(client)) ?? [], server)
-    assert.ok(accepted !== undefined)
-    assert.deepEqual(checkDeflateAnswer(parseExtensions(accepted.response) ?? [], client), {
-      parameters: accepted.parameters
+t.test(
+  'RFC 7692 section 7.1: a client and a server of this package agree, whatever their options are',
+  async t => {
+    const property = fc.property(WISHES, WISHES, (client, server) => {
+      const offered = extensionList(offerDeflate(client)) ?? []
+      assert.equal(offered.length, 1)
+      const accepted = acceptDeflate(parseExtensions(offerDeflate(client)) ?? [], server)
+      assert.ok(accepted !== undefined)
+      assert.deepEqual(checkDeflateAnswer(parseExtensions(accepted.response) ?? [], client), {
+        parameters: accepted.parameters
+      })
+      assert.deepEqual(accepted.parameters, agreedByServer(offered, server))
     })
-    assert.deepEqual(accepted.parameters, agreedByServer(offered, server))
-  })
-  await tryProperty(t, 'agree', property, 500)
-})
+    await tryProperty(t, 'agree', property, 500)
+  }
+)
 
-t.test('RFC 6455 section 4.1: a client is connected by the responses that the model takes', async t => {
+t.test('RFC 6455 section 4.1: a client accepts the responses that the model accepts', async t => {
   const property = fc.property(RESPONSE, ASKED, (response, asked) => {
     const established = isEstablished(response, asked)
     const result = checkResponse(response, { host: 'a', ...asked })
@@ -166,7 +172,7 @@ t.test('RFC 6455 section 4.1: a client is connected by the responses that the mo
   await tryProperty(t, 'response', property, 700)
 })
 
-t.test('RFC 6455 section 4.1: the request of any client is one that the server takes', async t => {
+t.test('RFC 6455 section 4.1: the server accepts the request of any client', async t => {
   const path = fc
     .webUrl({ withQueryParameters: true })
     .map(url => url.replace(/^https?:\/\/[^/?]+/, ''))

@@ -4,17 +4,17 @@ import { type Asked, type Request, type Response, trim, type Wishes } from './ha
 
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 
-/** Names that objects have from their prototypes. */
+/** Names of properties of Object.prototype. */
 const PROTOTYPE = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'valueOf', '__defineGetter__']
 
-/** What Node's parser lets through in a value: no controls but the tab, and no white space at the ends. */
+/** The characters that Node's parser accepts in a value: no controls except the tab, and no white space at the ends. */
 const asValue = (text: string): string =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what has to go
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the control characters are removed
   trim(text.replace(/[\x00-\x08\x0a-\x1f\x7f]/g, ''))
 
 const latin1 = fc.uint8Array({ maxLength: 20 }).map(bytes => Buffer.from(bytes).toString('latin1'))
 const space = fc.constantFrom('', '', '', ' ', '\t', '  ')
-/** Mostly one. */
+/** Mostly one value. */
 const mostly = <Value>(value: Value, others: fc.Arbitrary<Value>, weight = 12): fc.Arbitrary<Value> =>
   fc.oneof({ weight, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: others })
 
@@ -40,7 +40,7 @@ const notToken = fc.oneof(
   latin1
 )
 
-/** A list with white space, empty elements, and rarely something that is no token. */
+/** A list with white space, empty elements, and rarely an invalid token. */
 const list = (element: fc.Arbitrary<string>): fc.Arbitrary<string> =>
   fc
     .array(
@@ -118,7 +118,7 @@ export const EXTENSIONS = fc.oneof(
     arbitrary: fc.tuple(space, fc.array(offer, { maxLength: 4 })).map(([gap, all]) => all.join(`,${gap}`))
   },
   { weight: 1, arbitrary: latin1.map(asValue) },
-  // A parser that tries again from each position would take minutes for these.
+  // A parser that backtracks would take minutes for these.
   {
     weight: 1,
     arbitrary: fc
@@ -157,7 +157,7 @@ const caseOf = (name: string): fc.Arbitrary<string> =>
       .map(flags => [...name].map((char, i) => (flags[i] ? char.toUpperCase() : char.toLowerCase())).join(''))
   )
 
-/** A field as often as it should be, or rarely more often, or not. */
+/** A field as often as it should occur, or rarely more often, or absent. */
 const field = (name: string, value: fc.Arbitrary<string>, usual: 0 | 1): fc.Arbitrary<string[][]> =>
   fc
     .oneof(
@@ -194,7 +194,7 @@ export const REQUEST: fc.Arbitrary<Request> = fc
       field('Sec-WebSocket-Extensions', EXTENSIONS, 0),
       field('Content-Length', mostly('0', fc.constantFrom('1', '00', '5'), 3), 0),
       field('Transfer-Encoding', fc.constantFrom('chunked', 'identity'), 0).map(lines =>
-        // Rarely, as each is a refusal.
+        // Rarely, as each leads to a refusal.
         lines.length > 1 ? lines : []
       ),
       field('Origin', fc.constantFrom('http://a', 'null', ''), 0)

@@ -11,18 +11,18 @@ const { FUZZ_SEED, FUZZ_LIVE_SECONDS, FUZZ_ATTACK } = process.env
 const seed = FUZZ_SEED ? Number(FUZZ_SEED) : Math.floor(Math.random() * 2 ** 31)
 const seconds = Number(FUZZ_LIVE_SECONDS || 2)
 
-/** Attacks at a time. */
+/** The number of concurrent attacks. */
 const LANES = 12
-/** So many first, until memory is what it stays. */
+/** The number of attacks before the memory is measured for the first time, so that it is stable by then. */
 const WARM_UP = 300
-/** Bytes by which the heap may be larger after any number of attacks. */
+/** The maximum growth of the heap in bytes, after any number of attacks. */
 const GROWTH = 6 * 2 ** 20
-/** Routes on which good clients talk. */
+/** The routes that good clients use. */
 const PATHS = ['/echo', '/iterate', '/stream', '/deflate', '/takeover', '/hooks', '/late', '/echo']
 
-/** The numbers of attacks under way, and of those before: one of them did it. */
+/** The numbers of running attacks, and of recent ones: one of them is the cause of a failure. */
 const recent: number[] = []
-/** How often which answer came. */
+/** The number of responses by status. */
 const statuses = new Map<string, number>()
 
 async function runAttacks(
@@ -50,10 +50,10 @@ function* numbered(from: number, isOver: (number: number) => boolean): Generator
   for (let number = from; !isOver(number); number++) yield [number, attackOf(seed, number)]
 }
 
-/** Without a change, conversations get what they should. */
+/** Unmodified conversations get the expected responses. */
 async function checkGood(t: Test, port: number): Promise<void> {
   const closed = ['/echo', '/iterate', '/select', '/deflate', '/takeover', '/late', '/hooks']
-  // What is piped may come behind the answer to a Close, and then it is too late for it.
+  // Piped data may arrive after the answer to a Close, when it can no longer be sent.
   const open = ['/stream', '/pipe']
   for (const path of [...closed, ...open]) {
     const isClosed = closed.includes(path)
@@ -69,7 +69,7 @@ async function checkGood(t: Test, port: number): Promise<void> {
   }
 }
 
-/** Once nobody but the good clients is connected. */
+/** When only the good clients are connected. */
 async function settle(server: ServerProcess, good: number): Promise<State> {
   const wait = async (): Promise<State> => {
     for (;;) {
@@ -81,7 +81,7 @@ async function settle(server: ServerProcess, good: number): Promise<State> {
 }
 
 t.test(
-  'a server under attack serves its good clients and remembers nothing',
+  'a server under attack serves its good clients and keeps no memory of attacks',
   { skip: !isWanted('live') },
   async t => {
     const server = new ServerProcess()
@@ -99,7 +99,7 @@ t.test(
         .values(),
       faults
     )
-    t.equal((await server.state()).smuggled, 0, 'no request that is hidden in a body has run')
+    t.equal((await server.state()).smuggled, 0, 'no request hidden in a body has run')
 
     const neighbours = PATHS.map((path, i) => new Neighbour(port, path, i))
     const talks = neighbours.map(one => one.talk())
@@ -151,13 +151,9 @@ t.test(
       `heap ${before.heap} to ${after.heap}, buffers ${before.buffers} to ${after.buffers}, resident ${before.resident} to ${after.resident}`
     )
     if (server.exit !== undefined) t.comment(`ended, after one of the attacks ${recent}`)
-    t.strictSame(faults, [], 'all that the server wrote is HTTP and WebSocket')
-    t.strictSame(
-      server.unexpected,
-      [],
-      'no uncaught exception and no error that is not the application’s own'
-    )
-    t.equal(server.exit, undefined, 'the process is up')
+    t.strictSame(faults, [], 'all output of the server is HTTP and WebSocket')
+    t.strictSame(server.unexpected, [], 'no uncaught exception, and no error except those of the application')
+    t.equal(server.exit, undefined, 'the process is running')
     t.strictSame(
       neighbours.flatMap(one => one.faults),
       [],
@@ -165,18 +161,18 @@ t.test(
     )
     t.ok(
       neighbours.every(one => one.echoes > 10),
-      'all of them talked'
+      'all good clients sent messages'
     )
-    t.ok(slowest < ms(5000), 'nor did they wait')
+    t.ok(slowest < ms(5000), 'the good clients were not delayed')
     const { clients, goodClients, connections } = after
     t.strictSame(
       [clients, goodClients, connections],
       Array(3).fill(PATHS.length),
-      'only good clients are left'
+      'only the good clients are connected'
     )
     t.ok(after.heap - before.heap < GROWTH, 'the heap does not grow')
-    t.ok(after.buffers - before.buffers < GROWTH, 'nor do buffers')
-    t.equal(await server.end(), '0', 'it ends by itself')
+    t.ok(after.buffers - before.buffers < GROWTH, 'the buffers do not grow')
+    t.equal(await server.end(), '0', 'the process ends by itself')
     t.strictSame(
       neighbours.flatMap(one => one.faults),
       []

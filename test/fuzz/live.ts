@@ -13,7 +13,7 @@ import type { State } from './server.js'
 /** The process of server.ts. */
 export class ServerProcess extends EventEmitter {
   port = 0
-  /** What should not have happened there. */
+  /** Unexpected events in that process. */
   readonly unexpected: string[] = []
   readonly #child: ChildProcess
   #exit: string | undefined
@@ -31,7 +31,7 @@ export class ServerProcess extends EventEmitter {
     })
   }
 
-  /** Undefined while the process is up. */
+  /** Undefined while the process is running. */
   get exit(): string | undefined {
     return this.#exit
   }
@@ -48,7 +48,7 @@ export class ServerProcess extends EventEmitter {
     return state
   }
 
-  /** Closes the application, which lets the process end by itself. */
+  /** Closes the application, so that the process ends by itself. */
   async end(): Promise<string> {
     if (this.#exit === undefined) {
       const exit = once(this, 'exit')
@@ -75,14 +75,14 @@ export class ServerProcess extends EventEmitter {
   }
 }
 
-/** Messages of a neighbour that may be under way at a time. */
+/** The maximum number of unanswered messages of a neighbour. */
 const WINDOW = 3
 
-/** A client that behaves. It sends numbered messages and wants each back, in order. */
+/** A well-behaved client. It sends numbered messages and expects each back, in order. */
 export class Neighbour {
   readonly path: string
   readonly socket: WebSocket
-  /** What went wrong, and the longest time that an echo took. */
+  /** The first fault, and the longest duration of an echo. */
   readonly faults: string[] = []
   echoes = 0
   slowest = 0
@@ -101,7 +101,7 @@ export class Neighbour {
     })
   }
 
-  /** Talks until it is told to stop. */
+  /** Sends messages until it is stopped. */
   async talk(): Promise<void> {
     await withDeadline(once(this.socket, 'open'), 10_000, `open ${this.path}`)
     let number = 0
@@ -137,12 +137,12 @@ export class Neighbour {
   }
 }
 
-/** How long an attacker waits for the server's last word. */
+/** The time that an attacker waits for the last data of the server. */
 const PATIENCE = 60
 
-/** What came of an attack. */
+/** The result of an attack. */
 export interface Outcome {
-  /** What is wrong with the bytes that the server answered. */
+  /** Errors in the bytes that the server sent. */
   readonly fault: string | undefined
   /** The status of its first response. */
   readonly status: string
@@ -150,8 +150,8 @@ export interface Outcome {
 }
 
 /**
- * Carries an attack out.
- * @param isAnswered whether there is nothing more to wait for; without it, the attacker has little patience.
+ * Runs an attack.
+ * @param isAnswered whether all expected data has arrived; without it, the attacker waits only briefly.
  */
 export async function attack(
   port: number,
@@ -182,11 +182,11 @@ export async function attack(
 }
 
 async function leave(socket: Socket, ending: Attack['ending'], closed: Promise<void>): Promise<void> {
-  const told = new Promise<void>(resolve => {
+  const ended = new Promise<void>(resolve => {
     socket.once(ending === 'reset after an answer' ? 'data' : 'end', () => resolve())
   })
   if (ending === 'half-close') socket.end()
-  if (ending !== 'reset' && ending !== 'destroy') await Promise.race([closed, told, delay(ms(PATIENCE))])
+  if (ending !== 'reset' && ending !== 'destroy') await Promise.race([closed, ended, delay(ms(PATIENCE))])
   if (ending === 'wait' || ending === 'half-close' || ending === 'destroy') socket.destroy()
   else socket.resetAndDestroy()
   await closed

@@ -1,6 +1,7 @@
 /**
- * What a connection has to do with the bytes of its peer, after RFC 6455 and RFC 7692. It is slow and simple on purpose and
- * uses nothing of lib: it looks at all bytes anew each time, and numbers are BigInt where the wire has 64 bits.
+ * The expected behaviour of a connection for the bytes of its peer, according to RFC 6455 and RFC 7692. It is slow and
+ * simple on purpose and uses nothing of lib: it parses all bytes anew each time, and numbers are BigInt where the wire
+ * has 64 bits.
  */
 import { isUtf8 } from 'node:buffer'
 import { hash } from 'node:crypto'
@@ -10,24 +11,24 @@ import { xor } from '../protocol/wire.js'
 export interface Situation {
   readonly role: 'server' | 'client'
   readonly maxPayload: number
-  /** Whether permessage-deflate is in use, and how the peer does it. */
+  /** Whether permessage-deflate is in use, and with which parameters of the peer. */
   readonly deflate: 'none' | 'each' | 'takeover'
 }
 
-/** What has to have happened once some bytes have arrived. */
+/** The expected state after some bytes have arrived. */
 export interface Expected {
-  /** What is told, one line each; the failure is not among them. */
+  /** The events, one line each, without the failure. */
   readonly events: readonly string[]
-  /** `CODE closeCode` of the rules that the bytes show to be broken: any of them may be what the failure names. */
+  /** `CODE closeCode` of the rules that the bytes break: the failure may report any of them. */
   readonly broken: readonly string[]
-  /** Whether the failure must not wait for more bytes. */
+  /** Whether the failure must be reported without further bytes. */
   readonly isDue: boolean
 }
 
 const NOTHING_BROKEN = { broken: [], isDue: false }
 const due = (...broken: readonly string[]) => ({ broken, isDue: true })
 
-/** What a message says, short enough to be compared and shown. */
+/** The content of a message, short enough to be compared and printed. */
 export function digest(data: Uint8Array): string {
   const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
   return bytes.length <= 64 ? `<${bytes.toString('hex')}>` : `<${bytes.length} bytes ${hash('sha1', bytes)}>`
@@ -78,7 +79,7 @@ export function interpret(wire: Buffer, situation: Situation): Expected {
     if (isText && !isCompressed && !(ends ? isUtf8(message.data) : mayBecomeUtf8(message.data))) {
       return { events, ...due('INVALID_UTF8 1007') }
     }
-    // 10.4: what takes time although it takes no memory.
+    // 10.4: input that costs time although it needs no memory.
     if (count > fragments && count > fragmentsFor(situation.maxPayload)) {
       return { events, ...due('TOO_MANY_FRAGMENTS 1009') }
     }
@@ -138,7 +139,7 @@ function readHeader(bytes: Buffer, situation: Situation, message: Unfinished | u
   for (let i = 1; i <= octets && 1 + i < bytes.length; i++) {
     length = length * 256n + BigInt(bytes[1 + i])
     const unit = 256n ** BigInt(octets - i)
-    // What the octets so far leave possible.
+    // The minimum and maximum length that the octets so far allow.
     if (length * unit > room) broken.add('MESSAGE_TOO_BIG 1009')
     if ((length + 1n) * unit <= (octets === 2 ? 126n : 65536n)) broken.add('NON_MINIMAL_LENGTH 1002')
   }
@@ -152,14 +153,15 @@ function readHeader(bytes: Buffer, situation: Situation, message: Unfinished | u
 }
 
 /**
- * 10.4. Data that DEFLATE cannot make smaller takes a ninth bit a byte at most, and the flush that ends each fragment but
- * the last on an octet takes five more and a few bits (RFC 7692 section 7.2.1); so much may a compressed message have.
+ * 10.4. Incompressible data takes at most nine bits per byte in DEFLATE, and the flush that ends each fragment except
+ * the last on an octet takes five octets more and a few bits (RFC 7692 section 7.2.1); a compressed message may have as
+ * many.
  */
 export function compressedRoom(maxPayload: number, fragments: number): number {
   return maxPayload + Math.ceil(maxPayload / 8) + 64 + 6 * fragments
 }
 
-/** 10.4: how many frames of a message may go before its last, as docs/reference/api.md has it. */
+/** 10.4: the number of frames of a message before its last one, as documented in docs/reference/api.md. */
 function fragmentsFor(maxPayload: number): number {
   return 4096 + Math.floor(maxPayload / 16)
 }
@@ -180,19 +182,19 @@ function closeFaults(body: Buffer): string[] {
   return faults
 }
 
-/** 7.4.1, 7.4.2, and what IANA has registered since. */
+/** 7.4.1, 7.4.2, and the codes that IANA has registered since. */
 export function mayBeSentAsCode(code: number): boolean {
   const registered = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014]
   return registered.includes(code) || (code >= 3000 && code < 5000)
 }
 
-/** 7.1.5: without a code it is 1005. */
+/** 7.1.5: a body without a code means 1005. */
 export function closeEvent(body: Buffer): string {
   const code = body.length === 0 ? 1005 : body[0] * 256 + body[1]
   return `close ${code} ${digest(body.subarray(2))}`
 }
 
-/** After every lead byte, one of these endings makes it a character, if any can (RFC 3629 section 4). */
+/** After every lead byte, one of these endings completes the character, if any can (RFC 3629 section 4). */
 const ENDINGS = ['', '80', '8080', 'bf80', '808080', 'bf8080'].map(hex => Buffer.from(hex, 'hex'))
 
 function mayBecomeUtf8(bytes: Buffer): boolean {
@@ -201,12 +203,12 @@ function mayBecomeUtf8(bytes: Buffer): boolean {
 
 const TAIL = Buffer.from([0, 0, 0xff, 0xff])
 
-/** RFC 7692 section 7.2.2: the data of all messages is one DEFLATE stream, or each is its own. */
+/** RFC 7692 section 7.2.2: the data of all messages is one DEFLATE stream, or each message is its own. */
 class Inflation {
   readonly #takesOver: boolean
-  /** The stream so far, and how much of what it inflates to was told. */
+  /** The stream so far, and the length of the inflated data that was delivered. */
   #stream: Buffer = Buffer.alloc(0)
-  #told = 0
+  #delivered = 0
 
   constructor(takesOver: boolean) {
     this.#takesOver = takesOver
@@ -220,12 +222,12 @@ class Inflation {
     while (rest.length > TAIL.length || data.length === 0) {
       const input = Buffer.concat([this.#stream, rest])
       const { output, taken, isValid } = inflate(input)
-      message = Buffer.concat([message, output.subarray(this.#told)])
-      // Whoever stops at the limit does not see what is behind it.
+      message = Buffer.concat([message, output.subarray(this.#delivered)])
+      // An inflater that stops at the limit does not see the data after it.
       if (!isValid) return [...tooBig(message, limit), 'INVALID_DEFLATE 1007']
       if (taken === input.length) {
         this.#stream = input
-        this.#told = output.length
+        this.#delivered = output.length
         break
       }
       // 7.2.3.4: a block with BFINAL ends a stream, and another may follow in the same message.
@@ -237,17 +239,17 @@ class Inflation {
 
   #begin(): void {
     this.#stream = Buffer.alloc(0)
-    this.#told = 0
+    this.#delivered = 0
   }
 }
 
 const tooBig = (message: Buffer, limit: number): string[] =>
   message.length > limit ? ['MESSAGE_TOO_BIG 1009'] : []
 
-/** What zlib makes of a stream, also of one that is invalid from some byte on. */
+/** The result of zlib for a stream, which may be invalid from some byte on. */
 function inflate(input: Buffer): { output: Buffer; taken: number; isValid: boolean } {
   const once = (part: Buffer) => {
-    // With `info` the result is an object, which the types do not say.
+    // With `info` the result is an object, which the types do not declare.
     const result: unknown = inflateRawSync(part, { finishFlush: constants.Z_SYNC_FLUSH, info: true })
     const output: unknown = Reflect.get(Object(result), 'buffer')
     const taken: unknown = Reflect.get(Object(Reflect.get(Object(result), 'engine')), 'bytesWritten')
@@ -259,7 +261,7 @@ function inflate(input: Buffer): { output: Buffer; taken: number; isValid: boole
   } catch (error) {
     if (error instanceof TypeError) throw error
   }
-  // The longest beginning that is valid: validity can only be lost.
+  // The longest valid prefix: validity can only be lost.
   let [good, bad] = [0, input.length]
   while (bad - good > 1) {
     const middle = (good + bad) >> 1

@@ -2,8 +2,8 @@ import { isUtf8 } from 'node:buffer'
 import { decode, type WireFrame } from '../protocol/wire.js'
 
 /**
- * What is wrong with the bytes that a server wrote on one connection, whatever it was told: HTTP responses, and behind a
- * 101 frames after RFC 6455, of which the last may be cut off.
+ * Returns the errors in the bytes that a server wrote on one connection: HTTP responses, and after a 101 frames of RFC
+ * 6455, of which the last may be incomplete.
  */
 export function faultOf(output: Buffer): string | undefined {
   let rest = output
@@ -17,13 +17,13 @@ export function faultOf(output: Buffer): string | undefined {
     if (status === '101')
       return faultOfFrames(rest, /sec-websocket-extensions: permessage-deflate/i.test(head))
     const length = /^content-length: (\d+)$/im.exec(head)?.[1]
-    // No body, or one that is not worth reading here.
+    // No body, or one that is not parsed here.
     if (length === undefined && status !== '100') return undefined
     rest = rest.subarray(Number(length ?? 0))
   }
 }
 
-/** The frames behind a 101. */
+/** The frames after a 101. */
 export function framesIn(output: Buffer): WireFrame[] {
   const end = output.indexOf('\r\n\r\n')
   if (end === -1) return []
@@ -63,7 +63,7 @@ function faultOfFrames(wire: Buffer, isCompressible: boolean): string | undefine
   return undefined
 }
 
-/** Where the last whole frame ends. */
+/** The end of the last whole frame. */
 function endOfFrames(wire: Buffer): number {
   let at = 0
   for (;;) {

@@ -6,9 +6,9 @@ import { ACTION, type Action, KEYS } from './send.js'
 
 type Step =
   | { readonly side: Role; readonly action: Action }
-  /** Bytes arrive, as many as there are at most. */
+  /** A number of bytes arrives, at most all that are in transit. */
   | { readonly side: Role; readonly bytes: number }
-  /** Reading stops, or goes on. */
+  /** Reading pauses or resumes. */
   | { readonly side: Role; readonly paused: boolean }
 
 export interface PairCase {
@@ -36,14 +36,14 @@ export const PAIR_CASE: fc.Arbitrary<PairCase> = fc.record({
   keys: KEYS
 })
 
-/** One end, what it has told, and what the other end has to tell of it. */
+/** One end, its events, and the events that the other end must emit for it. */
 class End {
   readonly role: Role
   readonly events: string[] = []
-  /** What this end sent, as the other has to tell it; without pongs that answer pings. */
+  /** The data sent by this end, as events of the other end; without pongs that answer pings. */
   readonly expected: string[] = []
   readonly connection: Connection
-  /** Bytes under way to this end. */
+  /** Bytes in transit to this end. */
   inbox: Buffer = Buffer.alloc(0)
   #message: { readonly binary: boolean; readonly parts: Uint8Array[] } | undefined
 
@@ -71,7 +71,7 @@ class End {
     switch (action.do) {
       case 'ping':
       case 'pong': {
-        // Else a pong of one's own accord could not be told from one that answers.
+        // Otherwise an unsolicited pong could not be distinguished from an answer.
         const mark = action.do === 'pong' ? 'own' : ''
         const data = Buffer.concat([Buffer.from(mark), Buffer.from(action.data)]).subarray(0, 125)
         connection[action.do](data)
@@ -79,18 +79,18 @@ class End {
         return
       }
       case 'send': {
-        // Text in fragments may be cut inside of characters, but all of it has to be text.
+        // Fragments of a text may split characters, but the whole must be valid.
         const isText = this.#message === undefined ? !action.binary : !this.#message.binary
         const data = isText && typeof action.data !== 'string' ? action.data.toString('latin1') : action.data
         connection.output.send(data, action.binary, action.fin)
         this.#message ??= { binary: action.binary, parts: [] }
         this.#message.parts.push(Buffer.from(data))
-        if (action.fin) this.#told()
+        if (action.fin) this.#events()
       }
     }
   }
 
-  #told(): void {
+  #events(): void {
     if (this.#message === undefined) return
     const { binary, parts } = this.#message
     this.expected.push(`${binary ? 'binary' : 'text'} ${digest(Buffer.concat(parts))}`)
@@ -114,12 +114,12 @@ class End {
   receive(size: number): void {
     const chunk = this.inbox.subarray(0, size)
     this.inbox = this.inbox.subarray(chunk.length)
-    // A copy: it is overwritten.
+    // A copy, as it is overwritten.
     if (chunk.length > 0) this.connection.input.push(Buffer.from(chunk))
   }
 }
 
-/** Everything that one end sent before its Close frame is told by the other, in order; then both are closed. */
+/** Everything that one end sent before its Close frame is delivered by the other end, in order; then both are closed. */
 export function checkPair({ steps, keys }: PairCase): void {
   const ends = { client: new End('client', keys), server: new End('server', keys) }
   const move = (): void => {
@@ -152,15 +152,15 @@ export function checkPair({ steps, keys }: PairCase): void {
   }
 }
 
-/** @param sender whose actions the receiver has told. */
+/** @param sender the end whose data the receiver has delivered. */
 function checkTold(receiver: End, sender: End): void {
   const pings = receiver.expected.filter(event => event.startsWith('ping ')).map(event => event.slice(5))
-  // Pongs of the other's own accord stand between those that answer.
-  const told = [...receiver.events]
+  // Unsolicited pongs of the sender are among those that answer.
+  const events = [...receiver.events]
   const answers: string[] = []
   const rest: string[] = []
   let next = 0
-  for (const event of told) {
+  for (const event of events) {
     const isExpected = event === sender.expected[next]
     if (isExpected) next++
     if (!isExpected && event.startsWith('pong ')) answers.push(event.slice(5))
@@ -168,7 +168,7 @@ function checkTold(receiver: End, sender: End): void {
   }
   const own = sender.expected.some(event => event.startsWith('close'))
   const closing = rest.at(-1)
-  assert.deepEqual(own ? rest : rest.slice(0, -1), sender.expected, 'all is told, in order')
+  assert.deepEqual(own ? rest : rest.slice(0, -1), sender.expected, 'everything is delivered, in order')
   if (!own) assert.equal(closing, receiver.expected.at(-1), 'the code is echoed')
   let at = 0
   for (const answer of answers) {

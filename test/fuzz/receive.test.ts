@@ -6,7 +6,7 @@ import { fixtures, tryProperty } from './run.js'
 import { receiveCases } from './wires.js'
 
 for (const [file, content] of fixtures('receive')) {
-  t.test(`${file} is read as the model says`, async t => {
+  t.test(`${file} is received as in the model`, async t => {
     await checkReceive(ReceiveCase.from(content))
     t.pass()
   })
@@ -18,7 +18,7 @@ const WAYS: readonly (readonly [string, fc.Arbitrary<Situation['deflate']>])[] =
 ]
 
 for (const [name, deflate] of WAYS) {
-  t.test('RFC 6455 sections 5 to 8: any bytes, in any pieces, are read as the model says', async t => {
+  t.test('RFC 6455 sections 5 to 8: any bytes, in any pieces, are received as in the model', async t => {
     await tryProperty(t, name, fc.asyncProperty(receiveCases(deflate), checkReceive), 150)
   })
 }

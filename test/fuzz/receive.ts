@@ -5,7 +5,7 @@ import { decode, type WireFrame } from '../protocol/wire.js'
 import { digest, interpret, type Situation } from './model.js'
 import { AT_ONCE, cutsOf, type Delivery, type Step, Subject } from './subject.js'
 
-/** What a peer sends to a connection, and how it comes in. */
+/** The data that a peer sends to a connection, and how it is delivered. */
 export class ReceiveCase {
   readonly situation: Situation
   readonly wire: Buffer
@@ -17,14 +17,14 @@ export class ReceiveCase {
     this.delivery = delivery
   }
 
-  /** @param fixture what `toString` wrote. */
+  /** @param fixture the output of `toString`. */
   static from(fixture: unknown): ReceiveCase {
     if (!isFixture(fixture)) throw new TypeError('not a case')
     const { situation, wire, ...delivery } = fixture
     return new ReceiveCase(situation, Buffer.from(wire, 'hex'), delivery)
   }
 
-  /** As a fixture, in what fast-check prints. */
+  /** The fixture format, as fast-check prints it. */
   [fc.toStringMethod](): string {
     return JSON.stringify({ situation: this.situation, wire: this.wire.toString('hex'), ...this.delivery })
   }
@@ -37,7 +37,7 @@ function isFixture(value: unknown): value is Fixture {
   return typeof value === 'object' && value !== null && keys.every(key => key in value)
 }
 
-/** Compares what a connection makes of a case with the model, whole, cut and paused. */
+/** Compares the events of a connection with those of the model, for whole, split and paused input. */
 export async function checkReceive({ situation, wire, delivery }: ReceiveCase): Promise<void> {
   const whole = await new Subject(situation, AT_ONCE).receive(wire)
   checkEvents(whole.events, wire, situation)
@@ -48,29 +48,29 @@ export async function checkReceive({ situation, wire, delivery }: ReceiveCase): 
   for (const { given, events } of cut.steps) {
     checkEvents(cut.events.slice(0, events), wire.subarray(0, given), situation)
   }
-  assert.deepEqual(cut.events, whole.events, 'the same events however the bytes are cut')
+  assert.deepEqual(cut.events, whole.events, 'the same events however the bytes are split')
   checkEnd(cut)
   checkWritten(cut, situation)
-  assert.deepEqual(withoutPongs(cut), withoutPongs(whole), 'the same is written however the bytes are cut')
+  assert.deepEqual(withoutPongs(cut), withoutPongs(whole), 'the same output however the bytes are split')
 
   const paused = await new Subject(situation, { ...delivery, closeAt: null }).receive(wire)
   assert.deepEqual(paused.events, whole.events, 'the same events with pauses')
   checkEnd(paused)
   checkWritten(paused, situation)
-  assert.deepEqual(withoutPongs(paused), withoutPongs(whole), 'the same is written with pauses')
+  assert.deepEqual(withoutPongs(paused), withoutPongs(whole), 'the same output with pauses')
 
   if (delivery.closeAt === null || delivery.closeAt >= cutsOf(wire.length, delivery.cuts).length) return
   const closing = await new Subject(situation, delivery).receive(wire)
-  assert.deepEqual(closing.events, whole.events, 'what is received goes on until the peer closes')
+  assert.deepEqual(closing.events, whole.events, 'receiving continues until the peer closes')
   checkClosing(closing)
 }
 
-/** 5.5.1: whoever comes first, this side sends one Close frame and nothing behind it. */
+/** 5.5.1: whichever side closes first, this side sends one Close frame and nothing after it. */
 function checkClosing({ steps, faults, connection }: Subject): void {
   assert.deepEqual(faults, [])
   const frames = framesOf(steps)
   assert.equal(frames.filter(({ opcode }) => opcode === 8).length, 1, 'one Close frame')
-  assert.equal(frames.at(-1)?.opcode, 8, 'nothing behind the Close frame')
+  assert.equal(frames.at(-1)?.opcode, 8, 'nothing after the Close frame')
   assert.equal(connection.isOpen, false)
 }
 
@@ -81,7 +81,7 @@ function checkEvents(events: readonly string[], wire: Buffer, situation: Situati
   assert.deepEqual(
     failure === undefined ? events : events.slice(0, -1),
     expected.events,
-    `what is told of ${wire.length} bytes`
+    `the events after ${wire.length} bytes`
   )
   if (failure !== undefined) assert.ok(expected.broken.includes(failure), `${failure}: ${expected.broken}`)
   else assert.equal(expected.isDue, false, `fails with ${expected.broken} after ${wire.length} bytes`)
@@ -126,7 +126,7 @@ function checkWritten(subject: Subject, { role }: Situation): void {
   const closed = last.startsWith('close ')
   assert.equal(closes.length, failed || closed ? 1 : 0, 'one Close frame when it ends')
   if (failed || closed) {
-    assert.equal(frames.at(-1), closes[0], 'nothing behind the Close frame')
+    assert.equal(frames.at(-1), closes[0], 'nothing after the Close frame')
     checkClose(closes[0].payload, last)
   }
   assert.equal(connection.closeExpected, failed || (closed && role === 'server'), 'closeExpected')
@@ -145,10 +145,10 @@ function checkClose(body: Buffer, last: string): void {
   }
 }
 
-/** How many pings of what is read at once are answered; of more, the last one is, too (5.5.3). */
+/** The number of pings of one read that are answered; of more pings, the last one is, too (5.5.3). */
 const PENDING_PONGS = 64
 
-/** 5.5.2: every ping is answered, in order, with what is written while it is read. */
+/** 5.5.2: every ping is answered, in order, in the output of the read. */
 function checkPongs(steps: readonly Step[], events: readonly string[]): void {
   let before = 0
   for (const step of steps) {

@@ -4,15 +4,17 @@ import fc from 'fast-check'
 import type { Test } from 'tap'
 import { root } from '../helpers/root.js'
 
-/** How long and with which numbers a property is tried. `npm run fuzz` sets these; see README.md here. */
+/** The duration and the seeds of the runs of a property. `npm run fuzz` sets these; see README.md here. */
 const { FUZZ_RUNS, FUZZ_SECONDS, FUZZ_SEED, FUZZ_PATH, FUZZ_ONLY } = process.env
 
-/** Whether the run is about all, or about what has this name. */
+/** Whether the run includes all properties, or the one with this name. */
 export function isWanted(name: string): boolean {
   return FUZZ_ONLY === undefined || FUZZ_ONLY === '' || FUZZ_ONLY === name
 }
 
-/** Tries a property and says how often; a failure prints the seed and the case, which can become a fixture. */
+/**
+ * Checks a property and prints the number of runs; a failure prints the seed and the case, which can become a fixture.
+ */
 export async function tryProperty<Case>(
   t: Test,
   name: string,
@@ -22,7 +24,7 @@ export async function tryProperty<Case>(
   if (!isWanted(name)) return
   const details = await fc.check(property, {
     numRuns: FUZZ_RUNS ? Number(FUZZ_RUNS) * runs : runs,
-    // Below tap's limit for a file, so that a slow machine tries less.
+    // Below tap's limit for a file, so that a slow machine runs fewer cases.
     interruptAfterTimeLimit: Number(FUZZ_SECONDS || 30) * 1000,
     markInterruptAsFailure: false,
     includeErrorInReport: true,
@@ -35,7 +37,7 @@ export async function tryProperty<Case>(
   else t.pass(name)
 }
 
-/** Cases that were found once, by file name: `fixtures/<kind>-*.json`. */
+/** Cases that were found earlier, by file name: `fixtures/<kind>-*.json`. */
 export function fixtures(kind: string): ReadonlyMap<string, unknown> {
   const folder = join(root, 'test', 'fuzz', 'fixtures')
   const files = readdirSync(folder).filter(file => file.startsWith(`${kind}-`) && file.endsWith('.json'))

@@ -4,7 +4,7 @@ import { Connection, type ConnectionEvents, messageFrame, type Role } from '../.
 import { bytes, decode, type WireFrame } from '../protocol/wire.js'
 import { digest, mayBeSentAsCode } from './model.js'
 
-/** What an application does with its side of a connection. */
+/** The actions of an application on its side of a connection. */
 export type Action =
   | {
       readonly do: 'send'
@@ -13,7 +13,7 @@ export type Action =
       readonly fin: boolean
       readonly compressed: boolean
     }
-  /** A message whose compressed data comes later, and after how many further actions. */
+  /** A message whose compressed data is ready later, and the number of further actions until then. */
   | {
       readonly do: 'sendLater'
       readonly data: Buffer
@@ -21,16 +21,16 @@ export type Action =
       readonly fin: boolean
       readonly after: number
     }
-  /** A frame made for many receivers; servers only. */
+  /** A frame prepared for many receivers; servers only. */
   | { readonly do: 'sendFrame'; readonly data: string | Buffer; readonly binary: boolean }
   | { readonly do: 'ping' | 'pong'; readonly data: string | Buffer }
   | { readonly do: 'close'; readonly code: number | undefined; readonly reason: string }
-  /** What waits is taken. */
+  /** The pending output is taken. */
   | { readonly do: 'take' }
 
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 20 }),
-  // Lone surrogates, which have no UTF-8 of their own.
+  // Lone surrogates, which have no encoding in UTF-8.
   fc.constantFrom('\ud800', 'a\udfffb', '\udc00\ud800', '€', '𝄞'.repeat(30)),
   fc.constantFrom(1364, 1365, 1366, 5000, 21_846).map(length => '€'.repeat(length))
 )
@@ -101,7 +101,7 @@ export interface SendCase {
   readonly keys: readonly number[]
 }
 
-/** The keys with which a client masks may be any. */
+/** The masking keys of a client may be any. */
 export const KEYS = fc.array(fc.nat(2 ** 32 - 1), { minLength: 1, maxLength: 5 })
 
 export const SEND_CASE: fc.Arbitrary<SendCase> = fc.record({
@@ -126,7 +126,7 @@ const line = (first: number, payload: Uint8Array): string => `${first.toString(1
 const lineOf = ({ fin, rsv, opcode, payload }: WireFrame): string =>
   line((fin ? 0x80 : 0) + rsv * 16 + opcode, payload)
 
-/** The frames that actions make, RFC 6455 section 5.4 and RFC 7692 section 6.1. */
+/** The expected frames of the actions, RFC 6455 section 5.4 and RFC 7692 section 6.1. */
 export class Frames {
   readonly lines: string[] = []
   isFragmented = false
@@ -154,7 +154,7 @@ export class Frames {
   }
 }
 
-/** Compares what a connection writes with the frames that its actions make. */
+/** Compares the output of a connection with the expected frames of its actions. */
 export function checkSend({ role, actions, keys }: SendCase): void {
   const used: number[] = []
   const maskingKey = (): number => {
@@ -168,7 +168,7 @@ export function checkSend({ role, actions, keys }: SendCase): void {
   const expected = new Frames()
   const waiting: { left: number; fill: () => void }[] = []
   const taken: Buffer[] = []
-  /** What was passed by reference must leave as it was given. */
+  /** Data that was passed by reference must leave unchanged. */
   const given: { readonly data: Buffer; readonly copy: Buffer }[] = []
   const act = (action: Action): void => {
     switch (action.do) {
@@ -199,7 +199,7 @@ export function checkSend({ role, actions, keys }: SendCase): void {
     const buffers = connection.dataToSend()
     const size = buffers.reduce((sum, { length }) => sum + length, 0)
     assert.equal(connection.output.size, before - size, 'bufferedAmount')
-    if (connection.output.gaps === 0) assert.equal(connection.output.size, 0, 'everything leaves')
+    if (connection.output.gaps === 0) assert.equal(connection.output.size, 0, 'everything is sent')
     taken.push(...buffers)
   }
   for (const action of actions) {
@@ -222,13 +222,13 @@ export function checkSend({ role, actions, keys }: SendCase): void {
   }
   for (const one of waiting.toReversed()) if (one.left >= 0) one.fill()
   take()
-  assert.equal(connection.output.size, 0, 'everything has left')
+  assert.equal(connection.output.size, 0, 'everything was sent')
   const frames = decode(Buffer.concat(taken))
-  assert.deepEqual(frames.map(lineOf), expected.lines, 'the frames that were asked for')
+  assert.deepEqual(frames.map(lineOf), expected.lines, 'the expected frames')
   const octetsOf = (key: number): number[] => [key >>> 24, (key >>> 16) & 255, (key >>> 8) & 255, key & 255]
-  // Frames whose data comes later are masked later: each key serves one frame, in whatever order.
+  // Frames whose data is ready later are masked later: each key is used for one frame, in any order.
   const sorted = (list: readonly (number[] | undefined)[]): string[] => list.map(String).sort()
   const masks = role === 'client' ? used.map(octetsOf) : frames.map(() => undefined)
   assert.deepEqual(sorted(frames.map(({ key }) => key)), sorted(masks), 'masks')
-  for (const { data, copy } of given) assert.ok(data.equals(copy), 'what the application gave is left alone')
+  for (const { data, copy } of given) assert.ok(data.equals(copy), 'the data of the application is unchanged')
 }

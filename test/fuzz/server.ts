@@ -1,4 +1,4 @@
-/** The process that is attacked. It answers questions of its parent, and tells at once what should not have happened. */
+/** The process that is attacked. It answers requests of its parent, and reports unexpected events immediately. */
 import { once } from 'node:events'
 import { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -6,10 +6,10 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import upgrade, { type WebSocket } from '../../lib/index.js'
 import { portOf } from '../helpers/app.js'
 
-/** What the server tells of itself. */
+/** The state of the server. */
 export interface State {
   readonly clients: number
-  /** Those among them that are well-behaved. */
+  /** The well-behaved connections among them. */
   readonly goodClients: number
   /** TCP connections. */
   readonly connections: number
@@ -26,14 +26,14 @@ const ON_PURPOSE = 'on purpose'
 /** Only one route is too slow for its handshakes. */
 const EXPECTED = [ON_PURPOSE, 'FST_UPGRADE_HANDSHAKE_TIMEOUT']
 
-const tell = (message: unknown): void => void process.send?.(message)
-const unexpected = (what: string): void => tell({ unexpected: what })
+const report = (message: unknown): void => void process.send?.(message)
+const unexpected = (what: string): void => report({ unexpected: what })
 process.on('uncaughtException', error => unexpected(`uncaught ${error.stack}`))
 process.on('unhandledRejection', error =>
   unexpected(`rejected ${error instanceof Error ? error.stack : error}`)
 )
 
-/** An error line says that something went wrong here, and no peer should be able to do that. */
+/** An error line means that something went wrong here, and no peer should be able to cause it. */
 const log = new Writable({
   write(chunk, _encoding, done) {
     const line = String(chunk)
@@ -65,10 +65,10 @@ app.get('/smuggled', () => {
 app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body))
 addRoutes(app)
 await app.listen({ port: 0, host: '127.0.0.1' })
-tell({ port: portOf(app) })
+report({ port: portOf(app) })
 
 process.on('message', async message => {
-  if (message === 'state') tell({ state: await state() })
+  if (message === 'state') report({ state: await state() })
   else if (message === 'end') {
     await app.close()
     process.disconnect()
@@ -90,7 +90,7 @@ function addRoutes(app: FastifyInstance): void {
     stream.on('error', () => {})
     stream.pipe(stream)
   })
-  // Errors of a stream that nobody listens for are the application's: it says what becomes of them.
+  // Errors of a stream without an error listener belong to the application, which decides about them.
   app.get('/pipe', { websocket: { errorHandler: (_error, socket) => socket.close(4001) } }, socket => {
     const stream = socket.stream()
     stream.pipe(stream)
@@ -102,7 +102,7 @@ function addRoutes(app: FastifyInstance): void {
   const takeover = { serverNoContextTakeover: false, clientNoContextTakeover: false }
   app.get('/takeover', { websocket: { perMessageDeflate: takeover } }, echo)
   app.get('/small', { websocket: { maxPayload: 64, perMessageDeflate: true } }, echo)
-  // Reading waits for a handler that is not done.
+  // Reading waits for the pending handler.
   app.get('/late', { websocket: true }, async socket => {
     await delay(20)
     echo(socket)
@@ -118,7 +118,7 @@ function addRoutes(app: FastifyInstance): void {
     throw new Error(ON_PURPOSE)
   })
   app.get('/rejects', { websocket: true }, async socket => {
-    // It rejects with the errors of the peer, which is not what is meant here.
+    // It rejects with the errors of the peer, which are expected here.
     await once(socket, 'message').catch(() => {})
     throw new Error(ON_PURPOSE)
   })

@@ -3,60 +3,60 @@ import { Connection, type ConnectionEvents } from '../../lib/protocol/connection
 import type { Violation } from '../../lib/protocol/violation.js'
 import { digest, type Situation } from './model.js'
 
-/** How the bytes of a case come in. */
+/** How the bytes of a case are delivered. */
 export interface Delivery {
-  /** Where the wire is cut; taken modulo its length. */
+  /** The positions at which the wire is split; taken modulo its length. */
   readonly cuts: readonly number[]
-  /** Bytes in front of each chunk in its memory: masks are applied by the word. */
+  /** The number of bytes before each chunk in its memory: masks are applied by the word. */
   readonly offset: number
-  /** Where reading is paused: before a chunk, or inside an event. It is resumed that many chunks later. */
+  /** The places where reading is paused: before a chunk, or inside an event. It is resumed that many chunks later. */
   readonly pauses: readonly {
     readonly at: 'chunk' | 'event'
     readonly number: number
     readonly chunks: number
   }[]
-  /** The chunk before which this side begins to close, if it does. */
+  /** The chunk before which this side starts to close, if it does. */
   readonly closeAt: number | null
 }
 
 export const AT_ONCE: Delivery = { cuts: [], offset: 0, pauses: [], closeAt: null }
 
-/** What is known after a chunk. */
+/** The state after a chunk. */
 export interface Step {
-  /** Bytes given so far. */
+  /** The number of bytes so far. */
   readonly given: number
-  /** Events so far. */
+  /** The number of events so far. */
   readonly events: number
-  /** What was written while this chunk was read. */
+  /** The output of the read of this chunk. */
   readonly written: Buffer
 }
 
-/** Positions in order, each once, within a wire. */
+/** Positions in order, without duplicates, within a wire. */
 export function cutsOf(length: number, cuts: readonly number[]): number[] {
   const inside = new Set(cuts.map(cut => cut % Math.max(length, 1)))
   inside.delete(0)
   return [...inside].sort((a, b) => a - b).concat(length)
 }
 
-/** The code with which this side closes. */
+/** The close code of this side. */
 const OWN_CODE = 3333
 
 const GUARD = 0xa5
 
-/** A connection that is given a wire as a delivery says, and writes down all that comes of it. */
+/** A connection that receives a wire as a delivery describes, and records its events and output. */
 export class Subject {
   readonly events: string[] = []
   readonly steps: Step[] = []
-  /** The masking keys that were asked for, as octets. */
+  /** The masking keys that were requested, as octets. */
   readonly keys: number[][] = []
-  /** What must never happen. */
+  /** Events that must never happen. */
   readonly faults: string[] = []
   readonly connection: Connection
   readonly #situation: Situation
   readonly #delivery: Delivery
   readonly #inflater: Inflater
-  /** What was told, to see later that nobody changed it. */
-  readonly #told: { readonly data: Buffer; readonly copy: Buffer }[] = []
+  /** The delivered data, to check later that it was not changed. */
+  readonly #delivered: { readonly data: Buffer; readonly copy: Buffer }[] = []
   readonly #chunks: { readonly memory: Buffer; readonly length: number }[] = []
   #pausedFor = 0
   #job: Promise<void> | undefined
@@ -66,13 +66,13 @@ export class Subject {
     this.#delivery = delivery
     this.#inflater = new Inflater(15, situation.deflate === 'takeover')
     const events: ConnectionEvents = {
-      onMessage: (data, isBinary) => this.#tell(isBinary ? 'binary' : 'text', data),
+      onMessage: (data, isBinary) => this.#record(isBinary ? 'binary' : 'text', data),
       onCompressed: (data, isBinary) => this.#inflate(data, isBinary),
-      onPing: data => this.#tell('ping', data),
-      onPong: data => this.#tell('pong', data),
-      onClose: (code, reason) => this.#tell(`close ${code}`, reason),
+      onPing: data => this.#record('ping', data),
+      onPong: data => this.#record('pong', data),
+      onClose: (code, reason) => this.#record(`close ${code}`, reason),
       onFail: error =>
-        this.#tell(`fail ${error.code.replace('FST_UPGRADE_', '')} ${error.closeCode}`, undefined)
+        this.#record(`fail ${error.code.replace('FST_UPGRADE_', '')} ${error.closeCode}`, undefined)
     }
     const { role, maxPayload, deflate } = situation
     this.connection = new Connection(
@@ -115,9 +115,9 @@ export class Subject {
     return number
   }
 
-  #tell(event: string, data: Buffer | undefined): void {
-    if (this.connection.input.paused) this.faults.push(`told while paused: ${event}`)
-    if (data !== undefined) this.#told.push({ data, copy: Buffer.from(data) })
+  #record(event: string, data: Buffer | undefined): void {
+    if (this.connection.input.paused) this.faults.push(`event while paused: ${event}`)
+    if (data !== undefined) this.#delivered.push({ data, copy: Buffer.from(data) })
     this.events.push(data === undefined ? event : `${event} ${digest(data)}`)
     this.#pauseAt('event', this.events.length)
   }
@@ -147,10 +147,10 @@ export class Subject {
     })
   }
 
-  /** The message that was waited for is told while reading is paused. */
-  #whilePaused(tell: () => void): void {
+  /** The pending message is delivered while reading is paused. */
+  #whilePaused(emit: () => void): void {
     const before = this.faults.length
-    tell()
+    emit()
     this.faults.length = before
   }
 
@@ -184,8 +184,8 @@ export class Subject {
       const around = [...memory.subarray(0, offset), ...memory.subarray(offset + length)]
       if (around.some(byte => byte !== GUARD)) this.faults.push('bytes around a chunk were overwritten')
     }
-    for (const { data, copy } of this.#told) {
-      if (!data.equals(copy)) this.faults.push(`what was told has changed: ${digest(copy)}`)
+    for (const { data, copy } of this.#delivered) {
+      if (!data.equals(copy)) this.faults.push(`delivered data has changed: ${digest(copy)}`)
     }
   }
 }

@@ -5,7 +5,7 @@ import type { Situation } from './model.js'
 import { ReceiveCase } from './receive.js'
 import type { Delivery } from './subject.js'
 
-/** A size near one of those at which something changes. */
+/** A size near a boundary of the implementation. */
 type Size = { readonly near: number | 'maxPayload'; readonly by: number }
 
 type Content =
@@ -16,7 +16,7 @@ interface Compression {
   readonly level: number
   readonly windowBits: number
   readonly strategy: number
-  /** How the data is made into one or more streams or blocks. */
+  /** How the data is compressed into one or more streams or blocks. */
   readonly style:
     | 'plain'
     | 'flushed'
@@ -49,7 +49,7 @@ type Part =
   | { readonly kind: 'frame'; readonly frame: RawFrame }
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
 
-/** Larger contents take the time of many small ones. */
+/** Larger contents take as much time as many small ones. */
 const MOST = 70_000
 
 const buffer = (max: number) =>
@@ -57,7 +57,7 @@ const buffer = (max: number) =>
 
 const TEXT = fc.string({ unit: 'binary', maxLength: 12 }).map(text => Buffer.from(text))
 
-/** Boundaries of RFC 3629, good and bad, whole and broken off. */
+/** Boundaries of RFC 3629: valid, invalid, complete and incomplete. */
 const UTF8 = fc
   .array(
     fc.constantFrom(
@@ -177,7 +177,7 @@ const ANY_FRAME: fc.Arbitrary<RawFrame> = fc.record({
   content: CONTENT
 })
 
-/** Lengths in the wrong form, and those that announce too much. */
+/** Lengths in the wrong form, and lengths beyond the data. */
 const ANY_LENGTH: fc.Arbitrary<RawFrame> = fc
   .tuple(fc.constantFrom(0x02, 0x82), fc.constantFrom<RawFrame['form']>(16, 64), ANY_FRAME)
   .map(([first, form, raw]) => ({ ...raw, first, form, masked: 'right' }))
@@ -220,7 +220,7 @@ const GOOD_PART: fc.Arbitrary<Part> = fc.oneof(
   { weight: 3, arbitrary: asFrame(PING_OR_PONG) }
 )
 
-/** What ends a connection, or may. */
+/** Frames that end a connection, or may end it. */
 const ENDING: fc.Arbitrary<Part> = fc.oneof(
   { weight: 4, arbitrary: asFrame(CLOSE) },
   { weight: 4, arbitrary: asFrame(ANY_FRAME) },
@@ -242,7 +242,7 @@ const ENDING: fc.Arbitrary<Part> = fc.oneof(
   { weight: 1, arbitrary: buffer(16).map(junk => ({ kind: 'bytes' as const, bytes: junk })) }
 )
 
-/** A conversation, and in it, mostly, something that ends it. */
+/** A conversation, mostly with a frame in it that ends it. */
 const PARTS = fc
   .tuple(
     fc.array(GOOD_PART, { maxLength: 8 }),
@@ -292,7 +292,7 @@ export function receiveCases(deflate: fc.Arbitrary<Situation['deflate']>): fc.Ar
       situation: SITUATION(deflate),
       parts: PARTS,
       flips: FLIPS,
-      /** Bytes that are missing at the end. */
+      /** The number of bytes that are missing at the end. */
       missing: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(30) }),
       key: fc.array(fc.nat(255), { minLength: 4, maxLength: 4 }),
       delivery: DELIVERY
@@ -300,7 +300,7 @@ export function receiveCases(deflate: fc.Arbitrary<Situation['deflate']>): fc.Ar
     .map(({ situation, parts, flips, missing, key, delivery }) => {
       const wire = new Wire(situation, key).write(parts)
       for (const flip of flips) if (wire.length > 0) wire[flip % wire.length] ^= 1 << (flip % 8)
-      // The model looks at everything anew after each cut.
+      // The model parses everything anew after each chunk.
       const cuts = delivery.cuts.slice(0, wire.length > 2000 ? 30 : Infinity)
       const rest = wire.subarray(0, Math.max(0, wire.length - missing))
       return new ReceiveCase(situation, rest, { ...delivery, cuts })
@@ -311,7 +311,7 @@ export function receiveCases(deflate: fc.Arbitrary<Situation['deflate']>): fc.Ar
 class Wire {
   readonly #situation: Situation
   readonly #key: readonly number[]
-  /** What was compressed in the stream so far: with takeover, later messages refer to it. */
+  /** The data compressed in the stream so far: with takeover, later messages refer to it. */
   #dictionary: Buffer = Buffer.alloc(0)
   readonly #parts: Buffer[] = []
 
@@ -337,7 +337,7 @@ class Wire {
       key: (this.#situation.role === 'server') === (masked === 'right') ? this.#key : null,
       ...(form === undefined ? {} : { form })
     }
-    // A length of 126 or 127 in seven bits announces more octets; that is for the bytes without structure.
+    // A length of 126 or 127 in seven bits announces more octets; unstructured bytes cover that.
     const most = form === 7 ? 125n : form === 16 ? 0xffffn : 2n ** 64n - 1n
     const length = BigInt(lie ?? payload.length)
     const body = frame(first & 15, payload, { key: shape.key }).subarray(-payload.length || Infinity)
@@ -361,9 +361,9 @@ class Wire {
     }
   }
 
-  /** RFC 7692 section 7.2.1, and what else section 7.2.3 allows. */
+  /** RFC 7692 section 7.2.1, and the other forms that section 7.2.3 allows. */
   #compress(data: Buffer, { level, windowBits, strategy, style, at }: Compression): Buffer {
-    // A peer that refers to what was before although each message stands alone.
+    // A peer that refers to earlier messages although each message must stand alone.
     const takesOver = this.#situation.deflate === 'takeover' || style === 'refers'
     const deflate = (part: Buffer, finishFlush: number): Buffer => {
       const dictionary = this.#dictionary.subarray(-(2 ** windowBits - 262))
@@ -394,7 +394,7 @@ class Wire {
       case 'two streams':
         return bytes(finished(start), flushed(end).subarray(0, -4))
       case 'padded':
-        // Empty blocks, which say nothing and cost four bytes each.
+        // Empty blocks, which contain nothing and take four bytes each.
         return bytes(
           Buffer.alloc(5 * (at % 40), Buffer.from([0, 0, 0, 0xff, 0xff])),
           flushed(data).subarray(0, -4)

@@ -5,7 +5,7 @@ import { testPeer } from './scenarios.js'
 
 if (browserSkip !== false) t.pass('Chromium', { skip: browserSkip })
 else {
-  testPeer(t, 'a page in Chromium', async t => {
+  testPeer(t, 'a page in Chromium connects and exchanges messages', async t => {
     const browser = await launchBrowser(t)
     return {
       async play(script, origin) {

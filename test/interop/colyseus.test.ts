@@ -7,9 +7,9 @@ import { WebSocket, WebSocketServer } from '../../lib/ws/index.js'
 import { Signal, withDeadline } from '../helpers/app.js'
 import { portOf } from '../ws/servers.js'
 
-// Colyseus 0.16 on our WebSocketServer. Its transport makes a server of `ws` itself; a subclass puts ours in its place.
+// Colyseus 0.16 on the WebSocketServer of this package. Its transport creates a server of `ws` itself; a subclass replaces it.
 
-/** What an application writes. Pings are ours: those of Colyseus begin with a server of its own. */
+/** The code of an application. Pings are sent by this package: those of Colyseus need a server that it creates itself. */
 class Transport extends WebSocketTransport {
   constructor(server: HttpServer, make = (options: object) => new WebSocketServer(options)) {
     super({ noServer: true, pingInterval: 0 })
@@ -18,7 +18,7 @@ class Transport extends WebSocketTransport {
     this.server = server
   }
 
-  /** The sockets that are connected. */
+  /** The connected sockets. */
   get clients(): ReadonlySet<unknown> {
     return this.wss.clients
   }
@@ -60,39 +60,42 @@ async function start(t: Test, make?: (options: object) => WebSocketServer): Prom
   return { transport, client: new Client(`http://127.0.0.1:${portOf(http)}`) }
 }
 
-/** What comes with the next message of a type. */
+/** The content of the next message of a type. */
 function next(room: ClientRoom, type: string): Promise<unknown> {
   const signal = new Signal<unknown>()
   room.onMessage(type, value => signal.fire(value))
   return signal.wait(type)
 }
 
-t.test('rooms: join, text and bytes both ways, a broadcast, and both ways to leave', async t => {
-  const { transport, client } = await start(t)
-  const room = await client.joinOrCreate('chat')
-  t.equal(await events.joined.wait('onJoin'), room.sessionId)
-  const other = await client.joinOrCreate('chat')
-  t.equal(other.roomId, room.roomId)
-  t.equal(transport.clients.size, 2)
-  for (const socket of transport.clients) t.ok(socket instanceof WebSocket)
+t.test(
+  'rooms work: join, text and bytes in both directions, a broadcast, and both ways to leave',
+  async t => {
+    const { transport, client } = await start(t)
+    const room = await client.joinOrCreate('chat')
+    t.equal(await events.joined.wait('onJoin'), room.sessionId)
+    const other = await client.joinOrCreate('chat')
+    t.equal(other.roomId, room.roomId)
+    t.equal(transport.clients.size, 2)
+    for (const socket of transport.clients) t.ok(socket instanceof WebSocket)
 
-  const word = next(room, 'word')
-  room.send('word', 'one')
-  t.equal(await word, 'colyseus: one')
-  const bytes = [next(room, 'bytes'), next(other, 'bytes')]
-  room.send('bytes', new Uint8Array([1, 2, 3]))
-  for (const each of await Promise.all(bytes)) t.strictSame([...Object(each)], [1, 2, 3])
+    const word = next(room, 'word')
+    room.send('word', 'one')
+    t.equal(await word, 'colyseus: one')
+    const bytes = [next(room, 'bytes'), next(other, 'bytes')]
+    room.send('bytes', new Uint8Array([1, 2, 3]))
+    for (const each of await Promise.all(bytes)) t.strictSame([...Object(each)], [1, 2, 3])
 
-  const left = new Signal<number>()
-  other.onLeave(code => left.fire(code))
-  other.send('leave me')
-  t.equal(await left.wait('onLeave'), 4001)
-  await events.left.wait('onLeave of the server')
-  await room.leave()
-  t.equal(matchMaker.stats.local.ccu, 0)
-})
+    const left = new Signal<number>()
+    other.onLeave(code => left.fire(code))
+    other.send('leave me')
+    t.equal(await left.wait('onLeave'), 4001)
+    await events.left.wait('onLeave of the server')
+    await room.leave()
+    t.equal(matchMaker.stats.local.ccu, 0)
+  }
+)
 
-t.test('the test would notice: a server whose sockets do not send makes it fail', async t => {
+t.test('the test detects a server whose sockets do not send', async t => {
   class Mute extends WebSocketServer {
     override emit(event: never, ...args: never): boolean {
       const [socket]: unknown[] = args

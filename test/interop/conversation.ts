@@ -13,29 +13,29 @@ interface ClientSocket {
 
 export type ClientWebSocket = new (url: string, protocols: string[]) => ClientSocket
 
-/** What a client is to do. */
+/** The actions of a client. */
 export interface Script {
   readonly url: string
   readonly protocols?: string[]
-  /** Messages, sent at once: a text, or the length of a binary one. */
+  /** Messages to send in one tick: a text, or the length of a binary message. */
   readonly sends?: readonly (string | number)[]
-  /** How many messages to wait for. Default: as many as are sent. */
+  /** The number of messages to wait for; by default as many as are sent. */
   readonly awaits?: number
-  /** What to call `close` with; left out, the server closes. */
+  /** The arguments of `close`; without them, the server closes. */
   readonly close?: readonly [code?: number, reason?: string]
 }
 
-/** What became of it. */
+/** The result. */
 export interface Outcome {
-  /** What the handshake told; undefined when it failed. */
+  /** The properties after the handshake; undefined when it failed. */
   opened?: { protocol: string; extensions: string }
-  /** Kind, length and a checksum of each message. */
+  /** The kind, length and checksum of each message. */
   sent: string[]
   received: string[]
   closed: { code: number; reason: string; wasClean: boolean }
 }
 
-/** Plays a script. It runs in browsers, so it must name nothing from outside itself. */
+/** Runs a script. It runs in browsers, so it must not use anything from outside itself. */
 export function play(Client: ClientWebSocket, script: Script): Promise<Outcome> {
   const { url, protocols = [], sends = [], awaits = sends.length, close } = script
   const describe = (data: string | Uint8Array): string => {

@@ -12,11 +12,11 @@ interface Answer {
   readonly version: string
   readonly headers: ReadonlyMap<string, string>
   readonly body: string
-  /** The head of the request, as curl sent it. */
+  /** The head of the request that curl sent. */
   readonly asked: string
 }
 
-/** What curl gets. Its configuration file, if there is one, is not read, and no proxy is used. */
+/** The response that curl receives. Its configuration file is not read, and no proxy is used. */
 async function curl(t: Test, port: number, path: string, ...args: readonly string[]): Promise<Answer> {
   const url = `http://127.0.0.1:${port}${path}`
   const all = ['-q', '-sS', '-i', '-v', '--noproxy', '*', '--max-time', '10', ...args, url]
@@ -34,7 +34,7 @@ async function curl(t: Test, port: number, path: string, ...args: readonly strin
 
 const OFFER = /^Connection: Upgrade, HTTP2-Settings\nUpgrade: h2c$/m
 
-/** Applications in which an upgrade has more than one reader, or one. */
+/** Applications whose upgrades have one consumer or several. */
 const SHAPES: Readonly<Record<string, (app: FastifyInstance) => void>> = {
   alone: () => {},
   'beside socket.io': app => {
@@ -52,17 +52,17 @@ for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
     app.post('/body', async ({ body }) => body)
     const port = await listen(app)
 
-    t.test('--http2 offers h2c, and gets the page by HTTP/1.1', async t => {
+    t.test('--http2 offers h2c, and receives the page by HTTP/1.1', async t => {
       const { status, version, body, headers, asked } = await curl(t, port, '/', '--http2')
       t.match(asked, OFFER, 'the upgrade was offered')
       t.strictSame([status, version, body], [200, 'HTTP/1.1', 'page'])
       t.equal(headers.get('upgrade'), undefined)
     })
 
-    t.test('--http2 with a body', async t => {
+    t.test('--http2 works with a body', async t => {
       const json = ['-H', 'Content-Type: application/json']
       const small = JSON.stringify({ a: 1 })
-      // From 1 MiB on curl asks for 100 Continue first.
+      // From 1 MiB on curl sends Expect: 100-continue first.
       for (const [name, body, more] of [
         ['by length', small, []],
         ['in chunks', small, ['-H', 'Transfer-Encoding: chunked']],
@@ -74,13 +74,13 @@ for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
       }
     })
 
-    t.test('two requests on one connection', async t => {
+    t.test('two requests may use one connection', async t => {
       const both = await curl(t, port, '/', '--http2', `http://127.0.0.1:${port}/`)
       t.equal(both.body.split('\r\n\r\n').at(-1), 'page')
       t.equal(both.asked.match(/^GET \/ /gm)?.length, 2)
     })
 
-    t.test('a path that speaks WebSocket only', async t => {
+    t.test('a path with WebSocket routes only gets 426', async t => {
       for (const args of [[], ['--http2'], ['--head']]) {
         const { status, headers } = await curl(t, port, '/echo', ...args)
         t.equal(status, 426)
@@ -100,12 +100,12 @@ for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
     })
 
     // RFC 9110 section 7.8: a server ignores the Upgrade of HTTP/1.0.
-    t.test('an upgrade in HTTP/1.0', async t => {
+    t.test('an upgrade in HTTP/1.0 is ignored', async t => {
       const asks = ['-H', 'Connection: Upgrade', '-H', 'Upgrade: websocket']
       t.equal((await curl(t, port, '/', '--http1.0', ...asks)).body, 'page')
     })
 
-    t.test('a path that is not there', async t => {
+    t.test('an unknown path gets 404', async t => {
       for (const args of [[], ['--http2'], ['--http1.0']]) {
         t.equal((await curl(t, port, '/nowhere', ...args)).status, 404)
       }

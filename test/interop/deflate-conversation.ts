@@ -6,7 +6,7 @@ import { describe, type Letter, type Passage } from './deflate-letters.js'
 /** The part of a WebSocket that `ws` and this package share. */
 export type Socket = Pick<WebSocket, 'send' | 'ping' | 'close' | 'on' | 'extensions'>
 
-/** One end of a connection, and what it is told. */
+/** One end of a connection, and the events that it received. */
 export class End extends EventEmitter {
   readonly socket: Socket
   /** Messages and pings, in order. */
@@ -66,7 +66,7 @@ export class End extends EventEmitter {
     }
   }
 
-  /** Sends every message back, the way that its letter says. */
+  /** Sends every message back, in the way that its letter describes. */
   echo(letters: readonly Letter[]): void {
     this.on('message', (data: Buffer, isBinary: boolean) => {
       const letter = letters[this.messages - 1]
@@ -75,7 +75,7 @@ export class End extends EventEmitter {
   }
 }
 
-/** Sends letters, as many at a time as `batches` says, each batch when the one before has come back. */
+/** Sends letters, as many at a time as `batches` says; a batch follows after the previous one has come back. */
 export async function exchange(
   sender: End,
   letters: readonly Letter[],
@@ -89,7 +89,7 @@ export async function exchange(
   }
 }
 
-/** What the other end has to be told of letters that went one way. */
+/** The expected events of the other end for letters in one direction. */
 export function expected(letters: readonly Letter[], way: 'there' | 'back'): string[] {
   return letters.flatMap(({ data, isBinary, [way]: { pings } }) => [
     ...pings.filter(ping => ping !== undefined).map(ping => `ping ${ping}`),
@@ -101,7 +101,7 @@ export function pingsOf(letters: readonly Letter[], way: 'there' | 'back'): stri
   return letters.flatMap(letter => letter[way].pings.filter(ping => ping !== undefined))
 }
 
-/** RFC 6455 section 5.5.3: of several pings the latest may be answered alone, so pongs leave some out at most. */
+/** RFC 6455 section 5.5.3: only the latest of several pings must be answered, so pongs may be missing. */
 export function answers(pongs: readonly string[], pings: readonly string[]): boolean {
   let at = 0
   for (const pong of pongs) {

@@ -2,16 +2,16 @@ import { createHash } from 'node:crypto'
 import type { DeflateSettings } from '../../lib/options/table.js'
 import { randomNumbers } from '../protocol/wire.js'
 
-/** How a message travels one way. */
+/** The way in which a message is sent in one direction. */
 export interface Passage {
   readonly compress: boolean
-  /** Where its fragments end, the last one's end left out. */
+  /** The ends of its fragments, except the last one. */
   readonly cuts: readonly number[]
-  /** What is pinged before each fragment. */
+  /** The payload of the ping before each fragment. */
   readonly pings: readonly (string | undefined)[]
 }
 
-/** A message that goes to the other side and comes back. */
+/** A message that goes to the other side and back. */
 export interface Letter {
   readonly data: Buffer
   readonly isBinary: boolean
@@ -27,7 +27,7 @@ export class Dice {
     this.#random = random
   }
 
-  /** An integer from `from` to `to`, both included. */
+  /** An integer from `from` to `to`, inclusive. */
   int(from: number, to: number): number {
     return from + Math.floor(this.#random() * (to - from + 1))
   }
@@ -45,7 +45,7 @@ const MIB = 2 ** 20
 const LARGEST = MIB
 const WIDE = 'é€🐎'
 
-/** Twice the largest message of each kind of content, to cut messages from; the same in every run. */
+/** Twice the largest message of each kind of content, to take messages from; the same in every run. */
 const NOISE = noise(2 * LARGEST)
 const WIDE_TEXT = Buffer.alloc(2 * LARGEST, WIDE)
 const ASCII: readonly [Buffer, ...Buffer[]] = [
@@ -66,7 +66,7 @@ function noise(size: number): Buffer {
   return data
 }
 
-/** Sizes around those at which a frame header, a threshold, a window or the way of compressing changes. */
+/** Sizes around those at which a frame header, a threshold, a window or the way of compression changes. */
 const EDGES: readonly [number, ...number[]] = [
   0, 1, 2, 125, 126, 512, 1024, 4096, 8192, 16_384, 32_768, 65_536
 ]
@@ -92,7 +92,7 @@ function cutFrom(source: Buffer, dice: Dice, size: number): Buffer {
 
 function passageOf(dice: Dice, size: number, name: string): Passage {
   const count = dice.flip(0.3) ? dice.int(1, 5) : 0
-  // Fragments may be empty, and may end inside a character.
+  // Fragments may be empty, and may end within a character.
   const cuts = Array.from({ length: count }, () => dice.int(0, size)).sort((a, b) => a - b)
   const pings = Array.from({ length: count + 1 }, (_, i) => (dice.flip(0.15) ? `${name}.${i}` : undefined))
   return { compress: dice.flip(0.8), cuts, pings }
@@ -111,7 +111,7 @@ export function lettersOf(dice: Dice, count: number): Letter[] {
   })
 }
 
-/** What `ws` is told. */
+/** The options of `ws`. */
 export interface WsDeflate {
   readonly serverNoContextTakeover?: boolean
   readonly clientNoContextTakeover?: boolean
@@ -129,7 +129,7 @@ export interface Setting {
 
 const THRESHOLDS: readonly [number, ...number[]] = [0, 1, 100, 1024, 40_000]
 
-/** @param ourRole decides what `ws` may ask for: it fails where it is not met, as this is no test of negotiation. */
+/** @param ourRole limits the options of `ws`: it fails if they are not met, and this is not a test of negotiation. */
 export function settingOf(dice: Dice, ourRole: 'client' | 'server'): Setting {
   const ours: DeflateSettings = {
     serverNoContextTakeover: dice.flip(0.4),
@@ -148,7 +148,7 @@ export function settingOf(dice: Dice, ourRole: 'client' | 'server'): Setting {
       ...(dice.flip(0.4) && { serverNoContextTakeover: true }),
       ...(dice.flip(0.4) && { clientNoContextTakeover: true }),
       ...(dice.flip() && { serverMaxWindowBits: dice.int(9, largest.serverMaxWindowBits) }),
-      // A client of `ws` refuses a window above its own, and a server of ours answers none above it.
+      // A client of `ws` refuses a window above its own, and a server of this package answers none above it.
       ...(dice.flip() && { clientMaxWindowBits: dice.int(9, largest.clientMaxWindowBits) }),
       threshold: dice.pick(THRESHOLDS),
       zlibDeflateOptions: { level: dice.int(0, 9), memLevel: dice.int(1, 9), strategy: dice.int(0, 4) }

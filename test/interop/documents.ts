@@ -1,7 +1,7 @@
 import type { Doc } from 'yjs'
 import { withDeadline } from '../helpers/app.js'
 
-/** Resolves once the text `t` of each document is as expected. */
+/** Resolves when the text `t` of each document is as expected. */
 export async function converge(docs: readonly Doc[], expected: string): Promise<void> {
   const one = (doc: Doc): Promise<void> =>
     new Promise(resolve => {

@@ -9,9 +9,9 @@ import t from 'tap'
 import upgrade from '../../lib/index.js'
 import { bareApp, codeOf, headerOf, listen, open, request, shake, withDeadline } from '../helpers/app.js'
 
-// Express gives each request and each response that it sees another prototype.
+// Express changes the prototype of each request and response that it handles.
 
-/** An application of Express, with a page of its own. */
+/** An application of Express, with its own page. */
 function pages(): Express {
   const app = express()
   app.use((_request, response, next) => {
@@ -115,7 +115,7 @@ t.test('a middleware of Express refuses a handshake, and the connection ends', a
   t.equal(refused.body, 'no')
 })
 
-t.test('a client that keeps a refused connection open is cut, beside Express, too', async t => {
+t.test('a client that keeps a refused connection open is cut with Express, too', async t => {
   const { app } = bareApp(t)
   await app.register(expressPlugin)
   await app.register(upgrade)

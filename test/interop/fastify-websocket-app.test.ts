@@ -11,10 +11,10 @@ async function start(t: Test, plugin: WebSocketPlugin) {
 }
 
 for (const [name, plugin] of PACKAGES) {
-  t.test(`the application on ${name}`, async t => {
+  t.test(`the application works on ${name}`, async t => {
     const { app, seen, port } = await start(t, plugin)
 
-    await t.test('echo, in its scope', async t => {
+    await t.test('echo works in its scope', async t => {
       const client = await open(t, port, '/echo')
       t.equal(await client.next(), 'welcome from the scope of echo, true')
       for (const text of ['one', 'two', '']) {
@@ -31,7 +31,7 @@ for (const [name, plugin] of PACKAGES) {
       t.ok(seen.events.includes('connection /echo'))
     })
 
-    await t.test('the wildcard takes what no other route does', async t => {
+    await t.test('the wildcard matches paths without another route', async t => {
       for (const [path, answer] of [
         ['/wild/', 'this path'],
         ['/wild/a/b', 'any path']
@@ -42,26 +42,26 @@ for (const [name, plugin] of PACKAGES) {
       }
     })
 
-    await t.test('work that takes its time', async t => {
-      const client = await open(t, port, '/late', { headers: { 'x-user': 'somebody' } })
+    await t.test('work that takes time keeps its messages', async t => {
+      const client = await open(t, port, '/late', { headers: { 'x-user': 'ada' } })
       for (const text of ['one', 'two']) client.socket.send(text)
-      t.strictSame([await client.next(), await client.next()], ['somebody says one', 'somebody says two'])
+      t.strictSame([await client.next(), await client.next()], ['ada says one', 'ada says two'])
     })
 
     for (const hook of ['onRequest', 'preValidation', 'preHandler']) {
-      await t.test(`${hook} decides who gets in`, async t => {
+      await t.test(`${hook} decides which clients are accepted`, async t => {
         const refused = await shake(t, port, `/private/${hook}`)
         t.strictSame([refused.status, JSON.parse(refused.body)], [401, { refusedBy: hook }])
-        const client = await open(t, port, `/private/${hook}`, { headers: { 'x-user': 'somebody' } })
+        const client = await open(t, port, `/private/${hook}`, { headers: { 'x-user': 'ada' } })
         t.equal(await client.next(), 'let in')
       })
     }
 
-    await t.test('verifyClient decides, too', async t => {
+    await t.test('verifyClient decides which clients are accepted, too', async t => {
       t.equal((await shake(t, port, '/echo', { 'X-Banned': '1' })).status, 401)
     })
 
-    await t.test('a URL for both', async t => {
+    await t.test('one URL serves pages and connections', async t => {
       const page = await request(t, port, 'GET', '/both')
       t.strictSame([page.status, JSON.parse(page.body)], [200, { page: true, ws: false }])
       const client = await open(t, port, '/both')
@@ -75,7 +75,7 @@ for (const [name, plugin] of PACKAGES) {
       t.equal((await request(t, port, 'GET', '/nowhere')).status, 404)
     })
 
-    await t.test('the error handler gets what handlers throw and reject with', async t => {
+    await t.test('the error handler receives errors that handlers throw and reject with', async t => {
       for (const path of ['/throws', '/rejects']) {
         const client = await open(t, port, path)
         t.equal(await client.closed(), '1006', 'it terminates')
@@ -84,7 +84,7 @@ for (const [name, plugin] of PACKAGES) {
       t.strictSame(ours, ['/throws thrown', '/rejects rejected'])
     })
 
-    await t.test('createWebSocketStream of ws', async t => {
+    await t.test('createWebSocketStream of ws works', async t => {
       const client = await open(t, port, '/stream')
       t.equal(await client.next(), 'hello')
       for (const text of ['one', 'two']) {
@@ -95,17 +95,17 @@ for (const [name, plugin] of PACKAGES) {
       t.equal(await client.closed(), '1000')
     })
 
-    await t.test('rooms and heartbeats', async t => {
+    await t.test('rooms and heartbeats work', async t => {
       const one = await open(t, port, '/room')
       const two = await open(t, port, '/room')
       one.socket.send('hello')
-      t.equal(await two.next(), 'somebody: hello')
+      t.equal(await two.next(), 'ada: hello')
       two.socket.send('ping me')
       t.equal(await two.next(), 'alive')
-      t.equal(await one.next(), 'somebody: ping me')
+      t.equal(await one.next(), 'ada: ping me')
     })
 
-    await t.test('preClose says goodbye', async t => {
+    await t.test('preClose sends its close code', async t => {
       const client = await open(t, port, '/room')
       await withDeadline(app.close(), 10_000, 'app.close()')
       t.equal(await client.closed(), '1001 we close for today')

@@ -20,7 +20,7 @@ import {
 import type { WebSocketPlugin } from './fixtures/application.js'
 import { PACKAGES } from './packages.js'
 
-/** Resolves when every connection that is open now has ended. */
+/** Resolves when all open connections have ended. */
 async function endOfAll({ websocketServer }: FastifyInstance): Promise<void> {
   const ends = Array.from(
     websocketServer.clients,
@@ -29,11 +29,11 @@ async function endOfAll({ websocketServer }: FastifyInstance): Promise<void> {
   await withDeadline(Promise.all(ends), 10_000, 'close')
 }
 
-/** Where docs/reference/migrating.md says that the packages differ: what one test sees with each. */
+/** The differences between the packages that docs/reference/migrating.md lists: the result of one test with each. */
 interface Difference {
   readonly difference: string
   readonly options?: Parameters<WebSocketPlugin>[1]
-  /** Whether its application has an error handler, which pushes its name. */
+  /** Whether the application has an error handler, which records its name. */
   readonly errorHandler?: true
   readonly add: (app: FastifyInstance, seen: unknown[]) => void
   readonly look: (ends: Ends) => Promise<unknown>
@@ -124,7 +124,7 @@ const DIFFERENCES: readonly Difference[] = [
     ours: ['/*']
   },
   {
-    difference: 'a subprotocol that nobody registered',
+    difference: 'a subprotocol that no route registered',
     add: addEcho,
     look: async ({ t, port }) =>
       headerOf(await shake(t, port, '/', { 'Sec-WebSocket-Protocol': 'a, b' }), 'sec-websocket-protocol'),
@@ -175,7 +175,7 @@ const DIFFERENCES: readonly Difference[] = [
       client.socket.send('early')
       const pong = once(client.socket, 'pong')
       client.socket.ping()
-      // Here nothing is read until somebody listens.
+      // This package reads nothing until there is a listener.
       if (name === '@fastify/websocket') await withDeadline(pong, 10_000, 'pong')
       for (const go of seen) if (go instanceof Signal) go.fire(undefined)
       await client.next()
@@ -262,7 +262,7 @@ const DIFFERENCES: readonly Difference[] = [
     ours: []
   },
   {
-    difference: 'send of what is neither text nor bytes',
+    difference: 'send of data that is neither text nor bytes',
     add: app => {
       app.get('/', { websocket: true }, socket => {
         const results = [undefined, null, [1, 2]].map(value => {
@@ -342,7 +342,7 @@ const DIFFERENCES: readonly Difference[] = [
     ours: 1
   },
   {
-    difference: 'createWebSocketStream of ws, when the application ends it',
+    difference: 'createWebSocketStream of ws, ended by the application',
     add: (app, seen) => {
       app.get('/', { websocket: true }, socket => {
         const stream = createWebSocketStream(socket)
@@ -370,7 +370,7 @@ for (const { difference, options, errorHandler, add, look, theirs, ours } of DIF
       add(app, seen)
       const found = await look({ t, name, app, log, port: await listen(app), seen })
       t.strictSame(found, name === 'fastify-upgrade' ? ours : theirs, name)
-      // What it leaves open would hold `app.close()` up.
+      // An open connection would delay `app.close()`.
       for (const client of app.websocketServer.clients) client.terminate()
     }
   })

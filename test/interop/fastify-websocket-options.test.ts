@@ -3,7 +3,7 @@ import t from 'tap'
 import { bareApp } from '../helpers/app.js'
 import { PACKAGES } from './packages.js'
 
-/** Whether each package takes an option of @fastify/websocket, or of the `options` that it gives to ws. */
+/** Whether each package accepts an option of @fastify/websocket, or of the `options` that it passes to ws. */
 const OPTIONS: readonly (readonly [options: object, theirs: boolean, ours: boolean])[] = [
   [{ errorHandler: () => {} }, true, true],
   [{ errorHandler: 'no function' }, false, false],

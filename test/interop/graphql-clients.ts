@@ -4,24 +4,24 @@ import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import { Signal, withDeadline } from '../helpers/app.js'
 
-/** A client of GraphQL over WebSocket, whichever protocol it speaks. */
+/** A client of GraphQL over WebSocket, for either protocol. */
 export interface GraphqlClient {
   readonly protocol: string
-  /** The data of all results, once the server has completed the operation, or of the first so many. */
+  /** The data of all results when the server has completed the operation, or of the first few. */
   results(query: string, count?: number): Promise<unknown[]>
   close(): void
 }
 
 export type MakeGraphqlClient = (t: Test, url: string, token?: string) => GraphqlClient
 
-/** What all results carry, each without an error. */
+/** Checks that no result has an error, and returns the data. */
 function dataOf({ data, errors }: { readonly data?: unknown; readonly errors?: unknown }): unknown {
   if (errors !== undefined) throw new Error(JSON.stringify(errors))
-  // Without the prototype that some executors leave out.
+  // Without the prototype, which some executors leave out.
   return JSON.parse(JSON.stringify(data))
 }
 
-/** The protocol graphql-transport-ws, by graphql-ws. */
+/** The protocol graphql-transport-ws, with graphql-ws. */
 export const makeTransportClient: MakeGraphqlClient = (t, url, token) => {
   const client: Client = createClient({
     url,
@@ -45,7 +45,7 @@ export const makeTransportClient: MakeGraphqlClient = (t, url, token) => {
   }
 }
 
-/** The protocol graphql-ws, which came before, by subscriptions-transport-ws. */
+/** The older protocol graphql-ws, with subscriptions-transport-ws. */
 export const makeLegacyClient: MakeGraphqlClient = (t, url, token) => {
   const failed = new Signal<unknown>()
   const client = new SubscriptionClient(

@@ -21,10 +21,10 @@ interface Course {
   readonly left: Signal
 }
 
-/** What its handler puts into a context. */
+/** The properties that its handler adds to a context. */
 type Extra = Readonly<Record<'socket' | 'request', unknown>>
 
-// Its types bring in those of @fastify/websocket, which declare the same members of Fastify otherwise.
+// Its types import those of @fastify/websocket, which declare the same members of Fastify in another way.
 const {
   makeHandler
 }: { makeHandler(options: ServerOptions<Record<string, unknown>, Extra>): WebSocketHandler } = createRequire(
@@ -89,7 +89,7 @@ async function start(t: Test, options: FastifyUpgradeOptions = {}) {
 }
 
 for (const makeClient of [makeTransportClient, makeLegacyClient]) {
-  t.test(`${makeClient.name}: subscriptions on a path that speaks both protocols`, async t => {
+  t.test(`${makeClient.name}: subscriptions work on a path with both protocols`, async t => {
     const { app, url } = await start(t)
     const protocols: string[] = []
     app.websocketServer.on('connection', socket => protocols.push(socket.protocol))
@@ -110,7 +110,7 @@ t.test('queries go over the same connection', async t => {
   const { url, extras } = await start(t)
   const client = makeTransportClient(t, url)
   t.strictSame(await client.results('{ greeting }'), [{ greeting: 'hello' }])
-  t.ok(extras[0]?.socket instanceof WebSocket, 'its context has our socket')
+  t.ok(extras[0]?.socket instanceof WebSocket, 'its context has the socket of this package')
   t.match(extras[0]?.request, { ws: true }, 'and the request')
 })
 
@@ -124,7 +124,7 @@ t.test('a client that leaves ends its subscription', async t => {
   await course.left.wait('end of the generator')
 })
 
-t.test('what breaks the protocol is closed with the code that it gives', async t => {
+t.test('protocol errors of a client close the connection with the code of graphql-ws', async t => {
   const { port } = await start(t)
   const early = await open(t, port, '/graphql', { protocols: ['graphql-transport-ws'] })
   early.socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query: '{ greeting }' } }))
@@ -135,8 +135,8 @@ t.test('what breaks the protocol is closed with the code that it gives', async t
   t.equal((await shake(t, port, '/graphql', { 'Sec-WebSocket-Protocol': 'soap' })).status, 400)
 })
 
-// It assigns `handleProtocols` when its first connection is there, so that one has to be chosen otherwise.
-t.test('the handler on a route without subprotocols', async t => {
+// It assigns `handleProtocols` at its first connection, so that the first one is selected in another way.
+t.test('the handler works on a route without subprotocols', async t => {
   const { app } = await makeApp(t, {
     options: { handleProtocols: protocols => protocols.has('graphql-transport-ws') && 'graphql-transport-ws' }
   })
@@ -148,7 +148,7 @@ t.test('the handler on a route without subprotocols', async t => {
     t.same(await client.results('subscription { count(to: 1) }'), [{ count: 1 }], `connection ${attempt}`)
     client.close()
   }
-  t.not(app.websocketServer.options.handleProtocols, own, 'the second time by its own')
+  t.not(app.websocketServer.options.handleProtocols, own, 'the second time by its own choice')
 })
 
 t.test('an error that the server emits closes its clients with 4500', async t => {

@@ -2,10 +2,10 @@ import helmet from '@fastify/helmet'
 import t from 'tap'
 import { headerOf, listen, makeApp, open, shake } from '../helpers/app.js'
 
-// They are headers of a response as any other. Browsers do not look at them on a 101, other than at
+// The headers are sent with any response. Browsers ignore them on a 101, except
 // Strict-Transport-Security.
 t.test(
-  '@fastify/helmet: its headers go out with the 101 and with refusals, and not where a route opts out',
+  '@fastify/helmet: its headers are sent with the 101 and with refusals, except where a route opts out',
   async t => {
     const { app } = await makeApp(t)
     await app.register(helmet)

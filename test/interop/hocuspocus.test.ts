@@ -20,7 +20,7 @@ async function start(t: Test) {
     onStoreDocument: async ({ document }) => stored.fire(document.getText('t').toString())
   })
   app.get('/collaboration', { websocket: true }, (socket, request) => {
-    hocuspocus.handleConnection(socket, request.raw, { user: 'somebody' })
+    hocuspocus.handleConnection(socket, request.raw, { user: 'ada' })
   })
   return { app, hocuspocus, stored, contexts, port: await listen(app) }
 }
@@ -65,7 +65,7 @@ t.test('documents of two connections converge, and are stored', async t => {
   const two = attach(t, there, 'one')
   for (const { synced } of [one, other, two]) await synced.wait('sync')
   t.equal(app.websocketServer.clients.size, 2)
-  t.strictSame(contexts[0], ['somebody', '1'], 'what the route knows of the handshake')
+  t.strictSame(contexts[0], ['ada', '1'], 'the data of the handshake in the route')
   one.document.getText('t').insert(0, 'a')
   await converge([one.document, two.document], 'a')
   for (let i = 0; i < 500; i++) {
@@ -77,7 +77,7 @@ t.test('documents of two connections converge, and are stored', async t => {
   t.ok(await stored.wait('onStoreDocument'))
 })
 
-t.test('a token that is refused', async t => {
+t.test('a token that is refused gets the refusal of its document', async t => {
   const { port } = await start(t)
   const connection = connect(t, port)
   const refused = attach(t, connection, 'one', 'bad')
@@ -86,7 +86,7 @@ t.test('a token that is refused', async t => {
   await good.synced.wait('another document on the same connection')
 })
 
-t.test('a connection that was cut comes back with what was written meanwhile', async t => {
+t.test('a connection that was cut reconnects with the changes made meanwhile', async t => {
   const { app, port } = await start(t)
   const here = connect(t, port)
   const one = attach(t, here, 'one')
@@ -100,7 +100,7 @@ t.test('a connection that was cut comes back with what was written meanwhile', a
   await converge([one.document, two.document], 'meanwhile')
 })
 
-t.test('a client that leaves', async t => {
+t.test('a client that leaves is removed', async t => {
   const { app, hocuspocus, port } = await start(t)
   const connection = connect(t, port)
   const closed = new Signal<number>()

@@ -17,7 +17,7 @@ import {
 } from '../helpers/app.js'
 import { addRoutes, checkClose, checkRoutes } from '../helpers/neighbour.js'
 
-/** Another application, of which the tests reach what is behind `/proxied` of the one in front. */
+/** Another application, whose routes the tests reach below `/proxied` of the application in front. */
 async function startUpstream(t: Test) {
   const { app } = await makeApp(t)
   app.get('/page', async ({ headers }) => ({ from: 'upstream', cookie: headers.cookie ?? null }))
@@ -33,7 +33,7 @@ async function startUpstream(t: Test) {
   return { app, port: await listen(app) }
 }
 
-/** An application with both, whichever came first. */
+/** An application with both, registered in either order. */
 async function startBoth(t: Test, order: 'before' | 'after') {
   const upstream = await startUpstream(t)
   const { app, log } = bareApp(t)
@@ -77,17 +77,17 @@ for (const order of ['before', 'after'] as const) {
     t.equal((await request(t, port, 'GET', '/proxied/echo')).status, 426, 'of the upstream')
 
     const chat = await open(t, port, '/proxied/chat', { protocols: ['chat.v1'] })
-    t.equal(await chat.next(), 'chat.v1', 'a subprotocol goes through')
+    t.equal(await chat.next(), 'chat.v1', 'a subprotocol is passed on')
     const leaving = await open(t, port, '/proxied/echo')
     await checkClose(t, app, port)
-    t.equal(await leaving.closed(), '1005', 'as the proxy closes its clients')
+    t.equal(await leaving.closed(), '1005', 'the proxy closes its clients this way')
     const left = new Signal()
     upstream.websocketServer.close(() => left.fire())
-    await left.wait('end of the connections behind')
+    await left.wait('end of the connections behind the proxy')
   })
 }
 
-t.test('what the upstream refuses is closed, as @fastify/http-proxy accepts before it asks', async t => {
+t.test('a refusal of the upstream is a close, as @fastify/http-proxy accepts before it connects', async t => {
   const { app, port } = await startBoth(t, 'after')
   const unknown = await open(t, port, '/proxied/nowhere')
   t.equal(await unknown.closed(), '1011 unexpected response')
@@ -96,9 +96,9 @@ t.test('what the upstream refuses is closed, as @fastify/http-proxy accepts befo
   await checkClose(t, app, port)
 })
 
-// Both leave such a handshake to the other: the proxy takes its prefix only, as soon as it is not the only listener.
-// We end it when its time is over.
-t.test('a handshake that neither has a path for gets 404 in the end', async t => {
+// Both leave such a handshake to the other: the proxy handles its prefix only when it is not the only listener.
+// The plugin ends it at the deadline.
+t.test('a handshake for a path of neither gets 404 at the deadline', async t => {
   for (const order of ['before', 'after'] as const) {
     const { app, port } = await startBoth(t, order)
     t.equal((await shake(t, port, '/nowhere')).status, 404)
@@ -106,7 +106,7 @@ t.test('a handshake that neither has a path for gets 404 in the end', async t =>
   }
 })
 
-t.test('in front of our server, where the plugin is not', async t => {
+t.test('the proxy works in front of a server of this package, without the plugin', async t => {
   const upstream = await startUpstream(t)
   const { app } = bareApp(t)
   await app.register(proxy, { upstream: `http://127.0.0.1:${upstream.port}`, websocket: true })
@@ -116,7 +116,7 @@ t.test('in front of our server, where the plugin is not', async t => {
   t.equal(await client.next(), 'upstream a=1: one')
   const binary = once(client.socket, 'message')
   client.socket.send(Buffer.from([0, 255]))
-  t.strictSame(await binary, [Buffer.from([0, 255]), true], 'binary stays binary')
+  t.strictSame(await binary, [Buffer.from([0, 255]), true], 'binary data stays binary')
   client.socket.send('leave')
   t.equal(await client.closed(), '4001 as you say', 'the code of the upstream reaches the client')
   const chat = await open(t, port, '/chat', { protocols: ['chat.v1'] })
@@ -133,10 +133,14 @@ t.test('in front of our server, where the plugin is not', async t => {
   leaving.socket.close(4002, 'mine')
   t.equal(await gone.wait('close of the upstream'), '4002 mine')
   const refused = await open(t, port, '/chat', { protocols: ['other'] })
-  t.equal(await refused.closed(), '1011 unexpected response', 'a subprotocol that the upstream does not know')
+  t.equal(
+    await refused.closed(),
+    '1011 unexpected response',
+    'a subprotocol that the upstream does not support'
+  )
 })
 
-t.test('in front of a server of ws, beside our routes', async t => {
+t.test('the proxy works in front of a server of ws, beside routes of the plugin', async t => {
   const behind = new WsServer({ port: 0, host: '127.0.0.1' })
   t.teardown(() => behind.close())
   behind.on('connection', (socket, { url }) => {
@@ -159,7 +163,7 @@ t.test('in front of a server of ws, beside our routes', async t => {
   await checkClose(t, app, port)
 })
 
-/** An application of ours with a proxy of all paths. */
+/** An application with routes of the plugin and a proxy for all paths. */
 async function startWithAll(t: Test, order: 'before' | 'after') {
   const upstream = await startUpstream(t)
   const { app } = bareApp(t)
@@ -172,30 +176,33 @@ async function startWithAll(t: Test, order: 'before' | 'after') {
   return listen(app)
 }
 
-t.test('a proxy of all paths that is registered after the plugin leaves our paths alone', async t => {
-  const uncaught = watchProcess(t)
-  const port = await startWithAll(t, 'after')
-  const own = await open(t, port, '/own')
-  t.equal(await own.next(), 'own')
-  t.equal(await (await open(t, port, '/slow')).next(), 'slow')
-  const proxied = await open(t, port, '/echo')
-  proxied.socket.send('one')
-  t.equal(await proxied.next(), 'upstream : one')
-  // Nothing else came on a connection of ours.
-  own.socket.close(1000)
-  t.equal(await own.closed(), '1000')
-  t.strictSame(own.messages, [])
-  t.strictSame(uncaught, [])
-})
+t.test(
+  "a proxy for all paths that is registered after the plugin leaves the plugin's paths alone",
+  async t => {
+    const uncaught = watchProcess(t)
+    const port = await startWithAll(t, 'after')
+    const own = await open(t, port, '/own')
+    t.equal(await own.next(), 'own')
+    t.equal(await (await open(t, port, '/slow')).next(), 'slow')
+    const proxied = await open(t, port, '/echo')
+    proxied.socket.send('one')
+    t.equal(await proxied.next(), 'upstream : one')
+    // Nothing else arrived on a connection of the plugin.
+    own.socket.close(1000)
+    t.equal(await own.closed(), '1000')
+    t.strictSame(own.messages, [])
+    t.strictSame(uncaught, [])
+  }
+)
 
-t.test('a proxy of all paths that is registered before the plugin takes them all', async t => {
+t.test('a proxy for all paths that is registered before the plugin takes them all', async t => {
   const uncaught = watchProcess(t)
   const port = await startWithAll(t, 'before')
   const proxied = await open(t, port, '/echo')
   proxied.socket.send('one')
   t.equal(await proxied.next(), 'upstream : one')
   const own = await open(t, port, '/own')
-  t.match(await own.closed(), /^1/, 'there is none upstream')
+  t.match(await own.closed(), /^1/, 'there is no such route upstream')
   t.strictSame(own.messages, [])
   t.strictSame(uncaught, [])
 })

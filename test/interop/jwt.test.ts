@@ -11,7 +11,7 @@ declare module '@fastify/jwt' {
 async function start(t: Test) {
   const { app } = await makeApp(t)
   await app.register(jwt, { secret: 'a secret' })
-  // Pages cannot set an Authorization, so they send the token in the query string.
+  // Pages cannot set Authorization, so they send the token in the query string.
   app.get<{ Querystring: { token?: string } }>(
     '/',
     {
@@ -29,23 +29,23 @@ async function start(t: Test) {
   return { app, port: await listen(app) }
 }
 
-t.test('@fastify/jwt: a token that is good, in a header or in the query string', async t => {
+t.test('@fastify/jwt: a valid token in a header or in the query string is accepted', async t => {
   const { app, port } = await start(t)
-  const token = app.jwt.sign({ name: 'somebody' })
+  const token = app.jwt.sign({ name: 'ada' })
   const clients = [
     await open(t, port, '/', { headers: { authorization: `Bearer ${token}` } }),
     await open(t, port, `/?token=${token}`)
   ]
   for (const client of clients) {
     client.socket.send('hello')
-    t.equal(await client.next(), 'somebody: hello')
+    t.equal(await client.next(), 'ada: hello')
   }
 })
 
-t.test('@fastify/jwt: no token, a bad one, an old one get 401 as JSON', async t => {
+t.test('@fastify/jwt: a missing, invalid or expired token gets 401 as JSON', async t => {
   const { app, port } = await start(t)
-  const old = app.jwt.sign({ name: 'somebody', iat: 1 }, { expiresIn: '1s' })
-  const good = app.jwt.sign({ name: 'somebody' })
+  const old = app.jwt.sign({ name: 'ada', iat: 1 }, { expiresIn: '1s' })
+  const good = app.jwt.sign({ name: 'ada' })
   const cases = [
     [undefined, 'FST_JWT_NO_AUTHORIZATION_IN_HEADER'],
     [`${good.slice(0, -4)}AAAA`, 'FST_JWT_AUTHORIZATION_TOKEN_INVALID'],

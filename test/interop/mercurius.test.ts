@@ -65,7 +65,7 @@ async function start(t: Test) {
   return { app, log, subscribed, disconnected, users, post, port, url: `ws://127.0.0.1:${port}/graphql` }
 }
 
-t.test('it takes the plugin for @fastify/websocket and registers no other', async t => {
+t.test('it uses the plugin in place of @fastify/websocket and registers no other', async t => {
   const { app, port } = await start(t)
   t.ok(app.websocketServer instanceof WebSocketServer)
   t.match(app.printPlugins(), /fastify-upgrade/)
@@ -73,13 +73,13 @@ t.test('it takes the plugin for @fastify/websocket and registers no other', asyn
   t.equal(app.server.listenerCount('upgrade'), 1)
   t.equal((await shake(t, port, '/graphql')).status, 101)
   const ordinary = await request(t, port, 'GET', '/graphql?query=%7Bnotes%7D')
-  t.strictSame(JSON.parse(ordinary.body), { data: { notes: [] } }, 'ordinary requests at the same path')
+  t.strictSame(JSON.parse(ordinary.body), { data: { notes: [] } }, 'ordinary requests at the same path work')
 })
 
 for (const makeClient of [makeTransportClient, makeLegacyClient]) {
   t.test(`${makeClient.name}: subscriptions`, async t => {
     const { app, url, subscribed, disconnected, users, post } = await start(t)
-    const client = makeClient(t, `${url}?user=somebody`)
+    const client = makeClient(t, `${url}?user=ada`)
     const counted = await client.results('subscription { count(to: 3) }')
     t.strictSame(counted, [{ count: 1 }, { count: 2 }, { count: 3 }])
     const [socket] = app.websocketServer.clients
@@ -88,20 +88,20 @@ for (const makeClient of [makeTransportClient, makeLegacyClient]) {
     const noted = client.results('subscription { noted }', 1)
     await subscribed.wait('subscription')
     t.strictSame(await post('mutation { note(text: "one") }'), { data: { note: true } })
-    t.strictSame(await noted, [{ noted: 'one' }], 'what was published over HTTP')
-    t.strictSame(users, ['somebody'], 'its context knows the request')
+    t.strictSame(await noted, [{ noted: 'one' }], 'the value published over HTTP')
+    t.strictSame(users, ['ada'], 'its context has the request')
     client.close()
     await disconnected.wait('onDisconnect')
   })
 }
 
-t.test('queries over the WebSocket', async t => {
+t.test('queries work over the WebSocket', async t => {
   const { url } = await start(t)
   const client = makeTransportClient(t, url)
   t.strictSame(await client.results('{ notes }'), [{ notes: [] }])
 })
 
-t.test('whom onConnect refuses', async t => {
+t.test('a client that onConnect refuses is closed', async t => {
   const { url } = await start(t)
   for (const makeClient of [makeTransportClient, makeLegacyClient]) {
     await t.rejects(makeClient(t, url, 'bad').results('subscription { count(to: 1) }'), makeClient.name)

@@ -12,11 +12,11 @@ import { WebSocket as WsClient } from 'ws'
 import { WebSocket, WebSocketServer } from '../../lib/ws/index.js'
 import { open, Signal, withDeadline } from '../helpers/app.js'
 
-// NestJS on our WebSocketServer. Its adapter takes the constructor from `ws` itself, so `create` is overridden.
+// NestJS on the WebSocketServer of this package. Its adapter imports the constructor from `ws` itself, so `create` is overridden.
 
 type Options = NonNullable<Parameters<WsAdapter['create']>[1]>
 
-/** What an application writes: the adapter of NestJS with another server. */
+/** The code of an application: the adapter of NestJS with another server. */
 class Adapter extends WsAdapter {
   override create(port: number, options: Options = {}): unknown {
     if (port !== 0 || this.httpServer === undefined) return super.create(port, options)
@@ -38,7 +38,7 @@ interface Gateway {
   readonly gone: Signal
 }
 
-/** A gateway, its decorators applied by hand. */
+/** A gateway, with its decorators applied by hand. */
 function gatewayClass() {
   class ChatGateway implements Gateway {
     declare server: WebSocketServer
@@ -102,7 +102,7 @@ async function start(t: Test, makeAdapter = (app: INestApplicationContext): WsAd
 
 const message = (event: string, data?: unknown): string => JSON.stringify({ event, data })
 
-t.test('messages both ways, the hooks of a gateway, and a broadcast over clients', async t => {
+t.test('messages in both directions, the hooks of a gateway, and a broadcast over clients work', async t => {
   const { gateway, port } = await start(t)
   t.ok(gateway.server instanceof WebSocketServer)
   const [client, other] = [await open(t, port, '/nest'), await open(t, port, '/nest')]
@@ -120,29 +120,29 @@ t.test('messages both ways, the hooks of a gateway, and a broadcast over clients
   t.equal(gateway.server.clients.size, 1)
 })
 
-t.test('what is no message, an event that nobody handles and a handler that throws harm nobody', async t => {
+t.test('an invalid message, an unknown event and a handler that throws affect no other client', async t => {
   const { port } = await start(t)
   const client = await open(t, port, '/nest')
-  for (const data of ['no json', message('nobody'), message('fail')]) client.socket.send(data)
+  for (const data of ['no json', message('bob'), message('fail')]) client.socket.send(data)
   client.socket.send(message('word', 'after'))
   t.equal(await client.next(), message('word', 'nest: after 1'))
 })
 
-t.test('options of the gateway are those of the server', async t => {
+t.test('options of the gateway are passed to the server', async t => {
   const { port } = await start(t)
   const client = await open(t, port, '/nest')
   client.socket.send(message('word', 'x'.repeat(1000)))
   t.match(await client.closed(), /^1009/)
 })
 
-t.test('an application that closes ends the connections', async t => {
+t.test('closing the application ends the connections', async t => {
   const { app, port } = await start(t)
   const client = await open(t, port, '/nest')
   await withDeadline(app.close(), 10_000, 'app.close()')
-  t.equal(await client.closed(), '1006', 'as with ws, whose adapter terminates')
+  t.equal(await client.closed(), '1006', 'the same as with ws, whose adapter terminates')
 })
 
-t.test('the test would notice: a server that never opens a connection makes it fail', async t => {
+t.test('the test detects a server that never opens a connection', async t => {
   class Deaf extends WebSocketServer {
     override handleUpgrade(_request: unknown, socket: Duplex): void {
       socket.destroy()

@@ -25,9 +25,9 @@ import { ms } from '../helpers/timeout.js'
 
 interface Behind {
   readonly app: FastifyInstance
-  /** That of nginx. */
+  /** The protocol of the client side of nginx. */
   readonly port: number
-  /** Close codes and reasons of connections to /events, as the application sees them. */
+  /** Close codes and reasons of connections to /events, as the application receives them. */
   readonly closings: Signal<string>
 }
 
@@ -42,7 +42,7 @@ function addEvents(app: FastifyInstance, closings: Signal<string>): void {
   })
 }
 
-/** An application behind nginx, as the documentation says. */
+/** An application behind nginx, configured as documented. */
 async function startBehind(
   t: Test,
   options: FastifyUpgradeOptions = {},
@@ -62,7 +62,7 @@ for (const secure of [false, true]) {
     const { port } = await startBehind(t, { perMessageDeflate: true }, { tls: secure })
     const scheme = secure ? 'https' : 'http'
 
-    t.test('messages, small and of 1 MiB', async t => {
+    t.test('messages are exchanged, small and of 1 MiB', async t => {
       const client = await open(t, port, '/echo', { secure })
       client.socket.send('small')
       t.equal(await client.next(), 'small')
@@ -75,7 +75,7 @@ for (const secure of [false, true]) {
       }
     })
 
-    t.test('a subprotocol and compression', async t => {
+    t.test('a subprotocol and compression are negotiated', async t => {
       const client = await open(t, port, '/chat', { secure, protocols: ['other', 'chat.v1'] })
       t.equal(client.socket.protocol, 'chat.v1')
       t.match(client.socket.extensions, /^permessage-deflate/)
@@ -84,7 +84,7 @@ for (const secure of [false, true]) {
       t.equal(await client.next(), `chat.v1: ${long}`)
     })
 
-    t.test('the client is known as it is', async t => {
+    t.test('the application sees the address of the client', async t => {
       const headers = { host: 'app.example.com', 'x-forwarded-for': '192.0.2.1' }
       const client = await open(t, port, '/events', { secure, headers, localAddress: '127.0.0.2' })
       t.strictSame(JSON.parse(await client.next()), {
@@ -94,7 +94,7 @@ for (const secure of [false, true]) {
       })
     })
 
-    t.test('a page of the same host may connect, another may not', async t => {
+    t.test('a page of the same host may connect, and a page of another host may not', async t => {
       const ask = async (origin: string) => {
         const client = await connectRaw(t, port, secure ? { tls: {} } : {})
         client.write(handshake('/echo', { Host: 'app.example.com', Origin: origin }))
@@ -108,7 +108,7 @@ for (const secure of [false, true]) {
   })
 }
 
-t.test('over a Unix socket the client is known as it is, and counted by its address', { skip }, async t => {
+t.test('over a Unix socket the client is known by its address, and counted by it', { skip }, async t => {
   const { app, log } = await makeApp(
     t,
     { maxConnectionsPerAddress: 1 },
@@ -136,7 +136,7 @@ t.test('over a Unix socket the client is known as it is, and counted by its addr
   t.equal(log.at(WARN).length, 0)
 })
 
-t.test('ordinary requests, refusals and other routes', { skip }, async t => {
+t.test('ordinary requests, refusals and other routes work', { skip }, async t => {
   const { port } = await startBehind(t)
   await checkRoutes(t, port)
   t.equal((await request(t, port, 'GET', '/')).body, 'page')
@@ -145,7 +145,7 @@ t.test('ordinary requests, refusals and other routes', { skip }, async t => {
   t.equal((await shake(t, port, '/chat', { 'Sec-WebSocket-Protocol': 'other' })).status, 400)
   const h2c = await connectRaw(t, port)
   h2c.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n')
-  t.equal((await h2c.response()).status, 200, 'an upgrade to something else is not passed on')
+  t.equal((await h2c.response()).status, 200, 'an upgrade to another protocol is not passed on')
 })
 
 t.test('close codes pass in both directions', { skip }, async t => {
@@ -168,7 +168,7 @@ t.test('close codes pass in both directions', { skip }, async t => {
   t.equal(await leaving.closed(), '1001')
 })
 
-t.test('and those of the client', { skip }, async t => {
+t.test('and the codes of the client', { skip }, async t => {
   for (const [code, reason, seen] of [
     [1000, '', '1000'],
     [4001, 'bye', '4001 bye'],
@@ -185,7 +185,7 @@ t.test('and those of the client', { skip }, async t => {
   t.equal(await closings.wait('close'), '1006')
 })
 
-t.test('the heartbeat keeps a connection past proxy_read_timeout', { skip }, async t => {
+t.test('the heartbeat keeps a connection open past proxy_read_timeout', { skip }, async t => {
   const interval = READ_TIMEOUT / 4
   const { port } = await startBehind(
     t,
@@ -198,16 +198,16 @@ t.test('the heartbeat keeps a connection past proxy_read_timeout', { skip }, asy
   t.equal(await client.next(), 'still here')
 })
 
-t.test('without it nginx cuts an idle connection, on both sides', { skip }, async t => {
+t.test('without a heartbeat nginx cuts an idle connection, on both sides', { skip }, async t => {
   const { port, closings } = await startBehind(t, { heartbeat: false }, { readTimeout: READ_TIMEOUT })
   const start = performance.now()
   const client = await open(t, port, '/events')
   t.equal(await client.closed(), '1006')
   t.equal(await closings.wait('close'), '1006')
-  t.ok(performance.now() - start > READ_TIMEOUT * 0.9, 'not before the time')
+  t.ok(performance.now() - start > READ_TIMEOUT * 0.9, 'not before the timeout')
 })
 
-t.test('what a client gets when a line of the configuration is missing', { skip }, async t => {
+t.test('a missing line of the configuration has the documented effect', { skip }, async t => {
   const fields = { Host: 'app.example.com', Origin: 'https://app.example.com' }
   for (const [without, trustProxy, status, code] of [
     [['proxy_set_header Upgrade'], '127.0.0.1', 426, 'UPGRADE_REQUIRED'],
@@ -228,7 +228,7 @@ t.test('what a client gets when a line of the configuration is missing', { skip 
   t.equal(codeOf(response), 'FST_UPGRADE_UPGRADE_REQUIRED')
 })
 
-t.test('while one process stops, the other takes the handshakes', { skip }, async t => {
+t.test('while one process stops, the other receives the handshakes', { skip }, async t => {
   const stopped = new Signal()
   const stopping = await makeApp(t, { preClose: () => stopped.promise, shutdown: { timeout: ms(20_000) } })
   const other = await makeApp(t)

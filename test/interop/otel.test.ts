@@ -13,7 +13,7 @@ import { bareApp, listen, open, shake } from '../helpers/app.js'
 
 context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
 
-/** An application with both, whichever came first, and the spans that have ended. */
+/** An application with both, registered in either order, and the ended spans. */
 async function start(t: Test, order: 'before' | 'after') {
   const exporter = new InMemorySpanExporter()
   const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
@@ -51,7 +51,7 @@ for (const order of ['before', 'after'] as const) {
     const client = await open(t, port, '/rooms/one?x=1')
     const traceId = await client.next()
     client.socket.send('hello')
-    t.equal(await client.next(), traceId, 'listeners are in the trace of the handshake')
+    t.equal(await client.next(), traceId, 'listeners run in the trace of the handshake')
 
     const [request, ...others] = named(spans(), /^request$/)
     t.equal(others.length, 0)
@@ -62,7 +62,7 @@ for (const order of ['before', 'after'] as const) {
       'http.request.method': 'GET',
       'http.response.status_code': 101
     })
-    t.equal(request?.ended, true, 'with the 101, not with the connection')
+    t.equal(request?.ended, true, 'ended with the 101, not with the connection')
     const [hook] = named(spans(), /^preHandler - authenticate$/)
     const [handler] = named(spans(), /^handler - /)
     for (const span of [hook, handler]) {
@@ -78,11 +78,11 @@ t.test('@fastify/otel: refusals', async t => {
   await shake(t, port, '/rooms/one', { 'X-Refused': '1' })
   await shake(t, port, '/rooms/one', { 'X-Broken': '1' })
   await shake(t, port, '/rooms/one', { 'Sec-WebSocket-Version': '8' })
-  const told = named(spans(), /^request$/).map(({ attributes, status }) => [
+  const attributes = named(spans(), /^request$/).map(({ attributes, status }) => [
     attributes['http.response.status_code'],
     status.code
   ])
-  t.strictSame(told, [
+  t.strictSame(attributes, [
     [403, SpanStatusCode.UNSET],
     [500, SpanStatusCode.ERROR],
     [426, SpanStatusCode.ERROR]

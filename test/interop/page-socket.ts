@@ -2,5 +2,5 @@ import { WebSocket } from 'ws'
 
 const socketOfWs: unknown = WebSocket
 
-/** What libraries for pages take as their `WebSocket`. */
+/** The `WebSocket` of libraries for pages. */
 export const PageSocket = socketOfWs as typeof globalThis.WebSocket

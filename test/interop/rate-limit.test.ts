@@ -21,24 +21,24 @@ for (const order of ['before', 'after'] as const) {
     t.equal(first.headers['x-ratelimit-remaining'], '1')
     const allowed = await shake(t, port, '/')
     const refused = await shake(t, port, '/')
-    const told = [allowed, refused].map(response => [
+    const results = [allowed, refused].map(response => [
       response.status,
       headerOf(response, 'x-ratelimit-limit'),
       headerOf(response, 'x-ratelimit-remaining')
     ])
-    t.strictSame(told, [
+    t.strictSame(results, [
       [101, '2', '0'],
       [429, '2', '0']
     ])
     t.match(headerOf(refused, 'retry-after'), /^\d+$/)
     t.match(JSON.parse(refused.body), { statusCode: 429, error: 'Too Many Requests' })
     for (let i = 0; i < 4; i++) t.equal((await shake(t, port, '/free')).status, 101)
-    t.equal((await shake(t, port, '/both')).status, 429, 'all routes count together')
+    t.equal((await shake(t, port, '/both')).status, 429, 'all routes share a limit')
     t.equal((await request(t, port, 'GET', '/both')).status, 429)
   })
 }
 
-t.test('@fastify/rate-limit: a limit of the route, which counts each handshake once', async t => {
+t.test('@fastify/rate-limit: a limit of the route counts each handshake once', async t => {
   for (const order of ['before', 'after'] as const) {
     const { app } = bareApp(t)
     if (order === 'before') await app.register(rateLimit, { global: false })

@@ -4,13 +4,13 @@ import type { Outcome, Script } from './conversation.js'
 
 /** A client under test. */
 export interface Peer {
-  /** Plays the script in a page of `origin`, where the peer knows such a thing. */
+  /** Runs the script in a page of `origin`, if the client has origins. */
   play(script: Script, origin: string): Promise<Outcome>
 }
 
 const MIB = 2 ** 20
 
-/** Everything that a client has to be able to do with a server of ours. */
+/** The features that every client has to support with a server of this package. */
 export function testPeer(t: Test, name: string, makePeer: (t: Test, port: number) => Promise<Peer>): void {
   t.test(name, async t => {
     const { app } = await makeApp(t, { maxPayload: 6 * MIB })
@@ -32,7 +32,7 @@ export function testPeer(t: Test, name: string, makePeer: (t: Test, port: number
     const play = (path: string, script: Omit<Script, 'url'>, origin = own): Promise<Outcome> =>
       withDeadline(peer.play({ url: `ws://127.0.0.1:${port}${path}`, ...script }, origin), 30_000, path)
 
-    t.test('text and binary messages of every form of length, in order', async t => {
+    t.test('text and binary messages are exchanged with every form of length, in order', async t => {
       const sends = ['', 'a', 'žluťoučký kůň 🐎', 0, 1, 125, 126, 'x'.repeat(126), 65_535, 65_536, 'last']
       const { opened, sent, received, closed } = await play('/echo', { sends, close: [1000] })
       t.strictSame(opened, { protocol: '', extensions: '' })
@@ -52,27 +52,27 @@ export function testPeer(t: Test, name: string, makePeer: (t: Test, port: number
       t.match(sent, [/^binary 5242880 /, /^text 2621440 /])
     })
 
-    t.test('a thousand small messages at once', async t => {
+    t.test('a thousand small messages sent in one tick arrive', async t => {
       const sends = Array.from({ length: 1000 }, (_, i) => `message ${i}`)
       const { sent, received } = await play('/echo', { sends, close: [] })
       t.equal(sent.length, 1000)
       t.strictSame(received, sent)
     })
 
-    t.test("a subprotocol is chosen in the client's order", async t => {
+    t.test("a subprotocol is selected in the client's order", async t => {
       const protocols = ['other', 'chat.v2', 'chat.v1']
       const { opened, closed } = await play('/chat', { protocols, awaits: 1, close: [] })
       t.strictSame(opened, { protocol: 'chat.v2', extensions: '' })
       t.equal(closed.wasClean, true)
     })
 
-    t.test('a subprotocol that nobody speaks is refused', async t => {
+    t.test('an unsupported subprotocol is refused', async t => {
       const { opened, closed } = await play('/chat', { protocols: ['other'] })
       t.equal(opened, undefined)
       t.strictSame(closed, { code: 1006, reason: '', wasClean: false })
     })
 
-    t.test('close codes of the client', async t => {
+    t.test('close codes of the client reach the server', async t => {
       for (const [close, ours, theirs] of [
         [[], '1005', { code: 1005, reason: '', wasClean: true }],
         [[1000], '1000', { code: 1000, reason: '', wasClean: true }],
@@ -85,7 +85,7 @@ export function testPeer(t: Test, name: string, makePeer: (t: Test, port: number
       }
     })
 
-    t.test('close codes of the server, behind what it sent', async t => {
+    t.test('close codes of the server reach the client after its messages', async t => {
       for (const code of [1000, 1001, 1011, 1013, 3000, 4999]) {
         const { received, closed } = await play(`/closes?code=${code}`, {})
         t.equal(received.length, 1)
@@ -98,7 +98,7 @@ export function testPeer(t: Test, name: string, makePeer: (t: Test, port: number
       t.strictSame(closed, { code: 1009, reason: 'message too big', wasClean: true })
     })
 
-    t.test('a page of another origin is refused, one of the same is not', async t => {
+    t.test('a page of another origin is refused, and a page of the same origin is accepted', async t => {
       const { port: elsewhere } = await otherServer(t)
       const refused = await play('/echo', { close: [] }, `http://127.0.0.1:${elsewhere}`)
       t.equal(refused.opened, undefined)
@@ -106,7 +106,7 @@ export function testPeer(t: Test, name: string, makePeer: (t: Test, port: number
       t.ok((await play('/echo', { close: [] }, own)).opened)
     })
 
-    t.test('a path without a WebSocket route', async t => {
+    t.test('a path without a WebSocket route is refused', async t => {
       t.equal((await play('/', {})).opened, undefined)
     })
   })

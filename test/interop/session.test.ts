@@ -11,7 +11,7 @@ declare module 'fastify' {
   }
 }
 
-/** A store that tells what it keeps. */
+/** A store that exposes its sessions. */
 class Store {
   readonly sessions = new Map<string, string>()
 
@@ -60,7 +60,7 @@ async function start(t: Test) {
   return { store, port: await listen(app) }
 }
 
-t.test('@fastify/session: a session begins with a handshake and goes on with requests', async t => {
+t.test('@fastify/session: a session begins with a handshake and continues with requests', async t => {
   const { store, port } = await start(t)
   const first = await shake(t, port, '/')
   t.equal(first.status, 101)
@@ -73,11 +73,11 @@ t.test('@fastify/session: a session begins with a handshake and goes on with req
   client.socket.send('hello')
   t.equal(await client.next(), 'saved')
   const page = await fetch(`http://127.0.0.1:${port}/page`, { headers })
-  t.strictSame(await page.json(), { visits: 3, said: 'hello' }, 'what a listener saved')
+  t.strictSame(await page.json(), { visits: 3, said: 'hello' }, 'the value that a listener saved')
   t.equal(store.sessions.size, 1)
 })
 
-t.test('@fastify/session: a cookie that nobody signed begins another session', async t => {
+t.test('@fastify/session: an unsigned cookie begins another session', async t => {
   const { store, port } = await start(t)
   const client = await open(t, port, '/', { headers: { cookie: 'sessionId=forged.signature' } })
   t.equal(await client.next(), 'visit 1')

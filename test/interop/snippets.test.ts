@@ -4,7 +4,7 @@ import t from 'tap'
 import ts from 'typescript'
 import { root } from '../helpers/root.js'
 
-/** What the snippets that are fragments take for granted. Those that import or declare such a name use their own. */
+/** The names that incomplete snippets use. Snippets that import or declare such a name use their own. */
 const PRELUDE = `
   import type { TestContext } from 'node:test'
   import type { FastifyInstance, FastifyRequest, onRequestHookHandler, RouteHandlerMethod } from 'fastify'
@@ -79,7 +79,7 @@ t.test('each snippet in README.md and docs/ type-checks', async t => {
   t.ok(found.length > 40, `${found.length} snippets`)
   const virtual = new Map(found.map(({ file, text }) => [file, text]))
   virtual.set(join(root, 'prelude.ts'), PRELUDE)
-  // The modules that snippets import: the program of the reader, or another snippet of the same page.
+  // The modules that snippets import: a program of the reader, or another snippet of the same page.
   const tokens = found.find(({ text }) => text.includes('class Tokens'))?.file ?? ''
   virtual.set(join(dirname(tokens), 'tokens.ts'), `export * from '${tokens.replace(/ts$/, 'js')}'`)
   for (const folder of ['docs', join('docs', 'guides')]) {
@@ -105,7 +105,7 @@ t.test('each snippet in README.md and docs/ type-checks', async t => {
       ? getSourceFile(file, settings, ...rest)
       : ts.createSourceFile(file, text, settings)
   }
-  // Pages of the documentation import libraries that only this folder has.
+  // Pages of the documentation import libraries that only this folder has installed.
   const here = join(root, 'test', 'interop', 'snippets.ts')
   host.resolveModuleNameLiterals = (literals, file, redirected, settings, source) =>
     literals.map(literal => {

@@ -6,11 +6,11 @@ import { WebSocketServer } from '../../lib/ws/index.js'
 import { bareApp, connectRaw, handshake, listen, ms, Signal, shake, withDeadline } from '../helpers/app.js'
 import { addRoutes, checkClose, checkRoutes } from '../helpers/neighbour.js'
 
-// socket.io on our WebSocketServer, beside routes of the plugin.
+// socket.io on the WebSocketServer of this package, beside routes of the plugin.
 
 const ENGINES: WebSocketServer[] = []
 
-/** Ours, and a record that it was taken. */
+/** The server class of this package, and a record that it was used. */
 class Engine extends WebSocketServer {
   constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
     super(options)
@@ -23,7 +23,7 @@ async function start(t: Test, options: Partial<ServerOptions> = {}) {
   await app.register(upgrade)
   const before = ENGINES.length
   const server = new Server(app.server, { serveClient: false, wsEngine: Engine, ...options })
-  t.equal(ENGINES.length, before + 1, 'socket.io has made its server with ours')
+  t.equal(ENGINES.length, before + 1, 'socket.io has created its server with the class of this package')
   server.on('connection', socket => {
     socket.on('word', (word: string, answer: (word: string) => void) => answer(`io: ${word}`))
     socket.on('bytes', (bytes: Buffer, answer: (bytes: Buffer) => void) =>
@@ -68,7 +68,7 @@ async function connectIo(
 const ask = (client: Socket, event: string, data: unknown): Promise<unknown> =>
   client.timeout(ms(10_000)).emitWithAck(event, data)
 
-/** What comes with the next event of a name. */
+/** The arguments of the next event with this name. */
 function next(client: Socket, event: string): Promise<unknown> {
   const signal = new Signal<unknown>()
   client.once(event, (value: unknown) => signal.fire(value))
@@ -78,7 +78,7 @@ function next(client: Socket, event: string): Promise<unknown> {
 for (const perMessageDeflate of [false, true, { threshold: 16 }]) {
   const name = `with perMessageDeflate: ${JSON.stringify(perMessageDeflate)}`
 
-  t.test(`from polling to a WebSocket, text, bytes and acks, beside the plugin, ${name}`, async t => {
+  t.test(`text, bytes and acks work from polling to a WebSocket, beside the plugin, ${name}`, async t => {
     const { app, server, port } = await start(t, { perMessageDeflate })
     const client = await connectIo(t, port, ['polling', 'websocket'])
     const transport = Reflect.get(Object(client.io.engine.transport), 'ws')
@@ -96,7 +96,7 @@ for (const perMessageDeflate of [false, true, { threshold: 16 }]) {
     t.equal(server.of('/').sockets.size, 0)
   })
 
-  t.test(`broadcasts of text and bytes reach whom they should, ${name}`, async t => {
+  t.test(`broadcasts of text and bytes reach the right clients, ${name}`, async t => {
     const { port } = await start(t, { perMessageDeflate })
     const clients = [await connectIo(t, port), await connectIo(t, port), await connectIo(t, port)]
     const [first] = clients
@@ -116,7 +116,7 @@ for (const perMessageDeflate of [false, true, { threshold: 16 }]) {
 
 const asBuffer = (value: unknown): Buffer => (Buffer.isBuffer(value) ? value : Buffer.from(String(value)))
 
-t.test('a disconnect from either side, and one by a reset', async t => {
+t.test('either side may disconnect, and a reset is a disconnect', async t => {
   const { server, port } = await start(t)
   const byServer = await connectIo(t, port)
   const reason = next(byServer, 'disconnect')
@@ -140,7 +140,7 @@ t.test('a disconnect from either side, and one by a reset', async t => {
   }
 })
 
-t.test('headers of initial_headers are on the 101; a handshake that is none is refused', async t => {
+t.test('headers of initial_headers are sent with the 101, and an invalid handshake is refused', async t => {
   const { server, port } = await start(t)
   server.engine.on('initial_headers', (headers: Record<string, string>) => {
     headers['x-io'] = 'yes'
@@ -154,7 +154,7 @@ t.test('headers of initial_headers are on the 101; a handshake that is none is r
   await client.end()
 })
 
-t.test('maxHttpBufferSize is the limit of a message', async t => {
+t.test('maxHttpBufferSize limits the size of a message', async t => {
   const { port } = await start(t, { maxHttpBufferSize: 1000 })
   const client = await connectIo(t, port)
   const gone = next(client, 'disconnect')
@@ -162,7 +162,7 @@ t.test('maxHttpBufferSize is the limit of a message', async t => {
   t.equal(await gone, 'transport close')
 })
 
-t.test('the test would notice: a server whose sockets do not send makes it fail', async t => {
+t.test('the test detects a server whose sockets do not send', async t => {
   class Mute extends WebSocketServer {
     override handleUpgrade(...args: Parameters<WebSocketServer['handleUpgrade']>): void {
       const [request, socket, head, callback] = args

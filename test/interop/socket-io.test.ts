@@ -7,7 +7,7 @@ import { addRoutes, checkClose, checkRoutes } from '../helpers/neighbour.js'
 
 type Order = 'before' | 'after'
 
-/** An application with both, whichever came first. */
+/** An application with both, registered in either order. */
 async function startBoth(t: Test, order: Order, options: Partial<ServerOptions> = {}) {
   const { app, log } = bareApp(t)
   const attach = (): Server => {
@@ -15,7 +15,7 @@ async function startBoth(t: Test, order: Order, options: Partial<ServerOptions> 
     server.on('connection', socket => {
       socket.on('word', (word: string, answer: (word: string) => void) => answer(`io: ${word}`))
     })
-    // It answers its own open requests, and so lets the HTTP server close.
+    // It answers its own open requests, so that the HTTP server can close.
     app.addHook('preClose', async () => void server.disconnectSockets(true))
     return server
   }
@@ -43,7 +43,7 @@ async function connectIo(t: Test, port: number, transports: readonly string[]): 
 const ask = (client: Socket, word: string): Promise<unknown> =>
   client.timeout(ms(10_000)).emitWithAck('word', word)
 
-/** The client speaks WebSocket, from the beginning or soon. */
+/** The client uses WebSocket from the beginning, or after polling. */
 async function speaksWebSocket(client: Socket): Promise<void> {
   const { engine } = client.io
   if (engine.transport.name === 'websocket') return
@@ -66,7 +66,7 @@ for (const order of ['before', 'after'] as const) {
       t.equal((await request(t, port, 'GET', '/echo')).status, 426)
       const gone = new Signal()
       client.on('disconnect', () => gone.fire())
-      // Its server waits 30 s for a poll to end, with a timer that would keep this process.
+      // Its server waits 30 s for a poll to end, with a timer that would keep this process alive.
       if (!transports.includes('websocket')) client.disconnect()
       await checkClose(t, app, port)
       await gone.wait('disconnect')
@@ -76,7 +76,7 @@ for (const order of ['before', 'after'] as const) {
 }
 
 t.test(
-  'a handshake that nobody has a path for is ended by socket.io, an ordinary request gets 404',
+  'a handshake for a path of neither is ended by socket.io, and an ordinary request gets 404',
   async t => {
     const { app, port } = await startBoth(t, 'after', { destroyUpgradeTimeout: 50 })
     t.equal((await request(t, port, 'GET', '/nowhere')).status, 404)
@@ -89,31 +89,34 @@ t.test(
   }
 )
 
-t.test('a handshake of ours whose hooks take their time', async t => {
-  for (const [order, destroyUpgrade, isLeftAlone] of [
-    ['after', true, true],
-    ['before', true, false],
-    ['before', false, true]
-  ] as const) {
-    const { app } = bareApp(t)
-    const attach = (): Server =>
-      new Server(app.server, { serveClient: false, destroyUpgrade, destroyUpgradeTimeout: 50 })
-    if (order === 'before') attach()
-    await app.register(upgrade)
-    if (order === 'after') attach()
-    const allowed = new Signal()
-    app.get('/slow', { websocket: true, onRequest: () => allowed.promise }, () => {})
-    const client = await connectRaw(t, await listen(app))
-    client.write(handshake('/slow'))
-    if (isLeftAlone) {
-      // The timer of socket.io, which would have begun before this one, has run by then.
-      setTimeout(() => allowed.fire(), ms(100))
-      t.equal((await client.response()).status, 101, `attached ${order} the plugin, ${destroyUpgrade}`)
-    } else {
-      await client.end()
-      t.equal(String(client.data), '', 'socket.io takes it for one that nobody answers')
+t.test(
+  'a slow plugin handshake is ended by socket.io only if it was attached before, with destroyUpgrade',
+  async t => {
+    for (const [order, destroyUpgrade, isLeftAlone] of [
+      ['after', true, true],
+      ['before', true, false],
+      ['before', false, true]
+    ] as const) {
+      const { app } = bareApp(t)
+      const attach = (): Server =>
+        new Server(app.server, { serveClient: false, destroyUpgrade, destroyUpgradeTimeout: 50 })
+      if (order === 'before') attach()
+      await app.register(upgrade)
+      if (order === 'after') attach()
+      const allowed = new Signal()
+      app.get('/slow', { websocket: true, onRequest: () => allowed.promise }, () => {})
+      const client = await connectRaw(t, await listen(app))
+      client.write(handshake('/slow'))
+      if (isLeftAlone) {
+        // The timer of socket.io, which would have started before this one, has run by then.
+        setTimeout(() => allowed.fire(), ms(100))
+        t.equal((await client.response()).status, 101, `attached ${order} the plugin, ${destroyUpgrade}`)
+      } else {
+        await client.end()
+        t.equal(String(client.data), '', 'socket.io treats it as unanswered')
+      }
+      allowed.fire()
+      client.socket.end()
     }
-    allowed.fire()
-    client.socket.end()
   }
-})
+)

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import upgrade from '../../lib/index.js'
 import { bareApp } from '../helpers/app.js'
 
-/** The operations of an OpenAPI document, and what their summaries say. */
+/** The operations of an OpenAPI document, and their summaries. */
 async function operations(t: Test, order: 'before' | 'after'): Promise<unknown[]> {
   const { app } = bareApp(t)
   if (order === 'before') await app.register(swagger, { openapi: {} })
@@ -33,10 +33,10 @@ async function operations(t: Test, order: 'before' | 'after'): Promise<unknown[]
   ])
 }
 
-// An operation that answers 426 to all who call it is none. OpenAPI has no word for WebSocket.
+// An operation that always answers 426 is not useful, and OpenAPI cannot describe WebSocket.
 for (const order of ['before', 'after'] as const) {
   t.test(
-    `@fastify/swagger, registered ${order} the plugin: WebSocket routes are shown where their schema says so`,
+    `@fastify/swagger, registered ${order} the plugin: WebSocket routes are listed if their schema says so`,
     async t => {
       t.strictSame(await operations(t, order), [
         ['/shown', ['get'], 'WebSocket'],

@@ -13,7 +13,7 @@ interface Context {
 
 const { procedure, router } = initTRPC.context<Context>().create()
 
-/** @param left told when the subscription that never ends has ended. */
+/** @param left called when the endless subscription has ended. */
 function makeRouter(left: Signal) {
   return router({
     greet: procedure
@@ -66,17 +66,17 @@ function connect(t: Test, port: number, path = '/trpc') {
   const client = createWSClient({
     url: `ws://127.0.0.1:${port}${path}`,
     WebSocket: PageSocket,
-    connectionParams: { user: 'somebody' },
+    connectionParams: { user: 'ada' },
     retryDelayMs: () => 0
   })
   t.teardown(() => client.close())
   return createTRPCClient<Router>({ links: [wsLink({ client })] })
 }
 
-t.test('queries, mutations and subscriptions over one connection', async t => {
+t.test('queries, mutations and subscriptions work over one connection', async t => {
   const { app, port } = await start(t)
   const trpc = connect(t, port)
-  t.equal(await trpc.greet.query('you'), 'hello you, says somebody')
+  t.equal(await trpc.greet.query('you'), 'hello you, says ada')
   await t.rejects(trpc.fail.mutate(), { message: 'not you' })
   const counts: number[] = []
   const completed = new Promise<void>((onComplete, onError) => {
@@ -96,7 +96,7 @@ t.test('the same path answers ordinary requests of tRPC', async t => {
   t.equal(await trpc.greet.query('you'), 'hello you, says a page')
 })
 
-t.test('a subscription that its client leaves, and one whose connection is closed', async t => {
+t.test('a subscription ends when its client leaves it, and when its connection is closed', async t => {
   for (const leave of ['unsubscribe', 'close'] as const) {
     const { app, port, left } = await start(t)
     const running = new Signal()
@@ -110,39 +110,39 @@ t.test('a subscription that its client leaves, and one whose connection is close
   }
 })
 
-t.test('keepAlive cuts who does not answer, and nobody else', async t => {
+t.test('keepAlive cuts a client that does not answer, and no other client', async t => {
   const { app, port } = await start(t, { enabled: true, pingMs: ms(50), pongWaitMs: ms(500) })
   let connections = 0
   app.websocketServer.on('connection', () => connections++)
   const silent = await open(t, port, '/trpc')
   t.equal(await silent.next(), 'PING')
   const trpc = connect(t, port)
-  t.equal(await trpc.greet.query('you'), 'hello you, says somebody')
+  t.equal(await trpc.greet.query('you'), 'hello you, says ada')
   t.equal(await silent.closed(), '1006')
-  t.equal(await trpc.greet.query('you'), 'hello you, says somebody')
+  t.equal(await trpc.greet.query('you'), 'hello you, says ada')
   t.equal(connections, 2, 'on the same connection')
 })
 
-t.test('broadcastReconnectNotification has the clients of our websocketServer come again', async t => {
+t.test('broadcastReconnectNotification makes the clients of websocketServer reconnect', async t => {
   const { app } = await makeApp(t)
-  // It takes `on` and `clients` of what it asks for.
+  // It uses `on` and `clients` of the server that it receives.
   const wss: unknown = app.websocketServer
   const { broadcastReconnectNotification } = applyWSSHandler({
     wss: wss as WebSocketServer,
     router: makeRouter(new Signal()),
-    createContext: () => ({ user: 'nobody' }),
+    createContext: () => ({ user: 'bob' }),
     prefix: '/own'
   })
   app.get('/own', { websocket: true }, () => {})
   const trpc = connect(t, await listen(app), '/own')
   const again = new Signal()
-  t.equal(await trpc.greet.query('you'), 'hello you, says nobody')
+  t.equal(await trpc.greet.query('you'), 'hello you, says bob')
   const left = new Signal()
   for (const socket of app.websocketServer.clients) socket.on('close', () => left.fire())
   app.websocketServer.once('connection', () => again.fire())
   broadcastReconnectNotification()
   await again.wait('second connection')
-  t.equal(await trpc.greet.query('you'), 'hello you, says nobody')
+  t.equal(await trpc.greet.query('you'), 'hello you, says bob')
   await left.wait('end of the first')
   t.equal(app.websocketServer.clients.size, 1)
 })

@@ -11,7 +11,7 @@ import { addRoutes, checkClose, checkRoutes } from '../helpers/neighbour.js'
 const HMR = { protocols: ['vite-hmr'] }
 const SCRIPT = 'export const name = "main"'
 
-/** A project of one module, for Vite to serve. */
+/** A project with one module, which Vite serves. */
 async function makeProject(t: Test): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'vite-'))
   t.teardown(() => rm(root, { recursive: true, force: true }))
@@ -19,7 +19,7 @@ async function makeProject(t: Test): Promise<string> {
   return root
 }
 
-/** An application with both, whichever came first, with Vite's middlewares for what has no route. */
+/** An application with both, started in either order, with Vite's middlewares for paths without a route. */
 async function startBoth(
   t: Test,
   order: 'before' | 'after',
@@ -53,7 +53,7 @@ async function startBoth(
 }
 
 for (const order of ['before', 'after'] as const) {
-  t.test(`Vite's HMR, started ${order} the plugin`, async t => {
+  t.test(`Vite's HMR works, started ${order} the plugin`, async t => {
     const { app, vite, port, query } = await startBoth(t, order)
     t.equal(app.server.listenerCount('upgrade'), 2)
     const origin = `http://127.0.0.1:${port}`
@@ -69,11 +69,11 @@ for (const order of ['before', 'after'] as const) {
     t.match(body, SCRIPT, 'from the middlewares of Vite')
     t.equal((await request(t, port, 'GET', '/echo')).status, 426)
     await checkClose(t, app, port)
-    t.equal(await hmr.closed(), '1006', 'as Vite closes its clients')
+    t.equal(await hmr.closed(), '1006', 'Vite closes its clients this way')
   })
 }
 
-t.test('what Vite refuses, it refuses itself', async t => {
+t.test('Vite refuses its own upgrades itself', async t => {
   const { app, port, query } = await startBoth(t, 'after')
   const ask = async (path: string): Promise<number> => {
     const client = await connectRaw(t, port)
@@ -84,11 +84,11 @@ t.test('what Vite refuses, it refuses itself', async t => {
   }
   t.equal(await ask('/?token=wrong'), 400)
   t.equal(await ask(query), 101)
-  t.equal(await ask('/chat'), 400, 'ours does not speak vite-hmr')
+  t.equal(await ask('/chat'), 400, 'the route of the plugin does not support vite-hmr')
   await app.close()
 })
 
-t.test('a WebSocket route of ours at the base of Vite: Vite gets a path of its own', async t => {
+t.test('with a WebSocket route of the plugin at the base of Vite, Vite uses its own path', async t => {
   const { app, vite, port } = await startBoth(t, 'after', { path: 'hmr' }, app =>
     app.get('/', { websocket: true }, socket => socket.send('ours'))
   )
@@ -105,8 +105,8 @@ t.test('an ordinary request without a path gets 404', async t => {
   t.equal((await request(t, port, 'GET', '/nowhere.js')).status, 404)
 })
 
-// Vite leaves what is not its own alone, and so do we until the time of a handshake is over.
-t.test('a handshake that neither has a path for gets 404 in the end', async t => {
+// Vite ignores upgrades of other paths, and the plugin does so until the handshake deadline.
+t.test('a handshake for a path of neither gets 404 at the deadline', async t => {
   const { app, port } = await startBoth(t, 'after')
   t.equal((await shake(t, port, '/nowhere')).status, 404)
   await checkClose(t, app, port)

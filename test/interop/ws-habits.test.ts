@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import type { WebSocket } from '../../lib/index.js'
 import { type Client, listen, makeApp, open, request, Signal, withDeadline } from '../helpers/app.js'
 
-/** Both ends of a connection, in the hands of who relies on a habit of `ws`. */
+/** Both ends of a connection, with code that relies on a behaviour of `ws`. */
 interface Ends {
   readonly t: Test
   readonly app: FastifyInstance
@@ -14,12 +14,12 @@ interface Ends {
 
 interface Habit {
   readonly habit: string
-  /** Who relies on it. */
+  /** The libraries that rely on it. */
   readonly who: string
   readonly check: (ends: Ends) => Promise<void>
 }
 
-/** What the socket emits next. */
+/** The arguments of the next event of the socket. */
 const next = (socket: WebSocket, event: string): Promise<unknown[]> =>
   withDeadline(once(socket, event), 10_000, event)
 
@@ -35,7 +35,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: "events.on(socket, 'message') yields [data, isBinary], and nothing is lost in between",
+    habit: "events.on(socket, 'message') yields [data, isBinary], and no message between is lost",
     who: 'mercurius',
     check: async ({ t, socket, client }) => {
       const messages = on(socket, 'message')
@@ -49,7 +49,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: "binaryType = 'arraybuffer', assigned when the socket is open; text stays a Buffer",
+    habit: "binaryType = 'arraybuffer' may be assigned when the socket is open; text stays a Buffer",
     who: 'y-websocket, @hocuspocus/server',
     check: async ({ t, socket, client }) => {
       socket.binaryType = 'arraybuffer'
@@ -65,7 +65,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'ping and pong with the callback first, or after the data',
+    habit: 'ping and pong accept the callback first, or after the data',
     who: 'heartbeats',
     check: async ({ t, socket, client }) => {
       const pings: string[] = []
@@ -91,7 +91,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'close(code, Buffer), and close tells (code, Buffer)',
+    habit: 'close(code, Buffer) works, and the close event has (code, Buffer)',
     who: '@hocuspocus/server, graphql-ws',
     check: async ({ t, socket, client }) => {
       const closed = next(socket, 'close')
@@ -101,7 +101,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'send(data, {}, callback), send(data, undefined, callback) and send(data, callback)',
+    habit: 'send(data, {}, callback), send(data, undefined, callback) and send(data, callback) work',
     who: 'y-websocket, graphql-ws',
     check: async ({ t, socket, client }) => {
       for (const send of [
@@ -117,7 +117,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'the callback of send on a closed socket gets an error; nothing is thrown or emitted',
+    habit: 'the callback of send on a closed socket gets an error, and nothing is thrown or emitted',
     who: 'y-websocket',
     check: async ({ t, socket, client }) => {
       socket.on('error', error => t.fail('emitted', { error }))
@@ -130,7 +130,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'the constants of the states on the instance',
+    habit: 'the constants of the states are on the instance',
     who: 'graphql-ws, @trpc/server',
     check: async ({ t, socket, client }) => {
       t.strictSame([socket.CONNECTING, socket.OPEN, socket.CLOSING, socket.CLOSED], [0, 1, 2, 3])
@@ -143,7 +143,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'addEventListener gives text as a string, and its target is the socket',
+    habit: 'addEventListener passes text as a string, and its target is the socket',
     who: 'code written for pages',
     check: async ({ t, socket, client }) => {
       const events: unknown[] = []
@@ -167,7 +167,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'own properties, by name or by symbol',
+    habit: 'own properties may be set, by name or by symbol',
     who: 'heartbeats, subscriptions-transport-ws',
     check: async ({ t, app, socket }) => {
       const kUser = Symbol('user')
@@ -187,7 +187,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: "websocketServer.once('error') hears what is emitted there",
+    habit: "websocketServer.once('error') receives errors that are emitted there",
     who: 'graphql-ws',
     check: async ({ t, app }) => {
       const errors: unknown[] = []
@@ -214,7 +214,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'removeAllListeners and a second close do no harm',
+    habit: 'removeAllListeners and a second close cause no errors',
     who: '@hocuspocus/server',
     check: async ({ t, app, socket, client }) => {
       socket.on('message', () => t.fail('removed'))
@@ -234,7 +234,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'a listener that is removed, and one for once, from within a message',
+    habit: 'a message listener may remove a listener, and may add one for once',
     who: '@hocuspocus/server',
     check: async ({ t, socket, client }) => {
       const first = (data: Buffer): void => {
@@ -248,7 +248,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'emit of what the socket got goes to its listeners again',
+    habit: 're-emitted data of the socket reaches its listeners again',
     who: '@hocuspocus/server',
     check: async ({ t, socket }) => {
       const again = next(socket, 'message')
@@ -257,7 +257,7 @@ const HABITS: readonly Habit[] = [
     }
   },
   {
-    habit: 'a plain GET where a wsHandler stands beside a handler',
+    habit: 'a plain GET is answered where a wsHandler is beside a handler',
     who: 'mercurius',
     check: async ({ t, client }) => {
       const response = await request(t, portOf(client), 'GET', '/')

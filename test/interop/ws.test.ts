@@ -22,7 +22,7 @@ testPeer(t, 'ws', async () => ({
     )
 }))
 
-t.test('fragments and control frames of ws', async t => {
+t.test('fragments and control frames of ws are received', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, socket => {
     socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
@@ -43,7 +43,7 @@ t.test('fragments and control frames of ws', async t => {
   t.equal(String((await pong)[0]), 'p')
 })
 
-t.test('fragments and control frames to ws', async t => {
+t.test('ws receives fragments and control frames', async t => {
   const { app } = await makeApp(t)
   app.get('/', { websocket: true }, async socket => {
     socket.send('one ', { fin: false })

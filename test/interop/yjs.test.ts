@@ -16,7 +16,7 @@ async function start(t: Test, options?: FastifyUpgradeOptions) {
     setupWSConnection(socket, request.raw, { docName: name })
     socket.on('close', code => ended.push(`${name} ${code}`))
   })
-  // The awareness of each has a timer.
+  // The awareness of each client has a timer.
   t.teardown(() => {
     for (const doc of docs.values()) doc.destroy()
     docs.clear()
@@ -27,7 +27,7 @@ async function start(t: Test, options?: FastifyUpgradeOptions) {
 function connect(t: Test, port: number, name: string, doc = new Doc()): WebsocketProvider {
   const provider = new WebsocketProvider(`ws://127.0.0.1:${port}/docs`, name, doc, {
     WebSocketPolyfill: PageSocket,
-    // Else they would talk to each other in this process, beside the server.
+    // Otherwise they would exchange data within this process, without the server.
     disableBc: true,
     maxBackoffTime: 10
   })
@@ -62,7 +62,7 @@ t.test('two clients of y-websocket converge', async t => {
   await converge([late.doc], `${'1'.repeat(500)}ab${'2'.repeat(500)}`)
 })
 
-t.test('a document of half a megabyte, compressed or not', async t => {
+t.test('a document of half a megabyte is synchronized, compressed or not', async t => {
   for (const perMessageDeflate of [false, true]) {
     const { port } = await start(t, { perMessageDeflate })
     const text = 'Lorem ipsum dolor. '.repeat(27_000)
@@ -75,7 +75,7 @@ t.test('a document of half a megabyte, compressed or not', async t => {
   }
 })
 
-t.test('awareness goes to the others, and goes when its client does', async t => {
+t.test('awareness reaches the other clients, and is removed when its client leaves', async t => {
   const { port } = await start(t)
   const one = connect(t, port, 'aware')
   const two = connect(t, port, 'aware')
@@ -92,7 +92,7 @@ t.test('awareness goes to the others, and goes when its client does', async t =>
   await left.wait('end of the awareness')
 })
 
-t.test('a client comes back after it was cut, with what it wrote meanwhile', async t => {
+t.test('a client that was cut reconnects with its changes made meanwhile', async t => {
   const { app, ended, port } = await start(t)
   const one = connect(t, port, 'back')
   const two = connect(t, port, 'back')
@@ -108,7 +108,7 @@ t.test('a client comes back after it was cut, with what it wrote meanwhile', asy
   t.ok(ended.includes('back 1006'))
 })
 
-t.test('a client that sends what is no message of Yjs harms no other', async t => {
+t.test('an invalid message of a client does not affect other clients', async t => {
   const { port } = await start(t)
   t.capture(console, 'error')
   const client = await open(t, port, '/docs/odd')

@@ -8,11 +8,14 @@ export interface Outcome {
   readonly exitCode: number | null
   readonly stdout: string
   readonly stderr: string
-  /** The JSON at the end of the output; empty where there is none. */
+  /** The JSON at the end of the output; empty if there is none. */
   readonly result: Record<string, unknown>
 }
 
-/** What makes tap measure the coverage of children. It would slow them down, and they load the built files. */
+/**
+ * The variables with which tap measures the coverage of children. It would slow them down, and they load the built
+ * files.
+ */
 const COVERAGE = /^(NODE_OPTIONS|NODE_V8_COVERAGE|_?TAPJS?_.*)$/
 
 /** Runs a command of `soak/` on the built project. */
@@ -36,7 +39,7 @@ export async function run(t: Test, file: string, args: readonly string[]): Promi
   return { exitCode, ...output, result: start === -1 ? {} : JSON.parse(output.stdout.slice(start)) }
 }
 
-/** A member of an object that came as JSON. */
+/** A member of an object from JSON. */
 export function member(value: unknown, ...names: readonly string[]): unknown {
   let found = value
   for (const name of names) {

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { root } from '../helpers/root.js'
 import { member, numberOf, run } from './command.js'
 
-t.test('the load: 500 connections are held, and each gets its answers', async t => {
+t.test('the load test holds 500 connections, and each gets its answers', async t => {
   const { exitCode, stdout, stderr, result } = await run(t, 'load.js', [
     ...['--connections', '500', '--seconds', '2', '--every', '0.5']
   ])
@@ -20,7 +20,7 @@ t.test('the load: 500 connections are held, and each gets its answers', async t 
   t.match(stdout, /^connections held +500$/m)
 })
 
-/** A build whose echo sends one of the messages so many times. */
+/** A build whose echo sends one of the messages several times. */
 function brokenBuild(t: Test, times: number): string {
   const real = JSON.stringify(join(root, 'dist', 'lib', 'index.js'))
   const folder = t.testdir({
@@ -48,7 +48,7 @@ function brokenBuild(t: Test, times: number): string {
   return folder
 }
 
-t.test('an echo that never comes, or comes twice, makes the load fail', async t => {
+t.test('a missing or duplicate echo fails the load test', async t => {
   for (const [times, message] of [
     [0, /^load: 1 messages had no answer within 1 s$/m],
     [2, /^load: \d messages came at once, and one at most was asked for/m]

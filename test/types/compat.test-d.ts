@@ -40,7 +40,7 @@ function tellEvents(socket: WebSocketDefault): void {
 }
 void tellEvents
 
-// ---- a server, where a library asks for that of `ws`
+// ---- a server, where a library expects that of `ws`
 
 const server = new WebSocketServer({ noServer: true })
 const asWs: ws.WebSocketServer = server
@@ -56,7 +56,7 @@ const options: ServerOptions = {
   handleProtocols: protocols => protocols.values().next().value ?? false
 }
 new WebSocketServer(options, () => {})
-// @ts-expect-error it has to be a number
+// @ts-expect-error it must be a number
 new WebSocketServer({ port: '80' })
 
 server.on('connection', (socket, request) => {

@@ -6,13 +6,13 @@ import type { ConnectionSettings } from '../../lib/options/connection-settings.j
 import type { HeartbeatSettings, NameIn } from '../../lib/options/table.js'
 import type { ServerOptions } from '../../lib/ws/index.js'
 
-// ---- the names of the public types are those of the table, scope by scope
+// ---- the names of the public types equal those of the table, scope by scope
 
 expectTypeOf<keyof FastifyUpgradeOptions>().toEqualTypeOf<NameIn<'plugin'>>()
 expectTypeOf<keyof WebSocketRouteOptions>().toEqualTypeOf<NameIn<'route'>>()
 expectTypeOf<keyof ServerOptions>().toEqualTypeOf<NameIn<'ws'>>()
 
-// ---- options that are no objects have the types of the table
+// ---- options that are not objects have the types of the table
 
 type Given<Options> = { readonly [Name in keyof Options]-?: Exclude<Options[Name], undefined> }
 type Nested = 'heartbeat' | 'perMessageDeflate' | 'rateLimit'

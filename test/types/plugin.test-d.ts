@@ -98,22 +98,22 @@ app.register(upgrade, { maxPayloads: 1 })
 app.register(upgrade, { subprotocol: 'chat' })
 // @ts-expect-error milliseconds are a number
 app.register(upgrade, { handshakeTimeout: '10s' })
-// @ts-expect-error zlib's options stand in an object of their own
+// @ts-expect-error zlib's options are in an object of their own
 app.register(upgrade, { perMessageDeflate: { level: 3 } })
 // @ts-expect-error compression is on, off or an object
 app.register(upgrade, { perMessageDeflate: 'on' })
-// @ts-expect-error an option of `ws` that has no place here
+// @ts-expect-error an option of `ws` without a meaning here
 app.register(upgrade, { options: { port: 1 } })
-// @ts-expect-error a choice is a string or none
+// @ts-expect-error a choice is a string or undefined
 app.register(upgrade, { selectSubprotocol: () => 1 })
 
 // ---- exports
 
 expectTypeOf(all.default).toEqualTypeOf(all.fastifyUpgrade)
-// @ts-expect-error sockets are made by handshakes
+// @ts-expect-error sockets are created by handshakes
 void (() => new WebSocket())
 
-// ---- messages that are sent to many
+// ---- messages that are sent to many clients
 
 expectTypeOf(prepare('text')).toEqualTypeOf<PreparedMessage>()
 expectTypeOf(prepare(Buffer.alloc(1), { binary: false, compress: true })).toEqualTypeOf<PreparedMessage>()
@@ -128,22 +128,22 @@ expectTypeOf<PreparedMessage['isBinary']>().toEqualTypeOf<boolean>()
 expectTypeOf<FastifyUpgradeOptions['perMessageDeflate']>().toEqualTypeOf<
   boolean | PerMessageDeflateOptions | undefined
 >()
-// @ts-expect-error an object is no data
+// @ts-expect-error an object is not data
 prepare({ a: 1 })
-// @ts-expect-error a message that is sent to many is whole
+// @ts-expect-error a message for many clients is not fragmented
 prepare('text', { fin: false })
-// @ts-expect-error a prepared message is made by prepare()
+// @ts-expect-error a prepared message is created by prepare()
 new all.PreparedMessage('text', {})
-// @ts-expect-error its frames are nobody's business
+// @ts-expect-error its frames are private
 type _Frame = PreparedMessage['deflater']
 
 expectTypeOf(app.websocketServer.broadcast('text')).toEqualTypeOf<Promise<void>>()
 app.websocketServer.broadcast('text', { local: true })
 app.websocketServer.broadcast(new Uint8Array(1), { binary: true, compress: false })
 app.websocketServer.broadcast(prepare('text'))
-// @ts-expect-error nothing is no message
+// @ts-expect-error a message is required
 app.websocketServer.broadcast()
-// @ts-expect-error an object is no data
+// @ts-expect-error an object is not data
 app.websocketServer.broadcast({ a: 1 })
 
 // ---- the socket
@@ -180,7 +180,7 @@ app.websocketServer.broadcast(eitherWay)
 app.websocketServer.publish('topic', eitherWay)
 declare const client: ClientWebSocket
 client.send(eitherWay)
-// @ts-expect-error how a prepared message is sent is settled
+// @ts-expect-error the options of a prepared message are fixed
 socket.send(prepare('text'), { binary: true })
 socket.ping()
 socket.ping('data', false, () => {})
@@ -204,13 +204,13 @@ socket.addEventListener('close', ({ code, reason, wasClean }) => {
   expectTypeOf(wasClean).toEqualTypeOf<boolean>()
 })
 
-// @ts-expect-error an object is no data
+// @ts-expect-error an object is not data
 socket.send({ a: 1 })
-// @ts-expect-error nor is nothing
+// @ts-expect-error data is required
 socket.send()
 // @ts-expect-error a code is a number
 socket.close('1000')
-// @ts-expect-error the subprotocol is settled
+// @ts-expect-error the subprotocol is fixed
 socket.protocol = 'other'
 
 // ---- injectWS
@@ -237,7 +237,7 @@ expectTypeOf(inject(app, '/')).toEqualTypeOf<Promise<ClientWebSocket>>()
 inject(Fastify({ https: {} }))
 // @ts-expect-error the path comes first
 app.injectWS({ headers: {} })
-// @ts-expect-error there is no such thing to set
+// @ts-expect-error there is no such option
 app.injectWS('/', { protocol: 'a' })
-// @ts-expect-error it is no application
+// @ts-expect-error it is not an application
 inject({})

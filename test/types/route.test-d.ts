@@ -16,7 +16,7 @@ import upgrade, {
 
 const app = Fastify()
 
-// What the plugin adds.
+// The members that the plugin adds.
 expectTypeOf(app.websocketServer).toEqualTypeOf<WebSocketServer>()
 expectTypeOf<FastifyRequest['ws']>().toEqualTypeOf<boolean>()
 expectTypeOf<WebSocketServer['clients']>().toEqualTypeOf<Set<WebSocket>>()
@@ -75,19 +75,19 @@ app.get<Room>('/:room', async request => {
   expectTypeOf(request.params.room).toEqualTypeOf<string>()
 })
 
-// @ts-expect-error a WebSocket is no reply
+// @ts-expect-error a WebSocket is not a reply
 app.get('/', { websocket: true }, (_socket, request) => request.send('x'))
-// @ts-expect-error an ordinary handler gets no WebSocket
+// @ts-expect-error an ordinary handler receives no WebSocket
 app.get('/', { websocket: true }, (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url))
-// @ts-expect-error nor a WebSocket handler a reply
+// @ts-expect-error a WebSocket handler receives no reply
 app.get('/', { websocket: false }, (socket: WebSocket) => socket.close())
 // @ts-expect-error there is no such option
 app.get('/', { websocket: { maxPayloads: 10 } }, socket => socket.close())
-// @ts-expect-error a number is no option
+// @ts-expect-error a number is not an option
 app.get('/', { websocket: 1 }, () => {})
 // @ts-expect-error bytes are a number
 app.get('/', { websocket: { maxPayload: '1mb' } }, () => {})
-// @ts-expect-error what belongs to the plugin is no option of a route
+// @ts-expect-error options of the plugin are not options of a route
 app.get('/', { websocket: { shutdown: {} } }, () => {})
 
 // ---- route()
@@ -156,7 +156,7 @@ app.route({
   method: 'GET',
   url: '/',
   websocket: true,
-  // @ts-expect-error a reply is sent by no WebSocket route
+  // @ts-expect-error a WebSocket route sends no reply
   handler: (_socket, request) => request.send('x')
 })
 // @ts-expect-error an ordinary handler beside websocket: true
@@ -204,7 +204,7 @@ app.get('/', {
 })
 app.get('/', {
   websocket: true,
-  // @ts-expect-error a WebSocket handler gets no reply
+  // @ts-expect-error a WebSocket handler receives no reply
   handler: (_socket, request) => request.send('x')
 })
 // @ts-expect-error a WebSocket handler without websocket
@@ -372,7 +372,7 @@ typed.route({
   }
 })
 typed.get('/:room', { websocket: true, schema }, (_socket, request) => {
-  // @ts-expect-error the schema says number
+  // @ts-expect-error the schema declares a number
   request.query.limit.toUpperCase()
 })
 typed.get('/:room', { websocket: { topics: anyTopics }, schema }, () => {})
@@ -407,7 +407,7 @@ typed.get(
     schema,
     websocket: {
       topics: ({ params }) => {
-        // @ts-expect-error the schema knows no such parameter
+        // @ts-expect-error the schema has no such parameter
         params.other
         return []
       }
