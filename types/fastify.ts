@@ -8,7 +8,7 @@ import type {
   RawServerBase,
   RawServerDefault,
   RouteGenericInterface,
-  // Where a plugin adds to FastifySchema, that name means what it adds to.
+  // Renamed, because inside `declare module` the name FastifySchema means the augmentation of a plugin, if there is one.
   FastifySchema as Schema
 } from 'fastify'
 import type { WebSocketServer } from '../lib/fastify/websocket-server.js'
@@ -28,9 +28,9 @@ declare module 'fastify' {
     readonly websocketServer: WebSocketServer
 
     /**
-     * Opens a WebSocket to the application in memory, for tests. It need not listen.
+     * Opens a WebSocket to the application in memory, for tests. The application need not listen.
      * @param path path and query. Default: `/`.
-     * @returns the client's side, open. What the server sends waits until somebody takes it.
+     * @returns the client's side, open. Data of the server is buffered until it is read.
      * @throws `FST_UPGRADE_INJECT_REFUSED` with `statusCode`, `headers` and `body`, when the server refuses.
      */
     readonly injectWS: (path?: string, context?: InjectContext, options?: InjectOptions) => Promise<WebSocket>

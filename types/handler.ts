@@ -16,8 +16,8 @@ import type {
 import type { WebSocket } from '../lib/fastify/websocket.js'
 
 /**
- * Handles a connection. `this` is the Fastify instance on which the route was registered. What it throws, or rejects
- * with, goes to the `errorHandler` option. A value that it returns is not sent to the peer.
+ * Handles a connection. `this` is the Fastify instance on which the route was registered. Exceptions and rejections go
+ * to the `errorHandler` option. The return value is not sent to the peer.
  */
 export type WebSocketHandler<
   RawServer extends RawServerBase = RawServerDefault,
@@ -41,7 +41,7 @@ export type WebSocketHandler<
   >
 ) => unknown
 
-/** Told what a handler or a listener of a socket threw or rejected with. */
+/** Called with the value that a handler or a listener of a socket threw or rejected with. */
 export type WebSocketErrorHandler<Request = FastifyRequest> = (
   this: FastifyInstance,
   error: Error,

@@ -15,15 +15,15 @@ const EMPTY_MESSAGE = Buffer.alloc(1)
 const EMPTY = Buffer.alloc(0)
 
 /**
- * Compresses messages, RFC 7692 section 7.2.1. The result for a large message is a promise; the messages have to be sent in
- * the order in which they were given.
+ * Compresses messages, RFC 7692 section 7.2.1. The result for a large message is a promise; the messages have to be
+ * sent in the order of the calls.
  */
 export class Deflater implements Compressor {
   readonly #options: ZlibStreamOptions
   readonly takesOver: boolean
   /** For small messages, made when the first one comes. */
   #stream: ZlibStream | undefined
-  /** What the window waits for. */
+  /** The compression that has to end before the window can be used. */
   #last: Promise<unknown> | undefined
   #closed = false
 

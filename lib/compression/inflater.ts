@@ -3,19 +3,25 @@ import { INVALID_DEFLATE, MESSAGE_TOO_BIG, type Violation } from '../protocol/vi
 import { runJob } from './thread-pool.js'
 import { OutputTooLargeError, ZlibStream } from './zlib-stream.js'
 
-/** Compressed bytes up to which a message is inflated at once. */
+/** The number of compressed bytes up to which a message is inflated synchronously. */
 const SYNC_UP_TO = 8192
 
 /** With takeover a message cannot be inflated a second time, so this is at most a millisecond of work. */
 const SYNC_UP_TO_TAKING_OVER = 1024
 
-/** Bytes to which a message may inflate at once; one that would become larger begins anew in the thread pool. */
+/**
+ * The number of bytes up to which a message is inflated synchronously; a message that would become larger is inflated
+ * again in the thread pool.
+ */
 const SYNC_OUTPUT = 2 ** 18
 
 /** The tail of each message, which is not sent, RFC 7692 section 7.2.2. */
 const TAIL = Buffer.from([0, 0, 0xff, 0xff])
 
-/** How often a message may end its compressed data and go on (RFC 7692 section 7.2.3.4): each time costs a new stream. */
+/**
+ * The number of times that compressed data may end within a message and continue (RFC 7692 section 7.2.3.4): each time
+ * needs a new stream.
+ */
 const MAX_STREAMS = 16
 
 const scratch = Buffer.allocUnsafeSlow(SYNC_UP_TO + TAIL.length)
@@ -30,8 +36,8 @@ export class Inflater implements Decompressor {
   #closed = false
 
   /**
-   * @param windowBits at least those of the peer, and 9.
-   * @param takesOver whether a message may refer to those before: then the inflater belongs to one connection.
+   * @param windowBits at least those of the peer, and at least 9.
+   * @param takesOver whether a message may refer to earlier messages: then the inflater belongs to one connection.
    */
   constructor(windowBits: number, takesOver: boolean) {
     this.#windowBits = windowBits

@@ -1,4 +1,4 @@
-/** The thread pool has four threads; more jobs at once would only hold more memory, 300 KiB and a message each. */
+/** The thread pool has four threads; more concurrent jobs would only hold more memory, 300 KiB and a message each. */
 const MAX_RUNNING = 8
 
 let running = 0

@@ -32,7 +32,10 @@ export class ZlibStream {
   readonly #native: { close(): void }
   #output: Buffer[] = []
   #error: unknown
-  /** How many bytes of the last input were taken: not all, when the compressed data ends before. */
+  /**
+   * The number of bytes of the last input that were consumed: fewer than its length when the compressed data ends
+   * earlier.
+   */
   taken = 0
 
   constructor(kind: 'deflate' | 'inflate', options: ZlibStreamOptions) {

@@ -3,7 +3,7 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { RouteBeforePluginError, RouteOutOfScopeError } from './error.js'
 import { WebSocketServer } from './websocket-server.js'
 
-/** A route that asks for WebSocket and that no scope with the plugin has taken. */
+/** A WebSocket route that no scope with the plugin has registered. */
 interface Declaration {
   readonly url: string
   /** The instance on which the route was declared. */

@@ -49,7 +49,7 @@ export function addWebSocketRoutes(app: FastifyInstance, scope: Scope): void {
   })
 }
 
-/** Turns the route that is about to be registered into one that only handshakes reach. */
+/** Turns the route that is being registered into a route for handshakes only. */
 function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,

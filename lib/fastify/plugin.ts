@@ -14,7 +14,7 @@ import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
 import { WebSocketServer } from './websocket-server.js'
 
-// Async, so that what it throws is an error of `register`.
+// Async, so that an exception rejects `register`.
 const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options) => {
   if (app.hasDecorator('websocketServer')) throw decoratorError(app)
   if (!takesHttp1(app)) throw new Http2Error()
@@ -100,8 +100,8 @@ function rootOf(app: FastifyInstance): FastifyInstance {
 }
 
 /**
- * Milliseconds that a `preClose` hook may take: `app.close()` fails when one needs longer than `pluginTimeout`. Then the
- * server stops listening, and goes on waiting for its connections.
+ * The time for a `preClose` hook in milliseconds: `app.close()` fails when a hook needs longer than `pluginTimeout`.
+ * Afterwards the server stops listening, and waits for its connections.
  */
 function hookPatience({ initialConfig: { pluginTimeout = 10_000 } }: FastifyInstance): number {
   return pluginTimeout === 0 ? MAX_INT32 : pluginTimeout - Math.min(1_000, pluginTimeout / 2)

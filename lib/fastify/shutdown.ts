@@ -85,7 +85,7 @@ export class Shutdown {
       if (isThenable(result)) result.then(() => resolve(), reject)
       else if (preClose.length === 0) resolve()
     })
-    // The connections have to be closed all the same, or the server would wait for them for ever.
+    // The connections have to be closed anyway, or the server would wait for them forever.
     return ended.catch(error => this.#app.log.error({ err: error }, 'preClose failed'))
   }
 }

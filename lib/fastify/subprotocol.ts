@@ -43,7 +43,7 @@ class Any extends Query {
 
 const ANY = new Any()
 
-/** Matches, at one path, the routes that speak a subprotocol, or with undefined those that register none. */
+/** Matches the routes of a path that register a subprotocol, or, for undefined, the routes that register none. */
 class Speaks extends Query {
   readonly #name: string | undefined
   readonly #at: Routes | undefined

@@ -11,7 +11,7 @@ import { Upgrade } from './upgrade.js'
 /** Milliseconds between two checks of whether the server has stopped listening. */
 const WATCH = 100
 
-/** Milliseconds that a client that connects after the deadline of the shutdown has to read its refusal. */
+/** The time in milliseconds for a client that connects after the deadline of the shutdown to read its refusal. */
 const LAST_LINGER = 100
 
 /** Thrown through the router to pass a handshake on to another application or listener. */
@@ -26,7 +26,7 @@ export class UpgradeListener implements Application {
   readonly timeout: number
   readonly #app: FastifyInstance
   readonly #server: UpgradeServer
-  /** The handshakes that are not over, including those whose turn has not come. */
+  /** The unfinished handshakes, including those that wait for earlier requests. */
   readonly #pending = new Set<Upgrade>()
   readonly #shutdowns: Shutdown[] = []
   #isReady = false
@@ -39,7 +39,7 @@ export class UpgradeListener implements Application {
   private constructor(app: FastifyInstance, timeout: number) {
     this.#app = app
     this.timeout = timeout
-    // Fastify's types know only strategies that store handlers; the router stores masks of them, as find-my-way says.
+    // Fastify's types only include strategies that store handlers; the router stores masks of them, as find-my-way documents.
     const strategy: unknown = constraintStrategy<IncomingMessage>(request => this.#query(request))
     app.addConstraintStrategy(strategy as Parameters<FastifyInstance['addConstraintStrategy']>[0])
     this.#server = UpgradeServer.add(app.server, this)

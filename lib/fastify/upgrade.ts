@@ -20,12 +20,12 @@ const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: und
 
 const kUpgrade = Symbol('fastify-upgrade.upgrade')
 
-/** A property costs less than a WeakMap, which the garbage collector has to look through each time. */
+/** A property costs less than a WeakMap, which each garbage collection has to scan. */
 interface UpgradingRequest extends IncomingMessage {
   [kUpgrade]?: Upgrade | undefined
 }
 
-/** How a handshake is accepted. */
+/** The way in which a handshake is accepted. */
 export interface Acceptance {
   readonly protocol: string | undefined
   readonly extensions: string | undefined
@@ -77,7 +77,7 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
     this.#request[kUpgrade] = this
   }
 
-  /** The upgrade that a request asks for. */
+  /** The upgrade of a request. */
   static of(request: UpgradingRequest): Upgrade | undefined {
     return request[kUpgrade]
   }

@@ -22,13 +22,13 @@ export class BufferBudget {
     return this.#used > this.limit
   }
 
-  /** Takes more, or with a negative number gives back. */
+  /** Adds bytes, or releases them if the number is negative. */
   take(bytes: number): void {
     this.#used += bytes
   }
 }
 
-/** What one holder has of a budget. */
+/** The share of one holder in a budget. */
 export class BudgetShare {
   readonly #budget: BufferBudget
   #held = 0

@@ -3,7 +3,7 @@ import type { ConnectionLimitOptions } from '../options/connection-options.js'
 import { readOptions } from '../options/option.js'
 import { CONNECTION_LIMITS } from '../options/table.js'
 
-/** How many connections there may be. */
+/** The maximum numbers of connections. */
 export interface ConnectionLimits {
   readonly total: number | false
   readonly perAddress: number | false

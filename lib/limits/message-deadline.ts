@@ -1,6 +1,6 @@
 import { deadlinesAfter, type Waiting } from './deadline.js'
 
-/** The time that a peer has to finish a message, so that none collects memory by sending it in drips. */
+/** The time in which a peer has to complete a message, so that slowly sent messages do not hold memory. */
 export class MessageDeadline implements Waiting {
   readonly #timeout: number
   readonly #onTimeout: () => void

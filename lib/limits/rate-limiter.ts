@@ -1,7 +1,7 @@
 import type { RateLimit } from '../options/table.js'
 import { deadlinesAfter, type Waiting } from './deadline.js'
 
-/** The tokens that are allowed a second. A second's worth may come at once, and the last of them may go into debt. */
+/** The allowed tokens per second. The tokens of one second may be taken together, and the last take may overdraw them. */
 export class TokenBucket {
   readonly #rate: number
   #tokens: number
@@ -35,7 +35,7 @@ export class TokenBucket {
   }
 }
 
-/** Steps in which pauses are measured: few different ones, so that few timers serve all connections. */
+/** The steps in which pauses are measured. There are few of them, so that few timers serve all connections. */
 const STEP = 50
 const LONGEST = 1000
 

@@ -15,7 +15,7 @@ export interface Option<Value = unknown> {
   readonly wsDefault?: Value | undefined
   /** The options of an object. */
   readonly nested?: OptionTable | undefined
-  /** @param siblings the values of the options that stand before this one in its table. */
+  /** @param siblings the values of the earlier options of the table. */
   getDefault(siblings: object): Value
   /**
    * @param name the full name, for the error.
@@ -271,7 +271,7 @@ export function constant(value: boolean, description: string): Option<boolean> {
   }
 }
 
-/** An option whose value is another one than is given. */
+/** An option whose value is converted. */
 export function converted<From, To>(
   { getDefault, read, wsDefault: _, ...option }: Option<From>,
   convert: (value: From) => To

@@ -517,7 +517,7 @@ function section<const Scopes extends Scope, const Table extends OptionTable>(
   return { title, scopes, options }
 }
 
-/** The options by what they are about. */
+/** The options by topic. */
 export const SECTIONS = {
   connection: section('Connections', ['plugin', 'route', 'ws'], CONNECTION_OPTIONS),
   limits: section('Number of connections', ['plugin', 'route', 'ws'], CONNECTION_LIMITS),

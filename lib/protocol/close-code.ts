@@ -13,14 +13,14 @@ export const MAX_CONTROL_PAYLOAD = 125
 
 const NO_REASON = Buffer.alloc(0)
 
-/** What a Close frame says. `code` is 1005 when its body is empty (RFC 6455 section 7.1.5). */
+/** The content of a Close frame. `code` is 1005 when its body is empty (RFC 6455 section 7.1.5). */
 export interface CloseBody {
   readonly code: number
   readonly reason: Buffer
 }
 
 /**
- * Whether a status code may stand in a Close frame. 1004 to 1006 and 1015 never may (RFC 6455 section 7.4.1),
+ * Whether a Close frame may contain a status code. 1004 to 1006 and 1015 are never allowed (RFC 6455 section 7.4.1),
  * and a code that is neither registered with IANA nor in the ranges for libraries and applications is undefined
  * (section 7.4.2).
  */

@@ -162,7 +162,7 @@ export class Connection implements ControlHandler {
     this.#events.onFail(new ProtocolError(violation))
   }
 
-  /** RFC 6455 section 5.5.1: the answer carries the peer's code and reason, and what follows a Close frame is not looked at. */
+  /** RFC 6455 section 5.5.1: the answer has the peer's code and reason, and bytes after a Close frame are ignored. */
   #receiveClose(payload: Buffer): void {
     const body = parseCloseBody(payload)
     if ('section' in body) {

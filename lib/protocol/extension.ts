@@ -3,7 +3,7 @@ import type { Violation } from './violation.js'
 
 /** Compresses the payloads of messages, in the order in which they are sent. */
 export interface Compressor {
-  /** Whether a message may refer to earlier ones: then the compressor belongs to one connection. */
+  /** Whether a message may refer to earlier messages: then the compressor belongs to one connection. */
   readonly takesOver: boolean
   /**
    * @param data with 4 KiB or more it must not be changed before the promise has settled.
@@ -29,7 +29,7 @@ export interface CompressionExtension {
   readonly decompressor: Decompressor
   /** Bytes from which on a message is compressed. */
   readonly threshold: number
-  /** Frees what belongs to the connection alone. */
+  /** Frees the resources that belong to this connection only. */
   close(): void
 }
 

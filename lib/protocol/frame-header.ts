@@ -24,7 +24,7 @@ const MASKED = 0x80
 /** Two bytes, a 64-bit length and a masking key. */
 export const MAX_HEADER_SIZE = 14
 
-/** What the rules for the next frame depend on. */
+/** The state on which the rules for the next frame depend. */
 export interface FrameContext {
   /** Client frames are masked, server frames are not (RFC 6455 section 5.1). */
   readonly masked: boolean
@@ -32,7 +32,7 @@ export interface FrameContext {
   readonly compressible: boolean
   /** Whether a fragmented message is unfinished. */
   readonly fragmented: boolean
-  /** How many payload bytes the message may still take. */
+  /** The number of payload bytes that the message may still have. */
   readonly room: number
 }
 
@@ -40,15 +40,15 @@ export interface FrameContext {
 const FLUSH = 6
 
 /**
- * How many bytes a compressed message may have that inflates to no more than `room`: a ninth bit a byte at worst, when an
- * encoder has nothing to gain (RFC 1951 section 3.2.6).
- * @param fragments how many of its frames have ended.
+ * The maximum size of a compressed message that inflates to no more than `room`: at worst nine bits per byte, when the
+ * data cannot be compressed (RFC 1951 section 3.2.6).
+ * @param fragments the number of its frames that have ended.
  */
 export function deflatedRoom(room: number, fragments = 0): number {
   return room + Math.ceil(room / 8) + 64 + FLUSH * fragments
 }
 
-/** How many bytes the header takes whose first two bytes stand at `at`. */
+/** The size of the header whose first two bytes are at `at`. */
 export function headerSize(bytes: Uint8Array, at: number): number {
   const second = bytes[at + 1]
   const length = second & 0x7f
@@ -145,7 +145,7 @@ function checkLength64(
   return high * 2 ** 32 + uint32(bytes, at + 4) > room ? MESSAGE_TOO_BIG : undefined
 }
 
-/** How many bytes {@link writeHeader} writes. */
+/** The number of bytes that {@link writeHeader} writes. */
 export function sizeOfHeader(length: number, masked: boolean): number {
   return (length < 126 ? 2 : length < 65536 ? 4 : 10) + (masked ? 4 : 0)
 }

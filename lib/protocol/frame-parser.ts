@@ -55,7 +55,7 @@ export class FrameParser {
   #paused = false
   #stopped = false
   #parsing = false
-  /** What has arrived and is not parsed yet; only while paused or inside `push`. */
+  /** Unparsed data; only while paused or inside `push`. */
   #chunk: Buffer = EMPTY
   #position = 0
   /** The beginning of a header that a chunk broke off in. */
@@ -69,7 +69,7 @@ export class FrameParser {
   /** The payload so far of a control frame, or of the message under way. */
   #control: Buffer | undefined
   #message: Message | undefined
-  /** Whether a FIN is awaited: the message goes on after its current frame. */
+  /** Whether the message continues after its current frame. */
   fragmented = false
 
   /**
@@ -99,7 +99,7 @@ export class FrameParser {
     return room - message.length
   }
 
-  /** Whether the peer has begun a frame or a message and owes the rest. */
+  /** Whether a frame or a message of the peer is incomplete. */
   get isUnfinished(): boolean {
     return this.#message !== undefined || this.#remaining > 0 || this.#partial !== undefined
   }
@@ -150,7 +150,7 @@ export class FrameParser {
   }
 
   #parse(): void {
-    // A handler that pauses and resumes comes back here; the loop below goes on by itself.
+    // A handler that pauses and resumes comes back here; the loop below continues by itself.
     if (this.#parsing) return
     this.#parsing = true
     while (!this.#paused && this.#position < this.#chunk.length) {

@@ -29,14 +29,14 @@ let slab = Buffer.allocUnsafeSlow(SLAB_SIZE)
 let slabEnd = 0
 
 /**
- * Frames that wait to be sent, as few buffers as possible. Frames written one after the other by one connection stand
- * one after the other in the slab, so they leave as one buffer.
+ * Pending frames in as few buffers as possible. Consecutive frames of one connection are adjacent in the slab, so they
+ * leave as one buffer.
  */
 export class FrameWriter {
   readonly #maskingKey: (() => number) | undefined
-  /** What may leave. */
+  /** The frames that may be sent. */
   #ready = NOTHING
-  /** Where frames are added: to what may leave, or behind the last gap. */
+  /** The list to which frames are added: the frames that may be sent, or those behind the last gap. */
   #open = NOTHING
   #gaps: Gap[] | undefined
   /** The part of `#slab` that is written and not yet in `#buffers`; it can grow until another connection has written behind it. */
@@ -47,7 +47,10 @@ export class FrameWriter {
   size = 0
   #sendsFragments = false
 
-  /** @param maskingKey gives a fresh, unpredictable 32-bit key a frame (RFC 6455 section 10.3); only clients mask. */
+  /**
+   * @param maskingKey returns a fresh, unpredictable 32-bit key for each frame (RFC 6455 section 10.3); only clients
+   * mask.
+   */
   constructor(maskingKey?: () => number) {
     this.#maskingKey = maskingKey
   }
@@ -101,7 +104,7 @@ export class FrameWriter {
     if (key !== undefined) mask(slab, start, start + length, key, 0)
   }
 
-  /** Adds a frame that stands complete in a buffer, by reference. */
+  /** Adds a frame that is complete in a buffer, by reference. */
   append(frame: Buffer): void {
     this.#close()
     this.#add(frame)
@@ -139,7 +142,7 @@ export class FrameWriter {
     if (this.gaps === 0) this.#open = this.#ready
   }
 
-  /** What waits, in order, up to the first gap; it is the caller's from then on. */
+  /** Removes and returns the pending frames, in order, up to the first gap; they belong to the caller. */
   take(): Buffer[] {
     this.#close()
     const buffers = this.#ready
@@ -188,7 +191,7 @@ export class FrameWriter {
   }
 
   #add(buffer: Buffer): void {
-    // Most writes are one buffer: a list of one is made as such, as V8 gives one that grows room for seventeen.
+    // Most writes have one buffer. A literal list of one buffer is smaller, as V8 reserves seventeen entries for a list that grows.
     if (this.#open === NOTHING) this.#ready = this.#open = [buffer]
     else this.#open.push(buffer)
   }

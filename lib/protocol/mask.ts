@@ -51,7 +51,7 @@ function maskBytes(bytes: Uint8Array, start: number, end: number, key: number, o
   }
 }
 
-/** How far the key byte for a payload offset stands above the lowest: 24, 16, 8 or 0. */
+/** The shift of the key byte for a payload offset: 24, 16, 8 or 0. */
 function shiftOf(offset: number): number {
   return 24 - ((offset & 3) << 3)
 }

@@ -22,8 +22,8 @@ export interface DeflateParameters {
   /** The client compresses each message on its own. */
   readonly clientNoContextTakeover: boolean
   /**
-   * The largest window that the server compresses with, 8 to 15; never 8 when this side is the server. Who inflates may
-   * use a larger window, and for 8 has to: zlib knows no smaller one than 9.
+   * The largest window that the server compresses with, 8 to 15; never 8 when this side is the server. The inflating
+   * side may use a larger window, and has to do so for 8, because the smallest window of zlib is 9.
    */
   readonly serverMaxWindowBits: number
   /** The same for the client; never 8 when this side is the client. */
@@ -57,7 +57,7 @@ export function acceptDeflate(
 ): { readonly parameters: DeflateParameters; readonly response: string } | undefined {
   for (const { name, parameters } of offers) {
     const offer = name === PERMESSAGE_DEFLATE ? readParameters(parameters) : undefined
-    // 7.1: one that cannot be read or kept is declined alone, and the next one may do.
+    // 7.1: an invalid or unacceptable offer is declined, and the next one may be accepted.
     if (offer === undefined || offer.get(SERVER_MAX_WINDOW_BITS) === IMPOSSIBLE_WINDOW) continue
     const agreed = agree(offer, options)
     return { parameters: agreed, response: answerElement(agreed, offer) }
@@ -69,7 +69,7 @@ export function acceptDeflate(
 function agree(offer: ParameterMap, options: DeflateOptions): DeflateParameters {
   return {
     serverNoContextTakeover: offer.has(SERVER_NO_CONTEXT_TAKEOVER) || options.serverNoContextTakeover,
-    // 7.1.1.2: in an offer it is but a hint; the answer binds the client, so that the server can save the window.
+    // 7.1.1.2: in an offer it is only a hint; in the answer it binds the client, so that the server can free the window.
     clientNoContextTakeover: offer.has(CLIENT_NO_CONTEXT_TAKEOVER) || options.clientNoContextTakeover,
     serverMaxWindowBits: smaller(offer.get(SERVER_MAX_WINDOW_BITS), options.serverMaxWindowBits),
     // 7.1.2.2: a client that did not offer the parameter cannot be limited, whatever the options want.
@@ -113,9 +113,9 @@ function takeoverParameters(from: DeflateOptions | DeflateParameters): string {
 }
 
 /**
- * Checks a server's answer to {@link offerDeflate} with the same options, as RFC 7692 section 7.1 asks of a client.
- * A response without the header declined the extension and is not for this function.
- * @returns the agreed parameters, or a sentence that says why the connection fails.
+ * Checks a server's answer to {@link offerDeflate} with the same options, RFC 7692 section 7.1. A response without the
+ * header declined the extension and must not be passed to this function.
+ * @returns the agreed parameters, or a sentence with the reason why the connection fails.
  */
 export function checkDeflateAnswer(
   answer: readonly ExtensionOffer[],
@@ -126,7 +126,7 @@ export function checkDeflateAnswer(
   }
   if (answer.length !== 1) return { failure: 'The server did not answer permessage-deflate exactly once.' }
   const given = readParameters(answer[0].parameters)
-  // 7.1.2.2: only in an offer may it stand without a value.
+  // 7.1.2.2: it may only occur without a value in an offer.
   const isBare = given?.has(CLIENT_MAX_WINDOW_BITS) && given.get(CLIENT_MAX_WINDOW_BITS) === undefined
   if (given === undefined || isBare) {
     return { failure: 'The server answered permessage-deflate with parameters that are not valid.' }
@@ -134,7 +134,10 @@ export function checkDeflateAnswer(
   return keepOffer(given, options)
 }
 
-/** 7.1.1.1 and 7.1.2: an answer that asks of the client more than it offered, or gives less than it wanted, fails. */
+/**
+ * 7.1.1.1 and 7.1.2: an answer fails when it requires more of the client than was offered, or grants less than was
+ * requested.
+ */
 function keepOffer(
   given: ParameterMap,
   options: DeflateOptions

@@ -7,7 +7,7 @@ import { isUtf8 } from 'node:buffer'
 export class Utf8Validator {
   /** Continuation bytes that the character under way still needs. */
   #needed = 0
-  /** What the next continuation byte may be: narrower after E0, ED, F0 and F4 (RFC 3629 section 4). */
+  /** The range of the next continuation byte: narrower after E0, ED, F0 and F4 (RFC 3629 section 4). */
   #low = 0x80
   #high = 0xbf
 
@@ -39,7 +39,7 @@ export class Utf8Validator {
     return true
   }
 
-  /** Never ASCII: `push` steps only through what stands behind the last boundary. */
+  /** Never ASCII: `push` only processes the bytes after the last boundary. */
   #lead(byte: number): boolean {
     if (byte < 0xc2 || byte > 0xf4) return false
     this.#needed = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3

@@ -6,7 +6,7 @@ export interface Violation {
   readonly closeCode: number
   /** The reason in that Close frame: short, and nothing internal. */
   readonly reason: string
-  /** Where it stands: the section, of RFC 6455 unless it names another. */
+  /** The section of the rule, in RFC 6455 unless it names another RFC. */
   readonly section: string
 }
 

@@ -76,7 +76,7 @@ export class Consumers implements Source {
   #readsAlways = false
   /** Messages without a consumer, in order. */
   #kept: KeptMessage[] | undefined
-  /** How the connection ended, once it has. */
+  /** Whether the end was clean; undefined while the connection is open. */
   #end: 'clean' | 'unclean' | undefined
   /** Whether an update is due at the end of the tick. */
   #isUpdateDue = false
@@ -99,7 +99,7 @@ export class Consumers implements Source {
     return this.#settings.keepsMessages === true
   }
 
-  // ---- What the application does
+  // ---- calls of the application
 
   get isPaused(): boolean {
     return this.#isPaused
@@ -215,7 +215,7 @@ export class Consumers implements Source {
 
   // ---- When to read
 
-  /** Stops reading at once; but kept messages are not delivered before the caller has returned. */
+  /** Stops reading immediately, but kept messages are not delivered before the caller has returned. */
   updateSoon(): void {
     this.#isDirect = false
     if (!this.#isRead) this.#reading.setReading(false)
@@ -311,8 +311,8 @@ interface Waiting {
 }
 
 /**
- * Iterates over the messages of a connection. A message is read when the loop asks for it. The loop ends when the connection
- * closes, for whatever reason.
+ * Iterates over the messages of a connection. A message is read when the loop requests it. The loop ends when the
+ * connection closes, for whatever reason.
  */
 export class MessageIterator implements Consumer, AsyncIterableIterator<Message> {
   readonly #source: Source

@@ -49,7 +49,7 @@ export const AlreadyReadError = defineError(
   'Another iterator or stream is already reading this WebSocket; end it before you start another.'
 )
 
-/** What was thrown, as an error. */
+/** Converts a thrown value to an error. */
 export function toError(thrown: unknown): Error {
   return thrown instanceof Error
     ? thrown

@@ -7,7 +7,7 @@ export interface WebSocketEvent<Target> {
 }
 
 export interface MessageEvent<Target> extends WebSocketEvent<Target> {
-  /** A string for text; for binary messages what `binaryType` asks for. */
+  /** A string for text; for binary messages a value of the type that `binaryType` selects. */
   readonly data: string | Buffer | ArrayBuffer | Buffer[]
 }
 
@@ -61,7 +61,7 @@ class EventListeners {
   add(type: EventType, listener: AnyListener, once: boolean): void {
     const adapters = this.#adapters.get(type) ?? new Map<AnyListener, Adapter>()
     const known = adapters.get(listener)
-    // `removeAllListeners` takes away what stands here.
+    // `removeAllListeners` removes these entries.
     if (known !== undefined && Reflect.apply(this.#emitter.listeners, this.#emitter, [type]).includes(known))
       return
     const adapter: Adapter = (...args) => {
@@ -91,7 +91,7 @@ class EventListeners {
     if (previous !== undefined) this.remove(type, previous.held)
     this.#attributes.delete(type)
     if (typeof listener !== 'function') return
-    // A function of its own: the same listener may be added with `addEventListener` too.
+    // A separate function: the same listener may be added with `addEventListener`, too.
     const held: Handler = event => Reflect.apply(listener, this.#emitter, [event])
     this.#attributes.set(type, { listener, held })
     this.add(type, held, false)

@@ -103,7 +103,7 @@ export class Lifecycle {
   }
 }
 
-/** How often an idle connection is checked within its timeout. */
+/** The number of checks of an idle connection within its timeout. */
 const CHECKS = 4
 
 /** Closes a connection on which no message has been received or sent for a time. */

@@ -25,7 +25,7 @@ function isHandle(value: unknown): value is Handle {
   return typeof fd === 'number' && typeof bytesWritten === 'number' && typeof writeQueueSize === 'number'
 }
 
-/** Bytes, of those that a socket was given, that the operating system has taken; undefined for other streams. */
+/** The number of written bytes that the operating system has taken; undefined for other streams. */
 export function takenBytes(stream: Duplex): number | undefined {
   const handle = handleOf(stream)
   return handle && handle.bytesWritten - handle.writeQueueSize
@@ -103,11 +103,11 @@ export class SendQueues {
   async #read(sockets: readonly Socket[]): Promise<ReadonlyMap<Socket, Acknowledged>> {
     const asked = sockets.map(socket => ({ socket, least: takenBytes(socket), inode: inodeOf(socket) }))
     const queues = new Map<number, number | undefined>(asked.map(({ inode }) => [inode, undefined]))
-    // A system without a table, or one that does not let it be read, shows nothing.
+    // A system without a table, or without permission to read it, shows nothing.
     for (const path of this.#tables) await findQueues(path, queues).catch(() => {})
     const seen = new Map<Socket, Acknowledged>()
     for (const { socket, least, inode } of asked) {
-      // What is written while the tables are read is in the queue, or not yet: hence two limits.
+      // Bytes that are written while the tables are read may or may not be in the queue: hence two limits.
       const most = takenBytes(socket)
       const queue = queues.get(inode)
       if (least === undefined || most === undefined || queue === undefined) continue
@@ -117,7 +117,7 @@ export class SendQueues {
   }
 }
 
-/** The number by which the tables name a socket; -1 for a socket without a descriptor. 0 stands for closed connections. */
+/** The number of a socket in the tables; -1 for a socket without a descriptor. 0 means closed connections. */
 function inodeOf(socket: Socket): number {
   try {
     return fstatSync(handleOf(socket)?.fd ?? -1).ino
@@ -168,8 +168,8 @@ async function scan(table: FileHandle, queues: Map<number, number | undefined>):
 const sendQueues = new SendQueues()
 
 /**
- * The bytes, of those that a stream was given, that are acknowledged; undefined for anything but a TCP socket, TLS or not, and a promise
- * of undefined where the system does not show it.
+ * The number of written bytes of a stream that are acknowledged; undefined for streams that are not TCP or TLS sockets,
+ * and a promise of undefined where the system does not show it.
  */
 export function acknowledgedBytes(stream: Duplex): Promise<Acknowledged | undefined> | undefined {
   const isTcp = stream instanceof Socket && stream.remotePort !== undefined

@@ -10,8 +10,8 @@ const LOWEST_RATE = 4096
 const MAX_TIMEOUTS = 100
 
 /**
- * Decides whether a peer that has not answered in time gets another timeout, as it may still be reading data that was sent
- * before the frame that it has to answer. Asked after each timeout.
+ * Decides whether a peer that has not answered in time gets another timeout, as it may still be reading data that was
+ * sent before the frame that it has to answer. Called after each timeout.
  */
 export class SlowReader {
   readonly #sender: Pick<Sender, 'taken' | 'acknowledged'>
@@ -47,7 +47,7 @@ export class SlowReader {
 
   /**
    * @param isHeard whether an answer would be read. If not, any progress is a sign of life.
-   * @param decide called at once, or after a look at the kernel's queue.
+   * @param decide called synchronously, or after the queue of the kernel was read.
    */
   ask(isHeard: boolean, decide: (getsMoreTime: boolean) => void): void {
     const began = performance.now()

@@ -37,7 +37,7 @@ export class WebSocketStream extends Duplex implements Consumer {
   #wasClean = false
   /** The connection has ended, something is piped into the stream, and its other side is not read. */
   #isOnlyWritten = false
-  /** What the peer did wrong, or that it did not read. */
+  /** The error of the peer: a violation, or that it did not read. */
   #failure: Error | undefined
   #finish: ((error?: Error | null) => void) | undefined
 
@@ -161,7 +161,7 @@ export class WebSocketStream extends Duplex implements Consumer {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#source.release()
-    // What was written too late is lost, but a pending Close frame is not.
+    // Data that was written too late is lost, but a pending Close frame is not.
     const isClosing = error instanceof NotOpenError && this.#sink.readyState !== OPEN
     if (!this.#closed && !isClosing) this.#sink.terminate()
     callback(error)

@@ -204,7 +204,7 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   /**
-   * The messages of the connection, text as strings and binary ones as Buffers, each read when the loop asks for it.
+   * The messages of the connection, text as strings and binary ones as Buffers, each read when the loop requests it.
    * The loop ends when the connection does, for whatever reason.
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */

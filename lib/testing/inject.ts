@@ -74,7 +74,7 @@ const SETTINGS: WebSocketSettings = {
   keepsMessages: true
 }
 
-/** What a listener throws is the test's, as if the client were an emitter like any other: it is not to be swallowed. */
+/** An exception of a listener belongs to the test, as with any other emitter, and must not be swallowed. */
 const OWNER: WebSocketOwner<WebSocket> = {
   onError(_client, error) {
     process.nextTick(() => {
@@ -162,7 +162,7 @@ function handshakeOf(
   }
 }
 
-/** What is no list of tokens is sent as it is, for the server to refuse. */
+/** A value that is not a list of tokens is sent unchanged, so that the server refuses it. */
 function readProtocols(offered: Headers[string]): readonly string[] {
   if (offered === undefined) return []
   const text = String(offered)
@@ -178,7 +178,7 @@ async function readRefusal(response: IncomingMessage): Promise<InjectRefusedErro
   return new InjectRefusedError(Number(response.statusCode), response.headers, body)
 }
 
-/** What the 101 has agreed on. */
+/** The negotiated values of the 101. */
 function checked(
   response: IncomingMessage,
   handshake: ClientHandshake

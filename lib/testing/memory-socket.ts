@@ -5,7 +5,7 @@ import { setImmediate } from '../limits/deadline.js'
 /** Bytes that arrive at a time at most, as Node reads them from a network. */
 const READ_SIZE = 65_536
 
-/** What one end of a connection knows of itself and of the other. */
+/** The addresses of both ends, and whether the connection is encrypted. */
 interface Ends {
   readonly local: AddressInfo
   readonly remote: AddressInfo
@@ -13,8 +13,8 @@ interface Ends {
 }
 
 /**
- * One end of a connection in memory. It has what an HTTP server and applications look for on a socket. What is written
- * arrives at the other end in a later turn of the event loop, as on a network, and waits for its reader.
+ * One end of a connection in memory, with the members that an HTTP server and applications use on a socket. Written
+ * data arrives at the other end in a later turn of the event loop, as on a network, and is buffered until it is read.
  */
 export class MemorySocket extends Duplex {
   readonly remoteAddress: string
@@ -173,7 +173,7 @@ const PORTS = 16_384
 
 let ports = 0
 
-/** Those that systems give to clients, in turn. */
+/** The ports of clients, as systems assign them. */
 function nextPort(): number {
   return FIRST_PORT + (ports++ % PORTS)
 }

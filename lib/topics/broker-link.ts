@@ -34,7 +34,9 @@ export type BrokerEvent =
   /** The engine delivered something that no process of this application published. It was dropped. */
   | { readonly type: 'invalid'; readonly topic: string }
 
-/** What a channel carries. Each topic has a channel per kind; broadcasts have one channel, for the empty topic. */
+/**
+ * The kinds of data on a channel. Each topic has a channel per kind; broadcasts have one channel, for the empty topic.
+ */
 export type ChannelKind = 'message' | 'presence' | 'broadcast'
 
 export interface BrokerLinkOptions {

@@ -12,7 +12,7 @@ import {
 } from './presence-protocol.js'
 import type { RemotePublication } from './publication.js'
 
-/** How often processes report their members. */
+/** The interval at which processes report their members. */
 export interface PresenceSettings {
   /** Interval in milliseconds between presence reports to other processes. */
   readonly interval: number
@@ -20,7 +20,7 @@ export interface PresenceSettings {
   readonly timeout: number
 }
 
-/** Milliseconds that other processes have to reply to a query. */
+/** The time in milliseconds for other processes to reply to a query. */
 const REPLY_TIME = 250
 
 /** The presence members of all topics of a server, kept in step with the other processes. */
@@ -142,7 +142,7 @@ export class PresenceManager {
   #onInterval(): void {
     const { interval, timeout } = this.#settings
     const now = performance.now()
-    // If this process was blocked, it has not yet read what the others sent meanwhile.
+    // If this process was blocked, it has not yet read the messages that others sent meanwhile.
     const delay = now - this.#reportedAt - interval
     this.#reportedAt = now
     const since = now - timeout - Math.max(delay, 0)
@@ -156,7 +156,7 @@ export class PresenceManager {
     for (const state of statesOf(members.own.values())) this.#publish(topic, state)
   }
 
-  /** The next report repairs what is lost. */
+  /** The next report repairs losses. */
   #publish(topic: string, message: PresenceMessage): void {
     const publication = { payload: JSON.stringify(message), isBinary: false, compress: false }
     this.#link?.publish('presence', topic, publication).catch(() => {})

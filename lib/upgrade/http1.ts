@@ -235,9 +235,9 @@ const SENT: PropertyDescriptorMap = {
 }
 
 /**
- * Calls back once the responses to earlier requests on the same connection are sent, if it is still open then.
- * @param socket the socket that came with the upgrade. While the body of the request is incomplete, Node 26 makes that a
- * stream around the socket of the connection, which is the one that has the responses.
+ * Calls back when the responses to earlier requests on the same connection are sent, if it is still open then.
+ * @param socket the socket that came with the upgrade. While the body of the request is incomplete, Node 26 passes a
+ * stream around the socket of the connection; the responses belong to the socket.
  */
 export function afterResponses(request: IncomingMessage, socket: Duplex, callback: () => void): void {
   // A request that was not read by Node, for `handleUpgrade` of `ws`, may have no socket.

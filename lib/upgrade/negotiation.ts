@@ -22,7 +22,7 @@ export function callHandleProtocols(
 }
 
 /**
- * @param choice as in `ws`, false, the empty string and null stand for none.
+ * @param choice as in `ws`, false, the empty string and null mean none.
  * @throws {InvalidChoiceError} when the choice was not offered.
  */
 export function checkSubprotocol(

@@ -22,9 +22,9 @@ export function isIgnored(request: IncomingMessage): boolean {
 }
 
 /**
- * Ignores the upgrade of a request and serves it as an ordinary request, RFC 9110 section 7.8. The HTTP parser has detached
- * from the socket. So the head, without the upgrade, and the body are put back before the bytes that follow them, and the socket
- * is given to the server as a new connection.
+ * Ignores the upgrade of a request and serves it as an ordinary request, RFC 9110 section 7.8. The HTTP parser has
+ * detached from the socket. So the head, without the upgrade, and the body are put back before the bytes that follow
+ * them, and the socket is passed to the server as a new connection.
  * @param rest the bytes that follow the request.
  */
 export function serveOrdinarily(
@@ -109,7 +109,7 @@ function removeUpgrade(request: IncomingMessage): void {
   }
 }
 
-/** Names and values in turn, as in `rawHeaders`. */
+/** Names and values alternate, as in `rawHeaders`. */
 function fieldsWithoutUpgrade({ rawHeaders }: IncomingMessage): string[] {
   const fields: string[] = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {

@@ -19,10 +19,10 @@ export class UnclaimedUpgrades {
   }
 
   /**
-   * @param socket the socket of the event. While the body of the request is incomplete, Node 26 makes that a stream around
+   * @param socket the socket of the event. While the body of the request is incomplete, Node 26 passes a stream around
    * the socket of the connection.
    * @param connection the socket of the connection.
-   * @param timeout milliseconds that the other listeners have to take the socket.
+   * @param timeout the time in milliseconds for the other listeners to take the socket.
    */
   add(socket: Duplex, connection: Socket, timeout: number): void {
     // Node has removed its own.

@@ -22,7 +22,7 @@ export type VerifyClient = (
 /**
  * Calls `verifyClient` as `ws` does: a function of two parameters answers through its callback.
  * @param settle called once, with the refusal if there is one. Its exceptions reach `verifyClient`, or the caller.
- * @param fail called with the rejection of a promise: `ws` knows no asynchronous answer but the callback.
+ * @param fail called with the rejection of a promise: with `ws` the callback is the only asynchronous answer.
  */
 export function callVerifyClient(
   verifyClient: VerifyClient,
@@ -34,7 +34,7 @@ export function callVerifyClient(
   const answer: Parameters<VerifyClient>[1] = (verified, status, message, headers) => {
     if (isSettled) return
     isSettled = true
-    // In `ws`, null, 0 and the empty string stand for none.
+    // In `ws`, null, 0 and the empty string mean none.
     settle(verified ? undefined : refusal(status || 401, message || undefined, headers ?? {}))
   }
   const verified = verifyClient(info, answer)

@@ -16,7 +16,7 @@ export interface ConnectionHost {
 /** Takes a new connection. */
 export type UpgradeCallback = (socket: WebSocket, request: IncomingMessage) => unknown
 
-/** How a connection is opened. */
+/** The way in which a connection is opened. */
 export interface Opening {
   readonly WebSocket: typeof WebSocket
   readonly options: Omit<ConnectionSetup<WebSocket>, 'owner' | 'role'>

@@ -38,7 +38,7 @@ function toWindowBits(value: number | undefined): number | undefined {
   return bits === 8 ? 9 : bits
 }
 
-/** -1 stands for the level that zlib itself has as its default, 6. */
+/** -1 means the default level of zlib itself, 6. */
 function toZlib(zlib: ZlibOptions): ZlibOptions {
   const given = Object.entries(withoutNull(zlib)).filter(([name]) => !WITHOUT_EFFECT.includes(name))
   const options: ZlibOptions = Object.fromEntries(given)

@@ -125,8 +125,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
 
   /**
    * Answers an opening handshake.
-   * @param head the first bytes of the connection, as the event `upgrade` gives them.
-   * @param callback called with the connection; `connection` is not emitted, so most callbacks do that.
+   * @param head the first bytes of the connection, as the event `upgrade` provides them.
+   * @param callback called with the connection; `connection` is not emitted, so most callbacks emit it.
    * @throws `FST_UPGRADE_ALREADY_HANDLED` when it was called with this socket before.
    */
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, callback: UpgradeCallback): void {

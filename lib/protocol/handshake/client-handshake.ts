@@ -9,7 +9,7 @@ import { acceptValue } from './accept.js'
 import { applicationFields, type Headers, headerField } from './header-field.js'
 import { hasToken } from './token.js'
 
-/** What a client asked for. */
+/** The request of a client. */
 export interface ClientHandshake {
   readonly host: string
   /** Path and query, `/` by default. */
@@ -52,7 +52,7 @@ export function handshakeFields(handshake: ClientHandshake): [name: string, valu
   return [...fields, ...applicationFields(headers)]
 }
 
-/** The head of a server's response, as `node:http` gives it. */
+/** The head of a server's response, as `node:http` provides it. */
 export interface ResponseHead {
   readonly statusCode?: number | undefined
   readonly headers: {
@@ -65,9 +65,9 @@ export interface ResponseHead {
 }
 
 /**
- * Checks a server's answer as RFC 6455 section 4.1 asks of a client.
- * @returns the selected subprotocol and the agreed parameters of permessage-deflate, if any; or a sentence that
- * says why the connection fails.
+ * Checks a server's answer, RFC 6455 section 4.1.
+ * @returns the selected subprotocol and the agreed parameters of permessage-deflate, if any; or a sentence with the
+ * reason why the connection fails.
  */
 export function checkResponse(
   response: ResponseHead,

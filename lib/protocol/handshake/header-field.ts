@@ -38,7 +38,7 @@ export function headerFields(headers: Headers): string {
   return lines
 }
 
-/** The name and the value of each field but those that belong to the connection or the handshake. */
+/** The name and the value of each field except those of the connection and the handshake. */
 export function applicationFields(headers: Headers): [name: string, value: string][] {
   const fields: [string, string][] = []
   for (const [name, value] of Object.entries(headers)) {

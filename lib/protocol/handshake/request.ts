@@ -2,14 +2,14 @@ import { type ExtensionOffer, parseExtensions } from '../extension.js'
 import { isKey } from './accept.js'
 import { hasToken, parseTokenList, parseUpgrade } from './token.js'
 
-/** The head of an HTTP request, as `node:http` gives it. */
+/** The head of an HTTP request, as `node:http` provides it. */
 export interface RequestHead {
   readonly method?: string | undefined
   readonly url?: string | undefined
   readonly httpVersionMajor: number
   readonly httpVersionMinor: number
   readonly headers: { readonly upgrade?: string | undefined }
-  /** Names and values in turn: the joined `headers` hide repetitions. */
+  /** Names and values alternate: the joined `headers` hide repetitions. */
   readonly rawHeaders: readonly string[]
 }
 
@@ -31,7 +31,7 @@ export interface Refusal {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** The header fields that a handshake is made of. The values of a repeated field are joined, and counted where that counts. */
+/** The header fields of a handshake. The values of a repeated field are joined, and counted if their number matters. */
 interface Fields {
   host: string
   hosts: number
@@ -48,9 +48,9 @@ interface Fields {
 }
 
 /**
- * Whether a request asks for WebSocket at all: HTTP/1.1 with `websocket` among the protocols of `Upgrade`. A server may
- * ignore any other `Upgrade` (RFC 9110 section 7.8), and must ignore it in HTTP/1.0. `websocket/13` is another protocol:
- * RFC 6455 sections 4.2.1 and 11.2 know no version there, as `Sec-WebSocket-Version` has it.
+ * Whether a request asks for WebSocket: HTTP/1.1 with `websocket` among the protocols of `Upgrade`. A server may ignore
+ * any other `Upgrade` (RFC 9110 section 7.8), and must ignore it in HTTP/1.0. `websocket/13` is another protocol: RFC
+ * 6455 sections 4.2.1 and 11.2 define no version there, as `Sec-WebSocket-Version` has it.
  */
 export function asksForWebSocket(request: RequestHead): boolean {
   const isHttp11 = request.httpVersionMajor === 1 && request.httpVersionMinor >= 1
@@ -61,7 +61,7 @@ function offersWebSocket(upgrade = ''): boolean {
   return upgrade.toLowerCase() === 'websocket' || parseUpgrade(upgrade)?.includes('websocket') === true
 }
 
-/** Whether h2c is all that a request asks for (RFC 7540 section 3.2), which no listener of `upgrade` speaks. */
+/** Whether a request asks for h2c only (RFC 7540 section 3.2), which no listener of `upgrade` supports. */
 export function asksForH2cOnly({ headers }: RequestHead): boolean {
   const protocols = parseUpgrade(headers.upgrade ?? '') ?? []
   return protocols.length > 0 && protocols.every(protocol => protocol === 'h2c')
@@ -73,7 +73,7 @@ export function checkRequest(request: RequestHead): Handshake | Refusal {
   if (request.method !== 'GET') {
     return refusal(405, 'METHOD_NOT_ALLOWED', 'A WebSocket handshake uses the method GET.', { allow: 'GET' })
   }
-  // 4.2.1: origin-form; an absolute target names a server of its own, and a fragment never goes over the wire.
+  // 4.2.1: origin-form; an absolute target has its own host, and a fragment is never sent.
   if (!request.url?.startsWith('/') || request.url.includes('#')) {
     return badRequest('INVALID_TARGET', 'The request target of a WebSocket handshake is a path and a query.')
   }
@@ -117,7 +117,7 @@ function readOffers(fields: Fields): Handshake | Refusal {
   if (protocols === undefined) {
     return badRequest('INVALID_SUBPROTOCOL', 'Sec-WebSocket-Protocol is not a list of different tokens.')
   }
-  // 9.1 asks for one or more, but some proxies leave an empty field behind: it offers nothing.
+  // 9.1 requires one or more, but some proxies leave an empty field, which offers nothing.
   const extensions = parseExtensions(fields.extensions)
   if (extensions === undefined) {
     return badRequest('INVALID_EXTENSIONS', 'Sec-WebSocket-Extensions does not follow its grammar.')

@@ -1,7 +1,7 @@
 import { acceptValue } from './accept.js'
 import { type Headers, headerField, headerFields } from './header-field.js'
 
-/** What a server answers to a handshake that it accepts. */
+/** The content of a response that accepts a handshake. */
 export interface Acceptance {
   readonly key: string
   readonly protocol?: string | undefined

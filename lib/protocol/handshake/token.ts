@@ -25,7 +25,7 @@ export function isWhitespace(code: number): boolean {
 
 /**
  * Reads a comma-separated list of tokens in one pass. Empty elements do not count (RFC 9110 section 5.6.1.2).
- * @returns undefined when something else than a token stands in the list.
+ * @returns undefined when the list has an element that is not a token.
  */
 export function parseTokenList(text: string): string[] | undefined {
   const tokens: string[] = []
