@@ -1,4 +1,4 @@
-// npm run bench: this build beside other servers, and beside an earlier build of itself.
+// npm run bench: compares this build with other servers, and with an earlier build of itself.
 import { build, ROOT, withBuildOf } from './harness/build.js'
 import { findCores } from './harness/cores.js'
 import { main } from './harness/main.js'

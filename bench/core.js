@@ -1,5 +1,5 @@
-// What the micro-benchmarks call of the built protocol core. It is internal: when its signatures change, only this file
-// has to follow.
+// The parts of the built protocol core that the micro-benchmarks call. They are internal: when their signatures change, only this
+// file has to change.
 import { FrameParser } from '../dist/lib/protocol/frame-parser.js'
 import { FrameWriter } from '../dist/lib/protocol/frame-writer.js'
 import { mask } from '../dist/lib/protocol/mask.js'
@@ -8,7 +8,7 @@ import { Utf8Validator } from '../dist/lib/protocol/utf8.js'
 export const TEXT_FRAME = 0x81
 export const BINARY_FRAME = 0x82
 
-/** Bytes that a message may have: more than any benchmark parses. */
+/** The maximum size of a message: more than any benchmark parses. */
 const MAX_PAYLOAD = 2 ** 28
 
 /**

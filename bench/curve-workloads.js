@@ -6,7 +6,7 @@ const CONNECTIONS = [1, 10, 100, 1000, 10_000, 20_000]
 const SIZES = Array.from({ length: 11 }, (_, i) => 16 * 4 ** i)
 const RECEIVERS = CONNECTIONS
 
-/** With fewer connections their memory drowns in that of the server itself. */
+/** With fewer connections their memory is hidden by that of the server itself. */
 const MEMORY_FROM = 1000
 
 /** Bytes in flight on all connections together, and connections, so that large messages fit in memory. */

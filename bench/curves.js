@@ -1,4 +1,4 @@
-// npm run bench:curves: what work costs as it grows, for this build and for ws.
+// npm run bench:curves: the cost of growing work, for this build and for ws.
 import { CURVES } from './curve-workloads.js'
 import { build, ROOT } from './harness/build.js'
 import { findCores } from './harness/cores.js'

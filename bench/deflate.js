@@ -1,4 +1,4 @@
-// npm run bench:deflate: what compression saves and costs on JSON messages, with and without context takeover.
+// npm run bench:deflate: the savings and the cost of compression for JSON messages, with and without context takeover.
 import { Deflater } from '../dist/lib/compression/deflater.js'
 import { Inflater } from '../dist/lib/compression/inflater.js'
 import { build } from './harness/build.js'
@@ -8,7 +8,7 @@ const SIZES = [256, 1024, 4096, 16384]
 const LEVELS = [1, 3, 6, 9]
 const MESSAGES = 400
 
-/** Messages as a chat or a dashboard sends them: the same names each time, other values. */
+/** Messages like those of a chat or a dashboard: the same names each time, with other values. */
 function jsonMessages(size) {
   let seed = 1
   const random = () => {
@@ -32,7 +32,7 @@ function jsonMessages(size) {
 
 const zlibOptions = level => ({ windowBits: 15, level, memLevel: 8, strategy: 0 })
 
-/** Bytes that are left of a hundred, and microseconds a message. */
+/** The compressed size in percent, and microseconds per message. */
 function measure(messages, level, takesOver) {
   const deflater = new Deflater(zlibOptions(level), takesOver)
   for (const message of messages.slice(0, 50)) deflater.deflate(message, true)
@@ -44,7 +44,7 @@ function measure(messages, level, takesOver) {
   return `${((100 * sent) / bytes).toFixed(0)} %  ${micros.toFixed(0)} us`.padStart(14)
 }
 
-/** Memory of many deflaters or inflaters that have seen a message. */
+/** The memory of many deflaters or inflaters that have processed a message. */
 function memory(make) {
   const COUNT = 400
   const before = process.memoryUsage().rss

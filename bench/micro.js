@@ -1,4 +1,4 @@
-// npm run bench:micro: the parts of the protocol core by themselves, as they were built.
+// npm run bench:micro: measures the parts of the built protocol core separately.
 import { run } from 'mitata'
 import { addCases } from './micro-cases.js'
 

@@ -17,7 +17,7 @@ import { command } from './harness/command.js'
  * @property {boolean} raw whether it echoes bytes and knows nothing of WebSocket.
  */
 
-/** The server that all others are compared with. */
+/** The server with which all others are compared. */
 export const BASE = 'ws'
 
 export const PROJECT = 'fastify-upgrade'

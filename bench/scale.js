@@ -16,7 +16,7 @@ const USAGE = `npm run bench:scale [-- --seconds S --receivers N]
 const PROCESSES = [2, 4]
 const SIZE = 128
 const START_MS = 20_000
-/** Messages that a publisher has under way, for the rate; one at a time, with pauses, for the latency. */
+/** The number of unacknowledged messages of a publisher, for the rate; one at a time, with pauses, for the latency. */
 const WINDOW = 64
 const PAUSE = 10
 
@@ -113,7 +113,7 @@ class Load {
       latencies: this.#latencies.sort((a, b) => a - b)
     }
     this.#isOver = true
-    // What is under way arrives before the next run.
+    // Messages in transit arrive before the next run.
     await new Promise(resolve => setTimeout(resolve, 500))
     return result
   }

@@ -1,4 +1,4 @@
-// npm run bench:topics: what a publish costs beside connections that have nothing to do with the topic.
+// npm run bench:topics: the cost of a publish beside connections without subscriptions to the topic.
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { build } from './harness/build.js'
@@ -65,7 +65,7 @@ async function measure(others) {
   }
 }
 
-/** Sends a message when the one before has come back. */
+/** Sends a message after the previous one has come back. */
 class Publisher {
   #batch = makeBatch(WORKLOAD)
   #count = 0

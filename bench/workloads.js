@@ -39,7 +39,7 @@ export function describe({ kind, connections, pipeline, size, binary, deflate })
   return `${count} connections, ${pipeline} × ${message} in flight on each${deflate ? ', compressed' : ''}`
 }
 
-/** What is counted per CPU second of the server, or per connection. */
+/** The figure that is counted per CPU second of the server, or per connection. */
 export const UNITS = {
   echo: 'messages per CPU second',
   fan: 'deliveries per CPU second',

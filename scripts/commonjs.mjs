@@ -1,4 +1,4 @@
-// The last step of `npm run build`. It writes what `require` loads for each entry of package.json's `exports`: a CommonJS
+// The last step of `npm run build`. It writes the files that `require` loads for each entry of package.json's `exports`: a CommonJS
 // file beside the ES module, and its declarations. Node can `require` the modules themselves, but then the plugin is only a
 // property of the result, and TypeScript before 5.8 refuses to load the declarations of an ES module from CommonJS.
 import { readFileSync, writeFileSync } from 'node:fs'

@@ -1,7 +1,7 @@
-// What `npm run fuzz` runs: the tests of test/fuzz for as long as you like, in rounds, each with a seed of its own.
+// `npm run fuzz` runs this: the tests of test/fuzz for any time, in rounds, each with its own seed.
 //   npm run fuzz -- --minutes 10
 //   npm run fuzz -- --seed 123 --only live --attack 45
-// test/fuzz/README.md says more.
+// See test/fuzz/README.md.
 import { execFileSync, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -18,16 +18,16 @@ const { values } = parseArgs({
   }
 })
 const minutes = Number(values.minutes)
-if (!(minutes > 0)) throw new Error('--minutes wants a number greater than 0')
+if (!(minutes > 0)) throw new Error('--minutes must be a number greater than 0')
 
-/** Times the runs of `npm test` in a round, and the seconds that the live server is attacked. */
+/** The factor by which a round has more runs than `npm test`, and the seconds for which the live server is attacked. */
 const RUNS = 20
 const LIVE_SECONDS = 40
 const FILES = ['receive', 'send', 'handshake', 'live'].map(name =>
   join('.build', 'test', 'fuzz', `${name}.test.js`)
 )
 
-/** Runs by name, over all rounds. */
+/** The number of runs by name, over all rounds. */
 const totals = new Map()
 
 async function main() {
@@ -41,7 +41,7 @@ async function main() {
   )
   const end = Date.now() + minutes * 60_000
   const first = values.seed === undefined ? Math.floor(Math.random() * 2 ** 30) : Number(values.seed)
-  // A seed that was asked for is tried once.
+  // A given seed is used once.
   for (let seed = first; seed === first || (values.seed === undefined && Date.now() < end); seed++) {
     console.log(`\n== seed ${seed}`)
     for (const file of FILES) {
@@ -53,7 +53,7 @@ async function main() {
       }
     }
   }
-  console.log('\nRuns without a find:')
+  console.log('\nRuns without a failure:')
   for (const [name, runs] of totals) console.log(`  ${name}: ${runs}`)
   return 0
 }

@@ -35,7 +35,7 @@ function sectionText({ title, scopes, options }) {
   return `## ${title}\n\nAccepted by ${places}.\n\n${tables(options)}`
 }
 
-/** The table of some options, and below it the tables of those that are objects. */
+/** The table of the given options, followed by the tables of those that are objects. */
 function tables(options, prefix = '') {
   const rows = Object.entries(options).map(
     ([name, option]) => `| \`${name}\` | ${defaultText(option)} | ${option.values} | ${option.description} |`

@@ -1,4 +1,4 @@
-// Runs test files that were compiled into .build, several at a time, and measures what they cover of lib.
+// Runs compiled test files from .build, several at a time, and measures their coverage of lib.
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -10,11 +10,11 @@ const root = join(import.meta.dirname, '..')
 const build = join(root, '.build')
 const coverageFolder = join(build, 'coverage')
 
-/** Seconds until a file that hangs is ended, where TEST_TIMEOUT_SCALE is 1. */
+/** The timeout of a test file in seconds, if TEST_TIMEOUT_SCALE is 1. */
 const TIMEOUT = 600
 
 /**
- * Most of the time of a small file is the start of its process. So one process runs the files of such folders one after
+ * A small file spends most of its time on starting a process. So one process runs the files of these folders one after
  * the other.
  */
 const BUNDLES = {
@@ -30,7 +30,7 @@ const BUNDLES = {
   ].map(name => `interop/${name}.test.ts`)
 }
 
-/** Files that change or measure the whole process, or depend on what is loaded in it. */
+/** Files that change or measure the whole process, or depend on its loaded modules. */
 const ALONE = [
   ...['deflate-bad', 'late-import', 'ordinary-request', 'request-memory'].map(name => `fastify/${name}`),
   ...['rolling-restart', 'shutdown-spread', 'slow-readers'].map(name => `fastify/${name}`),
@@ -39,7 +39,7 @@ const ALONE = [
   'testing/fake-timers'
 ].map(name => `test/${name}.test.ts`)
 
-/** What a test starts loads the built files or a compiler, which coverage would only slow down. */
+/** Processes that tests start load the built files or a compiler, which coverage would only slow down. */
 const UNCOVERED_CHILDREN = 'data:text/javascript,delete process.env.NODE_V8_COVERAGE'
 
 /**
@@ -59,8 +59,8 @@ export function testFiles(paths = ['test']) {
 const isIn = (file, path) => file === path || file.startsWith(`${path}/`)
 
 /**
- * Lets compiled tests load the packages of test/interop. Only those that its package.json names: what these depend on, and
- * the root has too, must not be there twice.
+ * Lets compiled tests load the packages of test/interop. Only those in its package.json are linked: their own
+ * dependencies, which the root has as well, must not exist twice.
  */
 export function linkPackages() {
   const from = join(root, 'test', 'interop')
@@ -105,7 +105,7 @@ export async function runFiles(
   return { counts, failures }
 }
 
-/** The files by process, the longest first: at the end, processors would wait for one. */
+/** The files by process, the longest first: otherwise processors would be idle at the end. */
 function bundlesOf(files) {
   const bundles = Object.entries(BUNDLES).map(([name, members]) => ({
     name: `test/bundles/${name}`,

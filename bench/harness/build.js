@@ -8,7 +8,7 @@ import { command } from './command.js'
 /** The folder of the project. */
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
-/** Builds the project as it stands. */
+/** Builds the project in its current state. */
 export async function build() {
   await command('npm', ['run', 'build'], { cwd: ROOT })
 }

@@ -72,7 +72,7 @@ export class Child {
    * @returns {Promise<T>}
    */
   async ask(question, ms) {
-    // When the process is gone the answer never comes, which `#first` says better than `send`.
+    // When the process is gone the answer never arrives, which `#first` reports better than `send`.
     this.#process.send(question, () => {})
     const [answer] = await this.#first(this.#process, 'message', ms)
     if (typeof answer.error === 'string') throw new Error(answer.error)
@@ -84,11 +84,11 @@ export class Child {
     await this.#gone
   }
 
-  /** What it said when it ended by itself; undefined while it runs. */
+  /** The last output of a process that ended by itself; undefined while it runs. */
   get failure() {
     const { exitCode, signalCode, pid } = this.#process
     if (exitCode === null && signalCode === null && pid !== undefined) return undefined
-    // The line of an uncaught error without its class.
+    // The message of an uncaught error without its class.
     const said = /^\S*Error\b[^:\n]*: (.+)$/m.exec(this.#stderr)?.[1]
     return (
       said ??

@@ -10,7 +10,7 @@ const DRAIN_MS = 60_000
  * @typedef {{ messages: number, seconds: number, cpu: number }} LoadResult
  */
 
-/** The load, in a process of its own. */
+/** The load, in a separate process. */
 export class LoadProcess {
   #child
 

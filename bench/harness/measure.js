@@ -3,7 +3,7 @@ import { interrupted } from './interrupt.js'
 import { LoadProcess } from './load-process.js'
 import { Server } from './server.js'
 
-/** The compilers of the server and of the load have this share of the measured time to warm up before it. */
+/** The share of the measured time that the compilers of the server and of the load get to warm up. */
 const WARM_UP = 0.25
 
 /**
@@ -64,7 +64,7 @@ async function measure(workload, peer, { seconds, cores }, round) {
     try {
       return { ...head, ...(await underLoad(workload, peer, server, load, seconds)) }
     } catch (error) {
-      // The load only sees its connections go; the server may have said why.
+      // The load only sees its connections close; the server may have printed the reason.
       throw server.failure === undefined ? error : new Error(server.failure)
     } finally {
       await Promise.all([load.stop(), server.stop()])

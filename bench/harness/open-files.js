@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 
-/** Files that a process has open besides its connections. */
+/** The number of files that a process has open besides its connections. */
 const OTHERS = 100
 
 /**
@@ -26,7 +26,7 @@ export function withinLimit(workloads) {
       `The limit of open files is too low for «${workload.name}»: ${limit} connections are used instead of ` +
         `${workload.connections}. To have them all, raise the hard limit (ulimit -Hn) and run again.\n`
     )
-    // A name that tells the number tells the new one.
+    // A name with the old number is changed to the new one.
     const name = workload.name.replace(String(workload.connections), String(limit))
     return { ...workload, name, connections: limit }
   })

@@ -15,7 +15,7 @@ const SETTLE_MAX_READINGS = 25
  * @typedef {{ cpu: number, memory: number }} Usage
  */
 
-/** A server under measurement, in a process of its own. */
+/** A server that is measured, in a separate process. */
 export class Server {
   #child
   port = 0
@@ -46,7 +46,7 @@ export class Server {
     return this.#child.ask({}, ANSWER_MS)
   }
 
-  /** Resident bytes once garbage collection and the allocator have come to rest. */
+  /** The resident bytes after garbage collection and the allocator have settled. */
   async settledMemory() {
     /** @type {number[]} */
     let last = []
@@ -59,7 +59,7 @@ export class Server {
     return last[last.length - 1]
   }
 
-  /** What the server said when it ended by itself. */
+  /** The last output of a server that ended by itself. */
   get failure() {
     return this.#child.failure
   }

@@ -4,7 +4,7 @@ import { BINARY, clientFrame, FIN, PONG as PONG_OPCODE, RSV1, TEXT } from './fra
 const PATTERN = Buffer.from('the quick brown fox jumps over the lazy dog {"id":1234567} ')
 const KEY = [0x37, 0xfa, 0x21, 0x3d]
 
-/** A Pong without payload: any byte tells a server's heartbeat that the connection lives. */
+/** A pong without payload: any byte is a sign of life for the heartbeat of a server. */
 export const PONG = clientFrame(FIN | PONG_OPCODE, Buffer.alloc(0), KEY)
 
 /**

@@ -4,7 +4,7 @@ import { FrameCounter } from './frame-counter.js'
 import { checkResponse } from './opening.js'
 import { RawCounter } from './raw-counter.js'
 
-/** All connections read into this one: what was read is used up before the next read. */
+/** All connections read into this buffer: the data is processed before the next read. */
 const shared = Buffer.allocUnsafeSlow(262_144)
 
 /**
@@ -23,7 +23,7 @@ const shared = Buffer.allocUnsafeSlow(262_144)
  * @property {(connection: Connection, count: number) => void} onMessages
  */
 
-/** A client's connection that does as little as it can. What goes wrong is thrown, and ends the process. */
+/** A client connection with minimal work. Errors are thrown, and end the process. */
 export class Connection {
   #target
   #handler
@@ -31,7 +31,7 @@ export class Connection {
   #counter
   #isOpen = false
   #response = ''
-  /** Messages that are sent and not answered. */
+  /** The number of messages that were sent and not answered. */
   pending = 0
 
   /**
@@ -49,7 +49,7 @@ export class Connection {
       noDelay: true,
       onread: {
         buffer: shared,
-        // It goes past the stream machinery, which costs more than the rest of a read.
+        // It bypasses the streams of Node, which cost more than the rest of a read.
         callback: (size, chunk) => {
           this.#read(chunk, size)
           return true
@@ -75,7 +75,7 @@ export class Connection {
     this.#socket.write(batch)
   }
 
-  /** Resets the connection, so that its port is free at once. */
+  /** Resets the connection, so that its port is free immediately. */
   drop() {
     this.#socket.resetAndDestroy()
   }

@@ -2,7 +2,7 @@ import { openConnections } from './open.js'
 
 /** @typedef {import('./connection.js').Connection} Connection */
 
-/** Every connection sends a batch, and the next one when all of it has come back. */
+/** Every connection sends a batch, and the next one after all replies have arrived. */
 export class EchoLoad {
   /** @type {Connection[]} */
   #connections = []

@@ -2,7 +2,7 @@ import { openConnections } from './open.js'
 
 /** @typedef {import('./connection.js').Connection} Connection */
 
-/** One connection sends, everyone receives it; the next is sent when the sender has got its own. */
+/** One connection sends, and all receive the message; the next is sent when the sender has received its own. */
 export class FanLoad {
   /** @type {Connection[]} */
   #connections = []

@@ -5,16 +5,16 @@ const PING = 9
 const MASKED = 0x80
 const OPCODES = new Set([0, 1, 2, CLOSE, PING, 10])
 
-/** Counts the messages in what a server sends, and looks at nothing but the frame headers. */
+/** Counts the messages in the output of a server, and parses only the frame headers. */
 export class FrameCounter {
   /** Payload bytes of all data frames. */
   bytes = 0
   /** Pings since `takePings`. */
   #pings = 0
-  /** What the current frame still owes. */
+  /** The number of bytes of the current frame that have not arrived. */
   #remaining = 0
   #endsMessage = false
-  /** The beginning of a header that a chunk broke off in. */
+  /** The beginning of an incomplete header at the end of a chunk. */
   #header = Buffer.alloc(10)
   #headerSize = 0
 

@@ -1,8 +1,8 @@
 import { Connection } from './connection.js'
 
-/** So many connections at a time are opened and dropped as soon as they are open. */
+/** A number of connections is opened at a time, and each is dropped when it is open. */
 export class HandshakeLoad {
-  /** A handshake carries no message. */
+  /** A handshake has no message. */
   bytes = 0
   #count = 0
   #target = /** @type {import('./connection.js').Target | undefined} */ (undefined)

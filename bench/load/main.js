@@ -1,4 +1,4 @@
-// The process that loads a server. It does what its parent asks over IPC: opens the connections of a workload, and
+// The process that loads a server. It follows the requests of its parent over IPC: opens the connections of a workload, and
 // loads them for some seconds.
 import { makeBatch } from './batch.js'
 import { EchoLoad } from './echo.js'
@@ -11,7 +11,7 @@ import { makeRequest } from './opening.js'
  * @typedef {EchoLoad | FanLoad | HandshakeLoad} Load
  */
 
-/** How long the last answer may take. */
+/** The maximum time to wait for the last answer. */
 const ANSWER_SECONDS = 15
 
 /** @type {{ load: Load, workload: Workload } | undefined} */

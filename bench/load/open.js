@@ -1,6 +1,6 @@
 import { Connection } from './connection.js'
 
-/** Connections that are being opened at the same time. */
+/** The maximum number of connections that are opened concurrently. */
 const AT_ONCE = 256
 
 /**

@@ -1,4 +1,4 @@
-/** Counts the messages in a raw echo: so many bytes, one message. */
+/** Counts the messages in a raw echo, by their size. */
 export class RawCounter {
   /** Bytes of all messages. */
   bytes = 0

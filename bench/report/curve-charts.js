@@ -94,7 +94,7 @@ function pointsOf(curve, summaries, server, read) {
   return curve.workloads.flatMap(workload => {
     const summary = summaries.find(one => one.workload === workload.name && one.server === server)
     const y = summary && read(summary, workload)
-    // A logarithmic axis has no place for memory that did not grow.
+    // A logarithmic axis cannot show memory that did not grow.
     return y !== undefined && y > 0 ? [/** @type {[number, number]} */ ([curve.x(workload), y])] : []
   })
 }

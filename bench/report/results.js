@@ -6,7 +6,7 @@ import { command } from '../harness/command.js'
 
 const FOLDER = join(ROOT, 'bench', 'results')
 
-/** What the figures were taken on. Its name tells nothing of use, so it is left out. */
+/** The machine of the figures. Its name is not useful, so it is left out. */
 export function machine() {
   const cpus = os.cpus()
   return {

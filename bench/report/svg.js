@@ -1,6 +1,6 @@
 const FONT = "-apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
-/** The picture brings its own background, as it is looked at on light and on dark pages. */
+/** The picture has its own background, as it is shown on light and on dark pages. */
 export const COLORS = {
   background: '#ffffff',
   border: '#d0d7de',
@@ -75,7 +75,7 @@ export function picture({ width, height, title, subtitle, footer }, content) {
   ].join('\n')}\n`
 }
 
-/** Where the content of a picture begins, and what its footer takes. */
+/** The start of the content of a picture, and the height of its footer. */
 export const HEAD_HEIGHT = 70
 export const FOOT_HEIGHT = 34
 

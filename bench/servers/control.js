@@ -13,13 +13,13 @@ export function listening(port) {
 
 export const HOST = '127.0.0.1'
 
-/** Thousands of connections are opened at once. */
+/** Thousands of connections are opened in a short time. */
 export const BACKLOG = 4096
 
 /** Whether connections compress. */
 export const DEFLATE = process.env.DEFLATE === '1'
 
-/** Bytes that a message may have: more than any workload sends. */
+/** The maximum size of a message: more than any workload sends. */
 export const MAX_PAYLOAD = 2 ** 28
 
 /** @param {import('node:net').Server} server */

@@ -1,4 +1,4 @@
-// The least JavaScript on node:http that answers a handshake with 101.
+// The minimum of JavaScript on node:http that answers a handshake with 101.
 import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import { BACKLOG, HOST, listening, portOf } from './control.js'

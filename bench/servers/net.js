@@ -1,4 +1,4 @@
-// The bytes that come in go out again: no WebSocket server on node:net can do less for an echo.
+// Echoes the received bytes: no WebSocket server on node:net can do less work for an echo.
 import { createServer } from 'node:net'
 import { BACKLOG, HOST, listening, portOf } from './control.js'
 

@@ -1,4 +1,4 @@
-// This project as its users write it. BUILD is the folder that holds its dist.
+// This project, used as by applications. BUILD is the folder that has its dist.
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import Fastify from 'fastify'
@@ -11,7 +11,7 @@ const { default: upgrade } = await import(
 const app = Fastify()
 await app.register(upgrade, {
   maxPayload: MAX_PAYLOAD,
-  // An echo of the largest message waits to be sent as a whole.
+  // An echo of the largest message has to fit into the queue as a whole.
   maxBufferedAmount: MAX_PAYLOAD,
   ...(DEFLATE && { perMessageDeflate: true })
 })

@@ -1,4 +1,4 @@
-// A topic with few subscribers, beside connections that have nothing to do with it.
+// A topic with few subscribers, beside connections without subscriptions to it.
 import Fastify from 'fastify'
 import upgrade from 'fastify-upgrade'
 import { BACKLOG, HOST, listening, portOf } from './control.js'
