@@ -15,7 +15,7 @@ const MIN_CONNECTIONS = 4
 const MAX_CONNECTIONS = 64
 
 /**
- * What grows, and the workloads along it.
+ * The quantity that grows, and its workloads.
  * @typedef {{ about: string, workloads: Workload[], x: (workload: Workload) => number }} Curve
  * @type {Record<string, Curve>}
  */

@@ -27,7 +27,7 @@ export const WORKLOADS = [
 ]
 
 /**
- * What a workload does, in words.
+ * A description of a workload.
  * @param {Workload} workload
  */
 export function describe({ kind, connections, pipeline, size, binary, deflate }) {

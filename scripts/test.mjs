@@ -1,4 +1,4 @@
-// What `npm test` runs: every check of the repository.
+// `npm test` runs this: every check of the repository.
 //   npm test -- test/fastify test/index.test.ts    the same checks with some of the tests, without the coverage gate
 //   npm test -- --no-install                       installs nothing, and skips the tests that lack something
 //   npm run test:typescript                        the same checks with every version of TypeScript, as where CI is set
@@ -37,7 +37,7 @@ const packages = [
 // A compilation takes ten seconds, so the whole suite has two of them: with the oldest version of TypeScript and the newest.
 if (isCI || testsUnder('test/typescript')) env.TEST_TYPESCRIPT ??= 'all'
 
-/** What `npm run test:quick` runs: the protocol, the socket, and the main path of the plugin. */
+/** The tests of `npm run test:quick`: the protocol, the socket, and the main path of the plugin. */
 const QUICK = [
   ...['protocol', 'compression', 'limits', 'socket'].map(folder => `test/${folder}`),
   ...['plugin', 'route', 'connection', 'subprotocol', 'hooks'].map(name => `test/fastify/${name}.test.ts`)
@@ -133,7 +133,7 @@ async function step(name, command, args) {
 }
 
 async function compile() {
-  // What was compiled from a file that is gone must not be loaded, nor missed by the coverage.
+  // Compiled copies of removed files must not be loaded, nor count as uncovered.
   for (const folder of ['lib', 'types', 'examples', 'test']) {
     rmSync(join(root, '.build', folder), { recursive: true, force: true })
   }

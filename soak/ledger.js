@@ -1,6 +1,6 @@
 /**
  * @typedef {import('./client/life.js').Entry} Entry
- * @typedef {object} Seen what the server saw of a connection that closed, or of a handshake that it refused.
+ * @typedef {object} Seen the server's record of a closed connection, or of a refused handshake.
  * @property {number} id
  * @property {number} [status]
  * @property {number} code
@@ -13,12 +13,12 @@
 
 /** @typedef {'messages' | 'closes' | 'refusals' | 'progress'} Check */
 
-/** Problems of each check that are kept to be printed. */
+/** The number of problems per check that are kept to be printed. */
 const KEPT = 20
 
 const CHECK_OF = { stuck: 'progress', wrong: 'closes' }
 
-/** Compares what each client did with what the server saw of it. What agrees is forgotten. */
+/** Compares the actions of each client with the server's record of it. Matching pairs are removed. */
 export class Ledger {
   /** @type {Map<number, Entry>} */
   #clients = new Map()
@@ -62,7 +62,7 @@ export class Ledger {
     }
   }
 
-  /** Nothing more comes: what only one side knows of is a problem. */
+  /** The run is over: a record of only one side is a problem. */
   finish() {
     for (const [id, entry] of this.#clients) {
       if (entry.isUnsure || entry.problems?.length) this.#report(entry)

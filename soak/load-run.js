@@ -7,10 +7,10 @@ import { Latencies } from './load/latency.js'
 const OPEN_MS = 300_000
 const ANSWER_MS = 30_000
 
-/** So many connections at most has one process of clients, well below what an address has ports. */
+/** The maximum number of connections of a client process, well below the number of ports of an address. */
 const PER_PROCESS = 10_000
 
-/** Shares of what is measured before, for the compilers of both sides. */
+/** The share of the measured time that is spent on warming up before, for the compilers of both sides. */
 const WARM_UP = 0.2
 
 /**
@@ -19,12 +19,12 @@ const WARM_UP = 0.2
  * @property {number} connections
  * @property {number} seconds
  * @property {number} every seconds between two messages of a connection.
- * @property {number} patience seconds that the last answer may take.
+ * @property {number} patience the maximum time to wait for the last answer, in seconds.
  * @property {import('../bench/harness/cores.js').Cores | undefined} cores
  */
 
 /**
- * One server holds many connections; each sends a message now and then and gets it back.
+ * One server holds many connections; each sends a message from time to time and receives it back.
  * @param {Options} options
  */
 export async function runLoad(options) {
@@ -110,7 +110,7 @@ async function open(processes, connections, port) {
   const opened = await Promise.all(
     processes.map((child, i) => {
       const count = Math.min(PER_PROCESS, connections - i * PER_PROCESS)
-      // Another address, and with it other ports. Only Linux has them all.
+      // Another address has its own ports. Only Linux has all of them by default.
       const localAddress = process.platform === 'linux' ? `127.0.0.${2 + i}` : undefined
       return child.ask({ open: { count, port, localAddress } }, OPEN_MS)
     })

@@ -57,7 +57,7 @@ await main(async () => {
     throw new Error(`${result.connections} of ${connections} connections opened`)
   const due = Math.min(connections, Math.floor((connections * seconds) / every))
   if (messages.answered < due) throw new Error(`${messages.answered} of ${due} connections answered`)
-  // With few connections the server's own growth counts as theirs.
+  // With few connections the server's own growth would be attributed to them.
   if (connections >= 5000 && kibPerConnection.loaded > MAX_KIB) {
     throw new Error(`a connection takes ${kibPerConnection.loaded} KiB, and ${MAX_KIB} are allowed`)
   }

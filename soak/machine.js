@@ -1,6 +1,6 @@
 import { cpus, loadavg, release, totalmem } from 'node:os'
 
-/** What a figure depends on, and how many processes wanted a core in the minute before. */
+/** The properties of the machine that affect a figure, and the load average of the last minute. */
 export function machine() {
   const [{ model }] = cpus()
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`

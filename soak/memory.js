@@ -3,7 +3,7 @@
 /** The first part of a run is not compared: compilers, caches and the allocator find their level. */
 const WARM_UP = 0.2
 
-/** Growth that is no leak: so much of the first quarter, and so many bytes. What is in flight varies from sample to sample. */
+/** Growth that is no leak: a share of the first quarter, and a number of bytes. The data in flight varies between samples. */
 const BOUNDS = {
   heap: { share: 0.1, bytes: 8 * 2 ** 20 },
   external: { share: 0.1, bytes: 12 * 2 ** 20 },
@@ -32,7 +32,7 @@ export function compareMemory(samples, seconds) {
       from,
       to,
       bound,
-      /** Smaller leaks than this would not be seen. */
+      /** Smaller leaks than this are not detected. */
       boundPerConnection: closed > 0 ? Math.round(bound / closed) : undefined,
       grownPerConnection: closed > 0 ? Math.round((to - from) / closed) : undefined,
       closed,

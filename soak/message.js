@@ -1,5 +1,5 @@
-// The messages of the soak. A connection's number and the message's decide each byte, so both sides know what has to
-// arrive without keeping it.
+// The messages of the soak. The numbers of a connection and a message determine each byte, so both sides know the data to
+// expect without storing it.
 import { mix, Random } from './random.js'
 
 const POOL = 524_288
@@ -10,7 +10,7 @@ const LETTERS = ['é', 'ß', 'ж', 'λ', 'ñ', 'ø']
 
 const random = new Random(1)
 const ASCII = fill(() => `${random.pick(WORDS.split(' '))} `)
-/** Two bytes a letter, so that it may be cut at every second byte. */
+/** Two bytes per letter, so that it may be split at every second byte. */
 const UTF8 = fill(() => random.pick(LETTERS))
 const BYTES = Buffer.from(Array.from({ length: POOL }, () => random.between(0, 255)))
 
@@ -21,7 +21,7 @@ function fill(next) {
   return Buffer.from(text).subarray(0, POOL)
 }
 
-/** Of a thousand messages so many are at most so long. */
+/** The number of messages in a thousand up to each length. */
 const SIZES = [
   { of: 700, size: 200 },
   { of: 950, size: 4_000 },

@@ -1,4 +1,4 @@
-/** Random numbers that a seed decides (mulberry32): what a client does can be had again. */
+/** Random numbers from a seed (mulberry32), so that the actions of a client can be repeated. */
 export class Random {
   #state
 
@@ -37,7 +37,7 @@ export class Random {
   }
 
   /**
-   * A name, as often as its number says.
+   * A random name, weighted by its number.
    * @param {Record<string, number>} weights
    */
   weighted(weights) {

@@ -2,17 +2,17 @@ import { isIntact, readHead } from './message.js'
 
 /** @typedef {'lost' | 'repeated' | 'reordered' | 'altered' | 'misdelivered'} Fault */
 
-/** Watches that numbers come one by one, and says what is wrong when they do not. */
+/** Checks that numbers arrive in sequence, and reports deviations. */
 export class Sequence {
-  /** The number that has to come next. */
+  /** The next expected number. */
   next
-  /** How many came. */
+  /** The count of received numbers. */
   count = 0
   #missing = new Set()
   /** @type {Partial<Record<Fault, number>>} */
   faults = {}
 
-  /** @param {number | null} first null: whatever comes first. */
+  /** @param {number | null} first null: any first number. */
   constructor(first = 0) {
     this.next = first
   }
@@ -50,7 +50,7 @@ export class Sequence {
     this.faults[fault] = (this.faults[fault] ?? 0) + 1
   }
 
-  /** What was wrong up to now, numbers that have been passed over included. */
+  /** The problems so far, including skipped numbers. */
   get problems() {
     const lost = this.#missing.size
     return lost > 0 ? { ...this.faults, lost: (this.faults.lost ?? 0) + lost } : this.faults

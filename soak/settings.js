@@ -1,9 +1,9 @@
-// What the server and its clients have to agree on.
+// The settings that the server and its clients share.
 
-/** A peer that stays silent is cut after the sum of both. Far more than clients on a busy machine need for an answer. */
+/** A silent peer is cut after the sum of both. Clients on a busy machine answer much sooner. */
 export const HEARTBEAT = { interval: 15_000, timeout: 10_000 }
 
-/** A client may leave its socket unread for so long; it must not pass for a silent one. */
+/** The maximum time for which a client leaves its socket unread, so that it does not count as silent. */
 export const STALL = 1500
 
 export const CLOSE_TIMEOUT = 5000
@@ -13,5 +13,5 @@ export const LOWEST_RATE = 4096
 
 export const MAX_PAYLOAD = 1_048_576
 
-/** A client that does not read what it asks for is cut. */
+/** A client that does not read the requested data is cut. */
 export const MAX_BUFFERED = 4 * 2 ** 20

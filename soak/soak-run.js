@@ -10,7 +10,7 @@ const START_MS = 20_000
 const ANSWER_MS = 30_000
 /** Longer than the deadlines of the server. */
 const REST_MS = 20_000
-/** How long handles may outlive the last connection. */
+/** The time for which handles may outlive the last connection. */
 const LAST_MS = 3_000
 const POLL_MS = 200
 
@@ -21,15 +21,15 @@ const POLL_MS = 200
  * @property {number} connections
  * @property {number} seed
  * @property {number} interval seconds between two samples.
- * @property {number} pace what the pauses of the clients are multiplied with.
- * @property {number} patience seconds that a client waits for what has to come.
+ * @property {number} pace the factor for the pauses of the clients.
+ * @property {number} patience the time that a client waits for expected data, in seconds.
  * @property {string[]} faults
  */
 
 /**
- * A server and its clients, each in a process of their own, for some time.
+ * Runs a server and its clients, in separate processes, for some time.
  * @param {Options} options
- * @param {(row: object) => void} report told of each sample.
+ * @param {(row: object) => void} report called with each sample.
  */
 export async function runSoak(options, report) {
   const { build, faults, seconds } = options
@@ -168,7 +168,7 @@ class Soak {
     })
     const unused = Object.keys(ROUTES).filter(route => counts.routes[route] === undefined)
     const checks = {
-      // A soak in which nothing happened proves nothing.
+      // A soak without activity proves nothing.
       work: { ok: unused.length === 0 && tally.opened >= connections / 2, unused },
       messages: ledgerCheck('messages'),
       closes: { ok: broken.closes === 0 && totals.closed === tally.opened, problems: broken.closes },

@@ -11,7 +11,7 @@ import { withDeadline } from './helpers/timeout.js'
 const guide = readFileSync(join(root, 'docs', 'guides', 'reconnecting.md'), 'utf8')
 const [, snippet = ''] = /```js\n(const url = [\s\S]*?)```/.exec(guide) ?? []
 
-/** What the server does with a connection: closes it with a code or without one, cuts it, refuses it. */
+/** The action of the server on a connection: a close with or without a code, a cut, or a refusal. */
 type Ending = number | 'cut' | 'refuse'
 
 /** Runs the client of the guide against a server until it stops. The clock stands still while a connection is open. */

@@ -6,7 +6,7 @@ const OPEN_MS = 120_000
 const DRAIN_MS = 60_000
 
 /**
- * What a run of the load saw. It ends when every message is answered, so all that the server did for it is done.
+ * The result of a run of the load. It ends when every message is answered, so the work of the server for it is done.
  * @typedef {{ messages: number, seconds: number, cpu: number }} LoadResult
  */
 

@@ -7,7 +7,7 @@ import { Server } from './server.js'
 const WARM_UP = 0.25
 
 /**
- * One run of one server. Shares of CPU are of one core. What does not apply is missing.
+ * One run of one server. Shares of CPU are of one core. Figures that do not apply are missing.
  * @typedef {object} Measurement
  * @property {number} round
  * @property {string} workload

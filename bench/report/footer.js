@@ -1,7 +1,7 @@
 import { BASE } from '../peers.js'
 
 /**
- * What the results were taken with.
+ * The versions and the machine of the results.
  * @typedef {object} About
  * @property {string} date
  * @property {{ cpu: string, system: string }} machine

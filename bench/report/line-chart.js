@@ -7,7 +7,7 @@ import { COLORS, element, line, text } from './svg.js'
  */
 
 /**
- * What a panel shows. The axes are logarithmic; `base` says which values the horizontal one marks, `label` how.
+ * The content of a panel. The axes are logarithmic; `base` says which values the horizontal one marks, `label` how.
  * @typedef {object} Panel
  * @property {string} title
  * @property {string} xTitle

@@ -28,7 +28,7 @@ export interface ZlibStreamOptions {
  */
 export class ZlibStream {
   readonly #stream: DeflateRaw | InflateRaw
-  /** What frees zlib's memory. */
+  /** The object that frees zlib's memory. */
   readonly #native: { close(): void }
   #output: Buffer[] = []
   #error: unknown

@@ -12,7 +12,7 @@ interface Turn {
   readonly at: number
 }
 
-/** What `app.close()` does to the connections of a scope. */
+/** Closes the connections of a scope at `app.close()`. */
 export class Shutdown {
   readonly #app: FastifyInstance
   readonly #server: WebSocketServer

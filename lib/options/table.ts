@@ -332,7 +332,7 @@ const SHUTDOWN = {
   })
 }
 
-/** What `app.close()` does. */
+/** The options of `app.close()`. */
 export type ShutdownSettings = ValuesOf<typeof SHUTDOWN>
 
 const PRESENCE = {

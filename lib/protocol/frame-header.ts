@@ -36,7 +36,7 @@ export interface FrameContext {
   readonly room: number
 }
 
-/** What an encoder may add to a fragment: the flush that ends it on a byte (RFC 7692 section 7.2.1). */
+/** The bytes that an encoder may add to a fragment: the flush that ends it on a byte (RFC 7692 section 7.2.1). */
 const FLUSH = 6
 
 /**

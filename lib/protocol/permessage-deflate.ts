@@ -3,7 +3,7 @@ import type { ExtensionOffer } from './extension.js'
 /** The name of the extension, RFC 7692 section 7. */
 export const PERMESSAGE_DEFLATE = 'permessage-deflate'
 
-/** What this side wants of the extension, whichever its role. */
+/** The options of this side for the extension, in either role. */
 export interface DeflateOptions {
   /** The server compresses each message on its own. */
   readonly serverNoContextTakeover: boolean
@@ -15,7 +15,7 @@ export interface DeflateOptions {
   readonly clientMaxWindowBits: number
 }
 
-/** What both sides agreed on, RFC 7692 section 7.1. */
+/** The negotiated parameters, RFC 7692 section 7.1. */
 export interface DeflateParameters {
   /** The server compresses each message on its own. */
   readonly serverNoContextTakeover: boolean

@@ -98,7 +98,7 @@ class EventListeners {
   }
 }
 
-/** What an `on…` attribute is set to. */
+/** The value of an `on…` attribute. */
 export type EventHandler<Event> = ((event: Event) => void) | null
 
 /**

@@ -8,7 +8,7 @@ import { FrameReader } from './frame-reader.js'
 const NO_STATUS = 1005
 const NOTHING = Buffer.alloc(0)
 
-/** Something did not happen in time, or what happened must not. */
+/** A timeout, or an event that must not happen. */
 export class Problem extends Error {
   /**
    * @param {'stuck' | 'lost' | 'wrong'} kind
@@ -20,7 +20,7 @@ export class Problem extends Error {
   }
 }
 
-/** A client on a plain socket, of which every byte and every moment is in the hands of who uses it. */
+/** A client on a plain socket, whose user controls every byte and its timing. */
 export class Client {
   #socket
   #random
@@ -34,11 +34,11 @@ export class Client {
   /** @type {{ predicate: () => boolean, settle: () => void, fail: (error: unknown) => void } | undefined} */
   #waiter
   #isMute = false
-  /** Pongs that wait for the end of a frame that is being written. */
+  /** Pongs that are queued until the current frame is written. */
   #held = /** @type {Buffer[] | undefined} */ (undefined)
   /** The status of the server's answer. */
   status = 0
-  /** What the server broke, if it did. */
+  /** The violation of the server, if there is one. */
   failure = /** @type {unknown} */ (undefined)
   sent = 0
   /** Bytes of messages that were sent and received. */
@@ -50,9 +50,9 @@ export class Client {
   pushes = new Sequence(null)
   /** The code of the server's Close frame. */
   closeCode = /** @type {number | undefined} */ (undefined)
-  /** What happened to TCP, if something did. */
+  /** The error or end of TCP, if there is one. */
   socketError = 'none'
-  /** The server sends no more, or has reset the connection. */
+  /** The server has ended its side, or has reset the connection. */
   isOver = false
 
   /**
@@ -81,7 +81,7 @@ export class Client {
   }
 
   /**
-   * Resolves once the predicate is true, which is asked whenever something happens.
+   * Resolves when the predicate is true. It is checked after each event.
    * @param {string} what
    * @param {() => boolean} predicate
    * @param {'stuck' | 'lost'} kind of the problem when it does not become true.
@@ -125,7 +125,7 @@ export class Client {
   }
 
   /**
-   * Writes bytes in pieces, with a pause behind each.
+   * Writes bytes in pieces, with a pause after each.
    * @param {Buffer[]} pieces
    * @param {() => Promise<void>} pause
    */
@@ -204,7 +204,7 @@ export class Client {
     return clientFrame(first, payload, [key >>> 24, (key >>> 16) & 255, (key >>> 8) & 255, key & 255])
   }
 
-  /** Reads no more, and so answers nothing. */
+  /** Stops reading, and so answers nothing. */
   stall() {
     this.#socket.pause()
   }
@@ -213,12 +213,12 @@ export class Client {
     this.#socket.resume()
   }
 
-  /** Answers no ping and no Close from now on. */
+  /** Stops answering pings and Close frames. */
   mute() {
     this.#isMute = true
   }
 
-  /** Sends no more, and still reads. */
+  /** Ends this side, and still reads. */
   halfClose() {
     this.#socket.end()
   }
@@ -291,7 +291,7 @@ export class Client {
   }
 
   /**
-   * Of several pings the last is answered, RFC 6455 section 5.5.2.
+   * The last of several pings is answered, RFC 6455 section 5.5.2.
    * @param {number} number
    */
   #onPong(number) {

@@ -4,11 +4,11 @@ import { deflated } from '../../bench/load/batch.js'
 
 const { Z_SYNC_FLUSH } = constants
 
-/** What a sync flush ends with and a message leaves out, RFC 7692 section 7.2.1. */
+/** The end of a sync flush, which a message leaves out, RFC 7692 section 7.2.1. */
 const TAIL = Buffer.from([0, 0, 0xff, 0xff])
 
 /**
- * What compresses and inflates the messages of a client.
+ * Compresses and inflates the messages of a client.
  * @typedef {{ deflate(data: Buffer): Buffer, inflate(data: Buffer): Buffer, close(): void }} Codec
  */
 
@@ -33,7 +33,7 @@ export function codecFor(answer) {
   }
 }
 
-/** A zlib stream that keeps its window from message to message, and answers at once. */
+/** A synchronous zlib stream that keeps its window between messages. */
 class Window {
   #stream
   /** @type {Buffer[]} */

@@ -5,7 +5,7 @@ import { Problem } from './client.js'
 const ABNORMAL = 1006
 const NO_STATUS = 1005
 
-/** More than the operating system keeps for a connection. */
+/** More than the operating system buffers for a connection. */
 const FLOOD = 64 * 2 ** 20
 
 /**
@@ -34,7 +34,7 @@ export const endings = {
   async 'close at once'({ client, plan: { code, isLazy, route }, random }) {
     client.write(Buffer.concat([client.messages(random.between(1, 6)), client.close(code)]))
     await closedWith(client, code ?? NO_STATUS)
-    // A pipe has messages under way that it can send no more.
+    // A pipe may have pending messages that it can no longer send.
     const isPipe = isLazy && route === '/stream'
     return { code: code ?? NO_STATUS, gaveAll: !isPipe, gotAll: !isPipe }
   },
@@ -109,7 +109,7 @@ export const endings = {
     const start = performance.now()
     await cut(client, world)
     const waited = performance.now() - start
-    // How late the Close frame was noticed is unknown.
+    // The delay until the Close frame was read is unknown.
     if (!world.isLeaving && waited < CLOSE_TIMEOUT / 5) {
       throw new Problem('wrong', `cut after ${Math.round(waited)} ms`)
     }
@@ -126,7 +126,7 @@ export function allEchoes(client) {
 }
 
 /**
- * Waits on a connection that must not end meanwhile.
+ * Pauses on a connection that must not end meanwhile.
  * @param {Client} client
  * @param {string} what
  * @param {() => boolean} predicate
@@ -201,7 +201,7 @@ const VIOLATIONS = [
   {
     closeCode: 1009,
     error: 'MESSAGE_TOO_BIG',
-    // The header alone shows it.
+    // The header suffices.
     bytes: () => Buffer.from([FIN | BINARY, 0xff, 0, 0, 0, 0, 0, MAX_PAYLOAD >> 16, 0, 1, 1, 2, 3, 4])
   }
 ]

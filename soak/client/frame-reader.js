@@ -9,13 +9,13 @@ const KNOWN = FIN | RSV1 | 0x0f
  * @typedef {{ fin: boolean, rsv1: boolean, opcode: number, payload: Buffer }} Frame
  */
 
-/** Cuts what a server sends into frames, and refuses what no server may send. */
+/** Splits the output of a server into frames, and refuses frames that no server may send. */
 export class FrameReader {
   #onFrame
   /** @type {Buffer[]} */
   #chunks = []
   #size = 0
-  /** Bytes without which there is nothing to do. */
+  /** The number of bytes that are needed for the next step. */
   #needed = 2
   #inMessage = false
 
@@ -82,7 +82,7 @@ function headerSize(bytes) {
 }
 
 /**
- * The size of the frame at the beginning, or of its header as long as that is not there.
+ * The size of the first frame, or of its header while that is incomplete.
  * @param {Buffer} bytes
  */
 function neededFor(bytes) {

@@ -6,7 +6,7 @@ import { allEchoes, endings, whileOpen } from './ending.js'
 import { makePlan } from './plan.js'
 import { REFUSALS } from './refusal.js'
 
-/** Source addresses, so that ports that wait for late packets are no bottleneck. Other systems than Linux have one only. */
+/** Source addresses. There are several on Linux, so that ports in TIME_WAIT do not limit the run; other systems have one. */
 const ADDRESSES = 16
 
 const OFFERS = [
@@ -15,7 +15,7 @@ const OFFERS = [
 ]
 
 /**
- * What a client did, to be compared with what the server saw. `isUnsure`: the server may have seen nothing.
+ * The actions of a client, which are compared with the records of the server. `isUnsure`: the server may have no record.
  * @typedef {object} Entry
  * @property {number} id
  * @property {string} ending
@@ -83,7 +83,7 @@ async function beRefused(client, world, random) {
 }
 
 /**
- * Leaves in the middle of a handshake.
+ * Disconnects during a handshake.
  * @param {Client} client
  * @param {World} world
  * @param {Random} random
@@ -134,7 +134,7 @@ async function open({ client, plan, random, world }) {
     : undefined
   const fields = { ...openingFields(world.port), 'Sec-WebSocket-Extensions': offer }
   const head = Buffer.from(makeHead(`${plan.route}?id=${client.id}${plan.query}${delay}`, fields))
-  // Without compression, which is not agreed on yet, messages may come right behind the request.
+  // Uncompressed messages may follow the request immediately; compression is not negotiated yet.
   const isEarly = !plan.offersDeflate && plan.query === '' && random.chance(0.2)
   await dribble(
     client,
@@ -156,7 +156,7 @@ async function talk({ client, random, world }) {
     await world.pause(random.between(1, STALL))
     client.resume()
   } else await dribble(client, world, random, Buffer.concat([bytes, ping]))
-  // Some of them go on before the answers are there.
+  // Some of them continue before the answers have arrived.
   if (random.chance(0.8)) {
     await allEchoes(client)
     await whileOpen(client, 'a pong', () => client.lastPong === client.pings)
@@ -165,7 +165,7 @@ async function talk({ client, random, world }) {
 }
 
 /**
- * Writes at once, or in pieces that are cut anywhere, some slowly.
+ * Writes everything together, or in pieces split at any position, some slowly.
  * @param {Client} client
  * @param {World} world
  * @param {Random} random

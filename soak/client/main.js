@@ -1,4 +1,4 @@
-// The process of the soak's clients. It keeps so many of them alive until its parent asks for the end.
+// The process of the soak's clients. It keeps a number of them connected until its parent requests the end.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { live } from './life.js'
 import { World } from './world.js'
@@ -20,7 +20,7 @@ async function keepAlive(world) {
     const entry = await live(++lastId, world, () => {
       opened++
     })
-    // Where they are kept may be another list by then.
+    // The list may have been replaced by then.
     entries.push(entry)
   }
   if (--alive === 0) onNobody()

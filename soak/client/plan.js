@@ -1,4 +1,4 @@
-// What a client sets out to do.
+// The plan of a client.
 
 export const ROUTES = {
   '/events': 4,
@@ -12,21 +12,21 @@ export const ROUTES = {
   '/closing': 1
 }
 
-/** How a connection ends, when the client decides it. */
+/** The ways in which a client ends its connection. */
 const ENDINGS = {
-  /** A closing handshake once all that was asked for is there. */
+  /** A closing handshake after all expected messages have arrived. */
   close: 40,
-  /** A Close frame right behind messages. */
+  /** A Close frame immediately after messages. */
   'close at once': 15,
-  /** The end of the client's side of TCP, without a word. */
+  /** The end of the client's side of TCP, without a Close frame. */
   'half-close': 10,
   reset: 10,
   leave: 10,
-  /** The client reads and says nothing, until it is cut. */
+  /** The client reads and sends nothing, until it is cut. */
   silence: 2,
   /** The client breaks the protocol. */
   violation: 8,
-  /** The client asks for more than it reads. */
+  /** The client requests more than it reads. */
   flood: 0.7
 }
 
@@ -49,12 +49,12 @@ const CODES = [
   4999
 ]
 
-/** What a client's application would choose. */
+/** The choices of a client application. */
 const SERVER_CODES = [1000, 1001, 1008, 1011, 1012, 1013, 3000, 4321]
 
 const HOWS = ['handler', 'async handler', 'listener', 'async listener']
 
-/** Routes that may leave the last messages unread, or unanswered, when the connection ends: pipes and loops that wait. */
+/** Routes that may leave the last messages unread or unanswered when the connection ends: pipes, and loops that await. */
 const LAZY = new Set(['/stream', '/loop'])
 
 /**

@@ -1,4 +1,4 @@
-// Handshakes that a server refuses, and with what.
+// Handshakes that a server refuses, with the expected status.
 
 /**
  * @typedef {object} Refusal

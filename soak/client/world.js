@@ -1,10 +1,10 @@
-/** What the clients of a process share: where the server is, how they behave, and whether it is time to leave. */
+/** The state that the clients of a process share: the port of the server, their behaviour, and whether the run is over. */
 export class World {
   #leaving = false
   /** @type {Set<() => void>} */
   #sleepers = new Set()
   #onLeave = () => {}
-  /** Resolves when it is time to leave. @type {Promise<void>} */
+  /** Resolves when the run is over. @type {Promise<void>} */
   left = new Promise(resolve => {
     this.#onLeave = resolve
   })
@@ -21,7 +21,7 @@ export class World {
     return this.#leaving
   }
 
-  /** Wakes those who pause; from now on nobody pauses. */
+  /** Ends all pauses; from now on no client pauses. */
   leave() {
     this.#leaving = true
     this.#onLeave()

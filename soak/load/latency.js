@@ -1,7 +1,7 @@
-/** Each step is so much longer than the one before, so a figure is exact to one in a hundred. */
+/** The ratio of consecutive steps, so that a figure is exact to one percent. */
 const STEP = Math.log(1.01)
 
-/** Latencies in buckets: any number of them takes the same memory. */
+/** Latencies in buckets, so that memory does not depend on their number. */
 export class Latencies {
   /** @type {number[]} */
   #buckets
@@ -33,7 +33,7 @@ export class Latencies {
   }
 
   /**
-   * The latency in milliseconds that so large a share does not exceed.
+   * The latency in milliseconds that the given share does not exceed.
    * @param {number} share
    */
   percentile(share) {

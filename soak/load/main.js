@@ -1,4 +1,4 @@
-// A process that holds many connections, each of which sends a message every now and then and gets it back.
+// A process that holds many connections, each of which sends a message from time to time and receives it back.
 import { makeBatch } from '../../bench/load/batch.js'
 import { openConnections } from '../../bench/load/open.js'
 import { makeRequest } from '../../bench/load/opening.js'
@@ -10,7 +10,7 @@ const SIZE = 64
 
 /** @type {Connection[]} */
 let connections = []
-/** When the message was sent that is not answered yet. @type {Map<Connection, number>} */
+/** The time at which the unanswered message was sent. @type {Map<Connection, number>} */
 const waiting = new Map()
 /** @type {Set<Connection>} */
 let answered = new Set()
@@ -41,7 +41,7 @@ function onMessages(connection, count) {
 }
 
 /**
- * The connections send in turn, evenly over the time.
+ * The connections send one after the other, evenly spread over the time.
  * @param {{ seconds: number, every: number, patience: number }} options
  */
 async function run({ seconds, every, patience }) {
@@ -58,7 +58,7 @@ async function run({ seconds, every, patience }) {
       const elapsed = performance.now() - started
       for (const due = Math.min(elapsed, seconds * 1000) * perMs; turn < due; turn++) {
         const connection = connections[turn % connections.length]
-        // Who has no answer by its next turn waits on.
+        // A connection without an answer by its next turn keeps waiting.
         if (waiting.has(connection)) late++
         else {
           waiting.set(connection, performance.now())

@@ -1,6 +1,6 @@
 import { Sequence } from '../sequence.js'
 
-/** What a server saw of a connection until it closed. */
+/** The server's record of a connection until it closed. */
 export class Page {
   /** @param {number} id */
   constructor(id) {
@@ -8,14 +8,14 @@ export class Page {
     this.sequence = new Sequence()
     /** Echoes that were sent. */
     this.sent = 0
-    /** Broadcasts that were sent to it. */
+    /** Broadcasts that were sent to the connection. */
     this.pushed = 0
     /** @type {string | undefined} */
     this.error = undefined
   }
 }
 
-/** What the server saw, kept until it is asked for. */
+/** The records of the server, kept until they are requested. */
 export class Book {
   /** @type {object[]} */
   #closed = []
@@ -24,9 +24,9 @@ export class Book {
   opened = 0
   /** Errors that handlers and listeners threw on purpose. */
   thrown = 0
-  /** Connections of which `onResponse` told the end, of those where somebody asked for it. */
+  /** The number of connections whose end `onResponse` has reported, among those with the hook. */
   responses = 0
-  /** The same, told by the sockets. */
+  /** The same number, as reported by the sockets. */
   responsesExpected = 0
 
   /**
@@ -62,7 +62,7 @@ export class Book {
     this.#refused.push({ id, status })
   }
 
-  /** What closed and what was refused since the last call. */
+  /** The closed connections and refused handshakes since the last call. */
   take() {
     const closed = this.#closed
     const refused = this.#refused

@@ -6,13 +6,13 @@ const EVERY = 250
 /** The topic of all clients of the scope, in which each is a member, too. */
 const TOPIC = 'broadcast'
 
-/** The other topics, which clients enter and leave with each message. */
+/** The other topics, which clients join and leave with each message. */
 const ROOMS = Array.from({ length: 50 }, (_, at) => `room ${at}`)
 
 const TOPICS = [TOPIC, ...ROOMS]
 
 /**
- * A scope with clients of its own, of which each gets every broadcast from its opening to its end.
+ * A scope with its own clients, each of which receives every broadcast from its opening to its end.
  * @param {import('fastify').FastifyInstance} app in whose scope the plugin is registered.
  * @param {import('./routes.js').Context} context
  * @param {(data: Buffer, options: { binary: boolean }) => import('fastify-upgrade').PreparedMessage} prepare
@@ -34,7 +34,7 @@ export function addBroadcast(app, context, prepare) {
       const page = pages.get(client)
       if (page !== undefined && client.readyState === client.OPEN) page.pushed++
     }
-    // By turns all ways there are.
+    // All ways of broadcasting alternate.
     if (seq % 3 === 0) server.broadcast(data, { binary: false })
     else if (seq % 3 === 1) void server.publish(TOPIC, data, { binary: false })
     else {
@@ -57,7 +57,7 @@ function changeRoom(socket, request, count) {
 }
 
 /**
- * Who is where, as another server sees it that shares the broker.
+ * The presence members, as seen by another server with the same broker.
  * @param {import('fastify-upgrade').WebSocketServer} server
  * @param {{ joined: number, left: number }} seen
  */
@@ -71,7 +71,7 @@ export async function watchRooms(server, seen) {
 }
 
 /**
- * How many subscriptions a server has.
+ * The number of subscriptions of a server.
  * @param {import('fastify-upgrade').WebSocketServer} server
  */
 export function subscriptionsOf(server) {

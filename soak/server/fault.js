@@ -1,4 +1,4 @@
-// What a broken server would do, so that a test sees that the soak notices.
+// Faults of a broken server, with which a test checks that the soak detects them.
 
 /** @typedef {(socket: import('fastify-upgrade').WebSocket, data: Buffer, isBinary: boolean) => void} Echo */
 
@@ -7,7 +7,7 @@ const leaked = []
 
 export const FAULTS = ['drop', 'repeat', 'swap', 'code', 'leak', 'timer', 'uncaught', 'log']
 
-/** The first echo that has a fault. Two more have it, as a client that is about to leave does not notice. */
+/** The first echo with a fault. Two more have it, as a client that is about to leave does not detect it. */
 const FIRST = { drop: 40, repeat: 80, swap: 120, code: 160 }
 
 /**
@@ -31,7 +31,7 @@ export function faultyEcho(faults, echo) {
     if (isDue('drop')) return
     if (canSwap && held === undefined && count >= FIRST.swap) {
       held = { socket, send: () => echo(socket, data, isBinary) }
-      // It goes unless another message of the connection comes before.
+      // It is sent unless another message of the connection is sent before.
       setImmediate(letGo)
       return
     }

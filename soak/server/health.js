@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-/** Milliseconds between two looks at the clock, which every delay includes. */
+/** Milliseconds between two readings of the clock, which every delay includes. */
 const RESOLUTION = 5
 
 /** Memory, delays of the event loop and open handles of this process. */
@@ -22,7 +22,7 @@ export class Health {
     }
   }
 
-  /** The collections of garbage that this asks for count for no delay. */
+  /** The garbage collections that this requests do not count as delays. */
   async sample() {
     this.#watch(false)
     const delay = percentiles(this.#interval)
@@ -52,7 +52,7 @@ function milliseconds(nanoseconds) {
 }
 
 /**
- * What keeps the process alive, and what it has open.
+ * The resources that keep the process alive, and its open handles.
  * @param {import('fastify').FastifyInstance} app
  * @param {() => number} clients
  */

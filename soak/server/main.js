@@ -1,4 +1,4 @@
-// The server of the soak. BUILD is the folder that holds the dist of the project, FAULTS what is to be broken.
+// The server of the soak. BUILD is the folder that has the dist of the project, FAULTS the faults to inject.
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
@@ -18,7 +18,7 @@ const {
   MemoryHub
 } = await import(pathToFileURL(join(process.env.BUILD ?? '', 'dist/lib/index.js')).href)
 
-/** What must not happen at all. */
+/** Events that must never happen. */
 const accidents = { uncaught: /** @type {string[]} */ ([]), warnings: /** @type {string[]} */ ([]) }
 for (const event of ['uncaughtException', 'unhandledRejection']) {
   process.on(event, error => accidents.uncaught.push(String(error?.stack ?? error)))

@@ -18,7 +18,7 @@ export function numbersOf(request) {
 }
 
 /**
- * A handler that checks what it gets and sends it back; `hook` runs behind each message.
+ * A handler that checks each message and sends it back; `hook` runs after each message.
  * @param {Context} context
  * @param {(socket: WebSocket, data: Buffer, isBinary: boolean) => void} [reply]
  * @param {(socket: WebSocket, request: Request, count: number) => unknown} [hook]
@@ -87,7 +87,7 @@ function echoByStream({ book }) {
       }
     })
     const stream = socket.stream({ readableObjectMode: true, decodeStrings: false })
-    // That the peer leaves is an error to a pipeline.
+    // A disconnect of the peer is an error for a pipeline.
     pipeline(stream, check, stream, () => {})
   }
 }

@@ -15,7 +15,7 @@ interface Ends {
 interface Habit {
   readonly habit: string
   /** The libraries that rely on it. */
-  readonly who: string
+  readonly users: string
   readonly check: (ends: Ends) => Promise<void>
 }
 
@@ -26,7 +26,7 @@ const next = (socket: WebSocket, event: string): Promise<unknown[]> =>
 const HABITS: readonly Habit[] = [
   {
     habit: 'text arrives as a Buffer, with isBinary false',
-    who: 'mercurius, @trpc/server, graphql-ws',
+    users: 'mercurius, @trpc/server, graphql-ws',
     check: async ({ t, socket, client }) => {
       client.socket.send('text')
       t.strictSame(await next(socket, 'message'), [Buffer.from('text'), false])
@@ -36,7 +36,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: "events.on(socket, 'message') yields [data, isBinary], and no message between is lost",
-    who: 'mercurius',
+    users: 'mercurius',
     check: async ({ t, socket, client }) => {
       const messages = on(socket, 'message')
       for (const text of ['one', 'two', 'three']) client.socket.send(text)
@@ -50,7 +50,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: "binaryType = 'arraybuffer' may be assigned when the socket is open; text stays a Buffer",
-    who: 'y-websocket, @hocuspocus/server',
+    users: 'y-websocket, @hocuspocus/server',
     check: async ({ t, socket, client }) => {
       socket.binaryType = 'arraybuffer'
       client.socket.send(Buffer.from([1, 2]))
@@ -66,7 +66,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'ping and pong accept the callback first, or after the data',
-    who: 'heartbeats',
+    users: 'heartbeats',
     check: async ({ t, socket, client }) => {
       const pings: string[] = []
       const pongs: string[] = []
@@ -92,7 +92,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'close(code, Buffer) works, and the close event has (code, Buffer)',
-    who: '@hocuspocus/server, graphql-ws',
+    users: '@hocuspocus/server, graphql-ws',
     check: async ({ t, socket, client }) => {
       const closed = next(socket, 'close')
       socket.close(4001, Buffer.from('grüße'))
@@ -102,7 +102,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'send(data, {}, callback), send(data, undefined, callback) and send(data, callback) work',
-    who: 'y-websocket, graphql-ws',
+    users: 'y-websocket, graphql-ws',
     check: async ({ t, socket, client }) => {
       for (const send of [
         (done: (error?: Error) => void) => socket.send('sent', {}, done),
@@ -118,7 +118,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'the callback of send on a closed socket gets an error, and nothing is thrown or emitted',
-    who: 'y-websocket',
+    users: 'y-websocket',
     check: async ({ t, socket, client }) => {
       socket.on('error', error => t.fail('emitted', { error }))
       client.socket.close()
@@ -131,7 +131,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'the constants of the states are on the instance',
-    who: 'graphql-ws, @trpc/server',
+    users: 'graphql-ws, @trpc/server',
     check: async ({ t, socket, client }) => {
       t.strictSame([socket.CONNECTING, socket.OPEN, socket.CLOSING, socket.CLOSED], [0, 1, 2, 3])
       t.equal(socket.readyState, socket.OPEN)
@@ -144,7 +144,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'addEventListener passes text as a string, and its target is the socket',
-    who: 'code written for pages',
+    users: 'code written for pages',
     check: async ({ t, socket, client }) => {
       const events: unknown[] = []
       const ended = new Signal()
@@ -168,7 +168,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'own properties may be set, by name or by symbol',
-    who: 'heartbeats, subscriptions-transport-ws',
+    users: 'heartbeats, subscriptions-transport-ws',
     check: async ({ t, app, socket }) => {
       const kUser = Symbol('user')
       Object.assign(socket, { isAlive: true, user: { id: 1 }, [kUser]: 2 })
@@ -179,7 +179,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'websocketServer.options.handleProtocols, assigned late, is read at the next handshake',
-    who: 'graphql-ws',
+    users: 'graphql-ws',
     check: async ({ t, app, client }) => {
       app.websocketServer.options.handleProtocols = protocols => protocols.has('two') && 'two'
       const again = await open(t, portOf(client), '/', { protocols: ['one', 'two'] })
@@ -188,7 +188,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: "websocketServer.once('error') receives errors that are emitted there",
-    who: 'graphql-ws',
+    users: 'graphql-ws',
     check: async ({ t, app }) => {
       const errors: unknown[] = []
       app.websocketServer.once('error', error => errors.push(error))
@@ -200,7 +200,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'clients can be iterated, with forEach and size, while its sockets close',
-    who: 'broadcasts',
+    users: 'broadcasts',
     check: async ({ t, app, socket, client }) => {
       const other = await open(t, portOf(client), '/')
       t.equal(app.websocketServer.clients.size, 2)
@@ -215,7 +215,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'removeAllListeners and a second close cause no errors',
-    who: '@hocuspocus/server',
+    users: '@hocuspocus/server',
     check: async ({ t, app, socket, client }) => {
       socket.on('message', () => t.fail('removed'))
       socket.removeAllListeners()
@@ -235,7 +235,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'a message listener may remove a listener, and may add one for once',
-    who: '@hocuspocus/server',
+    users: '@hocuspocus/server',
     check: async ({ t, socket, client }) => {
       const first = (data: Buffer): void => {
         socket.off('message', first)
@@ -249,7 +249,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 're-emitted data of the socket reaches its listeners again',
-    who: '@hocuspocus/server',
+    users: '@hocuspocus/server',
     check: async ({ t, socket }) => {
       const again = next(socket, 'message')
       socket.emit('message', Buffer.from('queued'), true)
@@ -258,7 +258,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     habit: 'a plain GET is answered where a wsHandler is beside a handler',
-    who: 'mercurius',
+    users: 'mercurius',
     check: async ({ t, client }) => {
       const response = await request(t, portOf(client), 'GET', '/')
       t.strictSame([response.status, response.body], [200, 'page'])
@@ -270,8 +270,8 @@ function portOf({ socket }: Client): number {
   return Number(new URL(socket.url).port)
 }
 
-for (const { habit, who, check } of HABITS) {
-  t.test(`${habit} (${who})`, async t => {
+for (const { habit, users, check } of HABITS) {
+  t.test(`${habit} (${users})`, async t => {
     const { app } = await makeApp(t)
     const opened = new Signal<WebSocket>()
     app.route({

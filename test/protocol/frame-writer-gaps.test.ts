@@ -16,10 +16,10 @@ function taken(writer: FrameWriter): string[] {
 }
 
 for (const key of [null, KEY]) {
-  const who = key === null ? 'a server' : 'a client'
+  const side = key === null ? 'a server' : 'a client'
   const make = (): FrameWriter => new FrameWriter(key === null ? undefined : masks)
 
-  t.test(`${who}: frames behind a gap are held back until it is filled`, t => {
+  t.test(`${side}: frames behind a gap are held back until it is filled`, t => {
     const writer = make()
     writer.write(TEXT, 'a')
     const gap = writer.leaveGap(COMPRESSED, 100)
@@ -36,7 +36,7 @@ for (const key of [null, KEY]) {
     t.end()
   })
 
-  t.test(`${who}: gaps may be filled in any order, and frames leave in their own order`, t => {
+  t.test(`${side}: gaps may be filled in any order, and frames leave in their own order`, t => {
     for (const order of [
       [0, 1, 2],
       [2, 1, 0],
@@ -65,7 +65,7 @@ for (const key of [null, KEY]) {
     t.end()
   })
 
-  t.test(`${who}: the size counts the frames, and the announced size of each gap`, t => {
+  t.test(`${side}: the size counts the frames, and the announced size of each gap`, t => {
     const header = key === null ? 2 : 6
     const writer = make()
     const gap = writer.leaveGap(COMPRESSED, 100)
@@ -84,7 +84,7 @@ for (const key of [null, KEY]) {
     t.end()
   })
 
-  t.test(`${who}: frames and gaps in random order match a simple list of frames`, t => {
+  t.test(`${side}: frames and gaps in random order match a simple list of frames`, t => {
     const random = randomNumbers(7)
     const writer = make()
     const list: { line: string; size: number; gap: Gap | undefined }[] = []
