@@ -8,7 +8,7 @@ import * as all from '../lib/index.js'
 import * as testing from '../lib/testing/index.js'
 import { root } from './helpers/root.js'
 
-t.test('the exports', async t => {
+t.test('the package exports the documented names', async t => {
   t.strictSame(Object.keys(all).sort(), [
     'MemoryBroker',
     'MemoryHub',

@@ -20,7 +20,7 @@ async function install(t: Test): Promise<string> {
   return target
 }
 
-t.test('the installed package', async t => {
+t.test('the package works when it is installed from its tarball', async t => {
   const folder = await install(t)
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   for (const name of [

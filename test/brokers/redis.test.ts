@@ -65,7 +65,7 @@ t.test('delivery stops while Redis is down and resumes when it is back', { skip:
       await checkOutage(t, engine, () => redisBroker(client))
     })
   }
-  await t.test('iovalkey', async t => {
+  await t.test('with iovalkey', async t => {
     const client = new Valkey(engine.port, HOST).on('error', () => {})
     t.teardown(() => client.disconnect())
     await checkOutage(t, engine, () => redisBroker(client, { sharded: true }))
@@ -75,7 +75,7 @@ t.test('delivery stops while Redis is down and resumes when it is back', { skip:
 t.test('delivery stops while a cluster is down and resumes when it is back', { skip: redisSkip }, async t => {
   const engine = await startRedisCluster(t)
   for (const sharded of [false, true]) {
-    await t.test(`sharded: ${sharded}`, async t => {
+    await t.test(`with sharded: ${sharded}`, async t => {
       const client = new Cluster([{ host: HOST, port: engine.port }]).on('error', () => {})
       t.teardown(() => client.disconnect())
       await checkOutage(t, engine, () => redisBroker(client, { sharded }))

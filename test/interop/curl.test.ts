@@ -45,7 +45,7 @@ const SHAPES: Readonly<Record<string, (app: FastifyInstance) => void>> = {
 }
 
 for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
-  t.test(`curl and the plugin ${shape}`, { skip }, async t => {
+  t.test(`curl works with the plugin ${shape}`, { skip }, async t => {
     const { app } = await makeApp(t)
     addNeighbour(app)
     addRoutes(app)
@@ -91,7 +91,7 @@ for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
       t.equal(JSON.parse(body).code, 'FST_UPGRADE_UPGRADE_REQUIRED')
     })
 
-    t.test('--http1.0', async t => {
+    t.test('--http1.0 receives ordinary responses', async t => {
       const { status, body } = await curl(t, port, '/', '--http1.0')
       t.strictSame([status, body], [200, 'page'])
       const post = await curl(t, port, '/body', '--http1.0', '-H', 'Content-Type: text/plain', '-d', 'text')
@@ -111,7 +111,7 @@ for (const [shape, addNeighbour] of Object.entries(SHAPES)) {
       }
     })
 
-    t.test('meanwhile', async t => checkRoutes(t, port))
+    t.test('the routes of the plugin still work', async t => checkRoutes(t, port))
     t.test('the end', async t => checkClose(t, app, port))
   })
 }

@@ -49,7 +49,7 @@ const WAYS: Readonly<Record<string, (app: FastifyInstance) => Promise<void>>> = 
 
 for (const [way, add] of Object.entries(WAYS)) {
   for (const order of ['before', 'after']) {
-    t.test(`${way}, ${order} the plugin`, async t => {
+    t.test(`WebSocket routes work with ${way}, registered ${order} the plugin`, async t => {
       const { app } = bareApp(t)
       if (order === 'before') await add(app)
       await app.register(upgrade)

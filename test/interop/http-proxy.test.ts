@@ -50,7 +50,7 @@ async function startBoth(t: Test, order: 'before' | 'after') {
 }
 
 for (const order of ['before', 'after'] as const) {
-  t.test(`@fastify/http-proxy, registered ${order} the plugin`, async t => {
+  t.test(`@fastify/http-proxy works when it is registered ${order} the plugin`, async t => {
     const { app, upstream, port } = await startBoth(t, order)
     t.equal(app.server.listenerCount('upgrade'), 2)
     const proxied = await open(t, port, '/proxied/echo', { headers: { cookie: 'a=1' } })

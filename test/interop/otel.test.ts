@@ -46,7 +46,7 @@ const named = (spans: ReadableSpan[], name: RegExp): ReadableSpan[] =>
   spans.filter(span => name.test(span.name))
 
 for (const order of ['before', 'after'] as const) {
-  t.test(`@fastify/otel, registered ${order} the plugin`, async t => {
+  t.test(`@fastify/otel, registered ${order} the plugin, traces handshakes`, async t => {
     const { spans, port } = await start(t, order)
     const client = await open(t, port, '/rooms/one?x=1')
     const traceId = await client.next()
@@ -73,7 +73,7 @@ for (const order of ['before', 'after'] as const) {
   })
 }
 
-t.test('@fastify/otel: refusals', async t => {
+t.test('@fastify/otel: refused handshakes have spans with their status', async t => {
   const { spans, port } = await start(t, 'before')
   await shake(t, port, '/rooms/one', { 'X-Refused': '1' })
   await shake(t, port, '/rooms/one', { 'X-Broken': '1' })

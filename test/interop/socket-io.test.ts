@@ -54,7 +54,7 @@ async function speaksWebSocket(client: Socket): Promise<void> {
 
 for (const order of ['before', 'after'] as const) {
   for (const transports of [['websocket'], ['polling', 'websocket'], ['polling']]) {
-    t.test(`socket.io by ${transports.join(', then ')}, attached ${order} the plugin`, async t => {
+    t.test(`socket.io works by ${transports.join(', then ')}, attached ${order} the plugin`, async t => {
       const { app, server, port } = await startBoth(t, order)
       const client = await connectIo(t, port, transports)
       if (transports.includes('websocket')) await speaksWebSocket(client)

@@ -37,7 +37,7 @@ const TAKEN: [string, Offer[]][] = [
 ]
 
 for (const [text, offers] of TAKEN) {
-  t.test(`RFC 6455 section 9.1: ${JSON.stringify(text)}`, t => {
+  t.test(`RFC 6455 section 9.1: ${JSON.stringify(text)} is parsed`, t => {
     t.strictSame(read(text), offers)
     t.end()
   })

@@ -109,7 +109,7 @@ t.test('a message below the threshold is sent uncompressed, unless messages refe
   t.end()
 })
 
-t.test('compress: false', t => {
+t.test('a message with compress: false is sent uncompressed', t => {
   for (const takesOver of [true, false]) {
     const { send, read } = make(t, { takesOver })
     const data = 'a'.repeat(30)
