@@ -64,7 +64,7 @@ export async function checkOutage(
   t.strictSame(
     await take(first.client, 4),
     ['lost 1', 'lost 2', 'lost broadcast', 'local'],
-    'local delivery goes on'
+    'local delivery continues'
   )
 
   await engine.start()

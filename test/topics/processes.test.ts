@@ -68,7 +68,7 @@ async function checkCrash(t: Test, application: Application): Promise<void> {
   await reachAll(application, accepted)
   await engine.kill()
   await Promise.all(servers.map(server => server.reached('down')))
-  // Local delivery goes on.
+  // Local delivery continues.
   const local = (await request(application, 'published')).map(n => n + 50)
   await Promise.all(
     readers.map(reader =>
