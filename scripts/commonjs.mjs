@@ -11,7 +11,7 @@ const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const entries = Object.values(exports).filter(entry => entry.require)
 const program = ts.createProgram(
   entries.map(entry => join(root, entry.types)),
-  { module: ts.ModuleKind.NodeNext, types: ['node'] }
+  { module: ts.ModuleKind.NodeNext, types: [], noLib: true }
 )
 const checker = program.getTypeChecker()
 

@@ -18,17 +18,31 @@ const TIMEOUT = 600
  * the other.
  */
 const BUNDLES = {
-  protocol: ['protocol', 'compression', 'limits', 'options', 'upgrade'],
+  fastify: ['fastify'],
+  brokers: ['brokers'],
+  examples: ['examples', 'interop/browser.test.ts'],
+  soak: ['soak'],
   socket: ['socket'],
   topics: ['topics', 'testing', 'ws'],
-  fastify: ['fastify'],
+  protocol: ['protocol', 'compression', 'limits', 'options', 'upgrade'],
+  fuzz: ['fuzz', 'interop/deflate.test.ts'],
   interop: [
     ...['auth', 'autoload', 'cookie', 'cors', 'helmet', 'http-proxy', 'jwt', 'rate-limit', 'request-context'],
     ...['session', 'swagger', 'undici', 'ws-habits', 'fastify-websocket-app'],
     ...['fastify-websocket-differences', 'fastify-websocket-options', 'curl', 'express', 'trpc', 'yjs'],
-    ...['graphql-ws', 'hocuspocus', 'mercurius', 'socket-io', 'socket-io-engine']
-  ].map(name => `interop/${name}.test.ts`)
+    ...['graphql-ws', 'hocuspocus', 'mercurius', 'socket-io', 'socket-io-engine', 'nginx', 'vite', 'ws'],
+    'colyseus'
+  ].map(name => `interop/${name}.test.ts`),
+  rest: ['index', 'docs', 'layers', 'reconnecting', 'tarball'].map(name => `${name}.test.ts`)
 }
+
+/** The longest of the files that have a process of their own, the longest first. */
+const LONGEST = [
+  'typescript/versions',
+  'socket/heartbeat',
+  'fastify/rolling-restart',
+  'topics/processes'
+].map(name => `test/${name}.test.ts`)
 
 /** Files that change or measure the whole process, or depend on its loaded modules. */
 const ALONE = [
@@ -79,7 +93,8 @@ export function linkPackages() {
  */
 export async function runFiles(
   files,
-  { env, isCovered = false, checks = [], jobs = availableParallelism() }
+  // Tests that wait leave their processor to another one.
+  { env, isCovered = false, checks = [], jobs = availableParallelism() + 1 }
 ) {
   rmSync(coverageFolder, { recursive: true, force: true })
   const counts = { pass: 0, fail: 0, skip: 0, todo: 0 }
@@ -113,9 +128,10 @@ function bundlesOf(files) {
   }))
   const several = bundles.filter(bundle => bundle.files.length > 1)
   const bundled = new Set(several.flatMap(bundle => bundle.files))
-  // From the end, as the last folders have the longest files.
-  const rest = files.filter(file => !bundled.has(file)).reverse()
-  return [...several, ...rest.map(file => ({ name: file, files: [file] }))]
+  const single = file => ({ name: file, files: [file] })
+  const longest = LONGEST.filter(file => files.includes(file))
+  const rest = files.filter(file => !bundled.has(file) && !longest.includes(file))
+  return [...longest.map(single), ...several, ...rest.map(single)]
 }
 
 /** The module that a process runs: the compiled file, or one that imports all files of a bundle. */

@@ -70,19 +70,21 @@ function summaryLine({ pass, fail, skip, todo }) {
 async function quick(failures) {
   console.log('The tests of the protocol, of the socket and of the main path of the plugin.')
   await compile()
+  linkPackages()
   await runTests(failures, testFiles(paths.length > 0 ? paths : QUICK))
 }
 
 async function everything(failures) {
   const missing = programs.filter(program => !findProgram(program))
   announce(missing)
-  // Installing mostly waits for the network, and the rest for the processor.
-  const installed = install(missing)
-  installed.catch(() => {})
-  await step('Biome', 'biome', ['check', '.'])
-  await step('build', 'npm', ['run', 'build'])
-  await compile()
-  await installed
+  // Compilers use one processor each, and installing mostly waits for the network.
+  await all([
+    install(missing),
+    step('build', 'npm', ['run', 'build']),
+    compile(),
+    step('Biome', 'biome', ['check', '.'])
+  ])
+  linkPackages()
   const skipped = packages.filter(({ folder }) => !isInstalled(folder))
   const files = testFiles(isWholeSuite ? undefined : paths).filter(
     file => !skipped.some(({ folder }) => file.startsWith(`${folder}/`))
@@ -90,6 +92,12 @@ async function everything(failures) {
   const project = isInstalled('test/interop') ? 'test/interop' : '.'
   const checks = [() => step('type check', 'tsc', ['-p', project]), checkPackage]
   await runTests(failures, files, checks)
+}
+
+/** Waits until all have ended, so that no step goes on after a failure. */
+async function all(steps) {
+  const results = await Promise.allSettled(steps)
+  for (const { status, reason } of results) if (status === 'rejected') throw reason
 }
 
 /** Says what this run does, and what it installs. */
@@ -138,7 +146,6 @@ async function compile() {
     rmSync(join(root, '.build', folder), { recursive: true, force: true })
   }
   await step('compile the tests', 'tsc', ['-p', 'tsconfig.test.json'])
-  linkPackages()
 }
 
 /** Checks what npm would publish. */

@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import t from 'tap'
 import * as all from '../lib/index.js'
 import * as testing from '../lib/testing/index.js'
@@ -68,70 +66,4 @@ t.test('the built broker entries load none of their peer dependencies, not even 
   }
   t.strictSame(Object.keys(await import('fastify-upgrade/redis')), ['redisBroker'])
   t.strictSame(Object.keys(await import('fastify-upgrade/nats')), ['natsBroker'])
-})
-
-t.test('an application in TypeScript compiles with this package as its only dependency', async t => {
-  const modules = (name: string): string => join(root, 'node_modules', name)
-  const compilerOptions = {
-    noEmit: true,
-    strict: true,
-    target: 'es2023',
-    module: 'nodenext',
-    types: ['node']
-  }
-  const path = t.testdir({
-    'package.json': JSON.stringify({ type: 'module' }),
-    'tsconfig.json': JSON.stringify({ compilerOptions, files: ['app.ts'] }),
-    'app.ts': `
-      import Fastify from 'fastify'
-      import upgrade, { fastifyWebsocket, type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
-      import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
-      import { natsBroker } from 'fastify-upgrade/nats'
-      import { redisBroker, type RedisClient } from 'fastify-upgrade/redis'
-      import { inject } from 'fastify-upgrade/testing'
-      import type { WebSocket, WebSocketServer as WsServer } from 'ws'
-
-      const app = Fastify()
-      await app.register(upgrade, { maxPayload: 10 })
-      await Fastify().register(fastifyWebsocket, { options: { maxPayload: 10 } })
-      app.get('/', { websocket: true }, (socket, request) => {
-        const asWs: WebSocket = socket
-        asWs.on('message', data => socket.send(String(data) + request.ws))
-      })
-      // @ts-expect-error there is no such option
-      app.get('/', { websocket: { sub: 'chat' } }, socket => socket.close())
-      const perMessageDeflate: PerMessageDeflateOptions = { threshold: 10 }
-      app.get('/deflate', { websocket: { perMessageDeflate } }, socket => socket.send(prepare('text')))
-      const message: PreparedMessage = prepare('text', { binary: true })
-      app.websocketServer.broadcast(message)
-      app.websocketServer.broadcast('text')
-      for (const client of app.websocketServer.clients) client.close()
-      const client = await app.injectWS('/', { headers: { a: 'b' } })
-      for (const one of [client, await inject(app)]) one.send(one.protocol)
-
-      const serve = (redis: RedisClient) => app.register(upgrade, { broker: redisBroker(redis, { sharded: true }) })
-      // @ts-expect-error that is no connection
-      natsBroker({})
-
-      class Own extends ws {
-        readonly label = 'own'
-      }
-      const server: WsServer = new WebSocketServer({ server: app.server, path: '/ws', WebSocket: Own })
-      server.on('connection', socket => socket.on('message', (data: RawData) => socket.send(data)))
-      const other: ws.Server = new ws.Server({ noServer: true })
-      other.on('connection', socket => ws.createWebSocketStream(socket).resume())
-      // @ts-expect-error there is no client
-      new ws('ws://localhost')
-    `,
-    node_modules: {
-      fastify: t.fixture('symlink', modules('fastify')),
-      ws: t.fixture('symlink', modules('ws')),
-      '@types': t.fixture('symlink', modules('@types')),
-      'fastify-upgrade': t.fixture('symlink', root)
-    }
-  })
-  const tsc = join(modules('typescript'), 'bin', 'tsc')
-  const compile = promisify(execFile)(process.execPath, [tsc, '-p', path])
-  const { stdout } = await compile.catch((error: { stdout: string }) => error)
-  t.equal(stdout, '')
 })

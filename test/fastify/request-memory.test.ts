@@ -11,6 +11,10 @@ import { type App, type Client, listen, makeApp, open, Signal, tick, withDeadlin
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
 
+// The tests run at the same time, so that one collection of garbage, which takes long, is for all of them.
+t.jobs = 100
+let collection: Promise<void> | undefined
+
 type Handler = (socket: WebSocket, request: FastifyRequest) => unknown
 
 interface Kept {
@@ -48,13 +52,19 @@ async function settle(client: Client): Promise<void> {
   await client.next()
 }
 
+/** Collects garbage in the next tick, once for all tests that ask for it. */
+function collectOnce(): Promise<void> {
+  collection ??= tick().then(() => {
+    collection = undefined
+    gc()
+  })
+  return collection
+}
+
 /** Collects garbage until the request is gone. */
 async function isCollected(request: WeakRef<FastifyRequest>): Promise<boolean> {
   const wait = async (): Promise<true> => {
-    while (request.deref() !== undefined) {
-      await tick()
-      gc()
-    }
+    while (request.deref() !== undefined) await collectOnce()
     return true
   }
   return withDeadline(wait(), 5_000, 'the request is collected').catch(() => false)
@@ -62,10 +72,7 @@ async function isCollected(request: WeakRef<FastifyRequest>): Promise<boolean> {
 
 /** Collects garbage often enough for everything else. */
 async function collect(): Promise<void> {
-  for (let i = 0; i < 10; i++) {
-    await tick()
-    gc()
-  }
+  for (let i = 0; i < 10; i++) await collectOnce()
 }
 
 const IDLE: Readonly<Record<string, Handler>> = {

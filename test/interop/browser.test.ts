@@ -7,15 +7,11 @@ if (browserSkip !== false) t.pass('Chromium', { skip: browserSkip })
 else {
   testPeer(t, 'a page in Chromium connects and exchanges messages', async t => {
     const browser = await launchBrowser(t)
+    const page = await browser.newPage()
     return {
       async play(script, origin) {
-        const page = await browser.newPage()
-        try {
-          await page.goto(origin)
-          return await page.evaluate(`(${play})(WebSocket, ${JSON.stringify(script)})`)
-        } finally {
-          await page.close()
-        }
+        await page.goto(origin)
+        return await page.evaluate(`(${play})(WebSocket, ${JSON.stringify(script)})`)
       }
     }
   })

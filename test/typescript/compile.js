@@ -1,31 +1,42 @@
 // node compile.js <package of TypeScript>: compiles the applications in the working directory and prints the errors in
 // them and in the declarations of this package. Errors in the declarations of other packages are not printed, so what
-// `skipLibCheck` says makes no difference.
+// `skipLibCheck` says makes no difference. `node compile.js <package of TypeScript> all` prints those of the first program, too.
 import { createRequire } from 'node:module'
 import { join, sep } from 'node:path'
 
-const ts = createRequire(import.meta.url)(process.argv[2])
+const [path, scope] = process.argv.slice(2)
+const ts = createRequire(import.meta.url)(path)
 const dist = join(import.meta.dirname, '..', '..', 'dist') + sep
 const { ESNext, NodeNext, CommonJS } = ts.ModuleKind
 const { NodeNext: nodenext, Bundler: bundler, Node10: node10 } = ts.ModuleResolutionKind
+/** What was parsed for a program: the others have most of the files, too. */
+const parsed = new Map()
 const isOldSetting = ts.version.startsWith('6.') ? { ignoreDeprecations: '6.0' } : {}
 
-check('nodenext', ['esm.mts', 'cjs.cts', 'equals.cts'], { module: NodeNext, moduleResolution: nodenext })
+check('nodenext', ['esm.mts', 'surface.mts', 'cjs.cts', 'equals.cts'], {
+  module: NodeNext,
+  moduleResolution: nodenext
+})
 check('bundler', ['esm.mts'], { module: ESNext, moduleResolution: bundler })
 check('node', ['cjs.ts', 'equals.ts'], { module: CommonJS, moduleResolution: node10, ...isOldSetting })
 
 function check(name, files, options) {
-  const program = ts.createProgram(files, {
+  const settings = {
     noEmit: true,
     strict: true,
     esModuleInterop: true,
     target: ts.ScriptTarget.ES2022,
     types: ['node'],
     ...options
-  })
-  const isOurs = ({ fileName }) => files.includes(fileName) || join(fileName).startsWith(dist)
-  const sources = program.getSourceFiles().filter(isOurs)
-  const declarations = sources.filter(source => source.isDeclarationFile)
+  }
+  const program = ts.createProgram(files, settings, hostWithSharedFiles(settings))
+  const isOwn = ({ fileName }) => join(fileName).startsWith(dist)
+  const all = program.getSourceFiles()
+  const sources =
+    scope === 'all' && name === 'nodenext'
+      ? all
+      : all.filter(one => files.includes(one.fileName) || isOwn(one))
+  const declarations = sources.filter(isOwn)
   const diagnostics = [
     ...program.getOptionsDiagnostics(),
     ...program.getGlobalDiagnostics(),
@@ -37,4 +48,17 @@ function check(name, files, options) {
     console.log(`${name} ${line} ${ts.flattenDiagnosticMessageText(messageText, '\n')}`)
   }
   if (declarations.length < 10) console.log(`${name} loaded ${declarations.length} declarations`)
+}
+
+/** Reads a file once for all programs that take it for a module of the same format; a library of TypeScript is none. */
+function hostWithSharedFiles(settings) {
+  const host = ts.createCompilerHost(settings)
+  const { getSourceFile } = host
+  const libraries = join(host.getDefaultLibLocation(), sep)
+  host.getSourceFile = (file, version, ...rest) => {
+    const key = join(file).startsWith(libraries) ? file : `${version.impliedNodeFormat} ${file}`
+    if (!parsed.has(key)) parsed.set(key, getSourceFile(file, version, ...rest))
+    return parsed.get(key)
+  }
+  return host
 }
