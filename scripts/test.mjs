@@ -34,7 +34,7 @@ const packages = [
   { folder: 'test/typescript', neededBy: 'the tests with other versions of TypeScript' }
 ].filter(({ folder }) => isWholeSuite || testsUnder(folder))
 
-// A compilation takes ten seconds, so the whole suite has two of them: with the oldest version of TypeScript and the newest.
+// A compilation takes eight seconds, so the whole suite has two of them: with the oldest version of TypeScript and the newest.
 if (isCI || testsUnder('test/typescript')) env.TEST_TYPESCRIPT ??= 'all'
 
 /** The tests of `npm run test:quick`: the protocol, the socket, and the main path of the plugin. */
@@ -104,7 +104,7 @@ async function all(steps) {
 function announce(missing) {
   const tests = isWholeSuite ? 'all tests with their coverage' : `the tests of ${paths.join(', ')}`
   console.log(`Biome, the build, the type check, ${tests}, publint and attw.`)
-  if (isWholeSuite) console.log('This takes five to eight minutes on two processors.')
+  if (isWholeSuite) console.log('This takes three to four minutes on two idle processors.')
   const folders = packages.filter(({ folder }) => !isInstalled(folder)).map(({ folder }) => folder)
   if (!mayInstall) {
     console.log('Nothing is installed. Tests that lack a program or a package are skipped.')
