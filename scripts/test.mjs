@@ -34,7 +34,7 @@ const packages = [
   { folder: 'test/typescript', neededBy: 'the tests with other versions of TypeScript' }
 ].filter(({ folder }) => isWholeSuite || testsUnder(folder))
 
-// A compilation takes eight seconds, so the whole suite has two of them: with the oldest version of TypeScript and the newest.
+// A compilation takes eight seconds, so the whole suite has two of them: with the oldest and the newest TypeScript.
 if (isCI || testsUnder('test/typescript')) env.TEST_TYPESCRIPT ??= 'all'
 
 /** The tests of `npm run test:quick`: the protocol, the socket, and the main path of the plugin. */

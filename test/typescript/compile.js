@@ -1,6 +1,6 @@
 // node compile.js <package of TypeScript>: compiles the applications in the working directory and prints the errors in
 // them and in the declarations of this package. Errors in the declarations of other packages are not printed, so what
-// `skipLibCheck` says makes no difference. `node compile.js <package of TypeScript> all` prints those of the first program, too.
+// `skipLibCheck` says makes no difference. With `all` as the second argument, the first program prints these errors, too.
 import { createRequire } from 'node:module'
 import { join, sep } from 'node:path'
 
@@ -9,7 +9,7 @@ const ts = createRequire(import.meta.url)(path)
 const dist = join(import.meta.dirname, '..', '..', 'dist') + sep
 const { ESNext, NodeNext, CommonJS } = ts.ModuleKind
 const { NodeNext: nodenext, Bundler: bundler, Node10: node10 } = ts.ModuleResolutionKind
-/** What was parsed for a program: the others have most of the files, too. */
+/** Parsed files. Most of them belong to all programs. */
 const parsed = new Map()
 const isOldSetting = ts.version.startsWith('6.') ? { ignoreDeprecations: '6.0' } : {}
 
@@ -50,7 +50,7 @@ function check(name, files, options) {
   if (declarations.length < 10) console.log(`${name} loaded ${declarations.length} declarations`)
 }
 
-/** Reads a file once for all programs that take it for a module of the same format; a library of TypeScript is none. */
+/** A host that parses a file once for all programs that give it the same module format. Libraries of TypeScript have none. */
 function hostWithSharedFiles(settings) {
   const host = ts.createCompilerHost(settings)
   const { getSourceFile } = host
