@@ -1,6 +1,7 @@
 // node compile.js <package of TypeScript>: compiles the applications in the working directory and prints the errors in
 // them and in the declarations of this package. Errors in the declarations of other packages are not printed, so what
-// `skipLibCheck` says makes no difference. With `all` as the second argument, the first program prints these errors, too.
+// `skipLibCheck` says makes no difference. With `all` as the second argument, the first program prints these errors,
+// too.
 import { createRequire } from 'node:module'
 import { join, sep } from 'node:path'
 
@@ -50,7 +51,7 @@ function check(name, files, options) {
   if (declarations.length < 10) console.log(`${name} loaded ${declarations.length} declarations`)
 }
 
-/** A host that parses a file once for all programs that give it the same module format. Libraries of TypeScript have none. */
+/** A host that parses a file once for programs that give it the same module format, which TypeScript's libraries lack. */
 function hostWithSharedFiles(settings) {
   const host = ts.createCompilerHost(settings)
   const { getSourceFile } = host
