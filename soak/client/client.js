@@ -150,8 +150,9 @@ export class Client {
   /**
    * The frames of the next messages, some of them in fragments with pings between, some compressed.
    * @param {number} count
+   * @param {boolean} withPings
    */
-  messages(count) {
+  messages(count, withPings = true) {
     const frames = []
     for (let i = 0; i < count; i++) {
       const { data, isBinary } = makeMessage(this.id, this.sent++)
@@ -159,7 +160,7 @@ export class Client {
       const isCompressed = this.#codec !== undefined && this.#random.chance(0.6)
       const payload = isCompressed && this.#codec !== undefined ? this.#codec.deflate(data) : data
       const first = (isBinary ? BINARY : TEXT) | (isCompressed ? RSV1 : 0)
-      frames.push(...this.#framesOf(first, payload))
+      frames.push(...this.#framesOf(first, payload, withPings))
     }
     return Buffer.concat(frames)
   }
@@ -167,8 +168,9 @@ export class Client {
   /**
    * @param {number} first
    * @param {Buffer} payload
+   * @param {boolean} withPings
    */
-  #framesOf(first, payload) {
+  #framesOf(first, payload, withPings) {
     const pieces = this.#random.chance(0.8) ? 1 : this.#random.between(2, 5)
     const frames = []
     let at = 0
@@ -176,7 +178,7 @@ export class Client {
       const end = piece === pieces ? payload.length : this.#random.between(at, payload.length)
       const byte = (piece === 1 ? first : 0) | (piece === pieces ? FIN : 0)
       frames.push(this.frame(byte, payload.subarray(at, end)))
-      if (piece < pieces && this.#random.chance(0.3)) frames.push(this.ping())
+      if (withPings && piece < pieces && this.#random.chance(0.3)) frames.push(this.ping())
       at = end
     }
     return frames

@@ -79,7 +79,8 @@ export const endings = {
     client.stall()
     const start = client.bytes
     while (!client.isOver && client.bytes - start < FLOOD) {
-      client.write(client.messages(20))
+      // Without pings, which `maxControlFrames` limits.
+      client.write(client.messages(20, false))
       await new Promise(resolve => setImmediate(resolve))
     }
     client.resume()
