@@ -10,6 +10,13 @@ type ErrorClass<Code extends string, Message extends string> = FastifyErrorConst
   Arguments<Message>
 >
 
+interface ErrorOptions {
+  readonly base?: ErrorConstructor
+  readonly status?: number
+  /** Whether the error has a stack trace. Default: true. */
+  readonly hasStack?: boolean
+}
+
 /**
  * Defines an error. Each folder lists its errors in `error.ts`, and docs/reference/errors.md lists all of them.
  * @param code the code without `FST_UPGRADE_`.
@@ -18,9 +25,15 @@ type ErrorClass<Code extends string, Message extends string> = FastifyErrorConst
 export function defineError<const Code extends string, const Message extends string>(
   code: Code,
   message: Message,
-  { base, status }: { readonly base?: ErrorConstructor; readonly status?: number } = {}
+  { base, status, hasStack }: ErrorOptions = {}
 ): ErrorClass<Code, Message> {
-  return createError<`FST_UPGRADE_${Code}`, Arguments<Message>>(`FST_UPGRADE_${code}`, message, status, base)
+  return createError<`FST_UPGRADE_${Code}`, Arguments<Message>>(
+    `FST_UPGRADE_${code}`,
+    message,
+    status,
+    base,
+    hasStack
+  )
 }
 
 /** Defines the error of a refused handshake. A peer can cause many of these, so they have no stack trace. */
@@ -29,11 +42,5 @@ export function defineRefusal<const Code extends string, const Message extends s
   status: number,
   message: Message
 ): ErrorClass<Code, Message> {
-  return createError<`FST_UPGRADE_${Code}`, Arguments<Message>>(
-    `FST_UPGRADE_${code}`,
-    message,
-    status,
-    Error,
-    false
-  )
+  return defineError(code, message, { status, hasStack: false })
 }

@@ -1,9 +1,11 @@
 // It exports nothing. This form stays in the declarations, so that applications get the augmentation of Fastify.
 export type * from '../types/fastify.js'
 export type {
+  InvalidMessageHandler,
   WebSocketErrorHandler,
   WebSocketHandler
 } from '../types/handler.js'
+export type { ClientOf } from '../types/messages.js'
 export type {
   CloseLogLevel,
   FastifyUpgradeOptions,
@@ -20,6 +22,7 @@ export type {
 export type { RouteOptions } from '../types/route.js'
 export type { Broker, BrokerEvents } from './brokers/broker.js'
 export { MemoryBroker, MemoryHub } from './brokers/memory.js'
+export type { InvalidMessageError } from './fastify/error.js'
 export {
   plugin as default,
   plugin as fastifyUpgrade,
@@ -29,6 +32,7 @@ export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
 export {
   type BroadcastOptions,
   type PublishOptions,
+  type RoutePrepareOptions,
   WebSocketServer,
   type WebSocketServerEvents
 } from './fastify/websocket-server.js'

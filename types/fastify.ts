@@ -7,7 +7,6 @@ import type {
   RawRequestDefaultExpression,
   RawServerBase,
   RawServerDefault,
-  RouteGenericInterface,
   // Renamed, because inside `declare module` the name FastifySchema means the augmentation of a plugin, if there is one.
   FastifySchema as Schema
 } from 'fastify'
@@ -21,6 +20,20 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Whether the request is a WebSocket handshake. */
     readonly ws: boolean
+  }
+
+  interface FastifySchema {
+    /** The messages that a WebSocket route receives. Listeners and iterators get their parsed and validated values. */
+    receive?: unknown
+    /** The messages that a WebSocket route sends. `socket.send(value)` serializes a value. */
+    send?: unknown
+  }
+
+  interface RouteGenericInterface {
+    /** The type of the messages that a WebSocket route with the schema `receive` receives. Default: that of the schema. */
+    Receive?: unknown
+    /** The type of the messages that a WebSocket route with the schema `send` sends. Default: that of the schema. */
+    Send?: unknown
   }
 
   interface FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider> {

@@ -13,7 +13,9 @@ import type {
   RawServerDefault,
   RouteGenericInterface
 } from 'fastify'
+import type { InvalidMessageError } from '../lib/fastify/error.js'
 import type { WebSocket } from '../lib/fastify/websocket.js'
+import type { RouteSocket } from './messages.js'
 
 /**
  * Handles a connection. `this` is the Fastify instance on which the route was registered. Exceptions and rejections go
@@ -29,7 +31,7 @@ export type WebSocketHandler<
   Logger extends FastifyBaseLogger = FastifyBaseLogger
 > = (
   this: FastifyInstance<RawServer, RawRequest, RawReplyDefaultExpression<RawServer>, Logger, TypeProvider>,
-  socket: WebSocket,
+  socket: RouteSocket<RouteGeneric, SchemaCompiler, TypeProvider>,
   request: FastifyRequest<
     RouteGeneric,
     RawServer,
@@ -41,11 +43,22 @@ export type WebSocketHandler<
   >
 ) => unknown
 
+/**
+ * Takes a message that is binary, is not JSON or breaks the schema `receive`. The connection stays open unless it closes it.
+ * What it throws, or rejects with, goes to the `errorHandler` option.
+ */
+export type InvalidMessageHandler<Request = FastifyRequest, Socket = WebSocket> = (
+  this: FastifyInstance,
+  error: InvalidMessageError,
+  socket: Socket,
+  request: Request
+) => unknown
+
 /** Called with the value that a handler or a listener of a socket threw or rejected with. */
-export type WebSocketErrorHandler<Request = FastifyRequest> = (
+export type WebSocketErrorHandler<Request = FastifyRequest, Socket = WebSocket> = (
   this: FastifyInstance,
   error: Error,
-  socket: WebSocket,
+  socket: Socket,
   request: Request,
   reply: FastifyReply
 ) => void

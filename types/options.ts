@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Broker } from '../lib/brokers/broker.js'
+import type { WebSocket } from '../lib/fastify/websocket.js'
 import type {
   BudgetOptions,
   ConnectionLimitOptions,
@@ -8,7 +9,7 @@ import type {
 } from '../lib/options/connection-options.js'
 import type { HandleProtocols } from '../lib/upgrade/negotiation.js'
 import type { VerifyClient } from '../lib/upgrade/verify-client.js'
-import type { WebSocketErrorHandler } from './handler.js'
+import type { InvalidMessageHandler, WebSocketErrorHandler } from './handler.js'
 
 /** Returns whether a page of `origin` may connect. */
 export type OriginCheck<Request = FastifyRequest> = (
@@ -33,8 +34,11 @@ export type TopicChoice<Request = FastifyRequest> = (
   request: Request
 ) => readonly string[] | Promise<readonly string[]>
 
-/** Options of the plugin, where they are the defaults of its routes, and of a route. `Request` is the callbacks' request. */
-export interface WebSocketOptions<Request = FastifyRequest>
+/**
+ * Options of the plugin, where they are the defaults of its routes, and of a route. `Request` and `Socket` are the callbacks'
+ * request and socket.
+ */
+export interface WebSocketOptions<Request = FastifyRequest, Socket = WebSocket>
   extends ConnectionOptions,
     ConnectionLimitOptions {
   /**
@@ -55,7 +59,13 @@ export interface WebSocketOptions<Request = FastifyRequest>
    * Called with `(error, socket, request, reply)` when a handler or a listener throws or rejects. It must close the
    * socket if the connection should not continue. Default: logs the error and closes with 1011.
    */
-  readonly errorHandler?: WebSocketErrorHandler<Request> | undefined
+  readonly errorHandler?: WebSocketErrorHandler<Request, Socket> | undefined
+  /**
+   * The reaction to a message that is binary, is not JSON or breaks the schema `receive` of its route. `'close'` closes the
+   * connection with 1003 for a binary message and 1007 for any other. A function gets `(error, socket, request)`, may be
+   * async, may answer, and keeps the connection; the message is not delivered. Default: `'close'`.
+   */
+  readonly invalidMessage?: 'close' | InvalidMessageHandler<Request, Socket> | undefined
   /**
    * Level of the log line `WebSocket closed`, or `false` to disable the log line. Where the application sets
    * `disableRequestLogging`, the default is `false`. Default: `'info'`.
@@ -68,8 +78,9 @@ export interface WebSocketOptions<Request = FastifyRequest>
   readonly selectSubprotocol?: SubprotocolChoice<Request> | undefined
 }
 
-/** Options of a route, in `websocket`. `Request` is the type of the route's requests. */
-export interface WebSocketRouteOptions<Request = FastifyRequest> extends WebSocketOptions<Request> {
+/** Options of a route, in `websocket`. `Request` and `Socket` are the types of the route's requests and sockets. */
+export interface WebSocketRouteOptions<Request = FastifyRequest, Socket = WebSocket>
+  extends WebSocketOptions<Request, Socket> {
   /**
    * The subprotocols that the route speaks. The route handles handshakes whose first subprotocol supported at its path is
    * one of these.

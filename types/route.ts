@@ -13,6 +13,7 @@ import type {
   RouteGenericInterface
 } from 'fastify'
 import type { WebSocketHandler } from './handler.js'
+import type { RouteSocket } from './messages.js'
 import type { WebSocketRouteOptions } from './options.js'
 
 /** The value of `websocket` that makes the handler of a route a {@link WebSocketHandler}. */
@@ -27,7 +28,16 @@ export type WebSocketRoute<
 > =
   | true
   | WebSocketRouteOptions<
-      FastifyRequest<RouteGeneric, RawServer, RawRequest, SchemaCompiler, TypeProvider, ContextConfig, Logger>
+      FastifyRequest<
+        RouteGeneric,
+        RawServer,
+        RawRequest,
+        SchemaCompiler,
+        TypeProvider,
+        ContextConfig,
+        Logger
+      >,
+      RouteSocket<RouteGeneric, SchemaCompiler, TypeProvider>
     >
 
 /** Options of a route whose `handler` is a {@link WebSocketHandler}. */

@@ -4,8 +4,10 @@ import type { CloseLogLevel } from '../../types/options.js'
 import type { CompressionExtension } from '../protocol/extension.js'
 import { toError } from '../socket/error.js'
 import { isThenable } from '../socket/events.js'
-import type { WebSocketOwner } from '../socket/options.js'
+import type { MessageDecoder, WebSocketOwner } from '../socket/options.js'
+import { InvalidMessageError } from './error.js'
 import type { WebSocketRoute } from './route.js'
+import { SerializingWebSocket } from './serializing-websocket.js'
 import { WebSocket } from './websocket.js'
 
 /** The result of a handshake. */
@@ -28,11 +30,13 @@ export interface Opened {
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
   const { stream, protocol = '', extension, request, topics } = opened
   const owner = new Owner(app, route, opened)
-  const socket = new WebSocket(
-    stream,
-    { role: 'server', protocol, settings: route.settings, extension, owner },
-    route.server
-  )
+  const { settings, server, schemas } = route
+  const decoder = schemas.validator === undefined ? undefined : owner
+  const setup = { role: 'server', protocol, settings, extension, owner, decoder } as const
+  const socket =
+    schemas.serializer === undefined
+      ? new WebSocket(stream, setup, server)
+      : new SerializingWebSocket(stream, setup, server, schemas.serializer)
   route.server.add(socket)
   // Not awaited: the broker reports its failures as events.
   for (const topic of topics) void socket.subscribe(topic)
@@ -60,7 +64,7 @@ const warned = new WeakSet<WebSocketRoute>()
  * Connects a WebSocket with its route. The request and the reply take more memory than the connection itself, so they are
  * released once the handler has settled, unless a listener or a hook waits for their end.
  */
-class Owner implements WebSocketOwner<WebSocket> {
+class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
   readonly #app: FastifyInstance
   readonly #route: WebSocketRoute
   readonly #log: FastifyBaseLogger
@@ -94,7 +98,9 @@ class Owner implements WebSocketOwner<WebSocket> {
   settle(socket: WebSocket): void {
     socket.readAlways()
     const reply = this.#reply
-    if (reply === undefined || this.#route.settings.errorHandler !== undefined || isAwaited(reply)) return
+    const { errorHandler, invalidMessage } = this.#route.settings
+    const isKept = errorHandler !== undefined || typeof invalidMessage === 'function'
+    if (reply === undefined || isKept || isAwaited(reply)) return
     this.#reply = undefined
     // The application may still hold the request, and listen to it later.
     const keep = (): void => {
@@ -143,6 +149,30 @@ class Owner implements WebSocketOwner<WebSocket> {
 
   onError(socket: WebSocket, thrown: unknown): void {
     this.#onError(socket, thrown, `a listener or callback of the WebSocket at GET ${this.#route.url} failed`)
+  }
+
+  /** Called for each message of a route with the schema `receive`. */
+  decode(data: Buffer, isBinary: boolean): unknown {
+    return this.#route.schemas.validator?.decode(data, isBinary)
+  }
+
+  onUndecoded(socket: WebSocket, thrown: unknown): unknown {
+    if (!(thrown instanceof InvalidMessageError)) {
+      this.#onError(socket, thrown, `a message of the WebSocket at GET ${this.#route.url} was not validated`)
+      return undefined
+    }
+    const { invalidMessage } = this.#route.settings
+    const reply = this.#reply
+    if (typeof invalidMessage !== 'function' || reply === undefined) {
+      socket.refuse(
+        thrown.closeCode,
+        thrown.closeCode === 1003 ? 'binary message' : 'invalid message',
+        thrown
+      )
+      return undefined
+    }
+    this.#log.debug({ err: thrown }, 'a message of the peer is invalid')
+    return Reflect.apply(invalidMessage, this.#app, [thrown, socket, reply.request])
   }
 
   /** Calls the `errorHandler` with an error of the application. An exception in it does not reach the process. */

@@ -40,6 +40,50 @@ export const InvalidTopicListError = defineError(
   { base: TypeError, status: 500 }
 )
 
+export const InvalidSchemaError = defineError(
+  'INVALID_SCHEMA',
+  'The schema "%s" of the WebSocket route GET %s does not compile: %s; correct the schema, or set the compiler of its language with setValidatorCompiler and setSerializerCompiler.'
+)
+export const AsyncValidatorError = defineError(
+  'ASYNC_VALIDATOR',
+  'The validator of the schema "receive" of GET %s is asynchronous, and messages would change their order; use a synchronous schema, and make asynchronous checks in the handler.'
+)
+export const UnknownRouteError = defineError(
+  'UNKNOWN_ROUTE',
+  'There is no WebSocket route %s with the schema "send"; pass the path of the route with its prefix, and its subprotocol if it has one.'
+)
+
+// A mistake of the handler, thrown by `send`.
+
+export const SerializationError = defineError(
+  'SERIALIZATION',
+  'The value does not match the schema "send" of GET %s: %s; send a value of the schema.',
+  { base: TypeError }
+)
+
+const InvalidMessage = defineError('INVALID_MESSAGE', '%s', { status: 400, hasStack: false })
+
+/**
+ * A message of a peer that is binary, is not JSON or breaks the schema `receive`. Its `message` and `validation` are those of
+ * Fastify for a body, and `cause` is the error of the parser, of the formatter or of the validator.
+ */
+export class InvalidMessageError extends InvalidMessage {
+  /** The close code that the default answer has: 1003 for a binary message, else 1007. */
+  readonly closeCode: number
+  /**
+   * The message: its value, its text when it was not parsed, and its bytes when it is binary. It is not enumerable, so that
+   * it does not get into logs.
+   */
+  declare readonly value: unknown
+
+  constructor(message: string, closeCode: number, value: unknown) {
+    super(message)
+    this.closeCode = closeCode
+    this.validationContext = 'body'
+    Object.defineProperty(this, 'value', { value })
+  }
+}
+
 // Refusals of a handshake, besides those of lib/upgrade/error.ts.
 
 export const UpgradeRequiredError = defineRefusal(

@@ -7,6 +7,7 @@ import { toError } from '../socket/error.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { InvalidRouteError } from './error.js'
 import { handshakeHandler } from './handshake-handler.js'
+import { MessageSchemas } from './message-schemas.js'
 import { readRouteChoices, readRouteOptions, type Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import { kRoute, type WebSocketRoute } from './route.js'
@@ -73,17 +74,22 @@ function addWebSocketRoute(
     ...readRouteChoices(own)
   }))
   const limiters = [limiter, new ConnectionLimiter(limits)].filter(({ isLimited }) => isLimited)
+  const schemas = new MessageSchemas(app, options)
   const route: WebSocketRoute = {
     url: options.url,
     settings,
     server,
     limiters,
     handler,
+    schemas,
     topics,
     isLogDisabled
   }
   // Fastify adds a HEAD route for a GET route. It needs the constraint too, or it would hide an ordinary HEAD route.
-  if (options.method !== 'HEAD') listener.routes.add(app, options.url, subprotocols, options.constraints)
+  if (options.method !== 'HEAD') {
+    listener.routes.add(app, options.url, subprotocols, options.constraints)
+    server.addSchemas(schemas, subprotocols)
+  }
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
   // API documentation leaves the route out: for an ordinary request it only answers 426.
   options.schema = Object.assign({ hide: true }, options.schema)

@@ -29,7 +29,7 @@ import { type OriginOption, readOrigin } from './origin.js'
 /** The options of a route with every default filled in. */
 export interface Settings
   extends ConnectionSettings,
-    Pick<WebSocketOptions, 'errorHandler' | 'closeLogLevel' | 'selectSubprotocol'> {
+    Pick<WebSocketOptions, 'errorHandler' | 'invalidMessage' | 'closeLogLevel' | 'selectSubprotocol'> {
   /** Shared by all connections of the server. */
   readonly budget: BufferBudget
   readonly origin: OriginOption
@@ -81,12 +81,13 @@ function readSettings(
   defaults: Settings | undefined
 ): Settings {
   checkOptions(HANDSHAKE_OPTIONS, options, prefix)
-  const { errorHandler, closeLogLevel, selectSubprotocol } = options
+  const { errorHandler, invalidMessage, closeLogLevel, selectSubprotocol } = options
   return {
     ...readConnectionSettings(options, prefix, defaults),
     budget: defaults?.budget ?? new BufferBudget(readTotalBufferedAmount(options)),
     origin: readOrigin(options.origin, `${prefix}origin`) ?? defaults?.origin ?? 'same-origin',
     errorHandler: errorHandler ?? defaults?.errorHandler,
+    invalidMessage: invalidMessage ?? defaults?.invalidMessage,
     closeLogLevel: closeLogLevel ?? defaults?.closeLogLevel,
     selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol
   }

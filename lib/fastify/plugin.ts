@@ -57,6 +57,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     declared,
     isLogDisabled: readRequestLogging(root)
   })
+  app.addHook('onReady', async () => server.compileSchemas())
   listener.onClose(new Shutdown(app, server, shutdown, options.preClose))
   app.addHook('preClose', async () => {
     await endsWithin(listener.close(), hookPatience(app))

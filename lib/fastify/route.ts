@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { TopicChoice } from '../../types/options.js'
 import type { ConnectionLimiter } from '../limits/connection-limiter.js'
+import type { MessageSchemas } from './message-schemas.js'
 import type { Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import type { WebSocketServer } from './websocket-server.js'
@@ -17,6 +18,7 @@ export interface WebSocketRoute {
   /** Chooses the topics to which a new connection is subscribed. */
   readonly topics: TopicChoice | undefined
   readonly handler: WebSocketHandler
+  readonly schemas: MessageSchemas
   readonly isLogDisabled: IsLogDisabled
 }
 

@@ -8,7 +8,11 @@ import type { BrokerEvent } from '../topics/broker-link.js'
 import type { Presence } from '../topics/presence.js'
 import type { PresenceSettings } from '../topics/presence-manager.js'
 import { Topics } from '../topics/topics.js'
-import { WebSocket } from './websocket.js'
+import { UnknownRouteError } from './error.js'
+import type { MessageSchemas } from './message-schemas.js'
+import type { MessageSerializer } from './message-serializer.js'
+import type { RouteSubprotocols } from './subprotocol.js'
+import { type AnyWebSocket, WebSocket } from './websocket.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
 export interface WebSocketServerEvents {
@@ -36,7 +40,15 @@ export interface BroadcastOptions extends PrepareOptions {
 /** Options of {@link WebSocketServer.publish}. */
 export interface PublishOptions extends PrepareOptions {
   /** A connection that does not receive the message. */
-  readonly except?: WebSocket | undefined
+  readonly except?: AnyWebSocket | undefined
+}
+
+/** Options of {@link WebSocketServer.prepare}. */
+export interface RoutePrepareOptions extends PrepareOptions {
+  /** The path of the route as it was registered, with its prefix: `/rooms/:room`. */
+  readonly route: string
+  /** The subprotocol of the route, or one of them. Default: none, for a route without subprotocols. */
+  readonly subprotocol?: string | undefined
 }
 
 /** The connections of the scope that the plugin is registered in, as `fastify.websocketServer`. */
@@ -47,7 +59,9 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly options: ServerOptions
   readonly #onError: (error: unknown) => void
   readonly #closed = new Set<() => void>()
-  readonly #topics: Topics<PreparedMessage, WebSocket>
+  readonly #topics: Topics<PreparedMessage, AnyWebSocket>
+  readonly #schemas: { readonly schemas: MessageSchemas; readonly subprotocols: RouteSubprotocols }[] = []
+  #serializers: ReadonlyMap<string, MessageSerializer> = new Map()
   #isClosing = false
 
   /** @internal */
@@ -115,6 +129,19 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /**
+   * Serializes a message with the schema `send` of a route, for `publish` and `broadcast`, where there is no connection of the
+   * route at hand. On a connection, `socket.prepare` does the same.
+   * @throws `FST_UPGRADE_UNKNOWN_ROUTE` when there is no such route, or it has no schema `send`.
+   * @throws {TypeError} `FST_UPGRADE_SERIALIZATION` or `FST_UPGRADE_INVALID_DATA`, as `socket.send` of the route does.
+   */
+  prepare(value: unknown, { route, subprotocol, ...options }: RoutePrepareOptions): PreparedMessage {
+    const serializer = this.#serializers.get(routeKey(route, subprotocol))
+    if (serializer === undefined)
+      throw new UnknownRouteError(subprotocol === undefined ? route : `${route} (${subprotocol})`)
+    return prepared(serializer.encode(value), options)
+  }
+
+  /**
    * The presence members of a topic: the connections, in all processes, that were subscribed with `presence`. Call `close`
    * on the result when you no longer need it.
    * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
@@ -133,13 +160,36 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     return this.#topics.lost
   }
 
+  /**
+   * Adds the schemas of a route.
+   * @internal
+   */
+  addSchemas(schemas: MessageSchemas, subprotocols: RouteSubprotocols): void {
+    this.#schemas.push({ schemas, subprotocols })
+  }
+
+  /**
+   * Compiles the schemas of all routes.
+   * @internal
+   */
+  compileSchemas(): void {
+    const serializers = new Map<string, MessageSerializer>()
+    for (const { schemas, subprotocols } of this.#schemas) {
+      schemas.compile()
+      if (schemas.serializer === undefined) continue
+      for (const name of subprotocols === true ? [undefined] : subprotocols)
+        serializers.set(routeKey(schemas.url, name), schemas.serializer)
+    }
+    this.#serializers = serializers
+  }
+
   /** @internal */
-  subscribe(topic: string, socket: WebSocket): Promise<void> {
+  subscribe(topic: string, socket: AnyWebSocket): Promise<void> {
     return this.#topics.subscribe(topic, socket)
   }
 
   /** @internal */
-  unsubscribe(topic: string, socket: WebSocket): void {
+  unsubscribe(topic: string, socket: AnyWebSocket): void {
     this.#topics.unsubscribe(topic, socket)
   }
 
@@ -200,6 +250,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       }
     })
   }
+}
+
+/** A subprotocol has no spaces. */
+function routeKey(url: string, subprotocol = ''): string {
+  return `${subprotocol} ${url}`
 }
 
 function prepared(data: SendData | PreparedMessage, options?: PrepareOptions): PreparedMessage {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
-import type { SendData } from '../socket/codec.js'
+import type { Message, SendData } from '../socket/codec.js'
 import type { ConnectionSetup } from '../socket/options.js'
-import type { PreparedMessage, PrepareOptions } from '../socket/prepared-message.js'
+import { PreparedMessage, type PrepareOptions } from '../socket/prepared-message.js'
 import { WebSocket as TransportWebSocket } from '../socket/websocket.js'
 
 /** Options of {@link WebSocket.subscribe}. */
@@ -16,21 +16,21 @@ export interface SubscribeOptions {
 
 /** The part of the server that its connections use. */
 export interface TopicServer {
-  subscribe(topic: string, socket: WebSocket): Promise<void>
-  unsubscribe(topic: string, socket: WebSocket): void
+  subscribe(topic: string, socket: AnyWebSocket): Promise<void>
+  unsubscribe(topic: string, socket: AnyWebSocket): void
   join(topic: string, id: string, data: unknown): void
   leave(topic: string, id: string): void
   publish(
     topic: string,
-    data: SendData | PreparedMessage,
-    options: PrepareOptions & { readonly except: WebSocket }
+    data: PreparedMessage,
+    options: PrepareOptions & { readonly except: AnyWebSocket }
   ): Promise<void>
 }
 
 const NO_TOPICS: ReadonlySet<string> = new Set<string>()
 
 /** A connection of a route. It can subscribe to topics of its server. */
-export class WebSocket extends TransportWebSocket {
+export class WebSocket<Receive = Message, Send = SendData> extends TransportWebSocket<Receive, Send> {
   readonly #server: TopicServer
   #topics: Set<string> | undefined
   #presenceId: string | undefined
@@ -77,16 +77,33 @@ export class WebSocket extends TransportWebSocket {
   }
 
   /**
-   * Publishes a message to all subscribers of the topic except this connection: see `websocketServer.publish`.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
-   * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
+   * Prepares a message for connections of this route: see `prepare`. With the schema `send` it is serialized once, however many
+   * connections send it. `publish` and `broadcast` take it too.
+   * @throws {TypeError} as {@link publish} does, except for the topic.
    */
-  publish(topic: string, data: SendData | PreparedMessage, options?: PrepareOptions): Promise<void> {
-    return this.#server.publish(topic, data, { ...options, except: this })
+  prepare(data: Send | PreparedMessage, options?: PrepareOptions): PreparedMessage {
+    return preparedOf(data, options)
+  }
+
+  /**
+   * Publishes a message to all subscribers of the topic except this connection: see `websocketServer.publish`. With the schema
+   * `send` of this connection's route it is serialized once.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` or `FST_UPGRADE_SERIALIZATION` as {@link send}
+   * does, or `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
+   */
+  publish(topic: string, data: Send | PreparedMessage, options?: PrepareOptions): Promise<void> {
+    return this.#server.publish(topic, preparedOf(data, options), { except: this })
   }
 
   /** @internal */
   unsubscribeAll(): void {
     for (const topic of this.topics) this.unsubscribe(topic)
   }
+}
+
+/** A connection, whatever the schemas of its route are. */
+export type AnyWebSocket = WebSocket<unknown, never>
+
+function preparedOf(data: unknown, options: PrepareOptions = {}): PreparedMessage {
+  return data instanceof PreparedMessage ? data : new PreparedMessage(data, options)
 }

@@ -3,6 +3,7 @@ import { GOING_AWAY, isValidCloseCode, MAX_CONTROL_PAYLOAD } from '../protocol/c
 import { isToken } from '../protocol/handshake/token.js'
 import {
   boolean,
+  type Callback,
   callback,
   checked,
   computedFrom,
@@ -289,6 +290,15 @@ export const HANDSHAKE_OPTIONS = {
     description:
       'Called with `(error, socket, request, reply)` when a handler or a listener throws or rejects. It must close the socket if the connection should not continue.',
     defaultText: 'logs the error and closes with 1011'
+  }),
+  invalidMessage: checked({
+    description:
+      "The reaction to a message that is binary, is not JSON or breaks the schema `receive` of its route. `'close'` closes the connection with 1003 for a binary message and 1007 for any other. A function gets `(error, socket, request)`, may be async, may answer, and keeps the connection; the message is not delivered.",
+    default: 'close',
+    is: (value): value is 'close' | Callback => value === 'close' || typeof value === 'function',
+    must: "'close' or a function",
+    values: "`'close'`, or `(error, socket, request) => void`",
+    defaultText: "`'close'`"
   }),
   closeLogLevel: checked({
     description:

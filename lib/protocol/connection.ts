@@ -156,10 +156,15 @@ export class Connection implements ControlHandler {
 
   /** RFC 6455 section 7.1.7: say why, if that is still possible, and listen no longer. */
   fail(violation: Violation): void {
-    this.input.stop()
-    this.close(violation.closeCode, violation.reason)
-    this.#failed = true
+    this.refuse(violation.closeCode, violation.reason)
     this.#events.onFail(new ProtocolError(violation))
+  }
+
+  /** The same for a message that breaks a rule of the application, which reports it itself. */
+  refuse(code: number, reason: string): void {
+    this.input.stop()
+    this.close(code, reason)
+    this.#failed = true
   }
 
   /** RFC 6455 section 5.5.1: the answer has the peer's code and reason, and bytes after a Close frame are ignored. */

@@ -9,6 +9,14 @@ import { isThenable } from './events.js'
 /** A message as the iterator returns it: text as a string, a binary message as a Buffer. */
 export type Message = string | Buffer
 
+/** The first argument of a `message` listener: text is a Buffer too, as in `ws`, unless a schema makes a value of it. */
+export type ListenerData<Receive> = [Message, Receive] extends [Receive, Message] ? Buffer : Receive
+
+/** The `data` of a message event of `addEventListener`: text as a string, binary messages as `binaryType` says. */
+export type EventData<Receive> = [Message, Receive] extends [Receive, Message]
+  ? string | Buffer | ArrayBuffer | Buffer[]
+  : Receive
+
 /** Data that can be sent as a message: text, a number as its text, or bytes. */
 export type SendData = string | number | ArrayBufferView | ArrayBufferLike
 
@@ -52,7 +60,7 @@ function toArrayBuffer(data: Buffer): ArrayBuffer {
  * The bytes or the text of a message.
  * @throws {InvalidDataError} for anything else: other libraries have sent uninitialised memory because they guessed.
  */
-export function encode(data: SendData): string | Uint8Array {
+export function encode(data: unknown): string | Uint8Array {
   if (typeof data === 'string' || data instanceof Uint8Array) return data
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   if (isAnyArrayBuffer(data)) return new Uint8Array(data)

@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events'
-import { type BinaryType, decode, decodeForListener, type Message } from './codec.js'
+import { type BinaryType, decode, decodeForListener } from './codec.js'
 import { AlreadyReadError } from './error.js'
 import { type Emission, isThenable } from './events.js'
-import type { WebSocketSettings } from './options.js'
+import type { MessageDecoder, WebSocketSettings } from './options.js'
 
 /** Takes messages one by one; reading pauses while `wantsMore` is false. */
 export interface Consumer {
@@ -63,6 +63,7 @@ export class Consumers implements Source {
   readonly #emission: Emission
   readonly #reading: Reading
   readonly #settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
+  readonly #decoder: MessageDecoder<ConsumingSocket> | undefined
   /** Whether messages go straight to the listeners, without a check before each. */
   #isDirect = false
   /** Unset when listeners are added or removed. */
@@ -85,12 +86,14 @@ export class Consumers implements Source {
     socket: ConsumingSocket,
     emission: Emission,
     reading: Reading,
-    settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
+    settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>,
+    decoder: MessageDecoder<ConsumingSocket> | undefined
   ) {
     this.#socket = socket
     this.#emission = emission
     this.#reading = reading
     this.#settings = settings
+    this.#decoder = decoder
     if (this.#keepsAll) this.updateSoon()
   }
 
@@ -135,7 +138,7 @@ export class Consumers implements Source {
   }
 
   /** An iterator over the messages. */
-  iterate(): AsyncIterableIterator<Message> {
+  iterate(): AsyncIterableIterator<unknown> {
     return this.consume(new MessageIterator(this))
   }
 
@@ -172,27 +175,67 @@ export class Consumers implements Source {
   }
 
   #deliver(data: Buffer, isBinary: boolean): void {
+    if (this.#decoder !== undefined) {
+      this.#deliverDecoded(this.#decoder, data, isBinary)
+      return
+    }
     this.#consumer?.onMessage(data, isBinary)
     this.#notifyListeners(data, isBinary)
   }
 
-  /** Calls the listeners itself, as `emit` does not return their results. The first exception ends the round, as in `emit`. */
-  #notifyListeners(data: Buffer, isBinary: boolean): void {
-    const socket = this.#socket
+  /** A message is decoded when it is delivered, not when it arrives, so that a refused one is refused in its turn. */
+  #deliverDecoded(decoder: MessageDecoder<ConsumingSocket>, data: Buffer, isBinary: boolean): void {
+    const consumer = this.#consumer
+    const iterator = consumer instanceof MessageIterator ? consumer : undefined
+    if (consumer !== iterator) {
+      // A stream has bytes.
+      consumer?.onMessage(data, isBinary)
+      if (this.#socket.listenerCount('message') === 0) return
+    }
+    let value: unknown
     try {
-      const decoded = decodeForListener(data, isBinary, socket.binaryType)
-      // Code that has replaced `emit` wants to see the messages.
-      if (socket.emit !== EventEmitter.prototype.emit) {
-        this.#emission.emit('message', decoded, isBinary)
-        return
-      }
-      this.#listeners ??= socket.rawListeners('message')
-      for (const listener of this.#listeners) {
-        const result: unknown = Reflect.apply(listener, socket, [decoded, isBinary])
-        if (isThenable(result)) this.#await(result)
-      }
+      value = decoder.decode(data, isBinary)
+    } catch (error) {
+      this.#onUndecoded(decoder, error)
+      return
+    }
+    iterator?.onValue(value)
+    try {
+      this.#callListeners(value, isBinary)
     } catch (error) {
       this.#emission.reportError(error)
+    }
+  }
+
+  #onUndecoded(decoder: MessageDecoder<ConsumingSocket>, thrown: unknown): void {
+    try {
+      const result = decoder.onUndecoded(this.#socket, thrown)
+      if (isThenable(result)) this.#await(result)
+    } catch (error) {
+      this.#emission.reportError(error)
+    }
+  }
+
+  #notifyListeners(data: Buffer, isBinary: boolean): void {
+    try {
+      this.#callListeners(decodeForListener(data, isBinary, this.#socket.binaryType), isBinary)
+    } catch (error) {
+      this.#emission.reportError(error)
+    }
+  }
+
+  /** Calls the listeners itself, as `emit` does not return their results. The first exception ends the round, as in `emit`. */
+  #callListeners(decoded: unknown, isBinary: boolean): void {
+    const socket = this.#socket
+    // Code that has replaced `emit` wants to see the messages.
+    if (socket.emit !== EventEmitter.prototype.emit) {
+      this.#emission.emit('message', decoded, isBinary)
+      return
+    }
+    this.#listeners ??= socket.rawListeners('message')
+    for (const listener of this.#listeners) {
+      const result: unknown = Reflect.apply(listener, socket, [decoded, isBinary])
+      if (isThenable(result)) this.#await(result)
     }
   }
 
@@ -211,6 +254,11 @@ export class Consumers implements Source {
 
   get #maxPending(): number {
     return this.#settings.maxPendingMessages || Number.POSITIVE_INFINITY
+  }
+
+  /** Drops the messages that no consumer has taken yet. */
+  dropKept(): void {
+    this.#kept = undefined
   }
 
   // ---- When to read
@@ -233,7 +281,8 @@ export class Consumers implements Source {
 
   #update(): void {
     if (this.#kept !== undefined) this.#deliverKept()
-    this.#isDirect = this.#isWanted && this.#consumer === undefined && this.#isTaken
+    this.#isDirect =
+      this.#decoder === undefined && this.#isWanted && this.#consumer === undefined && this.#isTaken
     this.#reading.setReading(this.#isRead)
   }
 
@@ -306,7 +355,7 @@ function updateNow(consumers: Consumers): void {
 }
 
 interface Waiting {
-  readonly resolve: (result: IteratorResult<Message, undefined>) => void
+  readonly resolve: (result: IteratorResult<unknown, undefined>) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -314,7 +363,7 @@ interface Waiting {
  * Iterates over the messages of a connection. A message is read when the loop requests it. The loop ends when the
  * connection closes, for whatever reason.
  */
-export class MessageIterator implements Consumer, AsyncIterableIterator<Message> {
+export class MessageIterator implements Consumer, AsyncIterableIterator<unknown> {
   readonly #source: Source
   #waiting: Waiting[] = []
   #isEnded = false
@@ -327,7 +376,7 @@ export class MessageIterator implements Consumer, AsyncIterableIterator<Message>
     return this.#waiting.length > 0
   }
 
-  next(): Promise<IteratorResult<Message, undefined>> {
+  next(): Promise<IteratorResult<unknown, undefined>> {
     if (this.#isEnded) return Promise.resolve({ done: true, value: undefined })
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject })
@@ -335,7 +384,7 @@ export class MessageIterator implements Consumer, AsyncIterableIterator<Message>
     })
   }
 
-  return(): Promise<IteratorResult<Message, undefined>> {
+  return(): Promise<IteratorResult<unknown, undefined>> {
     if (!this.#isEnded) {
       this.onEnd()
       this.#source.release()
@@ -352,6 +401,11 @@ export class MessageIterator implements Consumer, AsyncIterableIterator<Message>
       waiting?.reject(error)
       void this.return()
     }
+  }
+
+  /** Takes a message that is decoded already. */
+  onValue(value: unknown): void {
+    this.#waiting.shift()?.resolve({ done: false, value })
   }
 
   onEnd(): void {

@@ -1,14 +1,17 @@
 import { EventEmitter } from 'node:events'
-import { BINARY_TYPES, type BinaryType } from './codec.js'
+import { BINARY_TYPES, type BinaryType, type EventData, type Message } from './codec.js'
 
 export interface WebSocketEvent<Target> {
   readonly type: string
   readonly target: Target
 }
 
-export interface MessageEvent<Target> extends WebSocketEvent<Target> {
-  /** A string for text; for binary messages a value of the type that `binaryType` selects. */
-  readonly data: string | Buffer | ArrayBuffer | Buffer[]
+export interface MessageEvent<Target, Data = EventData<Message>> extends WebSocketEvent<Target> {
+  /**
+   * A string for text; for binary messages a value of the type that `binaryType` selects. With the schema `receive`, the
+   * validated value.
+   */
+  readonly data: Data
 }
 
 export interface CloseEvent<Target> extends WebSocketEvent<Target> {
@@ -24,9 +27,9 @@ export interface ErrorEvent<Target> extends WebSocketEvent<Target> {
 }
 
 /** The events that a browser's WebSocket has too. */
-export interface EventMap<Target> {
+export interface EventMap<Target, Data = EventData<Message>> {
   open: WebSocketEvent<Target>
-  message: MessageEvent<Target>
+  message: MessageEvent<Target, Data>
   close: CloseEvent<Target>
   error: ErrorEvent<Target>
 }
@@ -108,7 +111,10 @@ export type EventHandler<Event> = ((event: Event) => void) | null
 export type AnyEventHandler = ((event: object) => void) | null
 
 /** An emitter with the events of `ws` that can also be used like a browser's WebSocket. */
-export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> extends EventEmitter<Events> {
+export class EventTargetEmitter<
+  Events extends Record<keyof Events, unknown[]>,
+  Data = EventData<Message>
+> extends EventEmitter<Events> {
   #listeners: EventListeners | undefined
 
   #binaryType: BinaryType = 'nodebuffer'
@@ -132,7 +138,7 @@ export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> 
   /** @param listener a function, or an object with a `handleEvent` method. */
   addEventListener<Type extends EventType>(
     type: Type,
-    listener: EventListener<EventMap<this>[Type]>,
+    listener: EventListener<EventMap<this, Data>[Type]>,
     options?: { readonly once?: boolean | undefined }
   ): void {
     this.#eventListeners.add(type, listener, options?.once === true)
@@ -140,7 +146,7 @@ export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> 
 
   removeEventListener<Type extends EventType>(
     type: Type,
-    listener: EventListener<EventMap<this>[Type]>
+    listener: EventListener<EventMap<this, Data>[Type]>
   ): void {
     this.#eventListeners.remove(type, listener)
   }
@@ -155,7 +161,7 @@ export class EventTargetEmitter<Events extends Record<keyof Events, unknown[]>> 
   get onmessage(): AnyEventHandler {
     return this.#eventListeners.attribute('message')
   }
-  set onmessage(listener: EventHandler<MessageEvent<this>>) {
+  set onmessage(listener: EventHandler<MessageEvent<this, Data>>) {
     this.#eventListeners.setAttribute('message', listener)
   }
 
@@ -180,7 +186,8 @@ function eventOf(target: Emitter, type: EventType, args: readonly unknown[]): un
       return { type, target }
     case 'message': {
       const [data, isBinary] = args
-      return { type, target, data: isBinary === true ? data : String(data) }
+      // On a route with the schema `receive`, a message is a value.
+      return { type, target, data: isBinary !== true && Buffer.isBuffer(data) ? String(data) : data }
     }
     case 'close': {
       const [code, reason] = args

@@ -1,8 +1,8 @@
 import type { WebSocketOwner } from './options.js'
 
-/** The events of a WebSocket and their arguments. */
-export interface WebSocketEvents {
-  message: [data: Buffer, isBinary: boolean]
+/** The events of a WebSocket and their arguments. On a route with the schema `receive`, `Data` is the value of a message. */
+export interface WebSocketEvents<Data = Buffer> {
+  message: [data: Data, isBinary: boolean]
   /** `error` says why this side has ended the connection, unless the application asked for it. */
   close: [code: number, reason: Buffer, error?: Error | undefined]
   /** The peer broke the protocol or did not read; `close` follows. It is not thrown when it has no listener. */

@@ -64,6 +64,13 @@ export class Lifecycle {
     this.onClosing()
   }
 
+  /** Closes the connection because of a message that breaks a rule of the application. */
+  refuse(code: number, reason: string): void {
+    this.#connection.refuse(code, reason)
+    this.#sender.flushSoon()
+    this.onClosing()
+  }
+
   get #isOpen(): boolean {
     return this.#connection.isOpen && !this.#stream.isEnded && !this.#stream.isDestroyed
   }

@@ -46,6 +46,18 @@ export interface WebSocketOwner<Socket> {
   onClose(socket: Socket, code: number, reason: Error | undefined): void
 }
 
+/** Turns the messages of a connection into values of the application. Without one, they stay text and bytes. */
+export interface MessageDecoder<Socket> {
+  /** @throws for a message that the application does not accept. */
+  decode(data: Buffer, isBinary: boolean): unknown
+  /**
+   * A message was not delivered.
+   * @param thrown by `decode`.
+   * @returns a promise while it is at work; then it counts as an asynchronous listener.
+   */
+  onUndecoded(socket: Socket, thrown: unknown): unknown
+}
+
 /** A connection that a WebSocket is made for. */
 export interface ConnectionSetup<Socket> {
   readonly role: Role
@@ -53,6 +65,7 @@ export interface ConnectionSetup<Socket> {
   readonly owner: WebSocketOwner<Socket>
   /** The selected subprotocol; empty for none. */
   readonly protocol: string
+  readonly decoder?: MessageDecoder<Socket> | undefined
   /** The extension that both sides agreed on. */
   readonly extension?: CompressionExtension | undefined
   /** For clients: returns a fresh, unpredictable 32-bit number for each frame (RFC 6455 section 10.3). */

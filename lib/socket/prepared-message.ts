@@ -27,7 +27,7 @@ export class PreparedMessage {
   readonly #compressed: Compressed[] = []
 
   /** @internal */
-  constructor(data: SendData, options: PrepareOptions) {
+  constructor(data: unknown, options: PrepareOptions) {
     const payload = encode(data)
     this.payload = typeof payload === 'string' ? payload : Buffer.from(payload)
     this.isBinary = options.binary ?? typeof payload !== 'string'

@@ -9,7 +9,6 @@ import {
   CONTROL_FLOOD,
   MESSAGE_TIMEOUT,
   OVERLOADED,
-  type ProtocolError,
   RATE_EXCEEDED,
   type Violation
 } from '../protocol/violation.js'
@@ -51,7 +50,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #share: BudgetShare | undefined
 
   constructor(socket: ConsumingSocket, duplex: Duplex, setup: ConnectionSetup<ConsumingSocket>) {
-    const { role, settings, extension, maskingKey, owner } = setup
+    const { role, settings, extension, maskingKey, owner, decoder } = setup
     const { maxPayload, rateLimit } = settings
     const isCompressible = extension !== undefined
     this.#stream = new ByteStream(duplex)
@@ -66,7 +65,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
       extension
     })
     this.lifecycle = new Lifecycle(this.#stream, this.connection, this.sender, this.stats, settings)
-    this.consumers = new Consumers(socket, this.#emission, this, settings)
+    this.consumers = new Consumers(socket, this.#emission, this, settings, decoder)
     this.#rate = rateLimit
       ? new RateLimiter(
           rateLimit,
@@ -154,7 +153,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   /** The stream ends when the closing handshake does. */
   onClose(): void {}
 
-  onFail(error: ProtocolError): void {
+  onFail(error: Error): void {
     this.#stream.setCutReason(error)
     this.#emission.emitError(error)
   }
@@ -172,6 +171,14 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   /** Closes the connection, in the async context of the connection wherever the violation was detected. */
   #fail(violation: Violation): void {
     this.#stream.runInAsyncScope(this.lifecycle.fail, this.lifecycle, violation)
+  }
+
+  /** Closes the connection because of a message that the application refuses. No later message is delivered. */
+  refuse(closeCode: number, reason: string, error: Error): void {
+    this.consumers.dropKept()
+    if (!this.isOpen) return
+    this.lifecycle.refuse(closeCode, reason)
+    this.onFail(error)
   }
 
   // ---- Reading

@@ -3,7 +3,7 @@ import type { Connection } from '../protocol/connection.js'
 import type { CompressionExtension } from '../protocol/extension.js'
 import { sizeOfHeader } from '../protocol/frame-header.js'
 import { type ByteStream, isPlainSocket } from './byte-stream.js'
-import { encode, type SendData, type SendOptions } from './codec.js'
+import { encode, type SendOptions } from './codec.js'
 import { BudgetExceededError, BufferOverflowError, DroppedError, NotOpenError } from './error.js'
 import type { Emission } from './events.js'
 import { flushSoon } from './flush-queue.js'
@@ -148,11 +148,7 @@ export class Sender {
    * @returns false when more than `highWaterMark` bytes are pending, the message was dropped or the connection is not open.
    * @throws {InvalidDataError} for data that is neither text nor bytes.
    */
-  send(
-    data: SendData | PreparedMessage,
-    options: SendOptions | undefined,
-    callback: SendCallback | undefined
-  ): boolean {
+  send(data: unknown, options: SendOptions | undefined, callback: SendCallback | undefined): boolean {
     const message = data instanceof PreparedMessage ? data : encode(data)
     if (!this.isOpen) return this.#refuse(callback)
     const fin = options?.fin ?? true

@@ -13,7 +13,7 @@ const OPEN = 1
 
 /** The part of a WebSocket that a stream needs. */
 export interface Sink {
-  send(data: SendData, callback: SendCallback): boolean
+  sendBytes(data: SendData, callback: SendCallback): boolean
   readonly readyState: number
   close(code: number): void
   terminate(): void
@@ -142,7 +142,7 @@ export class WebSocketStream extends Duplex implements Consumer {
       return
     }
     try {
-      this.#sink.send(chunk, callback)
+      this.#sink.sendBytes(chunk, callback)
     } catch (error) {
       // Not thrown at the writer, which may be a pipe without an error handler.
       callback(error as Error)

@@ -2,7 +2,14 @@ import { EventEmitter } from 'node:events'
 import type { Duplex, DuplexOptions } from 'node:stream'
 import { INTERNAL_ERROR } from '../protocol/close-code.js'
 import { isStream } from './byte-stream.js'
-import { encodeControl, type Message, type SendData, type SendOptions } from './codec.js'
+import {
+  type EventData,
+  encodeControl,
+  type ListenerData,
+  type Message,
+  type SendData,
+  type SendOptions
+} from './codec.js'
 import { NoClientError, NotOpenError } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import type { WebSocketEvents } from './events.js'
@@ -24,8 +31,14 @@ const CLOSED = 3
  *
  * Reading waits for a consumer: a `message` listener, an iterator or a stream. Until then TCP holds what arrives. With a
  * listener of `close`, `ping` or `pong` it is read up to the first message.
+ * @template Receive the messages of the iterator. Listeners of `message` get them too, but text as a Buffer unless the route has
+ * the schema `receive`.
+ * @template Send the messages that `send` takes. On a route with the schema `send` they are serialized.
  */
-export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements AsyncIterable<Message> {
+export class WebSocket<Receive = Message, Send = SendData>
+  extends EventTargetEmitter<WebSocketEvents<ListenerData<Receive>>, EventData<Receive>>
+  implements AsyncIterable<Receive>
+{
   declare static readonly CONNECTING: typeof CONNECTING
   declare static readonly OPEN: typeof OPEN
   declare static readonly CLOSING: typeof CLOSING
@@ -95,19 +108,24 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    * change them before `callback` is called.
    * @param callback called exactly once: when the message was handed to the operating system, or with an error.
    * @returns false when more than `highWaterMark` bytes are pending, the message was dropped or the connection is not open.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes. With the schema `send`, the same for
+   * bytes and for anything but an object where it describes one, and `FST_UPGRADE_SERIALIZATION` when `data` does not match it.
    */
-  send(data: SendData | PreparedMessage, callback?: SendCallback): boolean
+  send(data: Send | PreparedMessage, callback?: SendCallback): boolean
   // The first form alone would not be assignable to the type of `ws`.
-  send(data: SendData, callback?: SendCallback): boolean
-  send(data: SendData, options: SendOptions | undefined, callback?: SendCallback): boolean
-  send(
-    data: SendData | PreparedMessage,
-    options?: SendOptions | SendCallback,
-    callback?: SendCallback
-  ): boolean {
+  send(data: Send, callback?: SendCallback): boolean
+  send(data: Send, options: SendOptions | undefined, callback?: SendCallback): boolean
+  send(data: unknown, options?: SendOptions | SendCallback, callback?: SendCallback): boolean {
     if (typeof options === 'function') return this.#sender.send(data, undefined, options)
     return this.#sender.send(data, options, callback ?? undefined)
+  }
+
+  /**
+   * Sends what is written to {@link stream}.
+   * @internal
+   */
+  sendBytes(data: SendData, callback: SendCallback): boolean {
+    return Reflect.apply(this.send, this, [data, callback])
   }
 
   /**
@@ -204,12 +222,14 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
   }
 
   /**
-   * The messages of the connection, text as strings and binary ones as Buffers, each read when the loop requests it.
+   * The messages of the connection, text as strings and binary ones as Buffers, each read when the loop requests it. On a
+   * route with the schema `receive` they are parsed and validated values.
    * The loop ends when the connection does, for whatever reason.
    * @throws `FST_UPGRADE_ALREADY_READ` while another iterator or stream reads.
    */
-  [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this.#receiver.consumers.iterate()
+  [Symbol.asyncIterator](): AsyncIterableIterator<Receive> {
+    // The decoder of the connection makes values of this type.
+    return this.#receiver.consumers.iterate() as AsyncIterableIterator<Receive>
   }
 
   /**
@@ -230,6 +250,14 @@ export class WebSocket extends EventTargetEmitter<WebSocketEvents> implements As
    */
   readAlways(): void {
     this.#receiver.consumers.readAlways()
+  }
+
+  /**
+   * Closes the connection because of a message that the application refuses. No later message is delivered.
+   * @internal
+   */
+  refuse(closeCode: number, reason: string, error: Error): void {
+    this.#receiver.refuse(closeCode, reason, error)
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { deadlinesAfter, type Waiting } from '../limits/deadline.js'
+import type { Message, SendData } from '../socket/codec.js'
 import { isThenable } from '../socket/events.js'
 import type { ConnectionSetup, WebSocketOwner } from '../socket/options.js'
 import type { WebSocket } from '../socket/websocket.js'
@@ -18,7 +19,7 @@ export type UpgradeCallback = (socket: WebSocket, request: IncomingMessage) => u
 
 /** The way in which a connection is opened. */
 export interface Opening {
-  readonly WebSocket: typeof WebSocket
+  readonly WebSocket: typeof WebSocket<Message, SendData>
   readonly options: Omit<ConnectionSetup<WebSocket>, 'owner' | 'role'>
   /** Milliseconds that the first message waits for a listener. */
   readonly listenTimeout: number

@@ -14,6 +14,7 @@ import { invalidOption } from '../options/error.js'
 import { checkOptions } from '../options/option.js'
 import { CONNECTION_OPTIONS, WS_OPTIONS } from '../options/table.js'
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
+import type { Message, SendData } from '../socket/codec.js'
 import type { WebSocket } from '../socket/websocket.js'
 import type { HandleProtocols } from '../upgrade/negotiation.js'
 import type { VerifyClient } from '../upgrade/verify-client.js'
@@ -64,7 +65,7 @@ export interface ServerOptions extends ConnectionOptions, BudgetOptions, Connect
    */
   verifyClient?: VerifyClient | undefined
   /** The class of the connections: `WebSocket`, or a class derived from it. Default: `WebSocket`. */
-  WebSocket?: typeof WebSocket | undefined
+  WebSocket?: typeof WebSocket<Message, SendData> | undefined
   /** Only `true` is supported: pings are always answered. */
   readonly autoPong?: boolean | undefined
   /** Only `true` is supported: the messages of one read are emitted in one tick. */

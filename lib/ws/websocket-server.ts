@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
 import { asksForWebSocket, type Handshake, type Refusal } from '../protocol/handshake/request.js'
 import { acceptResponse } from '../protocol/handshake/response.js'
+import type { Message, SendData } from '../socket/codec.js'
 import { toError } from '../socket/error.js'
 import { WebSocket } from '../socket/websocket.js'
 import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
@@ -53,7 +54,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   declare readonly clients: Set<WebSocket>
   /** Not used here, as in `ws`: some applications keep a path here. */
   path: string
-  readonly #WebSocket: typeof WebSocket
+  readonly #WebSocket: typeof WebSocket<Message, SendData>
   readonly #settings: ServerSettings
   readonly #limiter: ConnectionLimiter
   readonly #host: ConnectionHost

@@ -42,6 +42,9 @@ const PRELUDE = `
     const handshakeTime: { observe(milliseconds: number): void }
     const responseTime: { observe(milliseconds: number): void }
     const connect: () => void
+    const play: (move: unknown) => void
+    const saySchema: object
+    const saidSchema: object
     const show: (data: unknown) => void
     function stop(code: number, reason: string): void
     let attempts: number
@@ -82,6 +85,8 @@ t.test('each snippet in README.md and docs/ type-checks', async t => {
   // The modules that snippets import: a program of the reader, or another snippet of the same page.
   const tokens = found.find(({ text }) => text.includes('class Tokens'))?.file ?? ''
   virtual.set(join(dirname(tokens), 'tokens.ts'), `export * from '${tokens.replace(/ts$/, 'js')}'`)
+  const chat = found.find(({ text }) => text.includes('export const chat ='))?.file ?? ''
+  virtual.set(join(root, 'docs', 'chat.ts'), `export * from '${chat.replace(/ts$/, 'js')}'`)
   for (const folder of ['docs', join('docs', 'guides')]) {
     virtual.set(join(root, folder, 'app.ts'), 'export const buildApp = () => app')
     virtual.set(join(root, folder, 'app.mts'), 'export const buildApp = async (_options?: object) => app')

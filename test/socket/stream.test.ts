@@ -33,7 +33,7 @@ class FakeSink implements Sink {
   readonly calls: unknown[] = []
   callback: SendCallback = () => {}
   readyState: number = WebSocket.OPEN
-  send(data: unknown, callback: SendCallback): boolean {
+  sendBytes(data: unknown, callback: SendCallback): boolean {
     this.calls.push(data)
     this.callback = callback
     return true
@@ -540,7 +540,7 @@ t.test('a write that comes too late does not cut a connection whose Close is sti
     let terminated = 0
     const sink = {
       readyState,
-      send: (_data: unknown, callback: (error?: Error) => void) => {
+      sendBytes: (_data: unknown, callback: (error?: Error) => void) => {
         process.nextTick(callback, error)
         return false
       },

@@ -17,8 +17,9 @@ const versions = process.env.TEST_TYPESCRIPT === 'all' ? all : [...all.slice(0, 
 
 const IMPORTS = `
   import { once } from 'node:events'
-  import Fastify from 'fastify'
+  import Fastify, { type FastifyTypeProvider } from 'fastify'
   import upgrade, {
+    type ClientOf,
     type FastifyUpgradeOptions,
     MemoryBroker,
     MemoryHub,
@@ -38,6 +39,7 @@ const IMPORTS = `
   const plugins = [upgrade, all.default]
   const state: 1 = WebSocket.OPEN
   export type Data = RawData
+  type Client<Route, Provider extends FastifyTypeProvider> = ClientOf<Route, Provider>
   export const brokers = (redis: RedisClient) => [natsBroker, redisBroker(redis), brokerContract]
 `
 
@@ -51,6 +53,8 @@ const REQUIRES = `
   import testing = require('fastify-upgrade/testing')
   import ws = require('fastify-upgrade/ws')
 
+  type FastifyTypeProvider = Fastify.FastifyTypeProvider
+  type Client<Route, Provider extends FastifyTypeProvider> = upgrade.ClientOf<Route, Provider>
   const { WebSocketServer } = ws
   const { inject } = testing
   const options = (): upgrade.FastifyUpgradeOptions => ({
@@ -65,6 +69,15 @@ const REQUIRES = `
 `
 
 const USE = `
+  /** Schemas that have a value as their example. */
+  interface ExampleProvider extends FastifyTypeProvider {
+    validator: this['schema'] extends { readonly example: infer Example } ? Example : unknown
+    serializer: this['schema'] extends { readonly example: infer Example } ? Example : unknown
+  }
+  type Say = { type: 'say'; text: string } | { type: 'typing' }
+  const schema = { receive: {} as { example: Say }, send: {} as { example: { from: string } } }
+  export const sent: Client<typeof schema, ExampleProvider>['send'] = { type: 'say', text: 'hi' }
+
   async function main(): Promise<void> {
     for (const plugin of plugins) {
       const app = Fastify()
@@ -85,6 +98,16 @@ const USE = `
       )
       // @ts-expect-error a WebSocket handler gets no reply
       void (() => app.get('/', { websocket: true }, (_socket, request) => request.send('x')))
+      app.withTypeProvider<ExampleProvider>().get('/typed', { websocket: true, schema }, async socket => {
+        for await (const message of socket) {
+          if (message.type === 'say') socket.send({ from: message.text })
+          // @ts-expect-error a string is no value of the schema
+          socket.send('text')
+        }
+      })
+      app.get<{ Receive: Say }>('/named', { websocket: true, schema }, socket => {
+        socket.on('message', message => socket.send(message.type))
+      })
       const client = await app.injectWS('/')
       const [text] = await once(client, 'message')
       const room = await inject(app, '/rooms/a')
