@@ -23,7 +23,7 @@ if (!(minutes > 0)) throw new Error('--minutes must be a number greater than 0')
 /** The factor by which a round has more runs than `npm test`, and the seconds for which the live server is attacked. */
 const RUNS = 20
 const LIVE_SECONDS = 40
-const FILES = ['receive', 'send', 'handshake', 'live'].map(name =>
+const FILES = ['receive', 'send', 'handshake', 'messages', 'live'].map(name =>
   join('.build', 'test', 'fuzz', `${name}.test.js`)
 )
 
