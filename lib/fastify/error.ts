@@ -65,10 +65,10 @@ const InvalidMessage = defineError('INVALID_MESSAGE', '%s', { status: 400, hasSt
 
 /**
  * A message of a peer that is binary, is not JSON or breaks the schema `receive`. Its `message` and `validation` are those of
- * Fastify for a body, and `cause` is the error of the parser, of the formatter or of the validator.
+ * Fastify for a body, and `cause` is the error of the formatter or of the validator.
  */
 export class InvalidMessageError extends InvalidMessage {
-  /** The close code that the default answer has: 1003 for a binary message, else 1007. */
+  /** The close code of the default reaction: 1003 for a binary message, else 1007. */
   readonly closeCode: number
   /**
    * The message: its value, its text when it was not parsed, and its bytes when it is binary. It is not enumerable, so that

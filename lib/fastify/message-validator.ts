@@ -125,7 +125,7 @@ function isStackOverflow(thrown: unknown): boolean {
 
 /** Whether JSON has more levels of objects and arrays than `max`. In other text it counts brackets outside of quotes. */
 function isNestedDeeper(json: string, max: number): boolean {
-  // Most messages are short or have few brackets, which is cheaper to find out.
+  // Most messages are short or have few brackets, and counting brackets is cheaper.
   if (json.length <= 2 * max || !hasMoreBrackets(json, max)) return false
   let depth = 0
   for (let i = 0; i < json.length; i++) {

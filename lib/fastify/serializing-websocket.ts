@@ -8,8 +8,8 @@ import type { MessageSerializer } from './message-serializer.js'
 import { type TopicServer, WebSocket } from './websocket.js'
 
 /**
- * A connection of a route with the schema `send`: it serializes the values that it sends. It is a class of its own so that
- * connections of other routes need not ask.
+ * A connection of a route with the schema `send`: it serializes the values that it sends. As a class of its own it costs the
+ * connections of other routes nothing.
  */
 export class SerializingWebSocket extends WebSocket {
   readonly #serializer: MessageSerializer

@@ -188,7 +188,7 @@ export class Consumers implements Source {
     const consumer = this.#consumer
     const iterator = consumer instanceof MessageIterator ? consumer : undefined
     if (consumer !== iterator) {
-      // A stream has bytes.
+      // A stream delivers bytes.
       consumer?.onMessage(data, isBinary)
       if (this.#socket.listenerCount('message') === 0) return
     }

@@ -133,7 +133,7 @@ t.test('options of Ajv, and factories of compilers, are those of the application
   t.strictSame(await ask(t, own.app, '/', '1'), ['factory'])
 })
 
-t.test('a validator reports as in Fastify', async t => {
+t.test('the results of a validator mean the same as in Fastify', async t => {
   const { app } = await makeApp(t)
   let result: unknown
   const validate = Object.assign(() => result, { errors: [{ instancePath: '/a', message: 'is bad' }] })
@@ -276,7 +276,7 @@ t.test('a schema of fluent-json-schema is used as its JSON Schema', async t => {
   for (const path of ['/a', '/b']) t.strictSame(await ask(t, app, path, '{"n":"1"}'), ['{"n":1}'])
 })
 
-t.test('schemas are per subprotocol, and beside an ordinary handler', async t => {
+t.test('routes with different subprotocols have schemas of their own, and so has a wsHandler', async t => {
   const { app } = await makeApp(t)
   echo(app, '/', { type: 'integer' }, { websocket: { subprotocol: 'int', invalidMessage: answer } })
   echo(app, '/', { type: 'string' }, { websocket: { subprotocol: 'text', invalidMessage: answer } })
@@ -343,7 +343,7 @@ t.test('a request that is no handshake is not validated as a message', async t =
 
 // ---- Fastify's internals
 
-t.test('Fastify has the internals that the compilers are found by', async t => {
+t.test('this version of Fastify has the symbols by which its compilers are found', async t => {
   const app = Fastify({ schemaErrorFormatter: () => new Error('own') })
   t.equal(app.validatorCompiler, undefined)
   t.equal(typeof validatorCompilerOf(app), 'function')
@@ -351,7 +351,7 @@ t.test('Fastify has the internals that the compilers are found by', async t => {
   t.equal(schemaErrorFormatterOf(app)([], 'body').message, 'own')
 })
 
-t.test('without the internals, compilers that the application has set are found', async t => {
+t.test('without these symbols, the compilers that the application has set are used', async t => {
   const compiler = () => () => true
   const app = Object.create({ validatorCompiler: compiler })
   t.equal(validatorCompilerOf(app), compiler)

@@ -33,7 +33,7 @@ const LANGUAGES = {
       },
       async socket => {
         for await (const { name, times } of socket) {
-          if (name === 'nobody') Reflect.apply(socket.send, socket, [{ times }])
+          if (name === 'invalid') Reflect.apply(socket.send, socket, [{ times }])
           else socket.send({ hello: name, times: times ?? 0 })
         }
       }
@@ -56,7 +56,7 @@ const LANGUAGES = {
       },
       async socket => {
         for await (const { name, times } of socket) {
-          if (name === 'nobody') Reflect.apply(socket.send, socket, [{ times }])
+          if (name === 'invalid') Reflect.apply(socket.send, socket, [{ times }])
           else socket.send({ hello: name, times })
         }
       }
@@ -79,7 +79,7 @@ const LANGUAGES = {
       },
       async socket => {
         for await (const { name, times } of socket) {
-          if (name === 'nobody') Reflect.apply(socket.send, socket, [{ times }])
+          if (name === 'invalid') Reflect.apply(socket.send, socket, [{ times }])
           else socket.send({ hello: name, times })
         }
       }
@@ -102,7 +102,7 @@ for (const [name, start] of Object.entries(LANGUAGES)) {
     t.strictSame(await ask({ name: 'Bob', times: '2' }), { hello: 'Bob', times: 2 })
     t.match(await ask({ name: '' }), { hello: /^body\/name /, times: 0 })
     t.match(await ask({}), { hello: /^body.* /, times: 0 })
-    client.socket.send('{"name":"nobody"}')
+    client.socket.send('{"name":"invalid"}')
     const [code] = await withDeadline(once(client.socket, 'close'), 10_000, 'the close')
     t.equal(code, 1011, 'the value does not match the schema, so the handler has failed')
   })
