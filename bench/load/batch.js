@@ -19,6 +19,16 @@ export function makeBatch({ size, pipeline, binary, deflate }) {
 }
 
 /**
+ * The same with a given text message.
+ * @param {string} text
+ * @param {number} pipeline
+ */
+export function makeTextBatch(text, pipeline) {
+  const frame = clientFrame(FIN | TEXT, Buffer.from(text), KEY)
+  return Buffer.concat(Array.from({ length: pipeline }, () => frame))
+}
+
+/**
  * RFC 7692 section 7.2.1: the four bytes that end a sync flush are left out.
  * @param {Buffer} message
  */

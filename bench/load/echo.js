@@ -53,6 +53,11 @@ export class EchoLoad {
     })
   }
 
+  /** Resets the connections. */
+  drop() {
+    for (const connection of this.#connections) connection.drop()
+  }
+
   /** @param {Connection} connection */
   #send(connection) {
     connection.pending = this.#pipeline
