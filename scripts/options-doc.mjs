@@ -22,7 +22,8 @@ The API reference has more about [limits](api.md#limits), [slow peers](api.md#sl
 const SCOPES = {
   plugin: '`register`',
   route: '`websocket` of a route',
-  ws: '`WebSocketServer` of `fastify-upgrade/ws`'
+  ws: '`WebSocketServer` of `fastify-upgrade/ws`',
+  asyncapi: '`register` of `fastify-upgrade/asyncapi`'
 }
 
 /** @param sections SECTIONS of lib/options/table.ts. */

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
+import * as asyncapiErrors from '../lib/asyncapi/error.js'
 import * as brokerErrors from '../lib/brokers/error.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
 import * as optionErrors from '../lib/options/error.js'
@@ -28,6 +29,7 @@ function codesInSource(): string[] {
     ...brokerErrors,
     ...topicErrors,
     ...testingErrors,
+    ...asyncapiErrors,
     ...optionErrors
   })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue

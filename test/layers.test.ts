@@ -27,6 +27,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'brokers',
     'types'
   ],
+  asyncapi: ['error', 'options', 'fastify', 'types'],
   testing: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   ws: ['error', 'protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   index: [
@@ -253,6 +254,7 @@ function graphWith(path: string, source: string): Files {
       'lib/fastify/a.ts',
       "import { b } from '../protocol/b.js'\nimport '../topics/a.js'\nimport { type T } from '../../types/a.js'"
     ],
+    ['lib/asyncapi/a.ts', "import '../fastify/a.js'"],
     ['lib/testing/a.ts', "import '../socket/a.js'\nexport * from '../protocol/a.js'"],
     ['lib/index.ts', "export { a } from './fastify/a.js'\nexport type { T } from '../types/a.js'"],
     ['types/a.ts', "import type { A } from '../lib/socket/a.js'\nimport type {} from 'fastify'"],
@@ -313,6 +315,8 @@ const FORBIDDEN: [path: string, source: string, problem: string][] = [
   ['lib/topics/c.ts', "import { a } from '../socket/a.js'", 'topics may not import socket'],
   ['lib/testing/c.ts', "import { a } from '../fastify/a.js'", 'testing may not import fastify'],
   ['lib/ws/c.ts', "import { a } from '../testing/a.js'", 'ws may not import testing'],
+  ['lib/asyncapi/c.ts', "import { a } from '../socket/a.js'", 'asyncapi may not import socket'],
+  ['lib/fastify/c.ts', "import { a } from '../asyncapi/a.js'", 'fastify may not import asyncapi'],
   ['lib/socket/c.ts', "import { a } from '../upgrade/a.js'", 'socket may not import upgrade'],
   ['lib/topics/c.ts', "import { a } from '../upgrade/a.js'", 'topics may not import upgrade'],
   ['lib/upgrade/c.ts', "import { a } from '../fastify/a.js'", 'upgrade may not import fastify'],

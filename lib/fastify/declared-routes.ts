@@ -1,6 +1,9 @@
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { RouteBeforePluginError, RouteOutOfScopeError } from './error.js'
+import type { RegisteredRoute } from './route.js'
+import { isWithin } from './scope.js'
+import type { RouteSubprotocols } from './subprotocol.js'
 import { WebSocketServer } from './websocket-server.js'
 
 /** A WebSocket route that no scope with the plugin has registered. */
@@ -8,6 +11,16 @@ interface Declaration {
   readonly url: string
   /** The instance on which the route was declared. */
   readonly scope: FastifyInstance
+}
+
+/** A WebSocket route, for documentation. */
+export interface DeclaredRoute {
+  /** The instance on which the route was declared. */
+  readonly scope: FastifyInstance
+  readonly options: RegisteredRoute
+  /** Whether its application hides it. In `options.schema` it is hidden from documentation of ordinary requests. */
+  readonly isHidden: boolean
+  readonly subprotocols: RouteSubprotocols
 }
 
 /** The options of a route that matter here. */
@@ -33,6 +46,7 @@ export class DeclaredRoutes {
   /** Whether routes may have been declared before the hook was there. */
   readonly #isIncomplete: boolean
   readonly #declarations = new Map<RouteOptions, Declaration>()
+  readonly #webSocketRoutes: DeclaredRoute[] = []
   readonly #reported = new Set<string>()
   #isChecked = false
 
@@ -59,6 +73,16 @@ export class DeclaredRoutes {
   /** A scope with the plugin has taken the route. */
   take(options: RouteOptions): void {
     this.#declarations.delete(options)
+  }
+
+  /** Keeps a WebSocket route for documentation. */
+  add(route: DeclaredRoute): void {
+    this.#webSocketRoutes.push(route)
+  }
+
+  /** The WebSocket routes of a scope and of the scopes in it, in the order of their declarations. */
+  within(scope: FastifyInstance): readonly DeclaredRoute[] {
+    return this.#webSocketRoutes.filter(route => isWithin(route.scope, scope))
   }
 
   /** Makes the start of the application fail if a route has not been taken by then. */

@@ -1,4 +1,4 @@
-import type { FastifyInstance, RouteOptions } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../types/options.js'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
@@ -10,7 +10,7 @@ import { handshakeHandler } from './handshake-handler.js'
 import { MessageSchemas } from './message-schemas.js'
 import { readRouteChoices, readRouteOptions, type Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
-import { kRoute, type WebSocketRoute } from './route.js'
+import { kRoute, type RegisteredRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
 import type { UpgradeListener } from './upgrade-listener.js'
 import type { WebSocketServer } from './websocket-server.js'
@@ -24,13 +24,6 @@ export interface Scope {
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
   readonly isLogDisabled: IsLogDisabled
-}
-
-/** The options that an `onRoute` hook gets, for routes of any kind. */
-type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {
-  readonly routePath: string
-  readonly prefix: string
-  readonly websocket?: unknown
 }
 
 /** Makes WebSocket routes of the routes that are registered with `websocket` or `wsHandler`. */
@@ -55,7 +48,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, limiter, listener, isLogDisabled }: Scope
+  { defaults, server, limiter, listener, declared, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -89,6 +82,7 @@ function addWebSocketRoute(
   if (options.method !== 'HEAD') {
     listener.routes.add(app, options.url, subprotocols, options.constraints)
     server.addSchemas(schemas, subprotocols)
+    declared.add({ scope: app, options, isHidden: options.schema?.hide === true, subprotocols })
   }
   options.constraints = { ...options.constraints, [CONSTRAINT]: subprotocols }
   // API documentation leaves the route out: for an ordinary request it only answers 426.
@@ -137,7 +131,6 @@ function addWsHandler(
   const path = routePath === '' && prefix !== '' ? '/' : routePath
   app.route({
     ...withOwnLists(rest),
-    schema: Object.assign({}, rest.schema, { hide: true }),
     method: 'GET',
     url: path,
     exposeHeadRoute: false,

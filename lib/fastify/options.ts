@@ -43,7 +43,7 @@ export interface PluginSettings {
 }
 
 /** Fastify's own options of `register`. */
-const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
+export const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
 
 /** The defaults of the routes. */
 export function readPluginOptions(options: FastifyUpgradeOptions): Settings {

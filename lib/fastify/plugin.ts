@@ -9,6 +9,7 @@ import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readPluginSettings } from './options.js'
 import { readRequestLogging } from './request-logging.js'
+import { rootOf } from './scope.js'
 import { endsWithin, Shutdown } from './shutdown.js'
 import { Upgrade } from './upgrade.js'
 import { UpgradeListener } from './upgrade-listener.js'
@@ -92,12 +93,6 @@ function decoratorError(app: FastifyInstance): Error {
  */
 function takesHttp1({ server }: FastifyInstance): boolean {
   return !('updateSettings' in server) || 'headersTimeout' in server
-}
-
-/** Fastify makes a scope by deriving an object from the scope that it is in. */
-function rootOf(app: FastifyInstance): FastifyInstance {
-  const parent: FastifyInstance = Object.getPrototypeOf(app)
-  return 'server' in parent ? rootOf(parent) : app
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../types/handler.js'
 import type { TopicChoice } from '../../types/options.js'
 import type { ConnectionLimiter } from '../limits/connection-limiter.js'
@@ -6,6 +6,13 @@ import type { MessageSchemas } from './message-schemas.js'
 import type { Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
 import type { WebSocketServer } from './websocket-server.js'
+
+/** The options that an `onRoute` hook gets, for routes of any kind. */
+export type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {
+  readonly routePath: string
+  readonly prefix: string
+  readonly websocket?: unknown
+}
 
 /** A WebSocket route. */
 export interface WebSocketRoute {

@@ -495,6 +495,74 @@ export const WS_OPTIONS = {
   })
 }
 
+/** Of `fastify-upgrade/asyncapi`. */
+export const ASYNCAPI_OPTIONS = {
+  info: checked({
+    description: 'The title and the version of the application, and more about it. It is required.',
+    default: undefined,
+    is: (value): value is object =>
+      ['title', 'version'].every(name => isText(Reflect.get(Object(value), name))),
+    must: 'an object with a title and a version'
+  }),
+  id: checked({
+    description: 'An identifier of the application, a URI.',
+    default: undefined,
+    is: isText,
+    must: 'a string'
+  }),
+  servers: checked({
+    description: 'The servers on which the application runs, by name.',
+    default: undefined,
+    is: (value): value is object =>
+      isObject(value) &&
+      Object.values(value).every(server =>
+        ['host', 'protocol'].every(name => isText(Reflect.get(Object(server), name)))
+      ),
+    must: 'an object of servers, each with a host and a protocol'
+  }),
+  components: checked({
+    description:
+      'Components of the document, such as the `securitySchemes` that `schema.security` of routes names.',
+    default: undefined,
+    is: isObject,
+    must: 'an object'
+  }),
+  routePrefix: checked({
+    description:
+      'Path of the documentation: the page, and below it `/json` and `/yaml`. Without it there are no routes, and the document is only what `app.asyncapi()` returns.',
+    default: undefined,
+    is: (value): value is string => typeof value === 'string' && /^\/[^/]/.test(value),
+    must: 'a path that begins with "/", such as "/asyncapi"',
+    values: "a path such as `'/asyncapi'`"
+  }),
+  page: boolean({
+    description:
+      'Whether there is a page at `routePrefix`. It needs the package `@asyncapi/react-component`.',
+    default: true
+  }),
+  onRequest: unchecked({
+    description: 'Hooks of the routes of the documentation, such as one that checks who may read it.',
+    values: 'a hook, or a list of hooks'
+  }),
+  preHandler: unchecked({
+    description: 'Like `onRequest`, after the request has been parsed.',
+    values: 'a hook, or a list of hooks'
+  }),
+  transform: callback({
+    description:
+      'Changes a route in the document: `({ schema, url, route }) => ({ schema, url })`. Use it for schemas that are neither JSON Schema nor of a library that converts them itself.'
+  }),
+  hideUntagged: boolean({ description: 'Whether routes without `tags` are left out.', default: false })
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
 function isSubprotocol(value: unknown): value is string | readonly string[] {
   const names: readonly unknown[] = Array.isArray(value) ? value : [value]
   return (
@@ -510,8 +578,8 @@ function hasMethods(value: unknown, names: readonly string[]): boolean {
 
 // ---- where options may be set
 
-/** `register` of the plugin, `websocket` of a route, or `WebSocketServer` of `fastify-upgrade/ws`. */
-export type Scope = 'plugin' | 'route' | 'ws'
+/** `register` of a plugin, `websocket` of a route, or `WebSocketServer` of `fastify-upgrade/ws`. */
+export type Scope = 'plugin' | 'route' | 'ws' | 'asyncapi'
 
 interface Section<Scopes extends Scope = Scope, Table extends OptionTable = OptionTable> {
   readonly title: string
@@ -535,7 +603,8 @@ export const SECTIONS = {
   handshake: section('Handshakes, errors and logging', ['plugin', 'route'], HANDSHAKE_OPTIONS),
   route: section('A route', ['route'], ROUTE_OPTIONS),
   plugin: section('The plugin', ['plugin'], PLUGIN_OPTIONS),
-  ws: section('`fastify-upgrade/ws`', ['ws'], WS_OPTIONS)
+  ws: section('`fastify-upgrade/ws`', ['ws'], WS_OPTIONS),
+  asyncapi: section('`fastify-upgrade/asyncapi`', ['asyncapi'], ASYNCAPI_OPTIONS)
 }
 
 /** The options that may be set in a scope. */

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Option, OptionTable } from '../../lib/options/option.js'
 import {
+  ASYNCAPI_OPTIONS,
   CONNECTION_OPTIONS,
   HANDSHAKE_OPTIONS,
   namesIn,
@@ -45,6 +46,7 @@ const INTERFACES: readonly (readonly [file: string, name: string, table: OptionT
   ['types/options.ts', 'ServerOptions', serverOptions],
   ['types/options.ts', 'ShutdownOptions', PLUGIN_OPTIONS.shutdown.nested],
   ['types/options.ts', 'PresenceOptions', PLUGIN_OPTIONS.presence.nested],
+  ['lib/asyncapi/options.ts', 'AsyncApiOptions', ASYNCAPI_OPTIONS],
   ['lib/ws/options.ts', 'ServerOptions', { ...WS_OPTIONS, ...inWs(CONNECTION_OPTIONS) }]
 ]
 
