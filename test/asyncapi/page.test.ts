@@ -1,12 +1,15 @@
 import { join } from 'node:path'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { Browser, Page } from 'playwright-core'
 import t from 'tap'
 import { Type } from 'typebox'
+import { z } from 'zod'
 import { listen } from '../helpers/app.js'
 import { browserSkip, launchBrowser } from '../helpers/browser.js'
 import { documentedApp } from './documented-app.js'
+import { checkDocument } from './parser.js'
 
 const INJECTION = '<script>window.injected = 1</script><img src="x" onerror="window.injected = 2">'
 
@@ -186,4 +189,88 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     t.equal(await page.evaluate('document.scrollingElement.scrollWidth'), 390)
     t.strictSame(problems, [])
   })
+
+  for (const [name, build] of Object.entries({ Ajv: ajvApp, TypeBox: typeBoxApp, Zod: zodApp })) {
+    await t.test(`an application with schemas of ${name}`, async t => {
+      const app = await documentedApp(t, build, { routePrefix: '/docs' })
+      const port = await listen(app)
+      await checkDocument(t, app.asyncapi())
+      t.strictSame(Object.keys(app.asyncapi().channels['chat-room']?.messages ?? {}), [
+        'say',
+        'typing',
+        'said'
+      ])
+      const { page, problems } = await openPage(browser, `http://127.0.0.1:${port}/docs`)
+      await page.getByRole('textbox', { name: 'room' }).fill('lobby')
+      await page.getByRole('button', { name: 'Connect' }).click()
+      await status(page, 'connected')
+      await page.getByRole('button', { name: 'Send' }).click()
+      await entry(page, 'received', '{"type":"said","from":"lobby","text":"text"}')
+      await page.getByLabel('Content').fill('{"type":"unknown"}')
+      await page.getByRole('button', { name: 'Send' }).click()
+      await status(page, 'closed with 1007')
+      t.strictSame(problems, [])
+    })
+  }
 })
+
+interface Chat {
+  Params: { room: string }
+  Receive: { type: 'say'; text: string } | { type: 'typing' }
+  Send: { type: 'said'; from: string; text: string }
+}
+
+function ajvApp(app: FastifyInstance): void {
+  const properties = { text: { type: 'string', maxLength: 500 } }
+  const type = (name: string) => ({ type: { type: 'string', const: name } })
+  const schema = {
+    params: { type: 'object', properties: { room: { type: 'string' } } },
+    receive: {
+      anyOf: [
+        { type: 'object', properties: { ...type('say'), ...properties }, required: ['type', 'text'] },
+        { type: 'object', properties: type('typing'), required: ['type'] }
+      ]
+    },
+    send: { type: 'object', properties: { ...type('said'), from: { type: 'string' }, ...properties } }
+  }
+  app.get<Chat>('/chat/:room', { websocket: true, schema }, async (socket, { params }) => {
+    for await (const message of socket)
+      if (message.type === 'say') socket.send({ type: 'said', from: params.room, text: message.text })
+  })
+}
+
+function typeBoxApp(app: FastifyInstance): void {
+  const schema = {
+    params: Type.Object({ room: Type.String() }),
+    receive: Type.Union([
+      Type.Object({ type: Type.Literal('say'), text: Type.String({ maxLength: 500 }) }),
+      Type.Object({ type: Type.Literal('typing') })
+    ]),
+    send: Type.Object({ type: Type.Literal('said'), from: Type.String(), text: Type.String() })
+  }
+  app
+    .withTypeProvider<TypeBoxTypeProvider>()
+    .get('/chat/:room', { websocket: true, schema }, async (socket, { params }) => {
+      for await (const message of socket)
+        if (message.type === 'say') socket.send({ type: 'said', from: params.room, text: message.text })
+    })
+}
+
+function zodApp(app: FastifyInstance): void {
+  app.setValidatorCompiler(validatorCompiler)
+  app.setSerializerCompiler(serializerCompiler)
+  const schema = {
+    params: z.object({ room: z.string() }),
+    receive: z.discriminatedUnion('type', [
+      z.object({ type: z.literal('say'), text: z.string().max(500) }),
+      z.object({ type: z.literal('typing') })
+    ]),
+    send: z.object({ type: z.literal('said'), from: z.string(), text: z.string() })
+  }
+  app
+    .withTypeProvider<ZodTypeProvider>()
+    .get('/chat/:room', { websocket: true, schema }, async (socket, { params }) => {
+      for await (const message of socket)
+        if (message.type === 'say') socket.send({ type: 'said', from: params.room, text: message.text })
+    })
+}
