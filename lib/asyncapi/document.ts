@@ -6,7 +6,7 @@ import { isObject, listOf } from './json-schema.js'
 import { messagesOf } from './messages.js'
 import { toName, uniqueName } from './names.js'
 import type { AsyncApiOptions, Transform } from './options.js'
-import { type Direction, Schemas } from './schemas.js'
+import { Schemas } from './schemas.js'
 import type {
   AsyncApiDocument,
   Channel,
@@ -127,12 +127,11 @@ class Builder {
     const { summary, description, externalDocs } = schema
     const tags = schema.tags.map((name): Tag => ({ name }))
     const security = this.#security(schema.security, options.url)
-    const convert = (given: unknown, key: string, direction: Direction): Schema =>
+    const convert = (given: unknown, key: string): Schema =>
       this.schemas.convert(given, {
         place: `The schema "${key}" of GET ${options.url}`,
         name: `${id}.${key}`,
-        shared: scope.getSchemas(),
-        direction
+        shared: scope.getSchemas()
       })
 
     const messages: Record<string, Message> = {}
@@ -154,19 +153,19 @@ class Builder {
     }
     const { receive, send } = schema
     if (receive !== undefined) {
-      describe('receive', messagesOf(convert(receive, 'receive', 'input'), this.schemas, 'receive'))
+      describe('receive', messagesOf(convert(receive, 'receive'), this.schemas, 'receive'))
     }
     if (send !== undefined) {
-      describe('send', messagesOf(convert(send, 'send', 'output'), this.schemas, 'send'))
+      describe('send', messagesOf(convert(send, 'send'), this.schemas, 'send'))
     }
     // Without schemas, messages in both directions may be anything, also bytes.
     if (receive === undefined && send === undefined) {
       for (const action of ['receive', 'send'] as const) describe(action, [{ name: action, payload: {} }])
     }
 
-    const params = schema.params === undefined ? {} : convert(schema.params, 'params', 'input')
-    const query = schema.query === undefined ? undefined : convert(schema.query, 'querystring', 'input')
-    const headers = schema.headers === undefined ? undefined : convert(schema.headers, 'headers', 'input')
+    const params = schema.params === undefined ? {} : convert(schema.params, 'params')
+    const query = schema.query === undefined ? undefined : convert(schema.query, 'querystring')
+    const headers = schema.headers === undefined ? undefined : convert(schema.headers, 'headers')
     this.channels[id] = {
       address,
       ...(summary !== undefined && { summary }),

@@ -10,7 +10,7 @@ export const UnresolvedReferenceError = defineError(
 )
 export const UnsupportedSchemaError = defineError(
   'UNSUPPORTED_SCHEMA',
-  '%s is not a JSON Schema and cannot be converted to one; convert it with the option "transform" of fastify-upgrade/asyncapi.',
+  '%s is not a JSON Schema and cannot be converted to one%s; convert it with the option "transform" of fastify-upgrade/asyncapi.',
   { base: TypeError }
 )
 export const UnknownSecuritySchemeError = defineError(

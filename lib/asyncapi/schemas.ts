@@ -6,16 +6,12 @@ import type { Schema } from './specification.js'
 /** The schemas that a scope shares with `addSchema`, by their `$id`. */
 export type SharedSchemas = Readonly<Record<string, unknown>>
 
-/** Whether clients send a value, or get it. A schema library can have a schema for each. */
-export type Direction = 'input' | 'output'
-
 export interface SchemaContext {
   /** The place of the schema, such as `receive of GET /chat`, in errors. */
   readonly place: string
   /** The name of the component that the schema becomes, when it refers to a part of itself. */
   readonly name: string
   readonly shared: SharedSchemas
-  readonly direction: Direction
 }
 
 /** A schema with an `$id` of its own or none, and the place of its copy in the document. */
@@ -47,7 +43,7 @@ export class Schemas {
    * @throws `FST_UPGRADE_UNRESOLVED_REFERENCE`.
    */
   convert(given: unknown, context: SchemaContext): Schema {
-    const schema = toJsonSchema(given, context)
+    const schema = toJsonSchema(given, context.place)
     if (typeof schema === 'boolean') return fromBoolean(schema)
     const root: Root = { schema, context, component: undefined }
     const converted = this.#convert(root, schema, '')
@@ -129,16 +125,28 @@ export class Schemas {
 }
 
 /** The JSON Schema of a schema in whatever language. */
-function toJsonSchema(given: unknown, { place, direction }: SchemaContext): JsonObject | boolean {
+function toJsonSchema(given: unknown, place: string): JsonObject | boolean {
   if (typeof given === 'boolean') return given
   // Zod, ArkType, Valibot and others: https://standardschema.dev/json-schema
   const standard: unknown = Reflect.get(Object(given), '~standard')
-  const { jsonSchema } = Object(standard)
   // A schema of fluent-json-schema has its JSON Schema as its value.
-  const schema: unknown =
-    standard === undefined ? Object(given).valueOf() : jsonSchema?.[direction]({ target: 'draft-07' })
-  if (!isPlain(schema)) throw new UnsupportedSchemaError(place)
+  const schema: unknown = standard === undefined ? Object(given).valueOf() : fromStandard(standard, place)
+  if (!isPlain(schema)) throw new UnsupportedSchemaError(place, '')
   return schema
+}
+
+/**
+ * The JSON Schema of a value as JSON, in both directions. Where a schema transforms values, that is its input: a validator
+ * transforms what arrived, and a serializer encodes what is to be sent.
+ */
+function fromStandard(standard: unknown, place: string): unknown {
+  const { jsonSchema } = Object(standard)
+  try {
+    return jsonSchema?.input({ target: 'draft-07' })
+  } catch (thrown) {
+    const cause = thrown instanceof Error ? thrown.message : thrown
+    throw new UnsupportedSchemaError(place, ` (${cause})`)
+  }
 }
 
 /** Whether a value is an object that is no instance of a class. */

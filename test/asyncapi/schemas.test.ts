@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { Type } from 'typebox'
+import { z } from 'zod'
 import type { AsyncApiDocument, Message } from '../../lib/asyncapi/index.js'
 import { documentedApp, documentOf } from './documented-app.js'
 import { checkDocument } from './parser.js'
@@ -243,7 +244,7 @@ t.test('schemas of TypeBox are JSON Schema', async t => {
 
 t.test('schemas of libraries that convert them to JSON Schema, as Standard JSON Schema says', async t => {
   const jsonSchema = {
-    input: ({ target }: { target: string }) => ({ type: 'string', description: `sent, ${target}` }),
+    input: ({ target }: { target: string }) => ({ type: 'string', description: target }),
     output: () => ({ type: 'number' })
   }
   for (const schema of [
@@ -254,15 +255,37 @@ t.test('schemas of libraries that convert them to JSON Schema, as Standard JSON 
       withoutCompilers(app)
       app.get('/a', { websocket: true, schema: { receive: schema, send: schema } }, handler)
     })
+    const payload = { type: 'string', description: 'draft-07' }
     t.strictSame(document.channels.a?.messages, {
-      receive: {
-        name: 'receive',
-        description: 'sent, draft-07',
-        payload: { type: 'string', description: 'sent, draft-07' }
-      },
-      send: { name: 'send', payload: { type: 'number' } }
+      receive: { name: 'receive', description: 'draft-07', payload },
+      send: { name: 'send', description: 'draft-07', payload }
     })
   }
+})
+
+t.test('a schema of Zod that JSON Schema cannot express makes the start fail', async t => {
+  const app = await documentedApp(t, app => {
+    withoutCompilers(app)
+    app.get('/a', { websocket: true, schema: { receive: z.object({ at: z.date() }) } }, handler)
+  })
+  await t.rejects(async () => app.ready(), {
+    code: 'FST_UPGRADE_UNSUPPORTED_SCHEMA',
+    message:
+      'The schema "receive" of GET /a is not a JSON Schema and cannot be converted to one (Date cannot be'
+  })
+})
+
+t.test('what a library throws that is no Error is in the message', async t => {
+  const input = () => {
+    throw 'no'
+  }
+  const app = await documentedApp(t, app => {
+    withoutCompilers(app)
+    app.get('/a', { websocket: true, schema: { send: { '~standard': { jsonSchema: { input } } } } }, handler)
+  })
+  await t.rejects(async () => app.ready(), {
+    message: 'The schema "send" of GET /a is not a JSON Schema and cannot be converted to one (no);'
+  })
 })
 
 t.test('a schema of fluent-json-schema is its value', async t => {
