@@ -3,7 +3,7 @@ const PLAIN = /^[A-Za-z$/_][\w$/.#-]*(?: [\w$/.()-]+)*$/
 /** Words that mean another value in YAML 1.1 or 1.2, or that a parser takes for a number. */
 const RESERVED = /^(?:y|n|yes|no|on|off|true|false|null|e-?\d+)$/i
 /** Characters that a block has to escape, and so cannot hold; or a line that begins or ends with a space. */
-const UNPRINTABLE = /[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe]|^[ \n]|[ \n]$| \n|\n /
+const UNPRINTABLE = /[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe]|^[ \n]|[ \n]$| \n|\n /
 
 /** An object or a list of JSON as YAML. */
 export function toYaml(value: object): string {

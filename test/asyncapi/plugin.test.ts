@@ -54,7 +54,9 @@ t.test(
         'x-content-type-options': 'nosniff',
         'referrer-policy': 'no-referrer'
       })
-      t.notMatch(String(page.headers['content-security-policy']), 'unsafe')
+      const policy = String(page.headers['content-security-policy'])
+      t.notMatch(policy, 'unsafe')
+      t.match(policy, "frame-ancestors 'none'")
       const links = Array.from(page.body.matchAll(/(?:src|href)="([^"]*)"/g), ([, link = '']) => link)
       t.strictSame(links, ['data:,', `${folder}component.css`, `${folder}page.css`, `${folder}page.mjs`])
     }

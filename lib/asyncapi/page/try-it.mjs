@@ -19,7 +19,7 @@ export function addTryIt(section, spec, base) {
   const connect = element('button', { type: 'submit', textContent: 'Connect' })
   const status = element('output', { className: 'status', textContent: 'not connected' })
   const message = select([])
-  const text = element('textarea', { rows: 6, spellcheck: false })
+  const text = element('textarea', { rows: 8, spellcheck: false })
   const send = element('button', { type: 'submit', textContent: 'Send', disabled: true })
   const log = element('ol', { className: 'log' })
   const connection = element(
