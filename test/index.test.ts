@@ -26,7 +26,7 @@ t.test(
   async t => {
     const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
     const entries = Object.keys(exports).filter(name => name !== './package.json')
-    t.strictSame(entries, ['.', './ws', './testing', './broker-contract', './redis', './nats'])
+    t.strictSame(entries, ['.', './ws', './testing', './broker-contract', './asyncapi', './redis', './nats'])
     const load = createRequire(import.meta.url)
     for (const entry of entries) {
       const name = `fastify-upgrade${entry.slice(1)}`
@@ -52,10 +52,10 @@ t.test('the built fastify-upgrade/testing entry works', async t => {
   t.strictSame(Object.keys(testing).sort(), Object.keys(imported).sort())
 })
 
-t.test('the built broker entries load none of their peer dependencies, not even for types', async t => {
+t.test('the built entries load none of the peer dependencies, not even for types', async t => {
   const { peerDependenciesMeta } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const peers = Object.keys(peerDependenciesMeta)
-  t.strictSame(peers, ['@nats-io/transport-node', 'ioredis', 'iovalkey'])
+  t.strictSame(peers, ['@asyncapi/react-component', '@nats-io/transport-node', 'ioredis', 'iovalkey'])
   const files = readdirSync(join(root, 'dist', 'lib'), { recursive: true, encoding: 'utf8' })
   for (const file of files.filter(name => /\.(js|d\.ts)$/.test(name))) {
     const text = readFileSync(join(root, 'dist', 'lib', file), 'utf8')
@@ -66,4 +66,5 @@ t.test('the built broker entries load none of their peer dependencies, not even 
   }
   t.strictSame(Object.keys(await import('fastify-upgrade/redis')), ['redisBroker'])
   t.strictSame(Object.keys(await import('fastify-upgrade/nats')), ['natsBroker'])
+  t.strictSame(Object.keys(await import('fastify-upgrade/asyncapi')), ['asyncapi', 'default'])
 })

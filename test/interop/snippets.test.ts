@@ -16,6 +16,7 @@ const PRELUDE = `
     const app: FastifyInstance
     const upgrade: typeof import('fastify-upgrade').default
     const prepare: typeof import('fastify-upgrade').prepare
+    const asyncapi: typeof import('fastify-upgrade/asyncapi').default
     const redisBroker: typeof import('fastify-upgrade/redis').redisBroker
     const Fastify: typeof import('fastify').default
     const fastifyRedis: typeof import('@fastify/redis').default
