@@ -1,5 +1,6 @@
 import swagger from '@fastify/swagger'
 import t, { type Test } from 'tap'
+import { asyncapi } from '../../lib/asyncapi/index.js'
 import upgrade from '../../lib/index.js'
 import { bareApp } from '../helpers/app.js'
 
@@ -47,3 +48,21 @@ for (const order of ['before', 'after'] as const) {
     }
   )
 }
+
+t.test('@fastify/swagger and the AsyncAPI plugin together: each has the routes of its kind', async t => {
+  const { app } = bareApp(t)
+  await app.register(swagger, { openapi: {} })
+  await app.register(upgrade)
+  await app.register(asyncapi, { info: { title: 'Test', version: '1.0.0' }, routePrefix: '/asyncapi' })
+  const schema = { summary: 'Rooms', tags: ['rooms'], params: { type: 'object', properties: {} } }
+  app.get('/rooms', { schema }, async () => [])
+  app.get('/rooms', { websocket: true, schema: { ...schema, receive: { type: 'object' } } }, () => {})
+  app.route({ method: 'GET', url: '/both', schema, handler: async () => 'page', wsHandler: () => {} })
+  await app.ready()
+  t.strictSame(Object.keys(app.swagger().paths ?? {}), ['/rooms', '/both'])
+  const { channels } = app.asyncapi()
+  t.strictSame(
+    Object.values(channels).map(({ address }) => address),
+    ['/rooms', '/both']
+  )
+})
