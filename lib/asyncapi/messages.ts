@@ -52,13 +52,15 @@ function membersOf(given: Schema, schemas: Schemas, passed: Set<unknown>): reado
   const list: unknown = schema[keyword]
   // A member that is `true` or `false` tells nothing of its messages.
   if (!Array.isArray(list) || !list.every(isObject)) return self
-  const { [keyword]: _, ...rest } = schema
+  const beside = Object.fromEntries(
+    Object.entries(schema).filter(([name]) => name !== keyword && !isAnnotation(name))
+  )
   return list.flatMap((one, index) => {
     const member =
       $ref === undefined || typeof one.$ref === 'string' ? one : { $ref: `${$ref}/${keyword}/${index}` }
     return membersOf(member, schemas, passed).map(found => ({
       ...found,
-      payload: isImplied(rest, found.schema) ? found.payload : { allOf: [rest, found.payload] }
+      payload: isImplied(beside, found.schema) ? found.payload : { allOf: [beside, found.payload] }
     }))
   })
 }
@@ -66,11 +68,15 @@ function membersOf(given: Schema, schemas: Schemas, passed: Set<unknown>): reado
 /** Whether a member has everything that stands beside it in a union. */
 function isImplied(beside: Schema, member: Schema): boolean {
   return Object.entries(beside).every(([keyword, value]) => {
-    if (ANNOTATIONS.has(keyword) || keyword.startsWith('x-')) return true
     if (keyword === 'type') return value === member.type
     const required = listOf(member.required)
     return keyword === 'required' && listOf(value).every(name => required.includes(name))
   })
+}
+
+/** Whether a keyword constrains no value. */
+function isAnnotation(keyword: string): boolean {
+  return ANNOTATIONS.has(keyword) || keyword.startsWith('x-')
 }
 
 /** The property for which every member has a constant of its own. A member may have several: the first one counts. */

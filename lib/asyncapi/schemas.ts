@@ -1,5 +1,5 @@
 import { UnresolvedReferenceError, UnsupportedSchemaError } from './error.js'
-import { isObject, type JsonObject, mapSchemas, valueAt, visitSchemas } from './json-schema.js'
+import { isObject, type JsonObject, listOf, mapSchemas, valueAt, visitSchemas } from './json-schema.js'
 import { uniqueName } from './names.js'
 import type { Schema } from './specification.js'
 
@@ -166,11 +166,8 @@ function toAsyncApi(schema: Record<string, unknown>): Schema {
   if ($ref === undefined) return rest
   if (Object.keys(rest).length === 0) return { $ref }
   // Tools ignore what stands beside a reference.
-  return { allOf: [{ $ref }, ...(Array.isArray(rest.allOf) ? rest.allOf : [])], ...withoutAllOf(rest) }
-}
-
-function withoutAllOf({ allOf: _, ...rest }: Record<string, unknown>): Schema {
-  return rest
+  const { allOf, ...others } = rest
+  return { allOf: [{ $ref }, ...listOf(allOf)], ...others }
 }
 
 function fromBoolean(schema: boolean): Schema {

@@ -175,6 +175,14 @@ t.test('what stands beside a reference is kept', async t => {
   })
 })
 
+t.test('a schema that is a reference to one of its definitions is that definition', async t => {
+  const said = { type: 'object', properties: { type: { const: 'said' }, any: { $ref: '#/definitions/any' } } }
+  const document = await describe(t, { $ref: '#/definitions/said', definitions: { said, any: true } })
+  t.equal(messagesOf(document).said?.payload.$ref, '#/components/schemas/a.receive')
+  const any = await describe(t, { $ref: '#/definitions/any', definitions: { any: true } })
+  t.strictSame(Object.keys(messagesOf(any)), ['receive'])
+})
+
 t.test('a schema of one part is that part', async t => {
   const properties = { type: { const: 'said' } }
   const [message] = Object.values(messagesOf(await describe(t, { allOf: [{ type: 'object', properties }] })))
