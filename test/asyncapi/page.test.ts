@@ -190,6 +190,19 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     t.strictSame(problems, [])
   })
 
+  await t.test('a page that does not load says why', async t => {
+    for (const [path, status, reason] of [
+      ['json', 403, 'the document is answered with 403'],
+      ['component.js', 404, 'the component does not load']
+    ] as const) {
+      const page = await (await browser.newContext()).newPage()
+      await page.route(`**/docs/${path}`, route => route.fulfill({ status }))
+      await page.goto(url)
+      await page.getByText(`The documentation does not load: ${reason}`).waitFor()
+      t.equal(await page.locator('#try-it').isVisible(), false)
+    }
+  })
+
   for (const [name, build] of Object.entries({ Ajv: ajvApp, TypeBox: typeBoxApp, Zod: zodApp })) {
     await t.test(`an application with schemas of ${name}`, async t => {
       const app = await documentedApp(t, build, { routePrefix: '/docs' })

@@ -2,22 +2,38 @@
 import { addTryIt } from './try-it.mjs'
 
 const { folder, prefix } = document.body.dataset
-const [response] = await Promise.all([fetch(`${folder}json`), loadComponent()])
-const description = await response.json()
-const parsed = toParsed(structuredClone(description))
-AsyncApiStandalone.render(
-  {
-    schema: parsed,
-    config: {
-      show: { sidebar: true, errors: true },
-      sidebar: { useChannelAddressAsIdentifier: true },
-      receiveLabel: 'server receives',
-      sendLabel: 'server sends'
-    }
-  },
-  document.getElementById('asyncapi')
-)
-addTryIt(document.getElementById('try-it'), parsed, basePath())
+const main = document.getElementById('asyncapi')
+
+try {
+  await showDocument()
+} catch (error) {
+  main.textContent = `The documentation does not load: ${error.message}`
+  throw error
+}
+
+async function showDocument() {
+  const [response] = await Promise.all([fetch(`${folder}json`), loadComponent()])
+  if (!response.ok) throw new Error(`the document is answered with ${response.status}`)
+  const description = await response.json()
+  const hasTags = Object.values(description.operations).some(({ tags }) => tags)
+  const parsed = toParsed(description)
+  AsyncApiStandalone.render(
+    {
+      schema: parsed,
+      config: {
+        show: { sidebar: true, errors: true },
+        sidebar: {
+          useChannelAddressAsIdentifier: true,
+          showOperations: hasTags ? 'byOperationsTags' : 'byDefault'
+        },
+        receiveLabel: 'server receives',
+        sendLabel: 'server sends'
+      }
+    },
+    main
+  )
+  addTryIt(document.getElementById('try-it'), parsed, basePath())
+}
 
 /** The path before the paths of the application, which a proxy may have added. */
 function basePath() {
