@@ -28,6 +28,7 @@ const IMPORTS = `
     type WebSocketHandler
   } from 'fastify-upgrade'
   import * as all from 'fastify-upgrade'
+  import asyncapi from 'fastify-upgrade/asyncapi'
   import { brokerContract } from 'fastify-upgrade/broker-contract'
   import { natsBroker } from 'fastify-upgrade/nats'
   import { redisBroker, type RedisClient } from 'fastify-upgrade/redis'
@@ -47,6 +48,7 @@ const REQUIRES = `
   import { once } from 'node:events'
   import Fastify = require('fastify')
   import upgrade = require('fastify-upgrade')
+  import asyncapi = require('fastify-upgrade/asyncapi')
   import { brokerContract } from 'fastify-upgrade/broker-contract'
   import nats = require('fastify-upgrade/nats')
   import redis = require('fastify-upgrade/redis')
@@ -82,6 +84,7 @@ const USE = `
     for (const plugin of plugins) {
       const app = Fastify()
       await app.register(plugin, options())
+      await app.register(asyncapi, { info: { title: 'App', version: '1' } })
       // @ts-expect-error there is no such option
       void (() => app.register(plugin, { maxPayloads: 1 }))
       app.get('/', { websocket: true }, handler)
@@ -136,6 +139,7 @@ const equals = `${REQUIRES}\nconst prepared = () => upgrade.prepare('all')\n${US
 const surface = `
   import Fastify from 'fastify'
   import upgrade, { fastifyWebsocket, type PerMessageDeflateOptions, type PreparedMessage, prepare } from 'fastify-upgrade'
+  import asyncapi, { type AsyncApiDocument } from 'fastify-upgrade/asyncapi'
   import ws, { type RawData, WebSocketServer } from 'fastify-upgrade/ws'
   import { natsBroker } from 'fastify-upgrade/nats'
   import { redisBroker, type RedisClient } from 'fastify-upgrade/redis'
@@ -159,6 +163,14 @@ const surface = `
   for (const client of app.websocketServer.clients) client.close()
   const client = await app.injectWS('/', { headers: { a: 'b' } })
   for (const one of [client, await inject(app)]) one.send(one.protocol)
+
+  const info = { title: 'App', version: '1' }
+  await app.register(asyncapi, { info, routePrefix: '/docs', onRequest: async request => request.log.info('docs') })
+  app.get('/documented', { websocket: true, schema: { hide: true, tags: ['a'], summary: 'a' } }, () => {})
+  const document: AsyncApiDocument = app.asyncapi()
+  const yaml: string = app.asyncapi({ yaml: true }) + document.info.title
+  // @ts-expect-error info is required
+  await app.register(asyncapi, { routePrefix: yaml })
 
   const serve = (redis: RedisClient) => app.register(upgrade, { broker: redisBroker(redis, { sharded: true }) })
   // @ts-expect-error that is no connection
