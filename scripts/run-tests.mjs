@@ -19,6 +19,7 @@ const TIMEOUT = 600
  */
 const BUNDLES = {
   fastify: ['fastify'],
+  asyncapi: ['plugin', 'sample', 'yaml'].map(name => `asyncapi/${name}.test.ts`),
   brokers: ['brokers'],
   examples: ['examples', 'interop/browser.test.ts'],
   soak: ['soak'],
