@@ -1,5 +1,6 @@
 import type { FastifySchema } from 'fastify'
 import type { DeclaredRoute } from '../fastify/declared-routes.js'
+import { invalidOption } from '../options/error.js'
 import { type Address, addressesOf } from './address.js'
 import { UnknownSecuritySchemeError } from './error.js'
 import { isObject, listOf } from './json-schema.js'
@@ -42,6 +43,7 @@ interface RouteSchema {
  * Describes WebSocket routes.
  * @throws `FST_UPGRADE_UNRESOLVED_REFERENCE`, `FST_UPGRADE_UNSUPPORTED_SCHEMA` or `FST_UPGRADE_UNKNOWN_SECURITY_SCHEME`, and
  * what `transform` throws.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_OPTION` when `transform` returns something else.
  */
 export function documentOf(routes: readonly DeclaredRoute[], options: AsyncApiOptions): AsyncApiDocument {
   const { id, info, servers, components, hideUntagged = false, transform } = options
@@ -74,7 +76,10 @@ function transformed(
 ): { readonly schema: FastifySchema; readonly url: string } {
   const { url } = options
   const schema = { ...options.schema, hide: isHidden }
-  return transform?.({ schema, url, route: options }) ?? { schema, url }
+  if (transform === undefined) return { schema, url }
+  const changed = transform({ schema, url, route: options })
+  if (isObject(changed) && isObject(changed.schema) && typeof changed.url === 'string') return changed
+  throw invalidOption('transform', 'a function that returns { schema, url }', transform)
 }
 
 /** The values of the keys that @fastify/swagger and others use. Values of other types have no meaning there, either. */

@@ -306,6 +306,18 @@ t.test('transform changes the schema and the path of a route', async t => {
   t.match(document.channels.a, { summary: 'A', messages: { receive: { payload: text } } })
 })
 
+t.test('a transform that returns something else makes the start fail', async t => {
+  for (const result of ['null', '{}', '{"schema":{}}', '{"schema":1,"url":"/a"}']) {
+    const app = await documentedApp(t, app => void app.get('/a', { websocket: true }, handler), {
+      transform: () => JSON.parse(result)
+    })
+    await t.rejects(async () => app.ready(), {
+      code: 'FST_UPGRADE_INVALID_OPTION',
+      message: 'The option "transform" must be a function that returns { schema, url }, but it is '
+    })
+  }
+})
+
 t.test('keys of a schema with values of other types are ignored', async t => {
   const schema = loose({ summary: 1, tags: 'a', security: {}, externalDocs: { url: 1 }, operationId: {} })
   const document = await documentOf(t, app => app.get('/a', { websocket: true, schema }, handler))
