@@ -39,7 +39,7 @@ function codesInSource(): string[] {
   for (const one of Object.values({ ...violations, ...wsErrors }))
     if ('code' in one) codes.add(String(one.code))
   for (const [, code] of read('lib/protocol/handshake/request.ts').matchAll(
-    /(?:badRequest|refusal\(\d+, )\(?'([A-Z_]+)'/g
+    /(?:badRequest|refusal\(\d+, )\(?\s*'([A-Z_]+)'/g
   )) {
     codes.add(`FST_UPGRADE_${code}`)
   }

@@ -44,6 +44,7 @@ t.test(
 t.test('the built fastify-upgrade/testing entry works', async t => {
   const imported: Readonly<Record<string, unknown>> = await import('fastify-upgrade/testing')
   t.strictSame(Object.keys(imported).sort(), [
+    'InjectHttp2Error',
     'InjectInvalidResponseError',
     'InjectRefusedError',
     'WebSocket',

@@ -148,6 +148,12 @@ export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
   /** How `app.close()` closes open connections. */
   readonly shutdown?: ShutdownOptions | undefined
   /**
+   * WebSockets over HTTP/2 (RFC 8441), where the server speaks it. `false` does not announce them: browsers then open a
+   * connection of HTTP/1.1 for each WebSocket, which the server has to accept. A server has them when one of the scopes
+   * with the plugin does. Default: `true`.
+   */
+  readonly http2?: boolean | undefined
+  /**
    * Carries messages published to topics, and broadcasts, to the other processes of the application. Each process has a
    * broker of its own, which is closed with the application. Default: none, for a single process.
    */

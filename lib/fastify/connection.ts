@@ -225,5 +225,6 @@ function endRequest(reply: FastifyReply): void {
     reply.raw.emit('close')
   }
   if (request.destroyed) end()
-  else request.once('close', end).resume()
+  // A request over HTTP/2 does not close by itself.
+  else request.once('close', end).once('end', request.destroy).resume()
 }

@@ -10,10 +10,6 @@ export const DecoratorTakenError = defineError(
   'DECORATOR_TAKEN',
   'The decorator "websocketServer" was already added by %s; remove that plugin, as fastify-upgrade replaces it.'
 )
-export const Http2Error = defineError(
-  'HTTP2',
-  'WebSockets over HTTP/2 are not supported yet, and this server does not accept HTTP/1.1; create it with "https: { allowHTTP1: true }", or without "http2".'
-)
 export const InvalidRouteError = defineError('INVALID_ROUTE', 'The WebSocket route %s %s.', {
   base: TypeError
 })

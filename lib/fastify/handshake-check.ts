@@ -146,7 +146,9 @@ function ordinaryRequestError(
   hasRoute: HasRoute
 ): Error | undefined {
   const isGet = raw.method === 'GET' || raw.method === 'HEAD'
-  if (!isGet || raw.httpVersionMajor !== 1 || !hasRoute(raw)) return undefined
+  if (!isGet || !hasRoute(raw)) return undefined
+  // RFC 9113 section 8.2.2: over HTTP/2 there is no Upgrade and no Connection.
+  if (raw.httpVersionMajor > 1) return new UpgradeRequiredError()
   const handshake = asksForWebSocket(raw) ? checkRequest(raw) : undefined
   if (handshake !== undefined && 'status' in handshake) return refuse(reply, handshake)
   // Without "close" in the Connection header, Node keeps the connection alive.

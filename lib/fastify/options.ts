@@ -40,6 +40,8 @@ export interface PluginSettings {
   readonly shutdown: ShutdownSettings
   readonly presence: PresenceSettings
   readonly broker: Broker | undefined
+  /** Whether WebSockets over HTTP/2 are on, where the server speaks it. */
+  readonly http2: boolean
 }
 
 /** Fastify's own options of `register`. */
@@ -52,8 +54,8 @@ export function readPluginOptions(options: FastifyUpgradeOptions): Settings {
 }
 
 export function readPluginSettings(options: FastifyUpgradeOptions): PluginSettings {
-  const { shutdown, presence } = readOptions(PLUGIN_OPTIONS, options, { prefix: '' })
-  return { shutdown, presence, broker: options.broker }
+  const { shutdown, presence, http2 } = readOptions(PLUGIN_OPTIONS, options, { prefix: '' })
+  return { shutdown, presence, broker: options.broker, http2 }
 }
 
 /** The settings of a route: its own, else those of the plugin. */

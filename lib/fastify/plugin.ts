@@ -2,9 +2,10 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
 import { ConnectionLimiter, readConnectionLimits } from '../limits/connection-limiter.js'
+import { invalidOption } from '../options/error.js'
 import { MAX_INT32 } from '../options/option.js'
 import { DeclaredRoutes } from './declared-routes.js'
-import { AlreadyRegisteredError, DecoratorTakenError, Http2Error } from './error.js'
+import { AlreadyRegisteredError, DecoratorTakenError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readPluginSettings } from './options.js'
@@ -18,9 +19,10 @@ import { WebSocketServer } from './websocket-server.js'
 // Async, so that an exception rejects `register`.
 const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options) => {
   if (app.hasDecorator('websocketServer')) throw decoratorError(app)
-  if (!takesHttp1(app)) throw new Http2Error()
   const defaults = readPluginOptions(options)
-  const { shutdown, ...pubsub } = readPluginSettings(options)
+  const { shutdown, http2, ...pubsub } = readPluginSettings(options)
+  if (!http2 && !takesHttp1(app))
+    throw invalidOption('http2', 'true, as the server does not accept HTTP/1.1', http2)
   const limiter = new ConnectionLimiter(readConnectionLimits(options))
   const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
@@ -47,7 +49,9 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
       first.onReady()
       root.addHook('onClose', async () => first.refuse())
     })
+    root.addHook('onListen', async () => first.onListen())
   })
+  if (http2) listener.takeConnects()
   // By now the server has closed, unless the application did not open it.
   app.addHook('onClose', async () => listener.leave())
   addWebSocketRoutes(app, {
@@ -88,7 +92,7 @@ function decoratorError(app: FastifyInstance): Error {
 }
 
 /**
- * Whether the server accepts HTTP/1.1, which WebSockets need. An HTTP/2 server accepts it over TLS with `allowHTTP1`, and
+ * Whether the server accepts HTTP/1.1. An HTTP/2 server accepts it over TLS with `allowHTTP1`, and
  * then has the properties of an HTTP/1 server.
  */
 function takesHttp1({ server }: FastifyInstance): boolean {

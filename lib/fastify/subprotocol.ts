@@ -108,13 +108,18 @@ type Router = Pick<FastifyInstance, 'findRoute'>
 /** The parts of a request that the router uses. */
 interface Target {
   readonly url?: string | undefined
-  readonly headers: { readonly host?: string | undefined; readonly 'accept-version'?: string | undefined }
+  readonly headers: {
+    readonly host?: string | undefined
+    /** In place of `host` over HTTP/2. */
+    readonly ':authority'?: string | undefined
+    readonly 'accept-version'?: string | undefined
+  }
 }
 
 function find(router: Router, request: Target, query: Query, custom: object = {}): unknown {
   const constraints: Record<string, unknown> = { ...custom, [CONSTRAINT]: query }
-  if (request.headers.host !== undefined) constraints.host = request.headers.host
-  const version = request.headers['accept-version']
+  const { host, ':authority': authority = host, 'accept-version': version } = request.headers
+  if (authority !== undefined) constraints.host = authority
   if (version !== undefined) constraints.version = version
   return router.findRoute({ method: 'GET', url: request.url ?? '', constraints })
 }

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { deadlinesAfter } from '../limits/deadline.js'
 import { RETRY_AFTER, ShuttingDownError } from '../upgrade/error.js'
@@ -64,6 +64,16 @@ export class UpgradeListener implements Application {
     return listener
   }
 
+  /** Takes handshakes over HTTP/2 too, if the server speaks it. */
+  takeConnects(): void {
+    this.#server.takeConnects()
+  }
+
+  /** The application listens. For `localhost` Fastify has made a server for each further address. */
+  onListen(): void {
+    for (const binding of bindingsOf(this.#app)) this.#server.addBinding(binding)
+  }
+
   /** Adds a scope that closes with the application. */
   onClose(shutdown: Shutdown): void {
     this.#shutdowns.push(shutdown)
@@ -112,6 +122,7 @@ export class UpgradeListener implements Application {
     // Not cleared, as handshakes may arrive until the server has closed. It does not keep the process alive.
     setTimeout(() => this.#cut(), Math.max(...this.#shutdowns.map(({ timeout }) => timeout))).unref()
     await Promise.all(this.#shutdowns.map(shutdown => shutdown.run()))
+    this.#server.onClosed()
   }
 
   #cut(): void {
@@ -180,4 +191,13 @@ export class UpgradeListener implements Application {
     if (this.routes.hasOtherConstraints) upgrade.offers = offersBeside(this.#app, request, upgrade.offers)
     return upgrade.offers
   }
+}
+
+/** The servers of an application for further addresses. Fastify has no public name for them. */
+function bindingsOf(app: FastifyInstance): readonly Server[] {
+  const key = Object.getOwnPropertySymbols(app).find(
+    ({ description }) => description === 'fastify.serverBindings'
+  )
+  const bindings: unknown = key && Reflect.get(app, key)
+  return Array.isArray(bindings) ? bindings : []
 }

@@ -36,8 +36,9 @@ export interface Acceptance {
 }
 
 /**
- * An opening handshake on its way through Fastify. Fastify answers it like any other request: with an error, or with status 101.
- * A refusal is sent as Fastify writes it. A 101 becomes the acceptance, with the headers of the reply.
+ * An opening handshake on its way through Fastify. Fastify answers it like any other request: with an error, or with the status
+ * that accepts it, 101 or over HTTP/2 200. A refusal is sent as Fastify writes it. The other reply becomes the acceptance, with
+ * its headers.
  */
 export class Upgrade extends OpeningHandshake implements ResponseOwner {
   readonly dispatch: Dispatch
@@ -51,9 +52,9 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
   readonly #startedAt = performance.now()
   #timeout: number
   #reply: FastifyReply | undefined
-  /** Set while status 101 accepts the handshake. */
+  /** Set while a reply with the status of an acceptance accepts the handshake. */
   #acceptance: Acceptance | undefined
-  /** The headers of the 101. */
+  /** The headers of the acceptance. */
   #headers: Headers | undefined
   /** The async context of {@link accept}, for hooks of the reply that end in another one. */
   #scope: AsyncResource | undefined
@@ -115,10 +116,10 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
     this.restartDeadline(timeout)
   }
 
-  /** Sends the reply with status 101 through its hooks. `open` is called in the async context of this call. */
+  /** Sends the reply that accepts the handshake through its hooks. `open` is called in the async context of this call. */
   accept(acceptance: Acceptance): void {
     this.#acceptance = acceptance
-    this.#reply?.code(101).send()
+    this.#reply?.code(this.channel.acceptStatus).send()
     if (!this.isOver) this.#scope = new AsyncResource('WEBSOCKETHANDSHAKE')
   }
 
@@ -130,10 +131,10 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
     reply.headers(headers).send(error)
   }
 
-  /** An error takes the place of a 101 that waits for the hooks of the reply. */
+  /** An error takes the place of an acceptance that waits for the hooks of the reply. */
   withdraw(): void {
     const reply = this.#reply
-    if (this.#acceptance === undefined && reply?.raw.statusCode !== 101) return
+    if (this.#acceptance === undefined && reply?.raw.statusCode !== this.channel.acceptStatus) return
     this.#refuseFromNowOn()
     // With 200 Fastify takes the status of the error.
     reply?.code(200)
@@ -149,7 +150,7 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
   onHead(response: ServerResponse, status: number, rest: readonly unknown[]): readonly unknown[] | undefined {
     const last = rest.at(-1)
     const headers = typeof last === 'object' && last !== null ? last : {}
-    if (this.#acceptance !== undefined && status === 101) {
+    if (this.#acceptance !== undefined && status === this.channel.acceptStatus) {
       this.#headers = Object.assign(response.getHeaders(), headers)
       return undefined
     }
@@ -206,8 +207,7 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
 
   override onClose(): void {
     super.onClose()
-    // As Node does for a request whose client went away: `request.signal` and `onRequestAbort` follow.
-    if (!this.channel.isAnswered) this.channel.request.destroy()
+    if (!this.channel.isAnswered) this.channel.abortRequest()
   }
 }
 

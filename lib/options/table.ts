@@ -409,6 +409,11 @@ export const PLUGIN_OPTIONS = {
     description:
       'Runs when `app.close()` is called, before the connections are closed: `(done) => void`, or an async function without parameters. The connections wait for it, but at most half of `shutdown.timeout`.'
   }),
+  http2: boolean({
+    description:
+      'WebSockets over HTTP/2 (RFC 8441), where the server speaks it. `false` does not announce them: browsers then open a connection of HTTP/1.1 for each WebSocket, which the server has to accept. A server has them when one of the scopes with the plugin does.',
+    default: true
+  }),
   broker: checked({
     description:
       'Carries messages published to topics, and broadcasts, to the other processes of the application. Each process has a broker of its own, which is closed with the application.',

@@ -1,4 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
+import type { Http2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
@@ -108,7 +109,7 @@ export class ByteStream extends AsyncResource {
   /** Destroys the stream; pending data is dropped. */
   cut(reason?: Error): void {
     if (reason !== undefined && !this.isDestroyed) this.setCutReason(reason)
-    this.duplex.destroy()
+    cutStream(this.duplex)
   }
 
   /** @internal */
@@ -144,6 +145,20 @@ export function isPlainSocket(stream: Duplex): boolean {
 /** Whether a value is a stream. Code that takes `WebSocket` for a client passes a URL. */
 export function isStream(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'pipe' in value
+}
+
+/** The error code CANCEL of HTTP/2, RFC 9113 section 7. */
+const CANCEL = 8
+
+/** Destroys a stream. RFC 8441 section 5: over HTTP/2 it is reset with CANCEL, as TCP is with RST. */
+export function cutStream(stream: Duplex): void {
+  if (isHttp2Stream(stream)) stream.close(CANCEL)
+  stream.destroy()
+}
+
+/** Found by a property, as most processes do not load `node:http2`. */
+function isHttp2Stream(stream: Duplex): stream is Http2Stream {
+  return 'rstCode' in stream
 }
 
 /** Ignores resets, which would otherwise be uncaught exceptions; `close` follows. */

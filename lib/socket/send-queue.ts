@@ -31,6 +31,11 @@ export function takenBytes(stream: Duplex): number | undefined {
   return handle && handle.bytesWritten - handle.writeQueueSize
 }
 
+/** Bytes that a socket was given and that the operating system has not taken; 0 for other streams. */
+export function queuedBytes(stream: Duplex): number {
+  return handleOf(stream)?.writeQueueSize ?? 0
+}
+
 /** Limits of the number of bytes that the peer's system has acknowledged, or for a proxy, that the proxy's has. */
 export interface Acknowledged {
   readonly atLeast: number

@@ -16,14 +16,26 @@ export class InjectRefusedError extends Error {
   }
 }
 
-/** The server has answered with a 101 that RFC 6455 section 4.1 does not let a client accept. */
+/** The server has accepted with an answer that RFC 6455 section 4.1 does not let a client accept. */
 export class InjectInvalidResponseError extends Error {
   readonly code = 'FST_UPGRADE_INJECT_INVALID_RESPONSE'
-  readonly statusCode = 101
+  readonly statusCode: number
   readonly headers: IncomingHttpHeaders
 
-  constructor(failure: string, headers: IncomingHttpHeaders) {
+  constructor(failure: string, statusCode: number, headers: IncomingHttpHeaders) {
     super(failure)
+    this.statusCode = statusCode
     this.headers = headers
+  }
+}
+
+/** WebSockets over HTTP/2 are off, or the server does not speak HTTP/2. */
+export class InjectHttp2Error extends Error {
+  readonly code = 'FST_UPGRADE_INJECT_HTTP2'
+
+  constructor() {
+    super(
+      'The server does not announce WebSockets over HTTP/2; create it with "http2: true", and leave the option "http2" of the plugin on.'
+    )
   }
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import type { Http2Session } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { Server as TlsServer } from 'node:tls'
@@ -9,6 +10,7 @@ import { MAX_INT32 } from '../options/option.js'
 import type { DeflateSettings } from '../options/table.js'
 import {
   type ClientHandshake,
+  checkChoices,
   checkResponse,
   handshakeFields
 } from '../protocol/handshake/client-handshake.js'
@@ -16,8 +18,10 @@ import type { Headers } from '../protocol/handshake/header-field.js'
 import { parseTokenList } from '../protocol/handshake/token.js'
 import type { WebSocketOwner, WebSocketSettings } from '../socket/options.js'
 import { WebSocket } from '../socket/websocket.js'
-import { InjectInvalidResponseError, InjectRefusedError } from './error.js'
-import { MemorySocket } from './memory-socket.js'
+import { socketOf } from '../upgrade/connect-listener.js'
+import { InjectHttp2Error, InjectInvalidResponseError, InjectRefusedError } from './error.js'
+import { connectHttp2 } from './inject-http2.js'
+import { type AlpnProtocol, MemorySocket } from './memory-socket.js'
 
 /** An application: what {@link inject} needs of a Fastify instance. */
 export interface Injectable {
@@ -36,7 +40,9 @@ export interface InjectContext {
   readonly subprotocols?: string | readonly string[] | undefined
   /** The address that the client has. Default: `127.0.0.1`. */
   readonly remoteAddress?: string | undefined
-  /** Default: `GET`. The server refuses any other. */
+  /** The version of HTTP. 2 opens a session of HTTP/2 for each WebSocket. Default: 1.1. */
+  readonly httpVersion?: 1.1 | 2 | undefined
+  /** Default: `GET`. The server refuses any other. It has no effect over HTTP/2. */
   readonly method?: string | undefined
   /**
    * Whether permessage-deflate is offered, or how: the parameters of the offer, and how the client compresses, with
@@ -92,7 +98,8 @@ const OWNER: WebSocketOwner<WebSocket> = {
  * @returns the client's side, open. Messages of the server are kept until a consumer takes them.
  * @throws {InjectRefusedError} `FST_UPGRADE_INJECT_REFUSED` with `statusCode`, `headers` and `body`, when the server
  * refuses.
- * @throws {InjectInvalidResponseError} `FST_UPGRADE_INJECT_INVALID_RESPONSE` when its 101 is not valid.
+ * @throws {InjectInvalidResponseError} `FST_UPGRADE_INJECT_INVALID_RESPONSE` when it accepts with an invalid answer.
+ * @throws {InjectHttp2Error} `FST_UPGRADE_INJECT_HTTP2` with `httpVersion: 2` where the server has no WebSockets over it.
  */
 export async function inject(
   app: Injectable,
@@ -101,23 +108,37 @@ export async function inject(
   options: InjectOptions = {}
 ): Promise<WebSocket> {
   await app.ready()
-  const { remoteAddress = '127.0.0.1', method = 'GET' } = context
+  const { httpVersion = 1.1 } = context
+  const held = holdProcess()
+  try {
+    return await (httpVersion === 2 ? injectHttp2 : injectHttp1)(app, path, context, options)
+  } finally {
+    held.close()
+  }
+}
+
+function injectHttp1(
+  app: Injectable,
+  path: string,
+  context: InjectContext,
+  options: InjectOptions
+): Promise<WebSocket> {
   const deflate = deflateOf(context)
   const handshake = handshakeOf(context, deflate)
-  const held = holdProcess()
-  const opened = new Promise<WebSocket>((resolve, reject) => {
+  return new Promise<WebSocket>((resolve, reject) => {
     const request = httpRequest({
-      method,
+      method: context.method ?? 'GET',
       path,
       headers: handshakeFields(handshake).flat(),
-      createConnection: () => connect(app, remoteAddress)
+      createConnection: () => connect(app, context, 'http/1.1')
     })
     request.on('error', reject)
     request.on('response', response => readRefusal(response).then(reject, reject))
     request.on('upgrade', (response, stream, head) => {
       try {
         if (head.length > 0) stream.unshift(head)
-        resolve(open(stream, checked(response, handshake), deflate, options))
+        const agreed = checked(checkResponse(response, handshake), 101, response.headers)
+        resolve(open(stream, agreed, deflate, options))
       } catch (error) {
         stream.destroy()
         reject(error)
@@ -125,7 +146,24 @@ export async function inject(
     })
     request.end()
   })
-  return opened.finally(() => held.close())
+}
+
+async function injectHttp2(
+  app: Injectable,
+  path: string,
+  context: InjectContext,
+  options: InjectOptions
+): Promise<WebSocket> {
+  if (!('updateSettings' in app.server)) throw new InjectHttp2Error()
+  const deflate = deflateOf(context)
+  const handshake = handshakeOf(context, deflate)
+  const { stream, headers } = await connectHttp2(connect(app, context, 'h2'), path, handshake)
+  try {
+    return open(stream, checked(checkChoices(headers, handshake), 200, headers), deflate, options)
+  } catch (error) {
+    stream.destroy()
+    throw error
+  }
 }
 
 /** While a handshake is under way. Neither memory nor the deadlines of a server hold the process, as a socket does. */
@@ -136,9 +174,19 @@ function holdProcess(): MessagePort {
 }
 
 /** The client's end of a new connection to the server of an application. */
-function connect({ server }: Injectable, remoteAddress: string): Duplex {
+function connect(
+  { server }: Injectable,
+  { remoteAddress = '127.0.0.1' }: InjectContext,
+  protocol: AlpnProtocol
+): Duplex {
   const isTls = server instanceof TlsServer
   const ends = MemorySocket.pair(remoteAddress, isTls)
+  ends.server.onSecure(server, protocol)
+  if (protocol === 'h2') {
+    // Node puts a socket of its own around one in memory.
+    const describe = (session: Http2Session): void => ends.server.describe(socketOf(session))
+    Reflect.apply(Reflect.get(server, 'once'), server, ['session', describe])
+  }
   server.emit(isTls ? 'secureConnection' : 'connection', ends.server)
   return ends.client
 }
@@ -178,13 +226,13 @@ async function readRefusal(response: IncomingMessage): Promise<InjectRefusedErro
   return new InjectRefusedError(Number(response.statusCode), response.headers, body)
 }
 
-/** The negotiated values of the 101. */
+/** The negotiated values of the answer. */
 function checked(
-  response: IncomingMessage,
-  handshake: ClientHandshake
+  agreed: ReturnType<typeof checkResponse>,
+  status: number,
+  headers: IncomingHttpHeaders
 ): Exclude<ReturnType<typeof checkResponse>, { readonly failure: string }> {
-  const agreed = checkResponse(response, handshake)
-  if ('failure' in agreed) throw new InjectInvalidResponseError(agreed.failure, response.headers)
+  if ('failure' in agreed) throw new InjectInvalidResponseError(agreed.failure, status, headers)
   return agreed
 }
 

@@ -2,8 +2,21 @@ import { type AddressInfo, isIPv6 } from 'node:net'
 import { Duplex } from 'node:stream'
 import { setImmediate } from '../limits/deadline.js'
 
+const DESCRIBED = [
+  'remoteAddress',
+  'remoteFamily',
+  'remotePort',
+  'localAddress',
+  'localFamily',
+  'localPort',
+  'encrypted'
+] as const
+
 /** Bytes that arrive at a time at most, as Node reads them from a network. */
 const READ_SIZE = 65_536
+
+/** The protocol that TLS has negotiated, RFC 7301. */
+export type AlpnProtocol = 'h2' | 'http/1.1'
 
 /** The addresses of both ends, and whether the connection is encrypted. */
 interface Ends {
@@ -27,6 +40,9 @@ export class MemorySocket extends Duplex {
   readonly encrypted: boolean
   readonly connecting = false
   readonly pending = false
+  /** As on a socket of TLS: an HTTP/2 server reads both. */
+  alpnProtocol: AlpnProtocol | undefined
+  server: object | undefined
   bytesRead = 0
   bytesWritten = 0
   /** Milliseconds without traffic after which `timeout` is emitted; 0 for none. */
@@ -69,6 +85,17 @@ export class MemorySocket extends Duplex {
     server.#peer = client
     client.#peer = server
     return { server, client }
+  }
+
+  /** The connection is one of a server, with the protocol that TLS would have negotiated. */
+  onSecure(server: object, protocol: AlpnProtocol): void {
+    this.server = server
+    this.alpnProtocol = protocol
+  }
+
+  /** Gives another socket the addresses of this one. */
+  describe(socket: object): void {
+    for (const name of DESCRIBED) Object.defineProperty(socket, name, { value: this[name] })
   }
 
   override _read(): void {

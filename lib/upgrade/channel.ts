@@ -29,12 +29,15 @@ export interface ResponseOwner {
  * interface: one class implements it for each version.
  */
 export interface UpgradeChannel {
+  /** The request, with the method GET. Over HTTP/2 it is Node's compatible request, which has the same properties. */
   readonly request: IncomingMessage
   /**
    * The socket of an HTTP/1.1 connection, or a stream of an HTTP/2 one. It carries the frames once the handshake is accepted.
    * Its write callbacks are the write progress for the heartbeat, where it has no handle that counts the bytes.
    */
   readonly stream: Duplex
+  /** The status of an acceptance: 101, or over HTTP/2 200. */
+  readonly acceptStatus: number
   /** Whether an answer is sent, or at least its head. */
   readonly isAnswered: boolean
   /** Whether the client can still be answered. */
@@ -61,6 +64,11 @@ export interface UpgradeChannel {
   refuse(refusal: Omit<Refusal, 'code'>): void
   /** A response for an application that answers by itself. It is to be made once the turn of the request has come. */
   respond(owner: ResponseOwner): ServerResponse
+  /**
+   * Ends the request of a client that went away before the answer, as Node does with ordinary requests: `request.signal`
+   * and `onRequestAbort` follow.
+   */
+  abortRequest(): void
   /** Cuts the connection, or on HTTP/2 the stream. */
   destroy(): void
 }

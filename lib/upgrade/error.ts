@@ -11,7 +11,7 @@ export const InvalidChoiceError = defineError(
 )
 export const InvalidHeaderError = defineError(
   'INVALID_HEADER',
-  'A header of the reply cannot be sent with the 101: %s',
+  'A header of the reply cannot be sent with the acceptance of the handshake: %s',
   { status: 500 }
 )
 

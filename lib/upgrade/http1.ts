@@ -6,12 +6,14 @@ import { checkRequest, type Handshake, type Refusal } from '../protocol/handshak
 import { type Acceptance, acceptResponse } from '../protocol/handshake/response.js'
 import { ignoreErrors } from '../socket/byte-stream.js'
 import type { ChannelOwner, ResponseOwner, UpgradeChannel } from './channel.js'
+import { ACCESSORS, end, kChannel, kOwner, type RespondingChannel, writeHead } from './channel-response.js'
 
 /**
  * The upgrade channel of HTTP/1.1: a handshake on a socket, which carries the frames after the 101. When Node's HTTP
  * server emits `upgrade`, it stops handling the socket's events, so the channel takes over.
  */
-export class Http1Channel implements UpgradeChannel {
+export class Http1Channel implements UpgradeChannel, RespondingChannel {
+  readonly acceptStatus = 101
   readonly request: IncomingMessage
   readonly stream: Duplex
   /** The first bytes behind the request, which belong to the WebSocket. */
@@ -41,6 +43,10 @@ export class Http1Channel implements UpgradeChannel {
 
   get isOpen(): boolean {
     return this.stream.writable && !this.stream.readableEnded
+  }
+
+  get responsePrototype(): object {
+    return ServerResponse.prototype
   }
 
   readHandshake(): Handshake | Refusal {
@@ -137,6 +143,10 @@ export class Http1Channel implements UpgradeChannel {
     Reflect.apply(response.detachSocket, response, [this.stream])
   }
 
+  refusalHead(status: number, rest: readonly unknown[]): readonly unknown[] {
+    return [status, ...rest]
+  }
+
   /** The head of a refusal is written to the response. */
   onHeadSent(): void {
     this.#answer = 'refused'
@@ -155,6 +165,10 @@ export class Http1Channel implements UpgradeChannel {
     this.stream.resume()
   }
 
+  abortRequest(): void {
+    this.request.destroy()
+  }
+
   destroy(): void {
     this.stream.destroy()
   }
@@ -166,9 +180,6 @@ function prepareForFrames(stream: Duplex): void {
   stream.setTimeout(0)
   stream.setNoDelay(true)
 }
-
-const kChannel = Symbol('fastify-upgrade.channel')
-const kOwner = Symbol('fastify-upgrade.responseOwner')
 
 /** The response of an application to a handshake. It writes refusals; the channel writes the 101. */
 class Http1Response extends ServerResponse {
@@ -188,44 +199,12 @@ class Http1Response extends ServerResponse {
 
   static {
     // Node declares both as properties, so TypeScript takes no accessor.
-    Object.defineProperties(Http1Response.prototype, {
-      headersSent: { configurable: true, get: headersSent },
-      writableEnded: { configurable: true, get: writableEnded }
-    })
+    Object.defineProperties(Http1Response.prototype, ACCESSORS)
   }
-}
-
-/** Drops a second answer, such as that of a hook that the deadline has overtaken. */
-function writeHead<Response extends Http1Response>(
-  this: Response,
-  status: number,
-  ...rest: readonly unknown[]
-): Response {
-  if (this[kChannel].isAnswered) return this
-  const refusal = this[kOwner].onHead(this, status, rest)
-  if (refusal === undefined) return this
-  Reflect.apply(ServerResponse.prototype.writeHead, this, [status, ...refusal])
-  this[kChannel].onHeadSent()
-  return this
-}
-
-function end<Response extends Http1Response>(this: Response, ...rest: readonly unknown[]): Response {
-  if (this.writableEnded || this[kOwner].onEnd()) return this
-  Reflect.apply(ServerResponse.prototype.end, this, rest)
-  return this
 }
 
 function onFinish(this: Http1Response): void {
   this[kChannel].onRefusalSent()
-}
-
-// Fastify reads both to find out whether an answer is sent.
-function headersSent(this: Http1Response): boolean {
-  return this[kChannel].isAccepted || Reflect.get(ServerResponse.prototype, 'headersSent', this)
-}
-
-function writableEnded(this: Http1Response): boolean {
-  return this[kChannel].isAccepted || Reflect.get(ServerResponse.prototype, 'writableEnded', this)
 }
 
 /** For a response with another prototype. */

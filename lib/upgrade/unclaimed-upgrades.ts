@@ -1,11 +1,15 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { deadlinesAfter, type Waiting } from '../limits/deadline.js'
+import type { Refusal } from '../protocol/handshake/request.js'
 import { ignoreErrors } from '../socket/byte-stream.js'
 import { refusalResponse } from './http1.js'
 import { isTaken } from './upgrade-events.js'
 
-const NOT_FOUND = refusalResponse({ status: 404, message: 'Not Found', headers: {} })
+/** The answer when no application and no listener takes an upgrade. */
+export const NOT_FOUND: Omit<Refusal, 'code'> = { status: 404, message: 'Not Found', headers: {} }
+
+const RESPONSE = refusalResponse(NOT_FOUND)
 
 /**
  * Upgrades that this package does not answer because another listener of the server may. If no listener takes the socket,
@@ -58,6 +62,6 @@ class UnclaimedUpgrade implements Waiting {
   onDeadline(): void {
     const socket = this.#socket
     if (isTaken(socket) || this.#connection.bytesWritten > this.#written) return
-    socket.end(NOT_FOUND, () => socket.destroy())
+    socket.end(RESPONSE, () => socket.destroy())
   }
 }

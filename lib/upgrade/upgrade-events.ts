@@ -5,9 +5,9 @@ import { toError } from '../socket/error.js'
 import { serveOrdinarily } from './ordinary-request.js'
 
 // A server may have several listeners of `upgrade`: those of this package, and those of others such as Socket.IO or Vite.
-// This file coordinates them so that no request is answered twice.
+// Over HTTP/2 the event is `connect`. This file coordinates them so that no request is answered twice.
 
-/** Returned by a listener of `upgrade` to keep the event from the listeners after it. */
+/** Returned by a listener of `upgrade` or `connect` to keep the event from the listeners after it. */
 export const TAKEN: unique symbol = Symbol('taken')
 
 /** The changes to a server, and the number of users that need them. */
@@ -49,15 +49,18 @@ function takeControl(server: Server): Control {
   let isOn = true
   const emitUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): boolean => {
     if (isAllowed !== undefined && !mayUpgrade(server, isAllowed, request, socket, head)) return true
-    const listeners = server.rawListeners('upgrade')
-    for (const listener of listeners)
-      if (Reflect.apply(listener, server, [request, socket, head]) === TAKEN) break
+    return emitUntilTaken('upgrade', [request, socket, head])
+  }
+  const emitUntilTaken = (event: string, args: readonly unknown[]): boolean => {
+    const listeners = server.rawListeners(event)
+    for (const listener of listeners) if (Reflect.apply(listener, server, args) === TAKEN) break
     return listeners.length > 0
   }
-  const emitEvent = (event: string | symbol, ...args: unknown[]): boolean =>
-    event === 'upgrade' && isOn
-      ? Reflect.apply(emitUpgrade, undefined, args)
-      : Reflect.apply(emit, server, [event, ...args])
+  const emitEvent = (event: string | symbol, ...args: unknown[]): boolean => {
+    if (event === 'upgrade' && isOn) return Reflect.apply(emitUpgrade, undefined, args)
+    if (event === 'connect' && isOn) return emitUntilTaken(event, args)
+    return Reflect.apply(emit, server, [event, ...args])
+  }
   const always = (): boolean => true
   Object.assign(server, { emit: emitEvent })
   if (isAllowed !== undefined) Object.assign(server, { shouldUpgradeCallback: always })

@@ -1,10 +1,12 @@
-import type { IncomingMessage, Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { asksForWebSocket } from '../protocol/handshake/request.js'
 import type { UpgradeChannel } from './channel.js'
+import { ConnectListener, speaksHttp2 } from './connect-listener.js'
 import { Http1Channel } from './http1.js'
+import { Http2Channel, type Http2Request } from './http2.js'
 import { isIgnored, serveOrdinarily } from './ordinary-request.js'
-import { UnclaimedUpgrades } from './unclaimed-upgrades.js'
+import { NOT_FOUND, UnclaimedUpgrades } from './unclaimed-upgrades.js'
 import { claimUpgrades, controlUpgrades, isTaken, TAKEN, takeUpgrade } from './upgrade-events.js'
 
 /** An application on an HTTP server. */
@@ -35,6 +37,8 @@ export class UpgradeServer {
   #applications: readonly Application[] = []
   readonly #unclaimed = new UnclaimedUpgrades()
   readonly #releases: readonly (() => void)[]
+  /** Where WebSockets over HTTP/2 are on. */
+  #connects: ConnectListener | undefined
 
   private constructor(server: Server) {
     this.#server = server
@@ -60,6 +64,25 @@ export class UpgradeServer {
     if (this.#applications.length > 0) return
     servers.delete(this.#server)
     for (const release of this.#releases) release()
+    this.#connects?.stop()
+  }
+
+  /** Takes handshakes over HTTP/2 too, if the server speaks it. */
+  takeConnects(): void {
+    if (speaksHttp2(this.#server)) this.#connects ??= new ConnectListener(this.#server, this.#onConnect)
+  }
+
+  /** Adds a server that an application has for another of its addresses. Its upgrades are emitted on this one. */
+  addBinding(binding: Server): void {
+    this.#connects?.addBinding(binding)
+  }
+
+  readonly #onConnect = (request: Http2Request, response: ServerResponse, isAlone: boolean): boolean => {
+    if (!isAlone && !this.#hasRoute(request)) return false
+    const dispatch = new Dispatch(new Http2Channel(request, response), this, this.#candidates())
+    dispatch.keep()
+    dispatch.next()
+    return true
   }
 
   /**
@@ -125,6 +148,11 @@ export class UpgradeServer {
     if (this.#isClosing) this.#unclaimed.refuse()
   }
 
+  /** To be called when the connections of an application have closed. After the last one, sessions of HTTP/2 end. */
+  onClosed(): void {
+    if (this.#isClosing) this.#connects?.endSessions()
+  }
+
   get #isClosing(): boolean {
     return this.#applications.every(({ isClosing }) => isClosing)
   }
@@ -161,7 +189,10 @@ export class Dispatch {
   next(): boolean | undefined {
     const candidate = this.#candidates[this.#offered++]
     if (candidate !== undefined) return candidate.answer(this)
-    this.#server.leave(this.channel.request, this.channel.stream)
+    const { channel } = this
+    // Over HTTP/2 it was kept from the other listeners.
+    if (channel instanceof Http2Channel) channel.refuse(NOT_FOUND)
+    else this.#server.leave(channel.request, channel.stream)
     return false
   }
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2'
+import { connect as connectHttp2 } from 'node:http2'
 import { createRequire } from 'node:module'
 import { text } from 'node:stream/consumers'
 import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
@@ -61,21 +61,6 @@ t.test('@fastify/websocket itself', async t => {
   const fastifyWebSocket: FastifyPluginAsync = createRequire(import.meta.url)('@fastify/websocket')
   await app.register(fastifyWebSocket)
   await t.rejects(async () => app.register(upgrade), { message: /already added by @fastify\/websocket/ })
-})
-
-t.test('a server of HTTP/2 only throws a clear error', async t => {
-  const https = { key: KEY, cert: CERTIFICATE }
-  for (const register of [
-    async () => Fastify({ http2: true }).register(upgrade),
-    async () => Fastify({ http2: true, https }).register(upgrade),
-    async () =>
-      Fastify({ http2: true, serverFactory: handler => createHttp2Server(handler) }).register(upgrade)
-  ]) {
-    await t.rejects(async () => void (await register()), {
-      code: 'FST_UPGRADE_HTTP2',
-      message: /allowHTTP1: true/
-    })
-  }
 })
 
 t.test('a server of HTTP/2 that also accepts HTTP/1.1 is served over HTTP/1.1', async t => {

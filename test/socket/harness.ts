@@ -1,6 +1,11 @@
 import { createHash } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
+import {
+  connect as connectHttp2,
+  createServer as createHttp2Server,
+  type ServerHttp2Stream
+} from 'node:http2'
 import { type AddressInfo, connect as connectNet, createServer, Socket } from 'node:net'
 import { type Duplex, duplexPair } from 'node:stream'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
@@ -17,8 +22,8 @@ import { ms, withDeadline } from '../helpers/timeout.js'
 import { bytes, decode, type FrameShape, frame, type WireFrame } from '../protocol/wire.js'
 import { CERTIFICATE, KEY } from './certificate.js'
 
-export type Kind = 'net' | 'tls' | 'memory'
-export const KINDS: readonly Kind[] = ['net', 'tls', 'memory']
+export type Kind = 'net' | 'tls' | 'memory' | 'http2'
+export const KINDS: readonly Kind[] = ['net', 'tls', 'memory', 'http2']
 
 export interface Options
   extends Partial<WebSocketSettings>,
@@ -50,9 +55,12 @@ export interface Subject {
 
 export const MIB = 2 ** 20
 
+/** The error code of HTTP/2, RFC 9113 section 7. */
+const CANCEL = 8
+
 export async function connect(t: Test, setup: Setup = {}): Promise<Subject> {
   const { over = 'net', allowHalfOpen = over === 'net', lingers = false, before, ...options } = setup
-  const [stream, far] = over === 'memory' ? duplexPair() : await streams(t, over, allowHalfOpen)
+  const [stream, far] = await ends(t, over, allowHalfOpen)
   const peer = new Peer(far, lingers)
   t.teardown(() => {
     stream.destroy()
@@ -65,7 +73,7 @@ export async function connect(t: Test, setup: Setup = {}): Promise<Subject> {
 
 /** The tested end of a connection without a WebSocket, and its peer. */
 export async function streamOf(t: Test, over: Kind): Promise<{ stream: Duplex; peer: Peer }> {
-  const [stream, far] = over === 'memory' ? duplexPair() : await streams(t, over, true)
+  const [stream, far] = await ends(t, over, true)
   const peer = new Peer(far, false)
   t.teardown(() => {
     stream.destroy()
@@ -115,6 +123,32 @@ export function fill(options: Options, errors: unknown[] = []): ConnectionSetup<
       onClose: (_socket, code) => onClose?.(code)
     }
   }
+}
+
+async function ends(t: Test, over: Kind, allowHalfOpen: boolean): Promise<[Duplex, Duplex]> {
+  if (over === 'memory') return duplexPair()
+  return over === 'http2' ? http2Streams(t) : streams(t, over, allowHalfOpen)
+}
+
+/** Both ends of a stream of HTTP/2 that was opened with an extended CONNECT, RFC 8441. */
+async function http2Streams(t: Test): Promise<[Duplex, Duplex]> {
+  const server = createHttp2Server({ settings: { enableConnectProtocol: true } })
+  const accepted = new Promise<ServerHttp2Stream>(resolve => server.on('stream', resolve))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const session = connectHttp2(`http://127.0.0.1:${port}`)
+  session.on('error', () => {})
+  t.teardown(() => {
+    session.destroy()
+    server.close()
+  })
+  await once(session, 'remoteSettings')
+  const far = session.request({ ':method': 'CONNECT', ':protocol': 'websocket', ':path': '/' })
+  const near = await accepted
+  near.respond({ ':status': 200 })
+  await once(far, 'response')
+  return [near, far]
 }
 
 async function streams(t: Test, over: 'net' | 'tls', allowHalfOpen: boolean): Promise<[Duplex, Duplex]> {
@@ -227,6 +261,7 @@ export class Peer extends EventEmitter {
   /** Resets the TCP connection. */
   reset(): void {
     if (this.stream instanceof Socket) this.stream.resetAndDestroy()
+    else if ('rstCode' in this.stream) Reflect.apply(Reflect.get(this.stream, 'close'), this.stream, [CANCEL])
   }
 }
 

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { Http2ServerResponse } from 'node:http2'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import upgrade from '../../lib/index.js'
@@ -10,6 +11,7 @@ import {
   WebSocket
 } from '../../lib/testing/index.js'
 import { bareApp, listen, makeApp, Signal, tick, withDeadline } from '../helpers/app.js'
+import { bareHttp2App, makeHttp2App } from '../helpers/http2.js'
 import { CERTIFICATE, KEY } from '../socket/certificate.js'
 import { closing, nextEvent } from '../socket/harness.js'
 
@@ -497,4 +499,74 @@ t.test('an application without the plugin rejects injectWS', async t => {
     socket.end('HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\ncut short')
   })
   await t.rejects(inject(app), { code: 'ECONNRESET' })
+})
+
+t.test('httpVersion: 2: a WebSocket is a stream of a session in memory', async t => {
+  for (const cleartext of [true, false]) {
+    const { app } = await makeHttp2App(t, { perMessageDeflate: true }, { cleartext })
+    app.get('/:room', { websocket: { subprotocol: ['a', 'b'] } }, (socket, request) => {
+      const { raw, ip, host, headers, protocol } = request
+      const seen = [raw.httpVersion, ip, protocol, host, headers.cookie, socket.protocol, request.params]
+      socket.send(JSON.stringify(seen))
+      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
+    })
+    const client = await app.injectWS('/tea', {
+      httpVersion: 2,
+      remoteAddress: '10.0.0.1',
+      headers: { host: 'a.test', cookie: 'c=d', Upgrade: 'x' },
+      subprotocols: ['x', 'b'],
+      perMessageDeflate: true
+    })
+    t.equal(
+      await next(client),
+      `["2.0","10.0.0.1","http${cleartext ? '' : 's'}","a.test","c=d","b",{"room":"tea"}]`
+    )
+    t.equal(client.protocol, 'b')
+    t.equal(client.extensions, 'permessage-deflate')
+    const large = 'x'.repeat(300_000)
+    client.send(large)
+    t.equal(await next(client), large)
+    const closed = closing(client)
+    client.close(1000)
+    t.equal(await closed, '1000')
+    if (!cleartext) {
+      const other = await app.injectWS('/tea', { subprotocols: 'a' })
+      t.match(await next(other), '["1.1"')
+    }
+    const left = await app.injectWS('/tea', { httpVersion: 2, subprotocols: 'a' })
+    await next(left)
+    const ended = closing(left)
+    await withDeadline(app.close(), 10_000, 'close')
+    t.equal(await ended, '1001')
+  }
+})
+
+t.test('httpVersion: 2: refusals, and answers that are not valid', async t => {
+  const { app } = await makeHttp2App(t, {}, { cleartext: true })
+  app.get('/ws', { websocket: true }, () => {})
+  const refusal = await refused(app.injectWS('/none', { httpVersion: 2 }))
+  t.equal(refusal.statusCode, 404)
+  t.match(refusal.body, 'Route GET:/none not found')
+  const forbidden = await refused(
+    app.injectWS('/ws', { httpVersion: 2, headers: { origin: 'https://a.test' } })
+  )
+  t.equal(forbidden.statusCode, 403)
+  const off = await makeHttp2App(t, { http2: false })
+  const { app: http1 } = await makeApp(t)
+  for (const other of [off.app, http1])
+    await t.rejects(other.injectWS('/', { httpVersion: 2 }), { code: 'FST_UPGRADE_INJECT_HTTP2' })
+  const { app: bare } = bareHttp2App(t, { cleartext: true })
+  Reflect.apply(Reflect.get(bare.server, 'updateSettings'), bare.server, [{ enableConnectProtocol: true }])
+  const answer = (request: { readonly url: string }, response: Http2ServerResponse): void => {
+    if (request.url === '/reset') response.stream.close(2)
+    else if (request.url === '/gone') response.stream.close()
+    else response.stream.respond({ ':status': 200, 'sec-websocket-protocol': 'x' })
+  }
+  Reflect.apply(bare.server.on, bare.server, ['connect', answer])
+  await t.rejects(inject(bare, '/', { httpVersion: 2 }), {
+    code: 'FST_UPGRADE_INJECT_INVALID_RESPONSE',
+    statusCode: 200
+  })
+  await t.rejects(inject(bare, '/reset', { httpVersion: 2 }), { code: 'ERR_HTTP2_STREAM_ERROR' })
+  await t.rejects(inject(bare, '/gone', { httpVersion: 2 }), { message: 'without an answer' })
 })

@@ -6,7 +6,7 @@ import {
   offerDeflate
 } from '../permessage-deflate.js'
 import { acceptValue } from './accept.js'
-import { applicationFields, type Headers, headerField } from './header-field.js'
+import { applicationFields, type FieldList, fieldList, type Headers, headerField } from './header-field.js'
 import { hasToken } from './token.js'
 
 /** The request of a client. */
@@ -47,9 +47,27 @@ export function handshakeFields(handshake: ClientHandshake): [name: string, valu
     ['Sec-WebSocket-Key', key],
     ['Sec-WebSocket-Version', '13']
   ]
+  return [...fields, ...offers(protocols, deflate), ...applicationFields(headers)]
+}
+
+/** The header fields of a client's extended CONNECT but `:path`, RFC 8441 section 5. */
+export function connectFields({ host, protocols = [], deflate, headers = {} }: ClientHandshake): FieldList {
+  const fields = fieldList([
+    ['sec-websocket-version', '13'],
+    ...offers(protocols, deflate),
+    ...applicationFields(headers)
+  ])
+  return { ':method': 'CONNECT', ':protocol': 'websocket', ':authority': host, ...fields }
+}
+
+function offers(
+  protocols: readonly string[],
+  deflate: DeflateOptions | undefined
+): [name: string, value: string][] {
+  const fields: [string, string][] = []
   if (protocols.length > 0) fields.push(['Sec-WebSocket-Protocol', protocols.join(', ')])
   if (deflate !== undefined) fields.push(['Sec-WebSocket-Extensions', offerDeflate(deflate)])
-  return [...fields, ...applicationFields(headers)]
+  return fields
 }
 
 /** The head of a server's response, as `node:http` provides it. */
@@ -84,6 +102,14 @@ export function checkResponse(
   if (headers['sec-websocket-accept'] !== acceptValue(handshake.key)) {
     return { failure: 'The accept value does not match the key.' }
   }
+  return checkChoices(headers, handshake)
+}
+
+/** Checks what the server has chosen among the offers, as {@link checkResponse}. Over HTTP/2 nothing else is to check. */
+export function checkChoices(
+  headers: ResponseHead['headers'],
+  handshake: ClientHandshake
+): ReturnType<typeof checkResponse> {
   const protocol = headers['sec-websocket-protocol']
   if (protocol !== undefined && handshake.protocols?.includes(protocol) !== true) {
     return { failure: 'The server chose a subprotocol that was not offered.' }

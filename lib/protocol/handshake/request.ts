@@ -13,8 +13,9 @@ export interface RequestHead {
   readonly rawHeaders: readonly string[]
 }
 
-/** A handshake that follows RFC 6455 section 4.2.1. */
+/** A handshake that follows RFC 6455 section 4.2.1, or RFC 8441 section 5. */
 export interface Handshake {
+  /** Empty over HTTP/2, which has no key. */
   readonly key: string
   /** Offered subprotocols in the client's order. */
   readonly protocols: readonly string[]
@@ -33,6 +34,8 @@ export interface Refusal {
 
 /** The header fields of a handshake. The values of a repeated field are joined, and counted if their number matters. */
 interface Fields {
+  scheme: string
+  authority: string
   host: string
   hosts: number
   connection: string
@@ -73,10 +76,7 @@ export function checkRequest(request: RequestHead): Handshake | Refusal {
   if (request.method !== 'GET') {
     return refusal(405, 'METHOD_NOT_ALLOWED', 'A WebSocket handshake uses the method GET.', { allow: 'GET' })
   }
-  // 4.2.1: origin-form; an absolute target has its own host, and a fragment is never sent.
-  if (!request.url?.startsWith('/') || request.url.includes('#')) {
-    return badRequest('INVALID_TARGET', 'The request target of a WebSocket handshake is a path and a query.')
-  }
+  if (!isTarget(request.url)) return INVALID_TARGET
   if (fields.hosts !== 1 || fields.host === '') {
     return badRequest('INVALID_HOST', 'A WebSocket handshake carries one Host header.')
   }
@@ -87,12 +87,50 @@ export function checkRequest(request: RequestHead): Handshake | Refusal {
 }
 
 /**
+ * Checks an extended CONNECT for `websocket` as RFC 8441 sections 4 and 5 ask. The pseudo-header fields stand for the
+ * request line and for `Host`. HTTP/2 has neither `Upgrade` nor `Connection`, and the handshake has no key.
+ */
+export function checkConnect(request: RequestHead): Handshake | Refusal {
+  const fields = fieldsOf(request.rawHeaders)
+  const { scheme, authority, host, hosts } = fields
+  if (scheme !== 'https' && scheme !== 'http') {
+    return badRequest('INVALID_SCHEME', 'The :scheme of a WebSocket handshake is "https" or "http".')
+  }
+  if (!isTarget(request.url)) return INVALID_TARGET
+  // RFC 9113 section 8.3.1: a Host that is sent all the same has the same value.
+  if (authority === '' || hosts > 1 || (hosts === 1 && host !== authority)) {
+    return badRequest('INVALID_HOST', 'A WebSocket handshake names one host, in :authority.')
+  }
+  const refused = checkBody(fields) ?? checkVersion(fields)
+  if (refused === undefined) return readOffers({ ...fields, key: '' })
+  // RFC 9113 section 8.2.2: no Upgrade and no Connection.
+  const { upgrade, connection, ...headers } = refused.headers
+  return { ...refused, headers }
+}
+
+const INVALID_TARGET = badRequest(
+  'INVALID_TARGET',
+  'The request target of a WebSocket handshake is a path and a query.'
+)
+
+/** RFC 6455 section 4.2.1: origin-form; an absolute target names a server of its own, and a fragment never goes over the wire. */
+function isTarget(url = ''): boolean {
+  return url.startsWith('/') && !url.includes('#')
+}
+
+/**
  * RFC 9110 section 7.8: the protocol changes once the request has been received, its body included. A handshake has no
  * use for a body, and whether Node reads it as one or takes it for the first frames depends on its version.
  */
 function checkBody({ hasBody }: Fields): Refusal | undefined {
   return hasBody ? badRequest('UNEXPECTED_BODY', 'A WebSocket handshake has no body.') : undefined
 }
+
+/** For a client that ends the stream with the head of its request, so that it could send no frames. */
+export const ENDED_STREAM: Refusal = badRequest(
+  'ENDED_STREAM',
+  'A WebSocket handshake over HTTP/2 leaves its stream open.'
+)
 
 function checkVersion({ version, versions }: Fields): Refusal | undefined {
   if (versions > 1) {
@@ -136,6 +174,8 @@ function readProtocols(value: string | undefined): string[] | undefined {
 
 function fieldsOf(rawHeaders: readonly string[]): Fields {
   const fields: Fields = {
+    scheme: '',
+    authority: '',
     host: '',
     hosts: 0,
     connection: '',
@@ -154,6 +194,12 @@ function fieldsOf(rawHeaders: readonly string[]): Fields {
 
 function readField(fields: Fields, name: string, value: string): void {
   switch (name.toLowerCase()) {
+    case ':scheme':
+      fields.scheme = value
+      break
+    case ':authority':
+      fields.authority = value
+      break
     case 'host':
       fields.host = value
       fields.hosts++

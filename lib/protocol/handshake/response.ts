@@ -1,5 +1,12 @@
 import { acceptValue } from './accept.js'
-import { type Headers, headerField, headerFields } from './header-field.js'
+import {
+  applicationFields,
+  type FieldList,
+  fieldList,
+  type Headers,
+  headerField,
+  headerFields
+} from './header-field.js'
 
 /** The content of a response that accepts a handshake. */
 export interface Acceptance {
@@ -25,4 +32,15 @@ export function acceptResponse(acceptance: Acceptance): string {
   if (extensions !== undefined) head += headerField('Sec-WebSocket-Extensions', extensions)
   if (headers !== undefined) head += headerFields(headers)
   return `${head}\r\n`
+}
+
+/**
+ * The fields of the response with status 200 that accepts a handshake over HTTP/2, RFC 8441 section 5.1.
+ * @throws {TypeError} as {@link acceptResponse}.
+ */
+export function acceptFields({ protocol, extensions, headers = {} }: Acceptance): FieldList {
+  const fields = applicationFields(headers)
+  if (protocol !== undefined) fields.push(['sec-websocket-protocol', protocol])
+  if (extensions !== undefined) fields.push(['sec-websocket-extensions', extensions])
+  return fieldList(fields)
 }

@@ -2,6 +2,7 @@ import t from 'tap'
 import {
   asksForH2cOnly,
   asksForWebSocket,
+  checkConnect,
   checkRequest,
   type RequestHead
 } from '../../../lib/protocol/handshake/request.js'
@@ -283,5 +284,71 @@ t.test('long hostile fields are read in one pass', t => {
   t.match(checkRequest(request({ 'Sec-WebSocket-Protocol': many })), { protocols: many })
   // 16 MiB, and five times as much.
   t.ok(performance.now() - since < ms(10_000), `${performance.now() - since} ms`)
+  t.end()
+})
+
+/** An extended CONNECT; several values are several fields and `undefined` is none. */
+function connect(fields: Fields = {}, url: string | undefined = '/chat'): RequestHead {
+  const good = {
+    ':method': 'CONNECT',
+    ':protocol': 'websocket',
+    ':scheme': 'https',
+    ':path': url,
+    ':authority': 'server.example.com',
+    'sec-websocket-version': '13'
+  }
+  const rawHeaders: string[] = []
+  for (const [name, value] of Object.entries({ ...good, ...fields })) {
+    if (value === undefined) continue
+    for (const one of typeof value === 'string' ? [value] : value) rawHeaders.push(name, one)
+  }
+  return { method: 'GET', url, httpVersionMajor: 2, httpVersionMinor: 0, headers: {}, rawHeaders }
+}
+
+t.test('RFC 8441 section 5: an extended CONNECT has no key, no Upgrade and no Connection', t => {
+  t.strictSame(checkConnect(connect()), { key: '', protocols: [], extensions: [], origin: undefined })
+  const offers = {
+    ':scheme': 'http',
+    host: 'server.example.com',
+    origin: 'https://a.test',
+    'sec-websocket-protocol': 'a, b',
+    'sec-websocket-key': 'ignored'
+  }
+  t.match(checkConnect(connect(offers)), { key: '', protocols: ['a', 'b'], origin: 'https://a.test' })
+  t.end()
+})
+
+t.test('RFC 8441 section 4: :scheme, :path and :authority are there and valid', t => {
+  const refused = (fields: Fields, url?: string): unknown => {
+    const checked = checkConnect({ ...connect(fields), ...(url === undefined ? {} : { url }) })
+    return 'status' in checked && `${checked.status} ${checked.code}`
+  }
+  for (const scheme of [undefined, '', 'wss', 'HTTPS'])
+    t.equal(refused({ ':scheme': scheme }), '400 FST_UPGRADE_INVALID_SCHEME')
+  for (const url of ['', 'chat', '/a#b', 'https://server.example.com/'])
+    t.equal(refused({}, url), '400 FST_UPGRADE_INVALID_TARGET')
+  t.match(checkConnect({ ...connect(), url: undefined }), { code: 'FST_UPGRADE_INVALID_TARGET' })
+  for (const authority of [undefined, ''])
+    t.equal(refused({ ':authority': authority }), '400 FST_UPGRADE_INVALID_HOST')
+  t.equal(refused({ host: 'b.test' }), '400 FST_UPGRADE_INVALID_HOST', 'RFC 9113 section 8.3.1')
+  t.equal(refused({ host: ['server.example.com', 'server.example.com'] }), '400 FST_UPGRADE_INVALID_HOST')
+  t.end()
+})
+
+t.test('RFC 8441 section 5: the version, the offers and the body are checked as over HTTP/1.1', t => {
+  for (const [fields, code] of [
+    [{ 'content-length': '1' }, 'UNEXPECTED_BODY'],
+    [{ 'sec-websocket-version': ['13', '13'] }, 'REPEATED_VERSION'],
+    [{ 'sec-websocket-protocol': 'a, a' }, 'INVALID_SUBPROTOCOL'],
+    [{ 'sec-websocket-extensions': ';' }, 'INVALID_EXTENSIONS']
+  ] as const)
+    t.match(checkConnect(connect(fields)), { status: 400, code: `FST_UPGRADE_${code}` })
+  t.strictSame(checkConnect(connect({ 'sec-websocket-version': '8' })), {
+    status: 426,
+    code: 'FST_UPGRADE_UNSUPPORTED_VERSION',
+    message: 'This server speaks WebSocket version 13 only.',
+    // RFC 9113 section 8.2.2: no Upgrade and no Connection.
+    headers: { 'sec-websocket-version': '13' }
+  })
   t.end()
 })

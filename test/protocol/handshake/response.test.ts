@@ -1,5 +1,5 @@
 import t from 'tap'
-import { acceptResponse } from '../../../lib/protocol/handshake/response.js'
+import { acceptFields, acceptResponse } from '../../../lib/protocol/handshake/response.js'
 
 /** The key of RFC 6455 section 1.2, and its accept value of section 1.3. */
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
@@ -53,5 +53,29 @@ t.test('RFC 9110 section 5.5: no value can add another response', t => {
     t.throws(() => acceptResponse({ key: KEY, protocol: evil }), TypeError)
     t.throws(() => acceptResponse({ key: KEY, extensions: evil }), TypeError)
   }
+  t.end()
+})
+
+t.test('RFC 8441 section 5.1: over HTTP/2 there are only the choices and further fields', t => {
+  t.strictSame({ ...acceptFields({ key: '' }) }, {})
+  const headers = {
+    'Set-Cookie': ['a=1', 'b=2', 'c=3'],
+    'X-Count': 3,
+    Upgrade: 'x',
+    'keep-alive': 'x',
+    'HTTP2-Settings': 'x'
+  }
+  t.strictSame(
+    { ...acceptFields({ key: '', protocol: 'chat', extensions: 'permessage-deflate', headers }) },
+    {
+      'set-cookie': ['a=1', 'b=2', 'c=3'],
+      'x-count': '3',
+      'sec-websocket-protocol': 'chat',
+      'sec-websocket-extensions': 'permessage-deflate'
+    }
+  )
+  for (const evil of ['a\r\nb', 'a\0', 'a\u010d'])
+    for (const wrong of [{ headers: { a: evil } }, { headers: { [evil]: 'a' } }, { protocol: evil }])
+      t.throws(() => acceptFields({ key: '', ...wrong }), TypeError)
   t.end()
 })
