@@ -28,7 +28,7 @@ export async function startChat(t: Test, { port = 0, server = BUILT }: ChatOptio
   // A process that is killed writes no coverage.
   t.teardown(() => stopGently(child))
   const [line]: unknown[] = await withDeadline(once(createInterface(child.stdout), 'line'), 10_000, 'start')
-  const [, started] = /^Chat on http:\/\/127\.0\.0\.1:(\d+) /.exec(String(line)) ?? []
+  const [, started] = /^Chat on https?:\/\/127\.0\.0\.1:(\d+) /.exec(String(line)) ?? []
   t.ok(started, String(line))
   return { port: Number(started), process: child }
 }

@@ -18,9 +18,16 @@ const FLAGS = [
 /** The reason to skip the browser tests, for tap's `skip` option; false when they run. */
 export const browserSkip: string | false = skip
 
-/** A headless Chromium, closed when `t` ends. */
-export async function launchBrowser(t: { teardown(fn: () => Promise<void>): unknown }): Promise<Browser> {
-  const browser = await chromium.launch({ executablePath, args: FLAGS, timeout: ms(30_000) })
+/**
+ * A headless Chromium, closed when `t` ends.
+ * @param flags further flags of its command line.
+ */
+export async function launchBrowser(
+  t: { teardown(fn: () => Promise<void>): unknown },
+  flags: readonly string[] = []
+): Promise<Browser> {
+  const args = [...FLAGS, ...flags]
+  const browser = await chromium.launch({ executablePath, args, timeout: ms(30_000) })
   t.teardown(() => browser.close())
   return browser
 }
