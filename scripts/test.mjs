@@ -23,6 +23,7 @@ const env = { ...process.env, PATH: join(root, 'node_modules', '.bin') + delimit
 const programs = [
   { name: 'chromium', debianPackage: 'chromium', neededBy: 'the browser tests' },
   { name: 'nginx', debianPackage: 'nginx-light', neededBy: 'the tests behind a proxy' },
+  { name: 'haproxy', debianPackage: 'haproxy', neededBy: 'the tests behind HAProxy' },
   { name: 'curl', debianPackage: 'curl', neededBy: 'the tests with curl' },
   { name: 'redis-server', debianPackage: 'redis-server', neededBy: 'the tests with Redis' },
   { name: 'nats-server', debianPackage: 'nats-server', neededBy: 'the tests with NATS' }
