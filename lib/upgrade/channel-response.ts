@@ -65,11 +65,11 @@ export const ACCESSORS: PropertyDescriptorMap = {
 }
 
 function headersSent(this: ChannelResponse): boolean {
-  const { isAccepted, responsePrototype } = this[kChannel]
-  return isAccepted || Reflect.get(responsePrototype, 'headersSent', this)
+  const channel = this[kChannel]
+  return channel.isAccepted || Reflect.get(channel.responsePrototype, 'headersSent', this)
 }
 
 function writableEnded(this: ChannelResponse): boolean {
-  const { isAccepted, responsePrototype } = this[kChannel]
-  return isAccepted || Reflect.get(responsePrototype, 'writableEnded', this)
+  const channel = this[kChannel]
+  return channel.isAccepted || Reflect.get(channel.responsePrototype, 'writableEnded', this)
 }
