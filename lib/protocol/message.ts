@@ -75,7 +75,15 @@ export class Message {
 
   take(): Buffer {
     const rest = this.#buffer.subarray(0, this.#filled)
-    return this.#pieces.length === 0 ? rest : Buffer.concat([...this.#pieces, rest], this.length)
+    if (this.#pieces.length === 0) return rest
+    const message = Buffer.allocUnsafeSlow(this.length)
+    let at = 0
+    for (const piece of this.#pieces) {
+      message.set(piece, at)
+      at += piece.length
+    }
+    message.set(rest, at)
+    return message
   }
 
   #keep(piece: Buffer): void {
