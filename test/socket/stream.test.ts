@@ -106,7 +106,10 @@ t.test('the unit stops reading when its buffer is full and continues when it is 
   t.equal(stream.wantsMore, true)
   stream.onMessage(Buffer.from('de'), true)
   t.equal(stream.wantsMore, false)
-  t.equal(String(stream.read()), 'abcde')
+  // Node 26 returns one chunk at a time, earlier versions return everything.
+  let read = ''
+  for (let chunk: unknown = stream.read(); chunk !== null; chunk = stream.read()) read += chunk
+  t.equal(read, 'abcde')
   t.equal(stream.wantsMore, true)
   t.ok(wants > 0)
 })
