@@ -20,8 +20,18 @@ export type {
   WebSocketRouteOptions
 } from '../types/options.js'
 export type { RouteOptions } from '../types/route.js'
-export type { Broker, BrokerEvents } from './brokers/broker.js'
-export { MemoryBroker, MemoryHub } from './brokers/memory.js'
+export type {
+  AppendOptions,
+  Broker,
+  BrokerEvents,
+  HistoryBroker,
+  HistoryLimits,
+  HistoryPage,
+  Position,
+  ReadOptions,
+  StoredMessage
+} from './brokers/broker.js'
+export { MemoryBroker, MemoryHub, type MemoryHubOptions } from './brokers/memory.js'
 export type { InvalidMessageError } from './fastify/error.js'
 export {
   plugin as default,

@@ -11,3 +11,8 @@ export const ClosedBrokerError = defineError(
   'BROKER_CLOSED',
   'The broker is closed, so nothing is published to other processes.'
 )
+export const HistoryFullError = defineError(
+  'HISTORY_FULL',
+  'A message of %s bytes does not fit in the history of a topic, which may have %s bytes; publish a reference to large data, or raise "maxChannelBytes" of the MemoryHub.',
+  { base: RangeError }
+)

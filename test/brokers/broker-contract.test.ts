@@ -1,6 +1,12 @@
 import t from 'tap'
-import type { BrokerEvents } from '../../lib/brokers/broker.js'
-import { brokerContract } from '../../lib/brokers/broker-contract.js'
+import type {
+  AppendOptions,
+  BrokerEvents,
+  HistoryPage,
+  Position,
+  ReadOptions
+} from '../../lib/brokers/broker.js'
+import { brokerContract, historyContract } from '../../lib/brokers/broker-contract.js'
 import { MemoryBroker, MemoryHub } from '../../lib/brokers/memory.js'
 
 /** A memory broker that handles received messages in its own way. `pass` is the correct way. */
@@ -206,3 +212,140 @@ t.test('the contract closes each of its brokers once', async t => {
     t.strictSame(closes, [1, 1, 1], name)
   }
 })
+
+/** A memory broker whose history works in another way. `super` is the correct way. */
+class Changed extends MemoryBroker {
+  readonly hub: MemoryHub
+
+  constructor(hub: MemoryHub) {
+    super(hub)
+    this.hub = hub
+  }
+}
+
+/** Brokers that break the contract of histories, each with the test that has to fail. */
+const BROKEN_HISTORY: Readonly<
+  Record<string, readonly [test: string, new (hub: MemoryHub) => MemoryBroker]>
+> = {
+  'delivers appended messages without their positions': [
+    'delivers appended messages to all subscribers with their positions, the publisher included',
+    class extends Changed {
+      override receive(channel: string, message: Uint8Array): void {
+        super.receive(channel, message)
+      }
+    }
+  ],
+  'skips an offset': [
+    'numbers messages that several processes append at once without gaps, and delivers them in order',
+    class extends Changed {
+      override async read(channel: string, options: ReadOptions): Promise<HistoryPage> {
+        const { messages, position } = await super.read(channel, options)
+        return { position, messages: messages.filter(({ offset }) => offset !== 7) }
+      }
+    }
+  ],
+  'swaps two messages': [
+    'numbers messages that several processes append at once without gaps, and delivers them in order',
+    class extends Changed {
+      #held: readonly [string, Uint8Array, Position?] | undefined
+      override receive(...args: readonly [string, Uint8Array, Position?]): void {
+        if (args[2]?.offset === 7) this.#held = args
+        else super.receive(...args)
+        if (args[2]?.offset === 8 && this.#held !== undefined) super.receive(...this.#held)
+      }
+    }
+  ],
+  'ignores since': [
+    'reads from an offset in both directions, and always says the position',
+    class extends Changed {
+      override read(channel: string, { since, ...options }: ReadOptions): Promise<HistoryPage> {
+        return super.read(channel, options)
+      }
+    }
+  ],
+  'ignores reverse': [
+    'reads from an offset in both directions, and always says the position',
+    class extends Changed {
+      override read(channel: string, { reverse, ...options }: ReadOptions): Promise<HistoryPage> {
+        return super.read(channel, options)
+      }
+    }
+  ],
+  'ignores the size': [
+    'keeps as many messages as the size says',
+    class extends Changed {
+      override append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+        return super.append(channel, message, { ...options, size: 1000 })
+      }
+    }
+  ],
+  'loses the position with the messages': [
+    'forgets messages after their time, and keeps the position',
+    class extends Changed {
+      override async read(channel: string, options: ReadOptions): Promise<HistoryPage> {
+        const { messages, position } = await super.read(channel, options)
+        return { messages, position: messages.length === 0 ? { ...position, offset: 0 } : position }
+      }
+    }
+  ],
+  'ignores ids': [
+    'appends a message with a known id only once',
+    class extends Changed {
+      override append(
+        channel: string,
+        message: Uint8Array,
+        { id, ...options }: AppendOptions
+      ): Promise<Position> {
+        return super.append(channel, message, options)
+      }
+    }
+  ],
+  'publishes a message with a known id again': [
+    'appends a message with a known id only once',
+    class extends Changed {
+      override async append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+        const position = await super.append(channel, message, options)
+        if (options.id !== undefined) this.hub.publish(channel, message, position)
+        return position
+      }
+    }
+  ],
+  'shares ids between channels': [
+    'appends a message with a known id only once',
+    class extends Changed {
+      override append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+        return super.append(options.id === undefined ? channel : 'h:x', message, options)
+      }
+    }
+  ],
+  'ignores remove': [
+    'removes messages and keeps the position',
+    class extends Changed {
+      override async remove(): Promise<void> {}
+    }
+  ],
+  'mixes up channels': [
+    'keeps the histories of channels apart, whatever their names are',
+    class extends Changed {
+      override append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+        return super.append(channel === 'h:}{' ? 'h:{' : channel, message, options)
+      }
+    }
+  ],
+  'appends after close': [
+    'appends and reads nothing after close',
+    class extends Changed {
+      override async append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+        return this.hub.append(channel, message, options)
+      }
+    }
+  ]
+}
+
+for (const [how, [name, Broken]] of Object.entries(BROKEN_HISTORY)) {
+  t.test(`the contract of histories rejects a broker that ${how}`, async t => {
+    const hub = new MemoryHub()
+    const test = historyContract(() => new Broken(hub)).get(name)
+    await t.rejects(async () => test?.(), { code: 'ERR_ASSERTION' })
+  })
+}

@@ -1,14 +1,17 @@
 import { EventEmitter, once } from 'node:events'
-import type { Broker, BrokerEvents } from '../../lib/index.js'
+import type { Broker, BrokerEvents, Position } from '../../lib/index.js'
 import { withDeadline } from '../helpers/timeout.js'
 
 /** Records the events of a broker. */
 export class Recorder extends EventEmitter implements BrokerEvents {
   readonly states: ('up' | 'down')[] = []
   readonly messages: string[] = []
+  /** Of all messages. */
+  readonly positions: (Position | undefined)[] = []
   readonly errors: (Error | undefined)[] = []
 
-  onMessage(channel: string, message: Uint8Array): void {
+  onMessage(channel: string, message: Uint8Array, position?: Position): void {
+    this.positions.push(position)
     this.messages.push(`${channel} ${Buffer.from(message)}`)
     this.emit('event')
   }

@@ -1,10 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import fastifyRedis from '@fastify/redis'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { Redis as Valkey, Cluster as ValkeyCluster } from 'iovalkey'
 import t, { type Test } from 'tap'
-import { brokerContract } from '../../lib/brokers/broker-contract.js'
+import { brokerContract, historyContract } from '../../lib/brokers/broker-contract.js'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
-import type { Broker } from '../../lib/index.js'
+import type { HistoryBroker } from '../../lib/index.js'
 import { bareApp } from '../helpers/app.js'
 import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
 import { checkOutage } from './outage.js'
@@ -12,42 +13,47 @@ import { checkOutage } from './outage.js'
 const HOST = '127.0.0.1'
 
 /** Runs the tests of the contract. */
-async function checkContract(t: Test, make: () => Broker): Promise<void> {
+async function checkContract(t: Test, make: (prefix?: string) => HistoryBroker): Promise<void> {
   for (const [name, test] of brokerContract(make)) await t.test(name, () => test())
+  for (const name of historyContract(make).keys()) {
+    // Each test has histories of its own.
+    const prefix = randomUUID()
+    await t.test(name, () => historyContract(() => make(prefix)).get(name)?.())
+  }
 }
 
 t.test('the broker passes the contract with ioredis', { skip: redisSkip }, async t => {
   const { port } = await startRedis(t)
   const client = new Redis(port, HOST)
   t.teardown(() => client.disconnect())
-  await checkContract(t, () => redisBroker(client))
-  await checkContract(t, () => redisBroker(client, { prefix: '', sharded: true }))
+  await checkContract(t, prefix => redisBroker(client, { prefix }))
+  await checkContract(t, (prefix = '') => redisBroker(client, { prefix, sharded: true }))
 })
 
 t.test('the broker passes the contract with iovalkey', { skip: redisSkip }, async t => {
   const { port } = await startRedis(t)
   const client = new Valkey(port, HOST)
   t.teardown(() => client.disconnect())
-  await checkContract(t, () => redisBroker(client))
-  await checkContract(t, () => redisBroker(client, { sharded: true }))
+  await checkContract(t, prefix => redisBroker(client, { prefix }))
+  await checkContract(t, prefix => redisBroker(client, { prefix, sharded: true }))
 })
 
 t.test('the broker passes the contract with @fastify/redis', { skip: redisSkip }, async t => {
   const { port } = await startRedis(t)
   const { app } = bareApp(t)
   await app.register(fastifyRedis, { host: HOST, port })
-  await checkContract(t, () => redisBroker(app.redis))
+  await checkContract(t, prefix => redisBroker(app.redis, { prefix }))
 })
 
 t.test('the broker passes the contract on a cluster of three nodes', { skip: redisSkip }, async t => {
   const { port } = await startRedisCluster(t, 3)
   const client = new Cluster([{ host: HOST, port }])
   t.teardown(() => client.disconnect())
-  await checkContract(t, () => redisBroker(client))
-  await checkContract(t, () => redisBroker(client, { sharded: true }))
+  await checkContract(t, prefix => redisBroker(client, { prefix }))
+  await checkContract(t, prefix => redisBroker(client, { prefix, sharded: true }))
   const valkey = new ValkeyCluster([{ host: HOST, port }])
   t.teardown(() => valkey.disconnect())
-  await checkContract(t, () => redisBroker(valkey))
+  await checkContract(t, prefix => redisBroker(valkey, { prefix }))
 })
 
 t.test('delivery stops while Redis is down and resumes when it is back', { skip: redisSkip }, async t => {

@@ -16,6 +16,7 @@ export interface RedisClient {
   subscribe(...channels: string[]): Promise<unknown>
   ssubscribe(...channels: string[]): Promise<unknown>
   unsubscribe(...channels: string[]): Promise<unknown>
+  callBuffer(...args: [command: string, ...args: (string | Buffer | number)[]]): Promise<unknown>
   sunsubscribe(...channels: string[]): Promise<unknown>
 }
 
@@ -30,7 +31,7 @@ export function isCluster(client: RedisClient): client is RedisCluster {
 }
 
 export function isClient(client: unknown): client is RedisClient {
-  return hasMethods(client, ['duplicate', 'publish', 'spublish'])
+  return hasMethods(client, ['duplicate', 'publish', 'spublish', 'callBuffer'])
 }
 
 /** `Cluster` of `iovalkey` and of early versions of `ioredis` cannot receive messages from sharded channels. */

@@ -1,7 +1,25 @@
-import type { Broker, BrokerEvents } from '../broker.js'
+import type {
+  AppendOptions,
+  BrokerEvents,
+  HistoryBroker,
+  HistoryPage,
+  Position,
+  ReadOptions
+} from '../broker.js'
 import { checkTimeout, EngineState } from '../engine.js'
 import { ClosedBrokerError, InvalidBrokerOptionError } from '../error.js'
 import { hasShardedChannels, isClient, type RedisClient } from './client.js'
+import {
+  appendCall,
+  frame,
+  type HistorySettings,
+  messagesKey,
+  pageOf,
+  positionOf,
+  readCall,
+  unframe
+} from './history.js'
+import { RedisNames } from './names.js'
 import { RedisSession, type RedisSettings } from './session.js'
 
 export type { RedisClient, RedisCluster } from './client.js'
@@ -17,6 +35,12 @@ export interface RedisBrokerOptions {
    * check. Default: 5000.
    */
   readonly timeout?: number | undefined
+  /**
+   * Whether Redis keeps every message that it has confirmed when it restarts or fails over, so that clients can recover
+   * across it: `appendonly yes`, `appendfsync always`, and no replica that takes over. Otherwise a restart begins a new epoch.
+   * Default: false.
+   */
+  readonly durable?: boolean | undefined
 }
 
 /** Milliseconds before the first attempt to reconnect. The delay doubles with each attempt, up to the maximum. */
@@ -30,12 +54,13 @@ const MAX_DELAY = 2000
  * @throws {TypeError} `FST_UPGRADE_INVALID_BROKER_OPTION` for a client of another library, a client without sharded channels
  * when `sharded` is true, or an invalid option.
  */
-export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {}): Broker {
-  const { prefix = 'fastify-upgrade:', sharded = false, timeout = 5000 } = options
+export function redisBroker(client: RedisClient, options: RedisBrokerOptions = {}): HistoryBroker {
+  const { prefix = 'fastify-upgrade:', sharded = false, timeout = 5000, durable = false } = options
   checkClient(client, sharded)
   checkTimeout(timeout)
   if (typeof prefix !== 'string') throw new InvalidBrokerOptionError('prefix', 'a string')
-  return new RedisBroker(`${client.options.keyPrefix ?? ''}${prefix}`, { client, sharded, timeout })
+  const names = new RedisNames(`${client.options.keyPrefix ?? ''}${prefix}`, sharded)
+  return new RedisBroker(names, { client, sharded, timeout, durable })
 }
 
 function checkClient(client: RedisClient, sharded: boolean): void {
@@ -46,11 +71,11 @@ function checkClient(client: RedisClient, sharded: boolean): void {
   }
 }
 
-class RedisBroker implements Broker {
-  readonly #prefix: string
-  readonly #settings: RedisSettings
+class RedisBroker implements HistoryBroker {
+  readonly #names: RedisNames
+  readonly #settings: RedisSettings & HistorySettings
   readonly #engine = new EngineState()
-  /** The subscribed channels, with the prefix. */
+  /** The subscribed channels, by their names in Redis. */
   readonly #channels = new Set<string>()
   #events: BrokerEvents | undefined
   #session: RedisSession | undefined
@@ -60,8 +85,8 @@ class RedisBroker implements Broker {
   /** When the current session opened. */
   #openedAt = Number.POSITIVE_INFINITY
 
-  constructor(prefix: string, settings: RedisSettings) {
-    this.#prefix = prefix
+  constructor(names: RedisNames, settings: RedisSettings & HistorySettings) {
+    this.#names = names
     this.#settings = settings
   }
 
@@ -72,12 +97,33 @@ class RedisBroker implements Broker {
   }
 
   publish(channel: string, message: Uint8Array): Promise<void> {
-    return this.#engine.run(async () => this.#session?.publish(this.#prefix + channel, message))
+    return this.#engine.run(async () =>
+      this.#session?.publish(this.#names.channelOf(channel), frame(message))
+    )
+  }
+
+  append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+    return this.#engine.run(async () => {
+      const key = this.#names.keyOf(channel)
+      const call = appendCall(key, this.#names.channelOf(channel), message, options, this.#settings)
+      return positionOf(await this.#session?.run(call))
+    })
+  }
+
+  read(channel: string, options: ReadOptions): Promise<HistoryPage> {
+    return this.#engine.run(async () => {
+      const call = readCall(this.#names.keyOf(channel), options, this.#settings)
+      return pageOf(await this.#session?.run(call))
+    })
+  }
+
+  remove(channel: string): Promise<void> {
+    return this.#engine.run(async () => this.#session?.delete(messagesKey(this.#names.keyOf(channel))))
   }
 
   subscribe(channel: string): Promise<void> {
     return this.#engine.run(async () => {
-      const name = this.#prefix + channel
+      const name = this.#names.channelOf(channel)
       // Set first, as a message may arrive together with the reply.
       this.#channels.add(name)
       try {
@@ -90,7 +136,7 @@ class RedisBroker implements Broker {
   }
 
   async unsubscribe(channel: string): Promise<void> {
-    const name = this.#prefix + channel
+    const name = this.#names.channelOf(channel)
     // From now on messages of the channel are dropped, and the next session does not subscribe to it.
     this.#channels.delete(name)
     if (this.#engine.isConnected) await this.#session?.unsubscribe(name).catch(() => {})
@@ -105,8 +151,10 @@ class RedisBroker implements Broker {
 
   async #open(): Promise<void> {
     const session = new RedisSession(this.#settings, {
-      onMessage: (name, message) => {
-        if (this.#channels.has(name)) this.#events?.onMessage(name.slice(this.#prefix.length), message)
+      onMessage: (name, bytes) => {
+        if (!this.#channels.has(name)) return
+        const { message, position } = unframe(bytes)
+        this.#events?.onMessage(this.#names.parse(name), message, position)
       },
       onEnd: error => this.#onEnd(error)
     })

@@ -9,6 +9,7 @@ import {
   type RedisClient,
   type RedisCluster
 } from './client.js'
+import type { ScriptCall } from './history.js'
 
 /** Channels in one SUBSCRIBE command. */
 const CHUNK = 1000
@@ -24,7 +25,7 @@ export interface RedisSettings {
 }
 
 export interface RedisSessionEvents {
-  onMessage(channel: string, message: Uint8Array): void
+  onMessage(channel: string, message: Buffer): void
   /** Called once, also when the session never opened. No other events follow. */
   onEnd(error: Error): void
 }
@@ -38,6 +39,8 @@ export class RedisSession {
   /** A channel without subscribers: unsubscribing from it is the subscriber's ping. */
   readonly #pingChannel = randomBytes(16).toString('hex')
   #publisher: RedisClient | undefined
+  #store: Promise<RedisClient> | undefined
+  #storeNodes: () => readonly RedisClient[] = () => []
   #subscriber: RedisClient | undefined
   #healthTimer: NodeJS.Timeout | undefined
   #replyTimeout: ReplyTimeout | undefined
@@ -60,17 +63,33 @@ export class RedisSession {
     return true
   }
 
-  publish(channel: string, message: Uint8Array): Promise<void> {
-    const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength)
-    return this.#run(
+  async publish(channel: string, message: Buffer): Promise<void> {
+    await this.#run(
       this.#settings.sharded
-        ? this.#publisher?.spublish(channel, bytes)
-        : this.#publisher?.publish(channel, bytes)
+        ? this.#publisher?.spublish(channel, message)
+        : this.#publisher?.publish(channel, message)
     )
   }
 
-  subscribe(channels: readonly string[]): Promise<void> {
-    return this.#run(
+  /** Runs a script. Redis knows it by its hash once it has had the text. */
+  async run({ script, keys, args }: ScriptCall): Promise<unknown> {
+    const client = await this.#openStore()
+    const rest = [keys.length, ...keys, ...args] as const
+    try {
+      return await this.#run(client?.callBuffer('evalsha', script.sha, ...rest))
+    } catch (error) {
+      if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error
+      return await this.#run(client?.callBuffer('eval', script.text, ...rest))
+    }
+  }
+
+  async delete(key: string): Promise<void> {
+    const client = await this.#openStore()
+    await this.#run(client?.callBuffer('del', key))
+  }
+
+  async subscribe(channels: readonly string[]): Promise<void> {
+    await this.#run(
       this.#settings.sharded
         ? // All channels of one command would have to be in one slot, so each has its own command.
           Promise.all(channels.map(channel => this.#subscriber?.ssubscribe(channel)))
@@ -78,8 +97,8 @@ export class RedisSession {
     )
   }
 
-  unsubscribe(channel: string): Promise<void> {
-    return this.#run(
+  async unsubscribe(channel: string): Promise<void> {
+    await this.#run(
       this.#settings.sharded
         ? this.#subscriber?.sunsubscribe(channel)
         : this.#subscriber?.unsubscribe(channel)
@@ -87,9 +106,9 @@ export class RedisSession {
   }
 
   /** Rejects with the reason if the session ends. Clients only report that the connection is closed. */
-  async #run(command: Promise<unknown> | undefined): Promise<void> {
+  async #run(command: Promise<unknown> | undefined): Promise<unknown> {
     try {
-      await command
+      return await command
     } catch (error) {
       throw this.#endReason ?? error
     }
@@ -126,18 +145,41 @@ export class RedisSession {
     const publisher = this.#track(create())
     const subscriber = this.#track(create())
     const { sharded } = this.#settings
-    for (const connection of [publisher, subscriber]) {
-      const onEnd = (): void => this.end(this.#error ?? new Error('the connection to Redis has ended'))
-      connection.on('end', onEnd)
-      // A cluster lost a node. The client moves to another one, but messages in between are lost.
-      connection.on('-node', onEnd)
-    }
+    for (const connection of [publisher, subscriber]) this.#endWith(connection)
     subscriber.on(sharded ? 'smessageBuffer' : 'messageBuffer', (channel, message) => {
       if (this.#endReason === undefined) this.#events.onMessage(channel.toString(), message)
     })
     await Promise.all([publisher.connect(), subscriber.connect()])
     this.#publisher = publisher
     this.#subscriber = subscriber
+  }
+
+  /** Ends the session when the connection does. */
+  #endWith(connection: RedisClient): void {
+    const onEnd = (): void => this.end(this.#error ?? new Error('the connection to Redis has ended'))
+    connection.on('end', onEnd)
+    // A cluster lost a node. The client moves to another one, but messages in between are lost.
+    connection.on('-node', onEnd)
+  }
+
+  /**
+   * Resolves with the client for keys. The publisher reaches one node only when it belongs to a cluster without sharded
+   * channels, so there the first use opens a connection to the whole cluster.
+   */
+  #openStore(): Promise<RedisClient | undefined> | RedisClient | undefined {
+    const { client, sharded } = this.#settings
+    if (sharded || !isCluster(client)) return this.#publisher
+    this.#store ??= this.#connectStore(client)
+    return this.#store
+  }
+
+  async #connectStore(client: RedisCluster): Promise<RedisClient> {
+    const store = duplicateCluster(client, false)
+    this.#track(store)
+    this.#endWith(store)
+    await this.#run(store.connect())
+    this.#storeNodes = () => store.nodes('master')
+    return store
   }
 
   /** Resolves with a function that creates connections to the node, or to the cluster. */
@@ -192,7 +234,8 @@ export class RedisSession {
 
   /** A subscribed connection may send few commands besides UNSUBSCRIBE, so it sends that. */
   async #ping(): Promise<void> {
-    await Promise.all([...this.#nodes().map(node => node.ping()), this.unsubscribe(this.#pingChannel)])
+    const nodes = [...this.#nodes(), ...this.#storeNodes()]
+    await Promise.all([...nodes.map(node => node.ping()), this.unsubscribe(this.#pingChannel)])
   }
 
   /** All nodes that messages are published through. A cluster would ping a random one. */

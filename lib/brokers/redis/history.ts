@@ -1,0 +1,197 @@
+import { createHash, randomBytes } from 'node:crypto'
+import {
+  type AppendOptions,
+  type HistoryPage,
+  ID_LIFETIME,
+  type Position,
+  type ReadOptions,
+  type StoredMessage
+} from '../broker.js'
+
+// The history of a channel is two keys: a hash with the position, and a stream of the messages, whose ids are the offsets.
+
+/** Milliseconds for which a position is kept longer than its messages: 30 days. */
+const POSITION_LIFETIME = 30 * 86_400_000
+
+/** A script that runs inside Redis, in one atomic step. */
+export interface Script {
+  readonly text: string
+  readonly sha: string
+}
+
+function script(text: string): Script {
+  return { text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+/** A call of a script. */
+export interface ScriptCall {
+  readonly script: Script
+  readonly keys: readonly string[]
+  readonly args: readonly (string | number | Buffer)[]
+}
+
+/**
+ * Finds the position of a history. Keys: 1 the position, 2 the messages. Arguments: 1 an epoch that was never used, 2 the
+ * milliseconds for which the position is kept, 3 whether Redis is durable (1) or not (0).
+ *
+ * A server that restarts, or a replica that takes over, may have lost the last messages and would use their offsets again,
+ * so it begins another epoch. `run` tells its lives apart. `birth` is the first epoch: ids belong to one birth.
+ */
+const OPEN = `
+local run = ARGV[3] == '1' and '' or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local found = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'birth', 'run')
+local offset, epoch, birth = found[1], found[2], found[3]
+if not offset then
+  offset, epoch, birth = '0', ARGV[1], ARGV[1]
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'offset', offset, 'epoch', epoch, 'birth', birth, 'run', run)
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+elseif found[4] ~= run then
+  epoch = ARGV[1]
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'run', run)
+end
+`
+
+/**
+ * Appends and publishes a message. Further key: 3 the id; without one, any key. Further arguments: 4 the message, 5 the
+ * size, 6 the ttl, 7 the milliseconds for which the id is known, or 0 without one, 8 the channel, 9 the command that
+ * publishes, 10 the mark of {@link frame}.
+ *
+ * A script that fails midway is not undone. The message is added first, so no offset is ever without its message; a message
+ * that was not published leaves a gap that the subscribers fill. A number of Lua counts exactly up to 2^53.
+ */
+const APPEND = script(`${OPEN}
+if ARGV[7] ~= '0' then
+  local known = redis.call('GET', KEYS[3])
+  local prefix = birth .. ':'
+  if known and string.sub(known, 1, #prefix) == prefix then
+    return { string.sub(known, #prefix + 1), epoch }
+  end
+end
+if tonumber(offset) >= ${Number.MAX_SAFE_INTEGER} then
+  return redis.error_reply('ERR the history has used all its offsets')
+end
+offset = string.format('%.0f', tonumber(offset) + 1)
+redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[5], offset .. '-0', 'm', ARGV[4])
+redis.call('HSET', KEYS[1], 'offset', offset)
+redis.call('PEXPIRE', KEYS[2], ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if ARGV[7] ~= '0' then redis.call('SET', KEYS[3], birth .. ':' .. offset, 'PX', ARGV[7]) end
+redis.call(ARGV[9], ARGV[8], ARGV[10] .. offset .. ' ' .. epoch .. '\\n' .. ARGV[4])
+return { offset, epoch }
+`)
+
+/** Reads a range of ids. Further arguments: 4 the command, 5 and 6 the ends of the range, 7 the limit. */
+const READ = script(`${OPEN}
+local messages = {}
+if ARGV[7] ~= '0' then messages = redis.call(ARGV[4], KEYS[2], ARGV[5], ARGV[6], 'COUNT', ARGV[7]) end
+return { offset, epoch, messages }
+`)
+
+/** Settings of the calls. */
+export interface HistorySettings {
+  readonly sharded: boolean
+  readonly durable: boolean
+}
+
+/** @param key the beginning of the keys. */
+export function appendCall(
+  key: string,
+  channel: string,
+  message: Uint8Array,
+  { size, ttl, id }: AppendOptions,
+  { sharded, durable }: HistorySettings
+): ScriptCall {
+  return {
+    script: APPEND,
+    keys: [`${key}:p`, `${key}:m`, `${key}:i:${id ?? ''}`],
+    args: [
+      ...openArgs(durable, ttl),
+      toBuffer(message),
+      size,
+      ttl,
+      id === undefined ? 0 : ID_LIFETIME,
+      channel,
+      sharded ? 'SPUBLISH' : 'PUBLISH',
+      MARK
+    ]
+  }
+}
+
+export function readCall(
+  key: string,
+  { since, limit, reverse = false }: ReadOptions,
+  { durable }: HistorySettings
+): ScriptCall {
+  const range = reverse
+    ? ['XREVRANGE', since === undefined ? '+' : `${Math.max(since - 1, 0)}-0`, '-']
+    : ['XRANGE', `${(since ?? 0) + 1}-0`, '+']
+  return { script: READ, keys: [`${key}:p`, `${key}:m`], args: [...openArgs(durable, 0), ...range, limit] }
+}
+
+/** The key of the messages. */
+export function messagesKey(key: string): string {
+  return `${key}:m`
+}
+
+function openArgs(durable: boolean, ttl: number): (string | number)[] {
+  return [randomBytes(8).toString('hex'), POSITION_LIFETIME + ttl, durable ? 1 : 0]
+}
+
+export function toBuffer(message: Uint8Array): Buffer {
+  return Buffer.from(message.buffer, message.byteOffset, message.byteLength)
+}
+
+// ---- replies
+
+export function positionOf(reply: unknown): Position {
+  const [offset, epoch] = listOf(reply)
+  return { offset: Number(String(offset)), epoch: String(epoch) }
+}
+
+export function pageOf(reply: unknown): HistoryPage {
+  return { position: positionOf(reply), messages: listOf(listOf(reply)[2]).map(messageOf) }
+}
+
+/** An entry of a stream: its id, and a list of names and values. */
+function messageOf(entry: unknown): StoredMessage {
+  const [id, fields] = listOf(entry)
+  const message = listOf(fields)[1]
+  if (!Buffer.isBuffer(message)) throw new TypeError(UNKNOWN_REPLY)
+  return { offset: Number.parseInt(String(id), 10), message }
+}
+
+function listOf(reply: unknown): readonly unknown[] {
+  if (!Array.isArray(reply)) throw new TypeError(UNKNOWN_REPLY)
+  return reply
+}
+
+const UNKNOWN_REPLY = 'Redis sent a reply that is not one of the history scripts'
+
+// ---- messages with a position, in the channel
+
+/** Begins a message that has a position: the mark, `offset epoch\n`, and the message. */
+const MARK = Buffer.from('\0@h')
+
+const NEWLINE = 10
+
+/** Nothing but a message with a position begins with the mark: another one that does has the mark and `\n` in front. */
+export function frame(message: Uint8Array): Buffer {
+  const bytes = toBuffer(message)
+  return isMarked(bytes) ? Buffer.concat([MARK, Buffer.of(NEWLINE), bytes]) : bytes
+}
+
+/** The reverse of {@link frame}, and of what the script publishes. */
+export function unframe(bytes: Buffer): { readonly message: Buffer; readonly position?: Position } {
+  if (!isMarked(bytes)) return { message: bytes }
+  const end = bytes.indexOf(NEWLINE)
+  const header = bytes.toString('latin1', MARK.length, end)
+  const message = bytes.subarray(end + 1)
+  if (header === '') return { message }
+  const [offset, epoch] = header.split(' ')
+  return { message, position: { offset: Number(offset), epoch: String(epoch) } }
+}
+
+function isMarked(bytes: Buffer): boolean {
+  return bytes.length > MARK.length && bytes.compare(MARK, 0, MARK.length, 0, MARK.length) === 0
+}

@@ -1,0 +1,208 @@
+import { Cluster } from 'ioredis'
+import t, { type Test } from 'tap'
+import { pageOf } from '../../lib/brokers/redis/history.js'
+import { redisBroker } from '../../lib/brokers/redis/redis.js'
+import type { HistoryBroker, Position } from '../../lib/index.js'
+import { type Engine, redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
+import { ms } from '../helpers/timeout.js'
+import { redisClient } from './clients.js'
+import { record } from './recorder.js'
+
+// The history in Redis: its keys, its scripts, and what a restart does to it.
+
+const HELLO = Buffer.from('hello')
+const LIMITS = { size: 100, ttl: 600_000 }
+const POSITION = '{fastify-upgrade:h:x}:p'
+const MESSAGES = '{fastify-upgrade:h:x}:m'
+
+async function texts(broker: HistoryBroker): Promise<string[]> {
+  const { messages } = await broker.read('h:x', { limit: 100 })
+  return messages.map(({ offset, message }) => `${offset} ${Buffer.from(message)}`)
+}
+
+/** Appends three messages, restarts the engine, and resolves with the positions before and after. */
+async function restart(t: Test, engine: Engine, durable: boolean): Promise<[Position, Position, string[]]> {
+  const broker = redisBroker(redisClient(t, engine), { durable })
+  const events = record(t, broker)
+  let before: Position = { offset: 0, epoch: '' }
+  for (const text of ['a', 'b', 'c']) before = await broker.append('h:x', Buffer.from(text), LIMITS)
+  await engine.kill()
+  await engine.start()
+  await events.until('up', 'down', 'up')
+  const { position } = await broker.read('h:x', { limit: 0 })
+  return [before, position, await texts(broker)]
+}
+
+t.test('a Redis without persistence begins a new epoch when it restarts', { skip: redisSkip }, async t => {
+  const [before, after, messages] = await restart(t, await startRedis(t), false)
+  t.equal(after.offset, 0)
+  t.not(after.epoch, before.epoch)
+  t.strictSame(messages, [])
+})
+
+const ALWAYS = ['--appendonly', 'yes', '--appendfsync', 'always']
+
+t.test(
+  'a restart begins a new epoch, as Redis may have lost the last messages',
+  { skip: redisSkip },
+  async t => {
+    const [before, after, messages] = await restart(t, await startRedis(t, ALWAYS), false)
+    t.not(after.epoch, before.epoch)
+    t.equal(after.offset, 3)
+    t.strictSame(messages, ['1 a', '2 b', '3 c'], 'the messages that were kept can still be read')
+  }
+)
+
+t.test('a durable Redis keeps its epoch when it restarts', { skip: redisSkip }, async t => {
+  const [before, after, messages] = await restart(t, await startRedis(t, ALWAYS), true)
+  t.strictSame(after, before)
+  t.strictSame(messages, ['1 a', '2 b', '3 c'])
+})
+
+t.test('the first append after a restart begins the new epoch as well', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t, ALWAYS)
+  const broker = redisBroker(redisClient(t, engine))
+  const events = record(t, broker)
+  const before = await broker.append('h:x', HELLO, { ...LIMITS, id: 'a' })
+  await engine.kill()
+  await engine.start()
+  await events.until('up', 'down', 'up')
+  const known = await broker.append('h:x', HELLO, { ...LIMITS, id: 'a' })
+  t.equal(known.offset, 1, 'the id is still known')
+  t.not(known.epoch, before.epoch)
+  t.strictSame(await broker.append('h:x', HELLO, LIMITS), { ...known, offset: 2 })
+})
+
+t.test('a script that Redis has forgotten is sent again', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  record(t, broker)
+  const admin = redisClient(t, engine)
+  for (const offset of [1, 2, 3]) {
+    t.equal((await broker.append('h:x', HELLO, LIMITS)).offset, offset)
+    await admin.script('FLUSH')
+  }
+})
+
+t.test(
+  'a position that was evicted begins a new epoch, and an old id is not known any more',
+  { skip: redisSkip },
+  async t => {
+    const engine = await startRedis(t)
+    const broker = redisBroker(redisClient(t, engine))
+    record(t, broker)
+    for (let n = 0; n < 3; n++) await broker.append('h:x', HELLO, { ...LIMITS, id: `a${n}` })
+    const { position } = await broker.read('h:x', { limit: 0 })
+    await redisClient(t, engine).del(POSITION)
+    const next = await broker.append('h:x', Buffer.from('new'), { ...LIMITS, id: 'a2' })
+    t.not(next.epoch, position.epoch)
+    t.equal(next.offset, 1)
+    t.strictSame(await texts(broker), ['1 new'], 'the messages of the old epoch are gone')
+  }
+)
+
+t.test('an append that fails midway leaves no offset without a message', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  const events = record(t, broker)
+  await broker.subscribe('h:x')
+  const admin = redisClient(t, engine)
+  const { position } = await broker.read('h:x', { limit: 0 })
+  await admin.set(MESSAGES, 'not a stream')
+  await t.rejects(broker.append('h:x', HELLO, LIMITS), { message: /WRONGTYPE/ })
+  await t.rejects(broker.read('h:x', { limit: 1 }), { message: /WRONGTYPE/ })
+  t.strictSame(await broker.read('h:x', { limit: 0 }), { messages: [], position })
+  await admin.del(MESSAGES)
+  t.strictSame(await broker.append('h:x', HELLO, LIMITS), { ...position, offset: 1 })
+  t.equal(await events.next(), 'h:x hello')
+})
+
+t.test('an append that cannot be published is kept', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const admin = redisClient(t, engine)
+  await admin.call('ACL', 'SETUSER', 'mute', 'on', '>x', '+@all', '~*', 'resetchannels')
+  const broker = redisBroker(redisClient(t, engine, { username: 'mute', password: 'x' }))
+  record(t, broker)
+  await t.rejects(broker.append('h:x', HELLO, LIMITS), { message: /NOPERM|publish to the channel/ })
+  t.strictSame(await texts(broker), ['1 hello'])
+})
+
+t.test('offsets end at 2^53 - 1 with an error', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  const events = record(t, broker)
+  await broker.subscribe('h:x')
+  const { position } = await broker.read('h:x', { limit: 0 })
+  await redisClient(t, engine).hset(POSITION, 'offset', String(Number.MAX_SAFE_INTEGER - 1))
+  const last = await broker.append('h:x', HELLO, LIMITS)
+  t.strictSame(last, { ...position, offset: Number.MAX_SAFE_INTEGER })
+  t.equal(await events.next(), 'h:x hello')
+  t.strictSame(events.positions, [last])
+  await t.rejects(broker.append('h:x', HELLO, LIMITS), { message: /has used all its offsets/ })
+  t.strictSame(await texts(broker), [`${Number.MAX_SAFE_INTEGER} hello`])
+  const after = await broker.read('h:x', { since: Number.MAX_SAFE_INTEGER - 1, limit: 5 })
+  t.equal(after.messages.length, 1)
+  const none = await broker.read('h:x', { since: 0, limit: 5, reverse: true })
+  t.strictSame(none, { messages: [], position: last })
+})
+
+t.test(
+  'published bytes that look like an appended message arrive as they are',
+  { skip: redisSkip },
+  async t => {
+    const engine = await startRedis(t)
+    const broker = redisBroker(redisClient(t, engine))
+    const events = record(t, broker)
+    await broker.subscribe('m:x')
+    for (const text of ['\0@h5 abc\nhello', '\0@h', '\0@hx', '\0@h\n']) {
+      await broker.publish('m:x', Buffer.from(text))
+      t.equal(await events.next(), `m:x ${text}`)
+    }
+    t.strictSame(events.positions, [undefined, undefined, undefined, undefined])
+  }
+)
+
+t.test('replies that the scripts do not send are errors', async t => {
+  for (const reply of [undefined, 'OK', ['1', 'e'], ['1', 'e', [['1-0', ['m', 7]]]], ['1', 'e', ['1-0']]]) {
+    t.throws(() => pageOf(reply), { name: 'TypeError', message: /Redis/ })
+  }
+  t.strictSame(pageOf(['1', 'e', []]), { position: { offset: 1, epoch: 'e' }, messages: [] })
+})
+
+t.test('all keys of a history expire', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  record(t, broker)
+  await broker.append('h:x', HELLO, { ...LIMITS, id: 'a' })
+  await broker.read('h:y', { limit: 0 })
+  const admin = redisClient(t, engine)
+  const keys = await admin.keys('*')
+  t.strictSame(
+    keys.sort(),
+    ['{fastify-upgrade:h:x}:i:a', MESSAGES, POSITION, '{fastify-upgrade:h:y}:p'].sort()
+  )
+  for (const key of keys) t.ok((await admin.pttl(key)) > 0, key)
+  t.ok((await admin.pttl(POSITION)) > 86_400_000, 'the position lasts longer than the messages')
+})
+
+t.test(
+  'without sharded channels, a broker on a cluster reaches the keys of all nodes, and notices a node that hangs',
+  { skip: redisSkip },
+  async t => {
+    const engine = await startRedisCluster(t, 3)
+    const client = new Cluster([{ host: '127.0.0.1', port: engine.port }]).on('error', () => {})
+    t.teardown(() => client.disconnect())
+    const broker = redisBroker(client, { timeout: ms(300) })
+    const events = record(t, broker)
+    await events.until('up')
+    for (const channel of ['h:a', 'h:b', 'h:c', 'h:d', 'h:e', 'h:f']) {
+      await broker.append(channel, HELLO, LIMITS)
+      t.equal((await broker.read(channel, { limit: 1 })).messages.length, 1)
+    }
+    await engine.hold()
+    await events.until('up', 'down')
+    engine.letGo()
+    await events.until('up', 'down', 'up')
+    t.equal((await broker.append('h:a', HELLO, LIMITS)).offset, 2)
+  }
+)
