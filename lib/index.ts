@@ -38,7 +38,12 @@ export {
   plugin as fastifyUpgrade,
   plugin as fastifyWebsocket
 } from './fastify/plugin.js'
-export { type SubscribeOptions, WebSocket } from './fastify/websocket.js'
+export {
+  type DeliverPublication,
+  type SubscribeOptions,
+  type TopicPublishOptions,
+  WebSocket
+} from './fastify/websocket.js'
 export {
   type BroadcastOptions,
   type PublishOptions,
@@ -65,6 +70,9 @@ export { type PreparedMessage, type PrepareOptions, prepare } from './socket/pre
 export type { SendCallback } from './socket/sender.js'
 export type { Traffic } from './socket/stats.js'
 export type { BrokerEvent } from './topics/broker-link.js'
+export type { HistoryOption, HistoryRange, HistoryResult } from './topics/history.js'
+export type { TopicPublication } from './topics/history-entry.js'
+export type { Subscription } from './topics/history-topic.js'
 export type { Presence, PresenceEvents } from './topics/presence.js'
 export type { PresenceMember } from './topics/presence-protocol.js'
 export type { VerifyClientInfo } from './upgrade/verify-client.js'

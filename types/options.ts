@@ -1,12 +1,13 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Broker } from '../lib/brokers/broker.js'
-import type { WebSocket } from '../lib/fastify/websocket.js'
+import type { DeliverPublication, WebSocket } from '../lib/fastify/websocket.js'
 import type {
   BudgetOptions,
   ConnectionLimitOptions,
   ConnectionOptions,
   PerMessageDeflateOptions
 } from '../lib/options/connection-options.js'
+import type { HistoryOption } from '../lib/topics/history.js'
 import type { HandleProtocols } from '../lib/upgrade/negotiation.js'
 import type { VerifyClient } from '../lib/upgrade/verify-client.js'
 import type { InvalidMessageHandler, WebSocketErrorHandler } from './handler.js'
@@ -91,6 +92,12 @@ export interface WebSocketRouteOptions<Request = FastifyRequest, Socket = WebSoc
    * async. An error that it throws refuses the handshake.
    */
   readonly topics?: TopicChoice<Request> | undefined
+  /**
+   * Returns the message that the connections get from a publication of a topic with history, for example with its
+   * offset: `(publication) => data`. It is called once for each publication and all connections of the route.
+   * Default: the message as it was published.
+   */
+  readonly deliver?: DeliverPublication | undefined
 }
 
 /** The options of the plugin under their names in `ws`, for code written for it. */
@@ -158,6 +165,17 @@ export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
    * broker of its own, which is closed with the application. Default: none, for a single process.
    */
   readonly broker?: Broker | undefined
+  /**
+   * Keeps the last publications of topics, so that subscribers receive them in one order and can recover those that
+   * they have missed: the limits for all topics, or `(topic) => limits`, which returns `undefined` for a topic
+   * without history. `size` is the number of publications, `ttl` the milliseconds after the last one during which
+   * they are kept. All processes need the same limits. See the guide on recovery. Default: none.
+   */
+  readonly history?: HistoryOption | undefined
+  /**
+   * Publications that a subscriber recovers at most. One that has missed more is not recovered. Default: 300.
+   */
+  readonly maxRecoveredPublications?: number | undefined
   /** How the processes of an application exchange the members of a topic. */
   readonly presence?: PresenceOptions | undefined
   /**

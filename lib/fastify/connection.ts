@@ -37,10 +37,10 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
     schemas.serializer === undefined
       ? new WebSocket(stream, setup, server)
       : new SerializingWebSocket(stream, setup, server, schemas.serializer)
-  route.server.add(socket)
-  // Not awaited: the broker reports its failures as events.
-  for (const topic of topics) void socket.subscribe(topic)
+  server.add(socket, route.deliver)
   try {
+    // Not awaited: the broker reports its failures as events.
+    for (const topic of topics) void socket.subscribe(topic)
     owner.readLogLevel(request)
     route.server.emit('connection', socket, request.raw)
   } catch (error) {

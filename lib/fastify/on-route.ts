@@ -60,6 +60,7 @@ function addWebSocketRoute(
     settings,
     limits,
     topics,
+    deliver,
     subprotocols = true as const
   } = namingRoute(options.url, () => ({
     settings: readRouteOptions(own, defaults),
@@ -76,6 +77,7 @@ function addWebSocketRoute(
     handler,
     schemas,
     topics,
+    deliver,
     isLogDisabled
   }
   // Fastify adds a HEAD route for a GET route. It needs the constraint too, or it would hide an ordinary HEAD route.

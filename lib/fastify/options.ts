@@ -16,6 +16,8 @@ import { invalidOption } from '../options/error.js'
 import { checkNames, checkOptions, readOptions, withoutUndefined } from '../options/option.js'
 import {
   HANDSHAKE_OPTIONS,
+  HISTORY_LIMITS,
+  isHistoryLimits,
   namesIn,
   PLUGIN_OPTIONS,
   ROUTE_OPTIONS,
@@ -23,8 +25,10 @@ import {
   type ShutdownSettings
 } from '../options/table.js'
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
+import type { HistoryOption } from '../topics/history.js'
 import type { PresenceSettings } from '../topics/presence-manager.js'
 import { type OriginOption, readOrigin } from './origin.js'
+import type { DeliverPublication } from './websocket.js'
 
 /** The options of a route with every default filled in. */
 export interface Settings
@@ -42,6 +46,8 @@ export interface PluginSettings {
   readonly broker: Broker | undefined
   /** Whether WebSockets over HTTP/2 are on, where the server speaks it. */
   readonly http2: boolean
+  readonly history: HistoryOption | undefined
+  readonly maxRecoveredPublications: number
 }
 
 /** Fastify's own options of `register`. */
@@ -54,8 +60,21 @@ export function readPluginOptions(options: FastifyUpgradeOptions): Settings {
 }
 
 export function readPluginSettings(options: FastifyUpgradeOptions): PluginSettings {
-  const { shutdown, presence, http2 } = readOptions(PLUGIN_OPTIONS, options, { prefix: '' })
-  return { shutdown, presence, broker: options.broker, http2 }
+  const { shutdown, presence, http2, maxRecoveredPublications } = readOptions(PLUGIN_OPTIONS, options, {
+    prefix: ''
+  })
+  const history = checkingLimits(options.history)
+  return { shutdown, presence, broker: options.broker, http2, history, maxRecoveredPublications }
+}
+
+/** The function of the application may return anything. */
+function checkingLimits(history: HistoryOption | undefined): HistoryOption | undefined {
+  if (typeof history !== 'function') return history
+  return topic => {
+    const limits: unknown = history(topic)
+    if (limits === undefined || isHistoryLimits(limits)) return limits
+    throw invalidOption('history(topic)', HISTORY_LIMITS, limits)
+  }
 }
 
 /** The settings of a route: its own, else those of the plugin. */
@@ -69,11 +88,13 @@ export function readRouteChoices(options: WebSocketRouteOptions): {
   /** Undefined when the route registers none. */
   readonly subprotocols: readonly string[] | undefined
   readonly topics: TopicChoice | undefined
+  readonly deliver: DeliverPublication | undefined
 } {
   const { subprotocol } = readOptions(ROUTE_OPTIONS, options, { prefix: 'websocket.' })
   return {
     subprotocols: subprotocol === undefined ? undefined : [subprotocol].flat(),
-    topics: options.topics
+    topics: options.topics,
+    deliver: options.deliver
   }
 }
 

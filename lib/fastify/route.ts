@@ -5,6 +5,7 @@ import type { ConnectionLimiter } from '../limits/connection-limiter.js'
 import type { MessageSchemas } from './message-schemas.js'
 import type { Settings } from './options.js'
 import type { IsLogDisabled } from './request-logging.js'
+import type { DeliverPublication } from './websocket.js'
 import type { WebSocketServer } from './websocket-server.js'
 
 /** The options that an `onRoute` hook gets, for routes of any kind. */
@@ -24,6 +25,8 @@ export interface WebSocketRoute {
   readonly limiters: readonly ConnectionLimiter[]
   /** Chooses the topics to which a new connection is subscribed. */
   readonly topics: TopicChoice | undefined
+  /** Returns the message that its connections get from a publication. */
+  readonly deliver: DeliverPublication | undefined
   readonly handler: WebSocketHandler
   readonly schemas: MessageSchemas
   readonly isLogDisabled: IsLogDisabled

@@ -1,11 +1,12 @@
 import type { Duplex } from 'node:stream'
+import type { Position } from '../brokers/broker.js'
 import type { SendData, SendOptions } from '../socket/codec.js'
 import type { ConnectionSetup } from '../socket/options.js'
 import { PreparedMessage, type PrepareOptions } from '../socket/prepared-message.js'
 import type { SendCallback } from '../socket/sender.js'
 import type { WebSocket as TransportWebSocket } from '../socket/websocket.js'
 import type { MessageSerializer } from './message-serializer.js'
-import { type TopicServer, WebSocket } from './websocket.js'
+import { type TopicPublishOptions, type TopicServer, WebSocket } from './websocket.js'
 
 /**
  * A connection of a route with the schema `send`: it serializes the values that it sends. As a class of its own it costs the
@@ -40,7 +41,11 @@ export class SerializingWebSocket extends WebSocket {
     return super.prepare(this.#serializer.encode(data), options)
   }
 
-  override publish(topic: string, data: unknown, options?: PrepareOptions): Promise<void> {
+  override publish(
+    topic: string,
+    data: unknown,
+    options?: TopicPublishOptions
+  ): Promise<Position | undefined> {
     return super.publish(topic, this.#serializer.encode(data), options)
   }
 }

@@ -1,10 +1,14 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { ServerOptions } from '../../types/options.js'
-import type { Broker } from '../brokers/broker.js'
+import type { Broker, Position } from '../brokers/broker.js'
+import { TRY_AGAIN_LATER } from '../protocol/close-code.js'
 import type { SendData } from '../socket/codec.js'
 import { PreparedMessage, type PrepareOptions, prepare } from '../socket/prepared-message.js'
 import type { BrokerEvent } from '../topics/broker-link.js'
+import type { HistoryOption, HistoryRange, HistoryResult } from '../topics/history.js'
+import type { Deliver } from '../topics/history-entry.js'
+import type { Subscription } from '../topics/history-topic.js'
 import type { Presence } from '../topics/presence.js'
 import type { PresenceSettings } from '../topics/presence-manager.js'
 import { Topics } from '../topics/topics.js'
@@ -12,7 +16,13 @@ import { UnknownRouteError } from './error.js'
 import type { MessageSchemas } from './message-schemas.js'
 import type { MessageSerializer } from './message-serializer.js'
 import type { RouteSubprotocols } from './subprotocol.js'
-import { type AnyWebSocket, WebSocket } from './websocket.js'
+import {
+  type AnyWebSocket,
+  type DeliverPublication,
+  type SubscribeOptions,
+  type TopicPublishOptions,
+  WebSocket
+} from './websocket.js'
 
 /** The events of a {@link WebSocketServer} and their arguments. */
 export interface WebSocketServerEvents {
@@ -29,6 +39,8 @@ export interface WebSocketServerEvents {
 export interface TopicSettings {
   readonly broker: Broker | undefined
   readonly presence: PresenceSettings
+  readonly history: HistoryOption | undefined
+  readonly maxRecoveredPublications: number
 }
 
 /** Options of {@link WebSocketServer.broadcast}. */
@@ -38,7 +50,7 @@ export interface BroadcastOptions extends PrepareOptions {
 }
 
 /** Options of {@link WebSocketServer.publish}. */
-export interface PublishOptions extends PrepareOptions {
+export interface PublishOptions extends TopicPublishOptions {
   /** A connection that does not receive the message. */
   readonly except?: AnyWebSocket | undefined
 }
@@ -62,12 +74,16 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly #topics: Topics<PreparedMessage, AnyWebSocket>
   readonly #schemas: { readonly schemas: MessageSchemas; readonly subprotocols: RouteSubprotocols }[] = []
   #serializers: ReadonlyMap<string, MessageSerializer> = new Map()
+  /** The functions of the routes that have one, by connection. */
+  readonly #delivers = new WeakMap<AnyWebSocket, DeliverPublication>()
+  /** What the topics call, by function of the application. */
+  readonly #prepared = new WeakMap<DeliverPublication, Deliver<PreparedMessage>>()
   #isClosing = false
 
   /** @internal */
   constructor(
     options: ServerOptions,
-    { broker, presence }: TopicSettings,
+    { broker, presence, history, maxRecoveredPublications }: TopicSettings,
     onError: (error: unknown) => void
   ) {
     super({ captureRejections: true })
@@ -78,6 +94,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       prepare,
       onEvent: event => this.#try(() => this.emit('broker', event)),
       presence,
+      history,
+      maxRecovered: maxRecoveredPublications,
       onError
     })
   }
@@ -118,14 +136,41 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * Sends a message to the subscribers of a topic: to those of this process at once, and to those of the other processes
    * through the broker. It is framed once, and compressed once for each set of compression parameters. The cost grows with
    * the number of subscribers, not with the number of connections.
-   * @returns resolves once the engine of the broker has accepted the message, and at once without a broker. It rejects with
-   * `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other processes miss the message. The event `broker`
-   * reports it as well, so the promise need not be awaited.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
+   *
+   * A message to a topic with history is stored first. All subscribers get it through the engine, in the order of the offsets.
+   * @returns resolves once the engine of the broker has accepted the message, and at once without a broker; in a topic with
+   * history with its position. It rejects with `FST_UPGRADE_BROKER_PUBLISH` or `FST_UPGRADE_BROKER_OVERLOADED` when other
+   * processes miss the message. The event `broker` reports it as well, so the promise need not be awaited.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_NO_HISTORY` for an `id` in a topic without history,
+   * `FST_UPGRADE_INVALID_HISTORY` for an invalid `id`, `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or
    * `FST_UPGRADE_INVALID_TEXT` when bytes that are to leave as text are not UTF-8.
    */
-  publish(topic: string, data: SendData | PreparedMessage, options: PublishOptions = {}): Promise<void> {
-    return this.#topics.publish(topic, prepared(data, options), options.except)
+  publish(
+    topic: string,
+    data: SendData | PreparedMessage,
+    options: PublishOptions = {}
+  ): Promise<Position | undefined> {
+    return this.#topics.publish(topic, prepared(data, options), options.except, options.id)
+  }
+
+  /**
+   * Reads the history of a topic, oldest publication first.
+   * @returns rejects with `FST_UPGRADE_BROKER_READ` when the engine cannot be reached, and with
+   * `FST_UPGRADE_INVALID_HISTORY` for an invalid `since` or `limit`.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_NO_HISTORY` for a topic without history.
+   */
+  history(topic: string, range: HistoryRange = {}): Promise<HistoryResult> {
+    return this.#topics.readHistory(topic, range)
+  }
+
+  /**
+   * Removes the publications from the history of a topic. The position stays: clients that have missed some of them cannot
+   * recover.
+   * @returns rejects with `FST_UPGRADE_BROKER_READ` when the engine cannot be reached.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, or `FST_UPGRADE_NO_HISTORY` for a topic without history.
+   */
+  removeHistory(topic: string): Promise<void> {
+    return this.#topics.removeHistory(topic)
   }
 
   /**
@@ -184,8 +229,25 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /** @internal */
-  subscribe(topic: string, socket: AnyWebSocket): Promise<void> {
-    return this.#topics.subscribe(topic, socket)
+  subscribe(topic: string, socket: AnyWebSocket, options: SubscribeOptions): Promise<Subscription> {
+    const { since } = options
+    if (!this.#topics.haveHistory && since === undefined) return this.#topics.subscribe(topic, socket)
+    const deliver = options.deliver ?? this.#delivers.get(socket)
+    return this.#topics.subscribe(topic, socket, {
+      since,
+      deliver: deliver && this.#preparedOf(deliver),
+      onLost: position => onLost(socket, options.onLost, position)
+    })
+  }
+
+  /** One function for each function of the application, so that its messages are made once for all connections. */
+  #preparedOf(deliver: DeliverPublication): Deliver<PreparedMessage> {
+    let known = this.#prepared.get(deliver)
+    if (known === undefined) {
+      known = publication => prepared(deliver(publication))
+      this.#prepared.set(deliver, known)
+    }
+    return known
   }
 
   /** @internal */
@@ -215,7 +277,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /** @internal */
-  add(socket: WebSocket): void {
+  add(socket: WebSocket, deliver: DeliverPublication | undefined): void {
+    if (deliver !== undefined) this.#delivers.set(socket, deliver)
     this.clients.add(socket)
   }
 
@@ -255,6 +318,18 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
 /** A subprotocol has no spaces. */
 function routeKey(url: string, subprotocol = ''): string {
   return `${subprotocol} ${url}`
+}
+
+function onLost(socket: AnyWebSocket, listener: SubscribeOptions['onLost'], position: Position): void {
+  if (listener === undefined) {
+    socket.close(TRY_AGAIN_LATER, 'messages were missed')
+    return
+  }
+  try {
+    listener(position)
+  } catch (error) {
+    socket.reportError(error)
+  }
 }
 
 function prepared(data: SendData | PreparedMessage, options?: PrepareOptions): PreparedMessage {

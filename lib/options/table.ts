@@ -394,6 +394,13 @@ export const SERVER_OPTIONS = {
   skipUTF8Validation
 }
 
+export const HISTORY_LIMITS = `an object with the integers "size" and "ttl", from 1 to ${MAX_INT32}`
+
+export function isHistoryLimits(value: unknown): value is { readonly size: number; readonly ttl: number } {
+  const limits = [Reflect.get(Object(value), 'size'), Reflect.get(Object(value), 'ttl')]
+  return limits.every(limit => Number.isInteger(limit) && limit >= 1 && limit <= MAX_INT32)
+}
+
 const BROKER_METHODS = ['start', 'publish', 'subscribe', 'unsubscribe', 'close']
 
 /** Of the plugin as a whole. */
@@ -423,6 +430,20 @@ export const PLUGIN_OPTIONS = {
     values: 'a broker',
     defaultText: 'none, for a single process'
   }),
+  history: checked({
+    description:
+      'Keeps the last publications of topics, so that subscribers receive them in one order and can recover those that they have missed: the limits for all topics, or `(topic) => limits`, which returns `undefined` for a topic without history. `size` is the number of publications, `ttl` the milliseconds after the last one during which they are kept. All processes need the same limits. See the guide on recovery.',
+    default: undefined,
+    is: (value): value is object => typeof value === 'function' || isHistoryLimits(value),
+    must: `a function, or ${HISTORY_LIMITS}`,
+    values: '`{ size, ttl }`, both from 1 to 2147483647, or a function'
+  }),
+  maxRecoveredPublications: integer({
+    description:
+      'Publications that a subscriber recovers at most. One that has missed more is not recovered.',
+    default: 300,
+    max: 10_000
+  }),
   presence: group({
     description: 'How the processes of an application exchange the members of a topic.',
     options: PRESENCE
@@ -431,6 +452,11 @@ export const PLUGIN_OPTIONS = {
 
 /** Of a route only. */
 export const ROUTE_OPTIONS = {
+  deliver: callback({
+    description:
+      'Returns the message that the connections get from a publication of a topic with history, for example with its offset: `(publication) => data`. It is called once for each publication and all connections of the route.',
+    defaultText: 'the message as it was published'
+  }),
   subprotocol: checked({
     description:
       'The subprotocols that the route speaks. The route handles handshakes whose first subprotocol supported at its path is one of these.',

@@ -4,6 +4,7 @@ import { INVALID_CLOSE_BODY, INVALID_CLOSE_CODE, INVALID_CLOSE_REASON, type Viol
 /** Status codes that this package sends by itself or reports, RFC 6455 section 7.4.1. */
 export const NORMAL_CLOSURE = 1000
 export const GOING_AWAY = 1001
+export const TRY_AGAIN_LATER = 1013
 export const NO_STATUS_RECEIVED = 1005
 export const ABNORMAL_CLOSURE = 1006
 export const INTERNAL_ERROR = 1011

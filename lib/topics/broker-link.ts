@@ -1,11 +1,21 @@
 import { randomBytes } from 'node:crypto'
-import type { Broker, BrokerEvents } from '../brokers/broker.js'
+import { setImmediate as turn } from 'node:timers/promises'
+import type {
+  AppendOptions,
+  Broker,
+  BrokerEvents,
+  HistoryBroker,
+  HistoryPage,
+  Position,
+  ReadOptions
+} from '../brokers/broker.js'
 import { BrokerSubscriptions } from './broker-subscriptions.js'
 import {
   BrokerInUseError,
   BrokerLinkClosedError,
   BrokerOverloadedError,
   BrokerPublishError,
+  BrokerReadError,
   BrokerSubscribeError
 } from './error.js'
 import {
@@ -21,13 +31,16 @@ const MAX_PENDING = 16 * 2 ** 20
 /** Bytes that each pending message counts besides its own, as a client needs one to three KiB for each. */
 const MESSAGE_COST = 1024
 
+/** The maximum of reads at a time. */
+const MAX_READS = 64
+
 /** Events of the link to the other processes. `topic` is an empty string for broadcasts. */
 export type BrokerEvent =
   /** The broker is connected to its engine, for the first time or again. */
   | { readonly type: 'up' }
   /** The broker is disconnected from its engine. Messages published meanwhile do not reach other processes. */
   | { readonly type: 'down'; readonly error?: Error | undefined }
-  /** A message did not reach other processes. */
+  /** A message did not reach other processes; in a topic with history, it may not have reached any subscriber. */
   | { readonly type: 'lost'; readonly topic: string; readonly error: Error }
   /** Messages from other processes do not arrive. The server retries the subscription. */
   | { readonly type: 'unsubscribed'; readonly topic: string; readonly error: Error }
@@ -37,11 +50,15 @@ export type BrokerEvent =
 /**
  * The kinds of data on a channel. Each topic has a channel per kind; broadcasts have one channel, for the empty topic.
  */
-export type ChannelKind = 'message' | 'presence' | 'broadcast'
+export type ChannelKind = 'message' | 'presence' | 'broadcast' | 'history'
 
 export interface BrokerLinkOptions {
   /** Called with each publication of another process. */
   readonly onPublication: (kind: ChannelKind, topic: string, publication: RemotePublication) => void
+  /** Called with each message of a topic with history, those of this process included. */
+  readonly onAppended: (topic: string, message: Uint8Array, position: Position) => void
+  /** Called when messages of a topic arrive again, after they did not for a time. */
+  readonly onRestored: (topic: string) => void
   readonly onEvent: (event: BrokerEvent) => void
 }
 
@@ -49,23 +66,35 @@ export interface BrokerLinkOptions {
 const brokersInUse = new WeakSet<Broker>()
 
 /** The link of a server to the servers in other processes, through a broker. */
-export class BrokerLink implements BrokerEvents {
+export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents {
   /** The id of this server. */
   readonly origin: string = randomBytes(16).toString('hex')
-  readonly #broker: Broker
+  readonly #broker: Engine
   readonly #options: BrokerLinkOptions
   readonly #subscriptions: BrokerSubscriptions
   #lost = 0
   #pendingBytes = 0
   #isOpen = false
+  #isUp = false
+  /** The number of times that the engine was connected. */
+  #ups = 0
+  /** Called when the engine is connected, or the link is closed. */
+  #waiting: (() => void)[] = []
+  #reads = 0
+  /** Reads that wait for others to end. */
+  readonly #pendingReads: (() => void)[] = []
 
-  constructor(broker: Broker, options: BrokerLinkOptions) {
+  constructor(broker: Engine, options: BrokerLinkOptions) {
     this.#broker = broker
     this.#options = options
-    this.#subscriptions = new BrokerSubscriptions(broker, (channel, error) => {
-      const { topic } = parseChannel(channel)
-      options.onEvent({ type: 'unsubscribed', topic, error: new BrokerSubscribeError(reasonOf(error)) })
-    })
+    this.#subscriptions = new BrokerSubscriptions(
+      broker,
+      (channel, error) => {
+        const { topic } = parseChannel(channel)
+        options.onEvent({ type: 'unsubscribed', topic, error: new BrokerSubscribeError(reasonOf(error)) })
+      },
+      channel => options.onRestored(parseChannel(channel).topic)
+    )
   }
 
   /** The number of messages that did not reach other processes. */
@@ -98,10 +127,8 @@ export class BrokerLink implements BrokerEvents {
   }
 
   /** Resolves once the engine has accepted the publication. Rejects otherwise; messages and broadcasts are counted as lost. */
-  async publish(kind: ChannelKind, topic: string, publication: Publication): Promise<void> {
-    if (!this.#isOpen) throw new BrokerLinkClosedError()
-    if (this.#pendingBytes > MAX_PENDING)
-      throw this.#lose(kind, topic, new BrokerOverloadedError(MAX_PENDING))
+  async publish(kind: ChannelKind, topic: string, publication: Publication): Promise<undefined> {
+    this.#checkPending(kind, topic)
     const bytes = encodePublication(this.origin, publication)
     const cost = bytes.length + MESSAGE_COST
     this.#pendingBytes += cost
@@ -112,6 +139,75 @@ export class BrokerLink implements BrokerEvents {
     } finally {
       this.#pendingBytes -= cost
     }
+  }
+
+  /** Resolves with the position of the publication. Rejects as {@link publish} does; the publication may still arrive. */
+  async append(
+    this: BrokerLink<HistoryBroker>,
+    topic: string,
+    publication: Publication,
+    sender: number,
+    options: AppendOptions
+  ): Promise<Position> {
+    this.#checkPending('history', topic)
+    const bytes = encodePublication(this.origin, publication, sender)
+    const cost = bytes.length + MESSAGE_COST
+    this.#pendingBytes += cost
+    try {
+      return await this.#broker.append(channelOf('history', topic), bytes, options)
+    } catch (error) {
+      throw this.#lose('history', topic, withCause(new BrokerPublishError(reasonOf(error)), error))
+    } finally {
+      this.#pendingBytes -= cost
+    }
+  }
+
+  /** Few reads at a time, as each brings many messages. */
+  async read(this: BrokerLink<HistoryBroker>, topic: string, options: ReadOptions): Promise<HistoryPage> {
+    while (this.#reads >= MAX_READS) await new Promise<void>(resolve => this.#pendingReads.push(resolve))
+    if (!this.#isOpen) throw new BrokerLinkClosedError()
+    this.#reads++
+    try {
+      return await this.#broker.read(channelOf('history', topic), options)
+    } catch (error) {
+      throw withCause(new BrokerReadError(reasonOf(error)), error)
+    } finally {
+      this.#reads--
+      this.#pendingReads.shift()?.()
+    }
+  }
+
+  async remove(this: BrokerLink<HistoryBroker>, topic: string): Promise<void> {
+    try {
+      await this.#broker.remove(channelOf('history', topic))
+    } catch (error) {
+      throw withCause(new BrokerReadError(reasonOf(error)), error)
+    }
+  }
+
+  /**
+   * Makes a call, and again after each outage that interrupts it.
+   * @throws the error of a call that the connected engine refuses, and `FST_UPGRADE_BROKER_CLOSED`.
+   */
+  async persist<T>(call: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const ups = this.#ups
+      try {
+        return await call()
+      } catch (error) {
+        // A client may reject its calls before it reports that the connection was lost.
+        await turn()
+        if (this.#isUp && this.#ups === ups) throw error
+        if (this.#isOpen && !this.#isUp) await new Promise<void>(resolve => this.#waiting.push(resolve))
+        if (!this.#isOpen) throw new BrokerLinkClosedError()
+      }
+    }
+  }
+
+  #checkPending(kind: ChannelKind, topic: string): void {
+    if (!this.#isOpen) throw new BrokerLinkClosedError()
+    if (this.#pendingBytes > MAX_PENDING)
+      throw this.#lose(kind, topic, new BrokerOverloadedError(MAX_PENDING))
   }
 
   #lose(kind: ChannelKind, topic: string, error: Error): Error {
@@ -125,23 +221,33 @@ export class BrokerLink implements BrokerEvents {
   async close(): Promise<void> {
     if (!this.#isOpen) return
     this.#isOpen = false
+    this.#isUp = false
+    this.#wake()
     this.#subscriptions.close()
     await this.#broker.close()
   }
 
   // Events of the broker.
 
-  onMessage(channel: string, message: Uint8Array): void {
+  onMessage(channel: string, message: Uint8Array, position?: Position): void {
     if (!this.#isOpen) return
     const { kind, topic } = parseChannel(channel)
+    if (kind === 'history' && position !== undefined) {
+      this.#options.onAppended(topic, message, position)
+      return
+    }
     const publication = decodePublication(message)
-    if (kind === undefined || publication === undefined) this.#options.onEvent({ type: 'invalid', topic })
+    if (kind === undefined || kind === 'history' || publication === undefined)
+      this.#options.onEvent({ type: 'invalid', topic })
     // Publications of this server were delivered to its subscribers at once.
     else if (publication.origin !== this.origin) this.#options.onPublication(kind, topic, publication)
   }
 
   onUp(): void {
     if (!this.#isOpen) return
+    this.#isUp = true
+    this.#ups++
+    this.#wake()
     this.#subscriptions.retry()
     this.#options.onEvent({ type: 'up' })
   }
@@ -151,12 +257,25 @@ export class BrokerLink implements BrokerEvents {
   }
 
   onDown(error?: Error): void {
-    if (this.#isOpen) this.#options.onEvent({ type: 'down', error })
+    if (!this.#isOpen) return
+    this.#isUp = false
+    this.#options.onEvent({ type: 'down', error })
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const resolve of waiting) resolve()
   }
 }
 
 /** The prefixes of channels. A topic may be any string, so they keep the channels of different kinds apart. */
-const PREFIX: Readonly<Record<ChannelKind, string>> = { message: 'm:', presence: 'p:', broadcast: 'b:' }
+const PREFIX: Readonly<Record<ChannelKind, string>> = {
+  message: 'm:',
+  presence: 'p:',
+  broadcast: 'b:',
+  history: 'h:'
+}
 
 function channelOf(kind: ChannelKind, topic: string): string {
   return PREFIX[kind] + topic
@@ -164,7 +283,7 @@ function channelOf(kind: ChannelKind, topic: string): string {
 
 function parseChannel(channel: string): { readonly kind: ChannelKind | undefined; readonly topic: string } {
   const topic = channel.slice(2)
-  for (const kind of ['message', 'presence', 'broadcast'] as const)
+  for (const kind of ['message', 'presence', 'broadcast', 'history'] as const)
     if (channel.startsWith(PREFIX[kind])) return { kind, topic }
   return { kind: undefined, topic }
 }

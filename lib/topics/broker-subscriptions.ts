@@ -19,15 +19,24 @@ interface Subscription {
 export class BrokerSubscriptions {
   readonly #broker: Broker
   readonly #onError: (channel: string, error: unknown) => void
+  readonly #onRestored: (channel: string) => void
   /** By channel. */
   readonly #subscriptions = new Map<string, Subscription>()
   #retryTimer: NodeJS.Timeout | undefined
   #isClosed = false
 
-  /** @param onError called when a subscription fails or ends, once until it is active again. */
-  constructor(broker: Broker, onError: (channel: string, error: unknown) => void) {
+  /**
+   * @param onError called when a subscription fails or ends, once until it is active again.
+   * @param onRestored called when it is active again.
+   */
+  constructor(
+    broker: Broker,
+    onError: (channel: string, error: unknown) => void,
+    onRestored: (channel: string) => void = () => {}
+  ) {
     this.#broker = broker
     this.#onError = onError
+    this.#onRestored = onRestored
   }
 
   /** Resolves when messages of the channel arrive. Rejects when the first attempt fails. */
@@ -82,8 +91,10 @@ export class BrokerSubscriptions {
     try {
       if (isWanted) await this.#broker.subscribe(channel)
       else await this.#broker.unsubscribe(channel)
+      const isRestored = isWanted && subscription.hasFailed
       subscription.isActive = isWanted
       subscription.hasFailed = false
+      if (isRestored) this.#onRestored(channel)
     } catch (error) {
       this.#fail(channel, subscription, error)
       throw error

@@ -34,3 +34,18 @@ export const BrokerLinkClosedError = defineError(
   'BROKER_CLOSED',
   'The server is closed, so nothing is published to other processes.'
 )
+export const BrokerReadError = defineError(
+  'BROKER_READ',
+  'The broker could not read the history of a topic: %s; check that its engine can be reached and allows it.'
+)
+export const BrokerWithoutHistoryError = defineError(
+  'BROKER_WITHOUT_HISTORY',
+  'The option "history" needs a broker that keeps histories, and this one lacks the methods append, read and remove; use the broker of fastify-upgrade/redis, or remove "history".',
+  { base: TypeError }
+)
+export const NoHistoryError = defineError(
+  'NO_HISTORY',
+  'The topic "%s" has no history, so %s is not possible; return its limits from the option "history".',
+  { base: TypeError }
+)
+export const InvalidHistoryError = defineError('INVALID_HISTORY', '%s must be %s.', { base: TypeError })

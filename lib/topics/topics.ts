@@ -1,6 +1,11 @@
-import type { Broker } from '../brokers/broker.js'
-import { type BrokerEvent, BrokerLink, type ChannelKind } from './broker-link.js'
-import { InvalidTopicError } from './error.js'
+import type { Broker, HistoryBroker, Position } from '../brokers/broker.js'
+import { hasMethods } from '../brokers/engine.js'
+import { MemoryBroker, MemoryHub } from '../brokers/memory.js'
+import { type BrokerEvent, BrokerLink, type BrokerLinkOptions, type ChannelKind } from './broker-link.js'
+import { BrokerWithoutHistoryError, InvalidHistoryError, InvalidTopicError, NoHistoryError } from './error.js'
+import { checkSince, History, type HistoryOption, type HistoryRange, type HistoryResult } from './history.js'
+import type { Prepare } from './history-entry.js'
+import { type Since, type Subscription, type SubscriptionOptions, WITHOUT_POSITION } from './history-topic.js'
 import type { Presence } from './presence.js'
 import { PresenceManager, type PresenceSettings } from './presence-manager.js'
 import type { Publication, RemotePublication } from './publication.js'
@@ -14,35 +19,64 @@ export interface TopicsOptions<Message> {
   /** Undefined for a single process. */
   readonly broker: Broker | undefined
   /** Creates the message that subscribers get from a publication of another process. */
-  readonly prepare: (payload: Uint8Array, options: { binary: boolean; compress: boolean }) => Message
+  readonly prepare: Prepare<Message>
   readonly onEvent: (event: BrokerEvent) => void
   readonly presence: PresenceSettings
+  /** Undefined when no topic has history. */
+  readonly history: HistoryOption | undefined
+  /** The maximum of publications that a subscriber recovers. */
+  readonly maxRecovered: number
   /** Called with errors of presence listeners and of subscribers' `send`. */
   readonly onError: (error: unknown) => void
 }
 
+/** Options of {@link Topics.subscribe}. */
+export interface TopicSubscriptionOptions<Message> extends SubscriptionOptions<Message> {
+  /** Undefined for the messages from now on. */
+  readonly since: Since | undefined
+}
+
 /** Delivers messages to the subscribers of a topic: at once in this process, and through a broker in the others. */
 export class Topics<Message extends Publication, Receiver extends Subscriber<Message>> {
+  readonly #history: History<Message, Receiver> | undefined
   /** By topic. */
   readonly #subscribers = new Map<string, Set<Receiver>>()
   #broadcastReceivers: ReadonlySet<Receiver> = new Set()
   readonly #prepare: TopicsOptions<Message>['prepare']
+  /** The link to other processes. */
   readonly #link: BrokerLink | undefined
+  /** The link, or in a single process that of the topics with history. */
+  readonly #openLink: BrokerLink | undefined
   readonly #presence: PresenceManager
   readonly #onError: TopicsOptions<Message>['onError']
 
-  constructor({ broker, prepare, onEvent, presence, onError }: TopicsOptions<Message>) {
+  constructor(options: TopicsOptions<Message>) {
+    const { broker, prepare, onEvent, presence, history, maxRecovered, onError } = options
     this.#prepare = prepare
     this.#onError = onError
-    this.#link =
-      broker &&
-      new BrokerLink(broker, {
-        onPublication: (...args) => this.#onPublication(...args),
-        onEvent: event => {
-          if (event.type === 'up') this.#presence.onUp()
-          onEvent(event)
+    const events: BrokerLinkOptions = {
+      onPublication: (...args) => this.#onPublication(...args),
+      onAppended: (...args) => this.#history?.onMessage(...args),
+      onRestored: topic => this.#history?.onRestored(topic),
+      onEvent: event => {
+        if (event.type === 'up') {
+          this.#presence.onUp()
+          this.#history?.onUp()
         }
-      })
+        // The store of a single process is none of the application's business.
+        if (broker !== undefined) onEvent(event)
+      }
+    }
+    if (history === undefined) {
+      this.#link = broker && new BrokerLink(broker, events)
+      this.#openLink = this.#link
+    } else {
+      const link = new BrokerLink(historyBroker(broker), events)
+      this.#history = new History(history, { link, prepare, maxRecovered, onEvent, onError })
+      // Without a broker, the link serves the topics with history only.
+      this.#link = broker && link
+      this.#openLink = link
+    }
     this.#presence = new PresenceManager(presence, this.#link, onError)
   }
 
@@ -51,37 +85,55 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
    * @throws {TypeError} `FST_UPGRADE_BROKER_IN_USE`
    */
   open(): void {
-    this.#link?.start()
+    this.#openLink?.start()
   }
 
   async close(): Promise<void> {
     this.#presence.close()
-    await this.#link?.close()
+    this.#history?.close()
+    await this.#openLink?.close()
   }
 
   /** The number of messages that did not reach other processes. */
   get lost(): number {
-    return this.#link?.lost ?? 0
+    return this.#openLink?.lost ?? 0
+  }
+
+  /** Whether there may be topics with history. */
+  get haveHistory(): boolean {
+    return this.#history !== undefined
   }
 
   /** The number of subscribers in this process. */
   subscriberCount(topic: string): number {
-    return this.#subscribersOf(topic).size
+    return this.#subscribersOf(topic).size + (this.#history?.subscriberCount(topic) ?? 0)
   }
 
   /**
-   * The receiver gets messages of this process from now on, and those of other processes once the promise has resolved.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   * The receiver gets messages of this process from now on, and those of other processes once the promise has resolved. In a
+   * topic with history it gets the messages since a position first.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_NO_HISTORY` or `FST_UPGRADE_INVALID_HISTORY`
    */
-  subscribe(topic: string, receiver: Receiver): Promise<void> {
+  subscribe(
+    topic: string,
+    receiver: Receiver,
+    { since, ...options }: TopicSubscriptionOptions<Message> = FROM_NOW_ON
+  ): Promise<Subscription> {
     checkTopic(topic)
+    checkSince(since)
+    if (this.#history?.limitsOf(topic) !== undefined) {
+      return handled(this.#history.subscribe(topic, receiver, options, since))
+    }
+    if (since !== undefined) throw new NoHistoryError(topic, 'recovery')
     const subscribers = this.#subscribers.get(topic)
     if (subscribers === undefined) this.#subscribers.set(topic, new Set([receiver]))
     else subscribers.add(receiver)
-    return handled(this.#link?.subscribe('message', topic))
+    if (this.#link === undefined) return SUBSCRIBED
+    return handled(this.#link.subscribe('message', topic).then(() => WITHOUT_POSITION))
   }
 
   unsubscribe(topic: string, receiver: Receiver): void {
+    this.#history?.unsubscribe(topic, receiver)
     const subscribers = this.#subscribers.get(topic)
     if (subscribers?.delete(receiver) !== true || subscribers.size > 0) return
     this.#subscribers.delete(topic)
@@ -89,22 +141,58 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   }
 
   /**
-   * Resolves once the engine of the broker has accepted the message.
+   * Resolves once the engine of the broker has accepted the message, in a topic with history with its position.
    * @param except a subscriber that does not receive the message.
-   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`
+   * @param id in a topic with history, only the first message with this id is published.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_NO_HISTORY` or `FST_UPGRADE_INVALID_HISTORY`
    */
-  publish(topic: string, message: Message, except?: Receiver): Promise<void> {
+  publish(
+    topic: string,
+    message: Message,
+    except?: Receiver | undefined,
+    id?: string | undefined
+  ): Promise<Position | undefined> {
     const subscribers = this.#subscribersOf(topic)
     // A topic with subscribers has been checked before.
     if (subscribers.size === 0) checkTopic(topic)
+    if (this.#history !== undefined) {
+      const limits = this.#history.limitsOf(topic)
+      if (limits !== undefined) {
+        checkId(id)
+        return handled(this.#history.publish(topic, message, limits, { except, id }))
+      }
+    }
+    if (id !== undefined) throw new NoHistoryError(topic, 'publishing with an id')
     this.#deliver(subscribers, message, except)
-    return handled(this.#link?.publish('message', topic, message))
+    return this.#link === undefined ? DONE : handled(this.#link.publish('message', topic, message))
+  }
+
+  /**
+   * Reads the history of a topic.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC`, `FST_UPGRADE_NO_HISTORY` or `FST_UPGRADE_INVALID_HISTORY`
+   */
+  readHistory(topic: string, range: HistoryRange): Promise<HistoryResult> {
+    return this.#historyOf(topic).read(topic, range)
+  }
+
+  /**
+   * Removes the publications from the history of a topic.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` or `FST_UPGRADE_NO_HISTORY`
+   */
+  removeHistory(topic: string): Promise<void> {
+    return this.#historyOf(topic).remove(topic)
+  }
+
+  #historyOf(topic: string): History<Message, Receiver> {
+    checkTopic(topic)
+    if (this.#history?.limitsOf(topic) === undefined) throw new NoHistoryError(topic, 'this')
+    return this.#history
   }
 
   /** Delivers broadcasts of all processes to the receivers that are in the set at the time. Called once. */
   receiveBroadcasts(receivers: ReadonlySet<Receiver>): void {
     this.#broadcastReceivers = receivers
-    void handled(this.#link?.subscribe('broadcast', ''))
+    this.#link?.subscribe('broadcast', '').catch(() => {})
   }
 
   /**
@@ -113,7 +201,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
    */
   broadcast(message: Message, isLocal: boolean): Promise<void> {
     this.#deliver(this.#broadcastReceivers, message)
-    return handled(isLocal ? undefined : this.#link?.publish('broadcast', '', message))
+    return isLocal || this.#link === undefined ? DONE : handled(this.#link.publish('broadcast', '', message))
   }
 
   /**
@@ -166,12 +254,37 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
 
 const NO_SUBSCRIBERS: ReadonlySet<never> = new Set<never>()
 
-const DONE = Promise.resolve()
+const DONE = Promise.resolve(undefined)
+const SUBSCRIBED = Promise.resolve(WITHOUT_POSITION)
+
+const FROM_NOW_ON: TopicSubscriptionOptions<never> = { since: undefined, deliver: undefined, onLost() {} }
 
 /** The event `broker` reports failures as well, so a promise that the application does not await must not end the process. */
-function handled(promise: Promise<void> | undefined): Promise<void> {
-  promise?.catch(() => {})
-  return promise ?? DONE
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
+}
+
+const HISTORY_METHODS = ['append', 'read', 'remove']
+
+/** @throws {TypeError} `FST_UPGRADE_BROKER_WITHOUT_HISTORY` */
+function historyBroker(broker: Broker | undefined): HistoryBroker {
+  if (broker === undefined) return new MemoryBroker(new MemoryHub())
+  if (!hasHistory(broker)) throw new BrokerWithoutHistoryError()
+  return broker
+}
+
+function hasHistory(broker: Broker): broker is HistoryBroker {
+  return hasMethods(broker, HISTORY_METHODS)
+}
+
+const MAX_ID_SIZE = 256
+
+/** @throws {TypeError} `FST_UPGRADE_INVALID_HISTORY` */
+function checkId(id: unknown): void {
+  if (id === undefined) return
+  if (typeof id !== 'string' || id === '' || Buffer.byteLength(id) > MAX_ID_SIZE)
+    throw new InvalidHistoryError('"id"', `a string of 1 to ${MAX_ID_SIZE} bytes`)
 }
 
 /** The maximum size of a topic in bytes of UTF-8. */

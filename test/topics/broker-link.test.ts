@@ -6,6 +6,8 @@ import { watchProcess } from '../helpers/app.js'
 
 const OTHER = 'f'.repeat(32)
 
+const NO_HISTORY = { onAppended() {}, onRestored() {} }
+
 const text = (payload: string) => ({ payload, isBinary: false, compress: true })
 const bytes = (payload: Uint8Array) => ({ payload, isBinary: true, compress: false })
 
@@ -14,6 +16,7 @@ function make(t: Test) {
   const events: string[] = []
   const received: string[] = []
   const link = new BrokerLink(broker, {
+    ...NO_HISTORY,
     onEvent: event => void events.push(show(event)),
     onPublication: (kind, topic, { payload, isBinary }) =>
       void received.push(`${kind} ${topic} ${Buffer.from(payload)} ${isBinary}`)
@@ -53,7 +56,7 @@ t.test('messages and presence of a topic are encoded and published to channels o
   await published
   void link.publish('presence', 'room', bytes(Buffer.from('x')))
   t.strictSame(broker.pending, ['publish p:room'])
-  const other = new BrokerLink(new ManualBroker(), { onEvent() {}, onPublication() {} })
+  const other = new BrokerLink(new ManualBroker(), { ...NO_HISTORY, onEvent() {}, onPublication() {} })
   t.not(other.origin, link.origin)
 })
 
@@ -167,6 +170,7 @@ t.test('subscriptions are retried before the event up', async t => {
   const broker = new ManualBroker()
   const pending: string[][] = []
   const link = new BrokerLink(broker, {
+    ...NO_HISTORY,
     onEvent: ({ type }) => void (type === 'up' && pending.push(broker.pending)),
     onPublication() {}
   })

@@ -41,7 +41,9 @@ function makeServer(broker: ManualBroker | undefined) {
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},
     onError() {},
-    presence: SETTINGS
+    presence: SETTINGS,
+    history: undefined,
+    maxRecovered: 300
   })
   server.open()
   return server

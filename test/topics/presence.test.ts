@@ -29,6 +29,8 @@ function server(t: Test, broker: MemoryBroker | undefined, errors: unknown[] = [
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent: () => {},
     presence: SETTINGS,
+    history: undefined,
+    maxRecovered: 300,
     onError: error => errors.push(error)
   })
   made.open()

@@ -27,7 +27,9 @@ function make(t: Test) {
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},
     onError: error => errors.push(error),
-    presence: { interval: 5000, timeout: 15_000 }
+    presence: { interval: 5000, timeout: 15_000 },
+    history: undefined,
+    maxRecovered: 300
   })
   topics.open()
   t.teardown(() => topics.close())

@@ -31,7 +31,9 @@ function makeTopics(): Topics<Publication, { send(): void }> {
     prepare: payload => ({ payload, isBinary: true, compress: true }),
     onEvent() {},
     onError() {},
-    presence: { interval: 5000, timeout: 15_000 }
+    presence: { interval: 5000, timeout: 15_000 },
+    history: undefined,
+    maxRecovered: 300
   })
 }
 

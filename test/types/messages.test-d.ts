@@ -10,6 +10,7 @@ import upgrade, {
   type ClientOf,
   type InvalidMessageError,
   type Message,
+  type Position,
   type PreparedMessage,
   prepare,
   type RouteOptions,
@@ -65,7 +66,7 @@ app.get('/chat', { websocket: true, schema }, socket => {
   socket.send(said, () => {})
   socket.send(said, { compress: false }, () => {})
   expectTypeOf(socket.prepare(said)).toEqualTypeOf<PreparedMessage>()
-  expectTypeOf(socket.publish('room', said)).toEqualTypeOf<Promise<void>>()
+  expectTypeOf(socket.publish('room', said)).toEqualTypeOf<Promise<Position | undefined>>()
   socket.send(socket.prepare(said, { compress: false }))
   socket.send(prepare(Buffer.alloc(1)))
   socket.publish('room', prepare('text'))
