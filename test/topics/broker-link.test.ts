@@ -48,6 +48,7 @@ t.test('messages and presence of a topic are encoded and published to channels o
   t.equal(channel, 'm:room')
   t.strictSame(decodePublication(message ?? Buffer.alloc(0)), {
     origin: link.origin,
+    sender: 0,
     payload: Buffer.from('hello'),
     isBinary: false,
     compress: true

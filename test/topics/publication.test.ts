@@ -14,6 +14,7 @@ t.test('a publication is decoded as it was encoded', async t => {
       const encoded = encodePublication(ORIGIN, { payload, isBinary, compress })
       t.strictSame(decodePublication(encoded), {
         origin: ORIGIN,
+        sender: 0,
         payload: Buffer.from(payload),
         isBinary,
         compress
@@ -22,6 +23,21 @@ t.test('a publication is decoded as it was encoded', async t => {
       const view = new Uint8Array(Buffer.concat([Buffer.from('xx'), encoded])).subarray(2)
       t.strictSame(decodePublication(view)?.payload, Buffer.from(payload))
     }
+  }
+})
+
+t.test('a publication may name the connection that sent it', async t => {
+  const publication = { payload: 'text', isBinary: false, compress: true }
+  for (const sender of [1, 2 ** 32 - 1]) {
+    const encoded = encodePublication(ORIGIN, publication, sender)
+    t.match(decodePublication(encoded), { sender, origin: ORIGIN, payload: Buffer.from('text') })
+    const binary = encodePublication(
+      ORIGIN,
+      { ...publication, payload: Buffer.from('x'), isBinary: true },
+      sender
+    )
+    t.match(decodePublication(binary), { sender, payload: Buffer.from('x') })
+    for (const length of [18, 20, 21]) t.equal(decodePublication(encoded.subarray(0, length)), undefined)
   }
 })
 
