@@ -1,3 +1,4 @@
+import FakeTimers from '@sinonjs/fake-timers'
 import t, { type Test } from 'tap'
 import type { BrokerEvents, HistoryPage, Position, ReadOptions } from '../../lib/brokers/broker.js'
 import { MemoryBroker, MemoryHub } from '../../lib/brokers/memory.js'
@@ -535,4 +536,277 @@ t.test('a subscriber that leaves while it recovers receives nothing', async t =>
   const subscribed = subscribe(receiver)
   topics.unsubscribe('room', receiver)
   t.strictSame(await subscribed, NONE)
+})
+
+t.test(
+  'without a broker, topics with history work in one process, and report no events of a broker',
+  async t => {
+    const events: BrokerEvent[] = []
+    const topics = new Topics<Publication, Receiver>({
+      broker: undefined,
+      prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
+      onEvent: event => events.push(event),
+      onError() {},
+      presence: { interval: 5000, timeout: 15_000 },
+      history: LIMITS,
+      maxRecovered: 300
+    })
+    topics.open()
+    t.teardown(() => topics.close())
+    const receiver = new Receiver()
+    await topics.subscribe('room', receiver)
+    void topics.publish('room', text('x'))
+    t.strictSame(receiver.received, ['x'], 'in the same turn')
+    await topics.broadcast(text('y'), false)
+    await settled()
+    t.strictSame(events, [])
+  }
+)
+
+t.test('a subscriber that publishes while it receives does not change the order for others', async t => {
+  const { subscribe, publish, topics } = make(t)
+  const [first, second] = [new Receiver(), new Receiver()]
+  first.onSend = () => {
+    const { length } = first.received
+    if (length < 4) void topics.publish('room', text(String(length + 1)))
+  }
+  await subscribe(first)
+  await subscribe(second)
+  const since = await publish(1)
+  t.strictSame(first.received, range(1, 4))
+  t.strictSame(second.received, range(1, 4))
+  const third = new Receiver()
+  third.onSend = () => {
+    if (third.received.length < 3) void topics.publish('room', text(`again ${third.received.length}`))
+  }
+  t.match(await subscribe(third, since), { recovered: true, position: { offset: 6 } })
+  t.strictSame(third.received, ['2', '3', '4', 'again 1', 'again 2'])
+})
+
+t.test('a subscriber that leaves while it receives what it has missed gets no more', async t => {
+  const { subscribe, publish, topics } = make(t)
+  const since = await publish(1)
+  await publish(2, 3)
+  const receiver = new Receiver()
+  receiver.onSend = () => topics.unsubscribe('room', receiver)
+  t.strictSame(await subscribe(receiver, since), NONE)
+  await publish(4)
+  t.notOk(receiver.received.includes('4'))
+  t.equal(topics.subscriberCount('room'), 0)
+})
+
+t.test('a receiver whose send throws does not keep the message from others', async t => {
+  const { subscribe, publish, errors } = make(t)
+  const [broken, receiver] = [new Receiver(), new Receiver()]
+  const failure = new Error('not today')
+  broken.onSend = () => {
+    throw failure
+  }
+  await subscribe(broken)
+  await subscribe(receiver)
+  await publish(1, 2)
+  t.strictSame(receiver.received, range(1, 2))
+  t.strictSame(errors, [failure, failure])
+})
+
+t.test('an error of deliver is reported once for each publication', async t => {
+  const { topics, errors, publish, subscribe } = make(t)
+  const failure = new Error('not today')
+  const deliver = (): never => {
+    throw failure
+  }
+  const receivers = [new Receiver(), new Receiver()]
+  for (const receiver of receivers) {
+    await topics.subscribe('room', receiver, { since: undefined, deliver, onLost() {} })
+  }
+  const other = new Receiver()
+  await subscribe(other)
+  await publish(1)
+  t.strictSame(errors, [failure])
+  for (const { received } of receivers) t.strictSame(received, [])
+  t.strictSame(other.received, ['1'])
+})
+
+t.test('a message that no process of the application published is skipped and reported', async t => {
+  const { broker, subscribe, publish, types, topics } = make(t)
+  const receiver = new Receiver()
+  await subscribe(receiver)
+  const since = await publish(1)
+  await broker.append('h:room', Buffer.from('garbage'), LIMITS)
+  await publish(3)
+  t.strictSame(receiver.received, ['1', '3'])
+  t.ok(types().includes('invalid'))
+  const late = new Receiver()
+  t.match(await subscribe(late, since), { recovered: true, position: { offset: 3 } })
+  t.strictSame(late.received, ['3'])
+  const { publications } = await topics.readHistory('room', {})
+  t.strictSame(
+    publications.map(({ offset }) => offset),
+    [1, 3]
+  )
+  broker.events?.onMessage('h:room', Buffer.from('without a position'))
+  t.equal(types().at(-1), 'invalid')
+})
+
+t.test('messages beyond 4 MiB that wait for a gap to be filled are read from the history', async t => {
+  const { broker, subscribe, publish, topics } = make(t, new MemoryHub({ maxChannelBytes: 2 ** 25 }))
+  const receiver = new Receiver()
+  await subscribe(receiver)
+  await publish(1)
+  broker.isDeaf = true
+  await publish(2)
+  broker.isDeaf = false
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  await publish(3)
+  await settled()
+  const large = `large ${'x'.repeat(2 ** 20)}`
+  for (let n = 0; n < 10; n++) await topics.publish('room', text(large))
+  await publish(14)
+  broker.gate = undefined
+  open()
+  await settled()
+  t.strictSame(receiver.received, [...range(1, 3), ...Array.from({ length: 10 }, () => large), '14'])
+})
+
+t.test('more than 8 MiB of messages for subscribers that recover are read again', async t => {
+  const { broker, subscribe, publish, topics } = make(t, new MemoryHub({ maxChannelBytes: 2 ** 26 }))
+  await subscribe(new Receiver())
+  const since = await publish(1)
+  await publish(2)
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  const receiver = new Receiver()
+  const subscribed = subscribe(receiver, since)
+  await settled()
+  const large = `large ${'x'.repeat(2 ** 20)}`
+  for (let n = 0; n < 12; n++) await topics.publish('room', text(large))
+  broker.gate = undefined
+  open()
+  t.match(await subscribed, { recovered: true, position: { offset: 14 } })
+  t.strictSame(receiver.received, ['2', ...Array.from({ length: 12 }, () => large)])
+})
+
+t.test('an engine that refuses to read the history rejects, and is asked again', async t => {
+  const clock = FakeTimers.install({ toFake: ['setTimeout', 'clearTimeout'] })
+  t.teardown(() => clock.uninstall())
+  const { broker, subscribe, publish, events, topics } = make(t)
+  const [early, late] = [new Receiver(), new Receiver()]
+  await subscribe(early)
+  const since = await publish(1)
+  broker.refusal = new Error('NOPERM')
+  await publish(2)
+  await t.rejects(subscribe(late, since), { code: 'FST_UPGRADE_BROKER_READ', message: /NOPERM/ })
+  t.equal(topics.subscriberCount('room'), 1, 'the subscriber that cannot recover is not subscribed')
+  broker.isDeaf = true
+  await publish(3)
+  broker.isDeaf = false
+  await publish(4)
+  await settled()
+  t.match(events.at(-1), { type: 'unsubscribed', topic: 'room', error: { code: 'FST_UPGRADE_BROKER_READ' } })
+  await publish(5)
+  t.strictSame(early.received, ['1', '2'], 'nothing is delivered across the gap')
+  broker.refusal = undefined
+  clock.tick(1000)
+  await settled()
+  t.strictSame(early.received, range(1, 5))
+  const other = new Receiver()
+  broker.refusal = new Error('NOPERM')
+  await t.rejects(topics.subscribe('elsewhere', other), { code: 'FST_UPGRADE_BROKER_READ' })
+  broker.refusal = undefined
+  clock.tick(1000)
+  await settled()
+  await topics.publish('elsewhere', text('later'))
+  t.strictSame(other.received, ['later'], 'a subscriber without since stays')
+})
+
+t.test('messages that a subscription misses until it is restored are read', async t => {
+  const { broker, subscribe, publish } = make(t)
+  const receiver = new Receiver()
+  await subscribe(receiver)
+  await publish(1)
+  broker.isDeaf = true
+  broker.events?.onUnsubscribed('h:room', new Error('kicked'))
+  await publish(2, 3)
+  broker.isDeaf = false
+  // The server subscribes again.
+  broker.events?.onUp()
+  await settled()
+  t.strictSame(receiver.received, range(1, 3))
+})
+
+t.test('close ends what waits for the engine', async t => {
+  const { broker, subscribe, publish, topics } = make(t)
+  await subscribe(new Receiver())
+  const since = await publish(1)
+  await publish(2)
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  const reading = subscribe(new Receiver(), since)
+  const waiting = subscribe(new Receiver(), since)
+  broker.up()
+  await settled()
+  broker.down()
+  const elsewhere = topics.subscribe('elsewhere', new Receiver())
+  await settled()
+  const ends = Promise.all(
+    [reading, waiting, elsewhere].map(ended => t.rejects(ended, { code: 'FST_UPGRADE_BROKER_CLOSED' }))
+  )
+  await topics.close()
+  open()
+  await ends
+  await t.rejects(topics.readHistory('room', {}), { code: 'FST_UPGRADE_BROKER_CLOSED' })
+  await t.rejects(topics.removeHistory('room'), { code: 'FST_UPGRADE_BROKER_READ' })
+  await t.rejects(publish(3), { code: 'FST_UPGRADE_BROKER_CLOSED' })
+})
+
+t.test('a publication that the engine refuses is counted as lost', async t => {
+  const { broker, topics, events, publish } = make(t)
+  broker.append = async () => {
+    throw new Error('full')
+  }
+  await t.rejects(publish(1), { code: 'FST_UPGRADE_BROKER_PUBLISH', message: /full/ })
+  t.equal(topics.lost, 1)
+  t.match(events.at(-1), { type: 'lost', topic: 'room' })
+})
+
+t.test('few reads of the engine are under way at a time', async t => {
+  const { broker, topics } = make(t)
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  const reads = Array.from({ length: 200 }, (_, n) => topics.readHistory(`room ${n}`, {}))
+  await settled()
+  t.equal(broker.reads.length, 64)
+  open()
+  await Promise.all(reads)
+  t.equal(broker.reads.length, 200)
+})
+
+t.test('subscribing again replaces the subscription', async t => {
+  const { broker, subscribe, publish } = make(t)
+  const receiver = new Receiver()
+  await subscribe(receiver)
+  const since = await publish(1)
+  await publish(2)
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  const recovered = subscribe(receiver, since)
+  const again = subscribe(receiver)
+  await settled()
+  broker.gate = undefined
+  open()
+  t.strictSame(await again, await recovered)
+  t.match(await recovered, { recovered: true, position: { offset: 2 } })
+  await publish(3)
+  t.strictSame(receiver.received, ['1', '2', '2', '3'])
 })
