@@ -117,9 +117,10 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   subscribe(
     topic: string,
     receiver: Receiver,
-    { since, ...options }: TopicSubscriptionOptions<Message> = FROM_NOW_ON
+    options: TopicSubscriptionOptions<Message> = FROM_NOW_ON
   ): Promise<Subscription> {
     checkTopic(topic)
+    const { since } = options
     checkSince(since)
     if (this.#history?.limitsOf(topic) !== undefined) {
       return handled(this.#history.subscribe(topic, receiver, options, since))
