@@ -57,6 +57,13 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   }
 }
 
+/** Whether a value may come from a method of the socket, whose result a short arrow function returns. */
+function isResultOf(socket: WebSocket, value: unknown): boolean {
+  if (typeof value === 'boolean' || value === socket) return true
+  // The results of `subscribe` and `publish`.
+  return typeof value === 'object' && value !== null && ('recovered' in value || 'epoch' in value)
+}
+
 /** The routes whose handlers have returned a value, each of which is warned of once. */
 const warned = new WeakSet<WebSocketRoute>()
 
@@ -112,9 +119,7 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
 
   /** The handler has returned a value, or its promise has resolved. */
   finish(socket: WebSocket, value: unknown): void {
-    // A short arrow function returns what `socket.send` or `socket.on` returns.
-    const isOfSocket = typeof value === 'boolean' || value === socket
-    if (value !== undefined && !isOfSocket && !warned.has(this.#route)) {
+    if (value !== undefined && !isResultOf(socket, value) && !warned.has(this.#route)) {
       warned.add(this.#route)
       this.#log.warn(
         `the WebSocket handler of GET ${this.#route.url} returned a value of type ${typeof value}, which is not sent; call socket.send()`

@@ -11,7 +11,7 @@ import upgrade, {
   type TopicPublication,
   type WebSocket
 } from '../../lib/index.js'
-import { bareApp, type Client, listen, open } from '../helpers/app.js'
+import { bareApp, type Client, listen, open, WARN } from '../helpers/app.js'
 
 const HISTORY = { size: 100, ttl: 600_000 }
 
@@ -299,4 +299,19 @@ t.test('a closed connection is not subscribed', async t => {
   if (socket !== undefined && socket.readyState !== socket.CLOSED) await once(socket, 'close')
   t.strictSame(await socket?.subscribe('room', { since: 'last' }), { recovered: false, position: undefined })
   t.equal(server.subscriberCount('room'), 0)
+})
+
+t.test('a handler that returns the result of subscribe or publish logs no warning', async t => {
+  const { app, log } = bareApp(t)
+  await app.register(upgrade, { history: HISTORY })
+  app.get('/subscribe', { websocket: true }, socket => socket.subscribe('room', { since: 'last' }))
+  app.get('/publish', { websocket: true }, socket => socket.publish('room', 'x'))
+  app.get('/null', { websocket: true }, () => null)
+  const port = await listen(app)
+  for (const url of ['/subscribe', '/publish', '/null']) {
+    const client = await open(t, port, url)
+    client.socket.close(1000)
+    t.equal(await client.closed(), '1000')
+  }
+  t.equal(log.at(WARN).length, 1, 'only null is not such a result')
 })
