@@ -152,29 +152,33 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
     this.#checkPending('history', topic)
     const bytes = encodePublication(this.origin, publication, sender)
     const cost = bytes.length + MESSAGE_COST
+    let position: Position
     this.#pendingBytes += cost
     try {
-      return await this.#broker.append(channelOf('history', topic), bytes, options)
+      position = await this.#broker.append(channelOf('history', topic), bytes, options)
     } catch (error) {
       throw this.#lose('history', topic, withCause(new BrokerPublishError(reasonOf(error)), error))
     } finally {
       this.#pendingBytes -= cost
     }
+    return position
   }
 
   /** Few reads at a time, as each brings many messages. */
   async read(this: BrokerLink<HistoryBroker>, topic: string, options: ReadOptions): Promise<HistoryPage> {
     while (this.#reads >= MAX_READS) await new Promise<void>(resolve => this.#pendingReads.push(resolve))
     if (!this.#isOpen) throw new BrokerLinkClosedError()
+    let page: HistoryPage
     this.#reads++
     try {
-      return await this.#broker.read(channelOf('history', topic), options)
+      page = await this.#broker.read(channelOf('history', topic), options)
     } catch (error) {
       throw withCause(new BrokerReadError(reasonOf(error)), error)
     } finally {
       this.#reads--
       this.#pendingReads.shift()?.()
     }
+    return page
   }
 
   async remove(this: BrokerLink<HistoryBroker>, topic: string): Promise<void> {

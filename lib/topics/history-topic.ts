@@ -366,20 +366,23 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
 
   /** Reads missed messages. @returns false when they cannot be recovered. */
   async #lookUp(recovery: Recovery<Message>): Promise<boolean> {
+    const reading = this.#readMissed(recovery)
+    this.#lookup = reading.then(
+      ({ position }) => position,
+      () => undefined
+    )
+    return (await reading).isRecoverable
+  }
+
+  async #readMissed(recovery: Recovery<Message>): Promise<{ position: Position; isRecoverable: boolean }> {
     const { link, maxRecovered } = this.#context
-    let found: Position | undefined
-    let end = (_position: Position | undefined): void => {}
-    this.#lookup = new Promise(resolve => {
-      end = resolve
-    })
+    const options = { since: recovery.reached, limit: maxRecovered }
     try {
-      const options = { since: recovery.reached, limit: maxRecovered }
       const page = await link.persist(() => link.read(this.#topic, options))
-      found = page.position
-      return await this.#takePage(recovery, page)
+      return { position: page.position, isRecoverable: await this.#takePage(recovery, page) }
     } finally {
+      // The waiting receivers go on after this.
       this.#lookup = undefined
-      end(found)
     }
   }
 

@@ -1,6 +1,7 @@
 import { Cluster } from 'ioredis'
 import t, { type Test } from 'tap'
 import { pageOf } from '../../lib/brokers/redis/history.js'
+import { RedisNames } from '../../lib/brokers/redis/names.js'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
 import type { HistoryBroker, Position } from '../../lib/index.js'
 import { type Engine, redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
@@ -204,5 +205,26 @@ t.test(
     engine.letGo()
     await events.until('up', 'down', 'up')
     t.equal((await broker.append('h:a', HELLO, LIMITS)).offset, 2)
+  }
+)
+
+t.test(
+  'all names of a channel are in one slot of a cluster, and no two channels share one',
+  { skip: redisSkip },
+  async t => {
+    const admin = redisClient(t, await startRedisCluster(t))
+    const slot = (name: string): Promise<unknown> => admin.cluster('KEYSLOT', name)
+    const channels = ['h:a', 'h:{a}', 'h:{', 'h:}', 'h:}{', 'h:{}', 'h:{}{a}', 'h:%7B', 'h:%', 'h:žluťoučký']
+    for (const prefix of ['', 'a:', '{app}:', 'a{b}c:', '{}a{b}', 'a{', 'a}', '{}']) {
+      const names = new RedisNames(prefix, true)
+      const keys = new Set<string>()
+      for (const channel of channels) {
+        const key = names.keyOf(channel)
+        keys.add(key)
+        t.equal(await slot(`${key}:p`), await slot(names.channelOf(channel)), `${prefix}${channel}`)
+        t.equal(names.parse(names.channelOf(channel)), channel)
+      }
+      t.equal(keys.size, channels.length, prefix)
+    }
   }
 )

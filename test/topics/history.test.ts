@@ -297,8 +297,10 @@ t.test('a new epoch counts as a loss, even when its offsets continue', async t =
 
 t.test('a new epoch that only a message shows counts as a loss', async t => {
   const server = make(t)
-  const receiver = new Receiver()
+  const [receiver, other] = [new Receiver(), new Receiver()]
   await server.subscribe(receiver)
+  // It has no listener for losses.
+  await server.topics.subscribe('room', other)
   await server.publish(1, 2)
   restart(server)
   await server.publish(11, 13)
@@ -915,4 +917,45 @@ t.test('a connection of another process with the same number receives the messag
   await two.topics.publish('room', text('from there'), there)
   t.strictSame(here.received, ['from there'])
   t.strictSame(there.received, ['from here'])
+})
+
+t.test('a second gap behind the first is filled as well', async t => {
+  const { broker, subscribe, publish } = make(t)
+  const receiver = new Receiver()
+  await subscribe(receiver)
+  broker.isDeaf = true
+  await publish(1)
+  broker.isDeaf = false
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  await publish(2)
+  await settled()
+  broker.isDeaf = true
+  await publish(3)
+  broker.isDeaf = false
+  await publish(4, 6)
+  broker.gate = undefined
+  open()
+  await settled()
+  t.strictSame(receiver.received, range(1, 6))
+})
+
+t.test('a subscriber that recovers does not receive what it publishes meanwhile', async t => {
+  const { broker, subscribe, publish, topics } = make(t)
+  const since = await publish(1)
+  await publish(2)
+  let open = (): void => {}
+  broker.gate = new Promise(resolve => {
+    open = resolve
+  })
+  const receiver = new Receiver()
+  const subscribed = subscribe(receiver, since)
+  broker.gate = undefined
+  await topics.publish('room', text('mine'), receiver)
+  await publish(4)
+  open()
+  t.match(await subscribed, { recovered: true, position: { offset: 4 } })
+  t.strictSame(receiver.received, ['2', '4'])
 })
