@@ -140,9 +140,12 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
     return join.outcome
   }
 
-  /** @returns whether the receiver was subscribed. */
-  unsubscribe(receiver: To): boolean {
-    for (const [number, sender] of this.#senders) if (sender === receiver) this.#senders.delete(number)
+  /**
+   * @param number that of {@link addSender}, if the receiver has one.
+   * @returns whether the receiver was subscribed.
+   */
+  unsubscribe(receiver: To, number = 0): boolean {
+    this.#senders.delete(number)
     const wasJoining = this.#endJoin(receiver)
     return this.#live.delete(receiver) || wasJoining
   }
@@ -197,7 +200,8 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
   async #start(): Promise<void> {
     if (this.#position !== UNKNOWN) return
     const { link } = this.#context
-    await link.persist(() => link.subscribe('history', this.#topic))
+    // After an outage, the subscribers may have left.
+    await link.persist(async () => this.#isClosed || link.subscribe('history', this.#topic))
     await this.read()
   }
 
@@ -334,8 +338,11 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
     try {
       await this.#start()
       return await this.#catchUp(receiver, join, since)
-    } finally {
-      if (this.#joins.get(receiver) === join) this.#endJoin(receiver)
+    } catch (error) {
+      // Another subscription may have replaced this one.
+      if (this.#joins.get(receiver) !== join) return WITHOUT_POSITION
+      this.#endJoin(receiver)
+      throw error
     }
   }
 

@@ -77,7 +77,8 @@ export class History<Message extends Publication, To extends object & { send(mes
 
   unsubscribe(topic: string, receiver: To): void {
     const subscribers = this.#topics.get(topic)
-    if (subscribers?.unsubscribe(receiver) === true) this.#release(topic, subscribers)
+    if (subscribers?.unsubscribe(receiver, this.#numbers.get(receiver)) === true)
+      this.#release(topic, subscribers)
   }
 
   subscriberCount(topic: string): number {

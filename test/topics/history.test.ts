@@ -959,3 +959,42 @@ t.test('a subscriber that recovers does not receive what it publishes meanwhile'
   t.match(await subscribed, { recovered: true, position: { offset: 4 } })
   t.strictSame(receiver.received, ['2', '4'])
 })
+
+t.test('a subscriber that leaves during an outage leaves no subscription behind', async t => {
+  const { broker, subscribe, topics } = make(t)
+  const subscribed: string[] = []
+  const original = broker.subscribe
+  broker.subscribe = async channel => {
+    await original.call(broker, channel)
+    subscribed.push(channel)
+  }
+  await settled()
+  broker.down()
+  const [receiver, recovering] = [new Receiver(), new Receiver()]
+  const outcomes = [subscribe(receiver), subscribe(recovering, 'last')]
+  await settled()
+  for (const one of [receiver, recovering]) topics.unsubscribe('room', one)
+  broker.up()
+  t.strictSame(await Promise.all(outcomes), [NONE, NONE])
+  t.notOk(subscribed.includes('h:room'))
+})
+
+t.test('a subscription that was replaced does not end the one that follows', async t => {
+  const { broker, subscribe, publish } = make(t)
+  await subscribe(new Receiver())
+  const since = await publish(1)
+  await publish(2)
+  let refuse = (_error: Error): void => {}
+  broker.gate = new Promise((_resolve, reject) => {
+    refuse = reject
+  })
+  const receiver = new Receiver()
+  const first = subscribe(receiver, since)
+  await settled()
+  const second = subscribe(receiver, 'last')
+  broker.gate = undefined
+  refuse(new Error('NOPERM'))
+  t.strictSame(await first, NONE)
+  t.match(await second, { recovered: true, position: { offset: 2 } })
+  t.strictSame(receiver.received, ['2'])
+})
