@@ -47,6 +47,7 @@ const PRELUDE = `
     const saySchema: object
     const saidSchema: object
     const show: (data: unknown) => void
+    const loadAgain: () => void
     function stop(code: number, reason: string): void
     let attempts: number
     const onInit: InjectOptions['onInit']
