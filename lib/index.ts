@@ -32,6 +32,23 @@ export type {
   StoredMessage
 } from './brokers/broker.js'
 export { MemoryBroker, MemoryHub, type MemoryHubOptions } from './brokers/memory.js'
+export type {
+  BrokerDiagnosis,
+  ConnectionClosed,
+  ConnectionEvent,
+  ConnectionOpened,
+  DiagnosedSocket,
+  DiagnosedTraffic,
+  DiagnosticsChannels,
+  HandshakeAccepted,
+  HandshakeRefused,
+  HeartbeatAnswered,
+  Limit,
+  LimitReached,
+  ListenerFailed,
+  MessageTransferred,
+  ShutdownStep
+} from './diagnostics.js'
 export type { InvalidMessageError } from './fastify/error.js'
 export {
   plugin as default,
@@ -46,6 +63,7 @@ export {
 } from './fastify/websocket.js'
 export {
   type BroadcastOptions,
+  type Health,
   type PublishOptions,
   type RoutePrepareOptions,
   WebSocketServer,

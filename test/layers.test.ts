@@ -8,15 +8,17 @@ import { root } from './helpers/root.js'
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   error: [],
+  diagnostics: [],
   options: ['error', 'protocol'],
   compression: ['protocol', 'options'],
   limits: ['protocol', 'options'],
-  socket: ['error', 'protocol', 'options', 'compression', 'limits'],
+  socket: ['error', 'diagnostics', 'protocol', 'options', 'compression', 'limits'],
   upgrade: ['error', 'protocol', 'options', 'compression', 'limits', 'socket'],
   brokers: ['error'],
   topics: ['error', 'brokers'],
   fastify: [
     'error',
+    'diagnostics',
     'protocol',
     'options',
     'compression',
@@ -30,7 +32,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   asyncapi: ['error', 'options', 'fastify', 'types'],
   testing: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   ws: ['error', 'protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
+  // Nothing imports it: applications load its files by their sub-paths.
+  observe: ['error', 'diagnostics', 'fastify'],
   index: [
+    'diagnostics',
     'protocol',
     'options',
     'limits',

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CloseLogLevel } from '../../types/options.js'
+import { connectionClosed, connectionOpened, handshakeAccepted, listenerFailed } from '../diagnostics.js'
 import type { CompressionExtension } from '../protocol/extension.js'
 import { toError } from '../socket/error.js'
 import { isThenable } from '../socket/events.js'
@@ -15,6 +16,8 @@ export interface Opened {
   /** Carries the frames. */
   readonly stream: Duplex
   readonly protocol: string | undefined
+  /** The subprotocol, if the route registered it. */
+  readonly subprotocol: string | undefined
   readonly extension: CompressionExtension | undefined
   readonly request: FastifyRequest
   readonly reply: FastifyReply
@@ -38,6 +41,7 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
       ? new WebSocket(stream, setup, server)
       : new SerializingWebSocket(stream, setup, server, schemas.serializer)
   server.add(socket, route.deliver)
+  publishOpening(route, socket, opened)
   try {
     // Not awaited: the broker reports its failures as events.
     for (const topic of topics) void socket.subscribe(topic)
@@ -62,6 +66,15 @@ function isResultOf(socket: WebSocket, value: unknown): boolean {
   if (typeof value === 'boolean' || value === socket) return true
   // The results of `subscribe` and `publish`.
   return typeof value === 'object' && value !== null && ('recovered' in value || 'epoch' in value)
+}
+
+function publishOpening(route: WebSocketRoute, socket: WebSocket, opened: Opened): void {
+  const { handshakeTime: duration, subprotocol = '' } = opened
+  const { server, url } = route
+  const { raw: request } = opened.request
+  if (handshakeAccepted.hasSubscribers) handshakeAccepted.publish({ server, request, route: url, duration })
+  if (connectionOpened.hasSubscribers)
+    connectionOpened.publish({ server, socket, request, route: url, subprotocol })
 }
 
 /** The routes whose handlers have returned a value, each of which is warned of once. */
@@ -137,15 +150,41 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
   onClose(socket: WebSocket, code: number, reason: Error | undefined): void {
     this.#release()
     this.#route.server.remove(socket)
-    if (this.#closeLogLevel !== false) this.#logClose(this.#closeLogLevel, socket, code, reason)
+    const duration = Math.round(performance.now() - this.#openedAt)
+    if (this.#closeLogLevel !== false) this.#logClose(this.#closeLogLevel, socket, code, duration, reason)
+    if (connectionClosed.hasSubscribers) this.#publishClose(socket, code, duration, causeOf(reason))
     if (this.#reply !== undefined) endRequest(this.#reply)
   }
 
-  #logClose(level: CloseLogLevel, socket: WebSocket, code: number, reason: Error | undefined): void {
-    const duration = Math.round(performance.now() - this.#openedAt)
-    const cause = reason !== undefined && 'code' in reason ? { reason: reason.code } : {}
-    const fields = { code, duration, handshakeTime: this.#handshakeTime, ...socket.traffic, ...cause }
+  #logClose(
+    level: CloseLogLevel,
+    socket: WebSocket,
+    code: number,
+    duration: number,
+    error: Error | undefined
+  ): void {
+    // The log leaves out fields that are undefined.
+    const { latency, traffic } = socket
+    const reason = causeOf(error)
+    const fields = { code, duration, handshakeTime: this.#handshakeTime, latency, ...traffic, reason }
     this.#log[level](fields, 'WebSocket closed')
+  }
+
+  #publishClose(socket: WebSocket, code: number, duration: number, cause: string | undefined): void {
+    const { peakBufferedAmount, dropped, latency, traffic } = socket
+    connectionClosed.publish({
+      socket,
+      server: this.#route.server,
+      route: this.#route.url,
+      code,
+      cause,
+      duration,
+      handshakeTime: this.#handshakeTime,
+      ...traffic,
+      peakBufferedAmount,
+      dropped,
+      latency
+    })
   }
 
   onPeerError(error: Error): void {
@@ -186,6 +225,10 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
       this.#log.debug({ err: thrown }, 'the peer went away while a handler was at work')
       return
     }
+    if (listenerFailed.hasSubscribers) {
+      const { server, url: route } = this.#route
+      listenerFailed.publish({ socket, server, route, error: thrown })
+    }
     const { errorHandler } = this.#route.settings
     const reply = this.#reply
     if (errorHandler === undefined || reply === undefined) {
@@ -209,6 +252,11 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
     // Further errors must not fill the log.
     this.#log[socket.closeOnError() ? 'error' : 'debug']({ err: error }, message)
   }
+}
+
+/** The code of the error for which this side has ended a connection. */
+function causeOf(reason: Error | undefined): string | undefined {
+  return reason !== undefined && 'code' in reason ? String(reason.code) : undefined
 }
 
 /** Whether there are listeners for the end of the request or the response. Fastify has one for `onResponse` and its log. */

@@ -38,8 +38,8 @@ export function addHandshakeChecks(
     else done(checked)
   })
   // An error in the hooks of the reply takes the place of the 101.
-  root.addHook('onError', (request, _reply, _error, done) => {
-    Upgrade.of(request.raw)?.withdraw()
+  root.addHook('onError', (request, _reply, error, done) => {
+    Upgrade.of(request.raw)?.onError(error.code)
     done()
   })
 }

@@ -37,6 +37,7 @@ function answer(
         openConnection(app, route, {
           stream,
           protocol,
+          subprotocol: upgrade.offers.selected,
           extension,
           request,
           reply,

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { FastifyUpgradeOptions } from '../../types/options.js'
+import { shutdownClosing, shutdownCut, shutdownEnded, shutdownStarted } from '../diagnostics.js'
 import { setImmediate } from '../limits/deadline.js'
 import type { ShutdownSettings } from '../options/table.js'
 import { isThenable } from '../socket/events.js'
@@ -44,10 +45,14 @@ export class Shutdown {
   /** Runs `preClose`, closes each connection in its turn and cuts the remaining connections, all within the timeout. */
   async run(): Promise<void> {
     const deadline = performance.now() + this.timeout
+    const server = this.#server
+    if (shutdownStarted.hasSubscribers) shutdownStarted.publish({ server, connections: server.clients.size })
     const preClosed = this.#runPreClose()
     // `preClose` may wait for clients to leave; leave time to close them afterwards.
     if (preClosed !== undefined) await endsWithin(preClosed, this.timeout / 2)
+    if (shutdownClosing.hasSubscribers) shutdownClosing.publish({ server, connections: server.clients.size })
     await this.#closeConnections(deadline)
+    if (shutdownEnded.hasSubscribers) shutdownEnded.publish({ server, connections: server.clients.size })
     if (preClosed === undefined || (await endsWithin(preClosed, deadline - performance.now()))) return
     this.#app.log.warn('preClose did not end within shutdown.timeout')
   }
@@ -70,7 +75,7 @@ export class Shutdown {
       if (now < deadline)
         timer = setTimeout(onTime, Math.ceil(Math.min(next?.at ?? deadline, deadline) - now))
       // When the process was busy until now, pending data is written and data that has arrived is read first.
-      else setImmediate(cut, clients)
+      else setImmediate(cut, this.#server)
     }
     onTime()
     await closed
@@ -109,6 +114,8 @@ function takeTurns(clients: ReadonlySet<WebSocket>, spread: number): Turn[] {
   )
 }
 
-function cut(clients: ReadonlySet<WebSocket>): void {
+function cut(server: WebSocketServer): void {
+  const { clients } = server
+  if (shutdownCut.hasSubscribers) shutdownCut.publish({ server, connections: clients.size })
   for (const socket of clients) socket.terminate()
 }

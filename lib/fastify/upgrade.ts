@@ -2,6 +2,7 @@ import { AsyncResource } from 'node:async_hooks'
 import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyReply } from 'fastify'
+import { handshakeRefused } from '../diagnostics.js'
 import type { Headers } from '../protocol/handshake/header-field.js'
 import type { Handshake, Refusal } from '../protocol/handshake/request.js'
 import type { ResponseOwner } from '../upgrade/channel.js'
@@ -13,6 +14,7 @@ import {
 } from '../upgrade/error.js'
 import { OpeningHandshake } from '../upgrade/opening-handshake.js'
 import type { Dispatch } from '../upgrade/upgrade-server.js'
+import { routeOf } from './route.js'
 import { Offers } from './subprotocol.js'
 
 /** Stands for a handshake that is refused. */
@@ -60,6 +62,8 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
   #scope: AsyncResource | undefined
   #dropsInvalidHeaders = false
   #isLate = false
+  /** The code of the error that refuses the handshake. */
+  #errorCode: string | undefined
 
   /**
    * @param pending the handshakes of the application that are not over.
@@ -127,12 +131,18 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
   sendError(error: Error, headers: Readonly<Record<string, string>> = {}): void {
     const reply = this.#reply
     if (reply === undefined || reply.sent || this.channel.isAnswered) return
-    this.withdraw()
+    this.#withdraw()
     reply.headers(headers).send(error)
   }
 
+  /** An error refuses the handshake. */
+  onError(code: string): void {
+    this.#errorCode = code
+    this.#withdraw()
+  }
+
   /** An error takes the place of an acceptance that waits for the hooks of the reply. */
-  withdraw(): void {
+  #withdraw(): void {
     const reply = this.#reply
     if (this.#acceptance === undefined && reply?.raw.statusCode !== this.channel.acceptStatus) return
     this.#refuseFromNowOn()
@@ -154,6 +164,7 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
       this.#headers = Object.assign(response.getHeaders(), headers)
       return undefined
     }
+    this.#publishRefusal(status)
     return this.#dropsInvalidHeaders ? [validHeaders(headers)] : rest
   }
 
@@ -207,7 +218,22 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
 
   override onClose(): void {
     super.onClose()
-    if (!this.channel.isAnswered) this.channel.abortRequest()
+    if (this.channel.isAnswered) return
+    this.#publishRefusal(undefined)
+    this.channel.abortRequest()
+  }
+
+  #publishRefusal(status: number | undefined): void {
+    if (!handshakeRefused.hasSubscribers) return
+    const route = this.#reply && routeOf(this.#reply.request)
+    handshakeRefused.publish({
+      server: route?.server,
+      request: this.channel.request,
+      route: route?.url,
+      status,
+      code: this.#errorCode,
+      duration: this.elapsedTime
+    })
   }
 }
 

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { ServerOptions } from '../../types/options.js'
 import type { Broker, Position } from '../brokers/broker.js'
+import { brokerEvent } from '../diagnostics.js'
 import { TRY_AGAIN_LATER } from '../protocol/close-code.js'
 import type { SendData } from '../socket/codec.js'
 import { PreparedMessage, type PrepareOptions, prepare } from '../socket/prepared-message.js'
@@ -43,6 +44,16 @@ export interface TopicSettings {
   readonly maxRecoveredPublications: number
 }
 
+/** The result of {@link WebSocketServer.health}. */
+export interface Health {
+  /** The connections of this process that are open or closing. */
+  readonly connections: number
+  /** Whether new handshakes are refused, as `app.close()` or `websocketServer.close()` was called. */
+  readonly isClosing: boolean
+  /** Whether the broker is connected to its engine; undefined without a broker. */
+  readonly broker: 'up' | 'down' | undefined
+}
+
 /** Options of {@link WebSocketServer.broadcast}. */
 export interface BroadcastOptions extends PrepareOptions {
   /** Whether to send the message to connections of this process only, even with a broker. Default: false. */
@@ -79,6 +90,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** What the topics call, by function of the application. */
   readonly #prepared = new WeakMap<DeliverPublication, Deliver<PreparedMessage>>()
   #isClosing = false
+  #broker: 'up' | 'down' | undefined
 
   /** @internal */
   constructor(
@@ -89,10 +101,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     super({ captureRejections: true })
     this.options = options
     this.#onError = onError
+    if (broker !== undefined) this.#broker = 'down'
     this.#topics = new Topics({
       broker,
       prepare,
-      onEvent: event => this.#try(() => this.emit('broker', event)),
+      onEvent: event => this.#onBrokerEvent(event),
       presence,
       history,
       maxRecovered: maxRecoveredPublications,
@@ -103,6 +116,13 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** Whether new handshakes are refused. */
   get isClosing(): boolean {
     return this.#isClosing
+  }
+
+  /**
+   * The state of this process, for the route of a readiness probe. It costs nothing to call it often.
+   */
+  health(): Health {
+    return { connections: this.clients.size, isClosing: this.#isClosing, broker: this.#broker }
   }
 
   /**
@@ -294,6 +314,13 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     for (const callback of this.#closed) this.#try(callback)
     this.#closed.clear()
     this.#try(() => this.emit('close'))
+  }
+
+  #onBrokerEvent(event: BrokerEvent): void {
+    if (event.type === 'up') this.#broker = 'up'
+    if (event.type === 'down') this.#broker = 'down'
+    if (brokerEvent.hasSubscribers) brokerEvent.publish({ server: this, event })
+    this.#try(() => this.emit('broker', event))
   }
 
   #try(notify: () => void): void {

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import type { DiagnosedSocket } from '../diagnostics.js'
 import { type BinaryType, decode, decodeForListener } from './codec.js'
 import { AlreadyReadError } from './error.js'
 import { type Emission, isThenable } from './events.js'
@@ -27,7 +28,7 @@ export interface Source {
 type MessageListener = (...args: never[]) => unknown
 
 /** The WebSocket whose messages are consumed. */
-export interface ConsumingSocket {
+export interface ConsumingSocket extends DiagnosedSocket {
   readonly emit: (...args: never[]) => unknown
   readonly binaryType: BinaryType
   rawListeners(event: 'message'): readonly MessageListener[]

@@ -5,6 +5,7 @@ import type { FrameWriter } from '../protocol/frame-writer.js'
 import { SilentPeerError } from './error.js'
 import type { Sender } from './sender.js'
 import { SlowReader } from './slow-reader.js'
+import type { Stats } from './stats.js'
 
 /** The position of the data when a ping was sent. */
 interface SentPing {
@@ -14,6 +15,8 @@ interface SentPing {
   /** Bytes that the operating system had taken then, and the bytes that it has taken once it has all of them. */
   readonly takenAt: number
   readonly target: number
+  /** The time of {@link performance.now}. */
+  readonly time: number
 }
 
 /** The connection, as far as a heartbeat needs it. */
@@ -42,6 +45,7 @@ type PingingSender = Pick<
 export class Heartbeat implements Waiting {
   readonly #connection: PingingConnection
   readonly #sender: PingingSender
+  readonly #stats: Pick<Stats, 'onLatency'>
   readonly #settings: HeartbeatSettings
   #deadlines: Deadlines
   #isPinged = false
@@ -54,9 +58,15 @@ export class Heartbeat implements Waiting {
   /** Set while the peer has not answered in time. */
   #slowReader: SlowReader | undefined
 
-  constructor(connection: PingingConnection, sender: PingingSender, settings: HeartbeatSettings) {
+  constructor(
+    connection: PingingConnection,
+    sender: PingingSender,
+    stats: Pick<Stats, 'onLatency'>,
+    settings: HeartbeatSettings
+  ) {
     this.#connection = connection
     this.#sender = sender
+    this.#stats = stats
     this.#settings = settings
     this.#deadlines = deadlinesAfter(settings.interval)
     this.#deadlines.set(this)
@@ -83,6 +93,8 @@ export class Heartbeat implements Waiting {
     if (this.#unanswered > 0) this.#unanswered--
     if (this.#unanswered > 0 || this.#sent === undefined) return
     this.#sender.onRead(this.#sent.at)
+    this.#stats.onLatency(performance.now() - this.#sent.time)
+    this.#sent = undefined
   }
 
   onDeadline(): void {
@@ -108,7 +120,8 @@ export class Heartbeat implements Waiting {
       at: written,
       upTo: written + pending,
       takenAt: taken,
-      target: taken + unsent + pending
+      target: taken + unsent + pending,
+      time: performance.now()
     }
     this.#unanswered++
     this.#send('ping')

@@ -26,6 +26,7 @@ export class Lifecycle {
   readonly #stream: ByteStream
   readonly #connection: Connection
   readonly #sender: Sender
+  readonly #stats: Stats
   readonly #closeTimeout: number
   readonly #heartbeat: Heartbeat | undefined
   /** Few connections have any. */
@@ -42,8 +43,9 @@ export class Lifecycle {
     this.#stream = stream
     this.#connection = connection
     this.#sender = sender
+    this.#stats = stats
     this.#closeTimeout = closeTimeout
-    this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(connection, sender, heartbeat)
+    this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(connection, sender, stats, heartbeat)
     if (idleTimeout) this.#limits = [new IdleWatch(this, stats, idleTimeout)]
     if (maxLifetime) this.#limits = [...this.#limits, new Lifetime(this, maxLifetime, Math.random())]
   }
@@ -54,6 +56,13 @@ export class Lifecycle {
     this.#connection.close(code, reason)
     this.#sender.flushSoon()
     this.onClosing()
+  }
+
+  /** Closes the connection because it is idle or too old. */
+  expire(limit: 'idleTimeout' | 'maxLifetime', reason: string): void {
+    if (!this.#isOpen) return
+    this.#stats.onLimit(limit)
+    this.close(GOING_AWAY, reason)
   }
 
   /** Closes the connection because the peer broke a rule or exceeded a limit. */
@@ -133,7 +142,7 @@ class IdleWatch implements Waiting {
     const { messages } = this.#stats
     this.#quietChecks = messages === this.#messages ? this.#quietChecks + 1 : 0
     this.#messages = messages
-    if (this.#quietChecks === CHECKS) this.#lifecycle.close(GOING_AWAY, 'idle')
+    if (this.#quietChecks === CHECKS) this.#lifecycle.expire('idleTimeout', 'idle')
     else this.#deadlines.set(this)
   }
 
@@ -147,7 +156,7 @@ const LIFETIMES = 16
 
 /** Closes a connection that has become too old. */
 export class Lifetime implements Waiting {
-  readonly #lifecycle: Pick<Lifecycle, 'close'>
+  readonly #lifecycle: Pick<Lifecycle, 'expire'>
   readonly #deadlines: Deadlines
 
   /**
@@ -155,7 +164,7 @@ export class Lifetime implements Waiting {
    * @param random from 0 to 1: connections live nine tenths of `max` at least, so that connections that were opened together
    * do not all reconnect together.
    */
-  constructor(lifecycle: Pick<Lifecycle, 'close'>, max: number, random: number) {
+  constructor(lifecycle: Pick<Lifecycle, 'expire'>, max: number, random: number) {
     this.#lifecycle = lifecycle
     const part = Math.floor(random * LIFETIMES) / LIFETIMES
     this.#deadlines = deadlinesAfter(Math.ceil(max * (1 - part / 10)))
@@ -163,7 +172,7 @@ export class Lifetime implements Waiting {
   }
 
   onDeadline(): void {
-    this.#lifecycle.close(GOING_AWAY, 'lifetime over')
+    this.#lifecycle.expire('maxLifetime', 'lifetime over')
   }
 
   stop(): void {

@@ -27,7 +27,7 @@ import { Stats } from './stats.js'
  */
 export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   readonly connection: Connection
-  readonly stats: Stats = new Stats()
+  readonly stats: Stats
   readonly sender: Sender
   readonly lifecycle: Lifecycle
   readonly consumers: Consumers
@@ -39,6 +39,8 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #isWanted = false
   /** Whether a message is being inflated in the thread pool. */
   #isInflating = false
+  /** Whether the message that is being delivered was compressed. */
+  #isCompressed = false
   /** Called once when an inflated message is wanted. */
   #onWanted: (() => void) | undefined
   /** Whether reading stops because of `rateLimit`. */
@@ -53,6 +55,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     const { role, settings, extension, maskingKey, owner, decoder } = setup
     const { maxPayload, rateLimit } = settings
     const isCompressible = extension !== undefined
+    this.stats = new Stats(socket)
     this.#stream = new ByteStream(duplex)
     this.connection = new Connection({ role, maxPayload, isCompressible, maskingKey }, this)
     this.connection.input.pause()
@@ -91,7 +94,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   }
 
   onMessage(data: Buffer, isBinary: boolean): void {
-    this.stats.onMessageReceived()
+    this.stats.onMessageReceived(data.length, isBinary, this.#isCompressed)
     if (this.#rate === undefined || this.#rate.onMessage()) this.consumers.onMessage(data, isBinary)
   }
 
@@ -131,8 +134,13 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   }
 
   #onInflated(result: Buffer | Violation, isBinary: boolean): void {
-    if (Buffer.isBuffer(result)) this.connection.receiveInflated(result, isBinary)
-    else this.connection.fail(result)
+    if (!Buffer.isBuffer(result)) {
+      this.connection.fail(result)
+      return
+    }
+    this.#isCompressed = true
+    this.connection.receiveInflated(result, isBinary)
+    this.#isCompressed = false
   }
 
   // ---- Control frames
@@ -154,6 +162,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   onClose(): void {}
 
   onFail(error: Error): void {
+    this.stats.onFailure(error)
     this.#stream.setCutReason(error)
     this.#emission.emitError(error)
   }
@@ -213,6 +222,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #setThrottled(isThrottled: boolean): void {
     if (this.#isThrottled === isThrottled) return
     this.#isThrottled = isThrottled
+    if (isThrottled) this.stats.onLimit('rateLimit')
     if (!this.#stream.isDestroyed) this.#update()
   }
 

@@ -178,33 +178,42 @@ export class Sender {
     compress: boolean,
     callback: SendCallback | undefined
   ): void {
+    let isCompressed = false
     if (this.#extension === undefined) this.#connection.output.send(data, isBinary, fin)
-    else this.#compressMessage(this.#extension, data, isBinary, fin, compress)
-    if (fin) this.#stats.onMessageSent()
+    else isCompressed = this.#compressMessage(this.#extension, data, isBinary, fin, compress)
+    if (fin) this.#stats.onMessageSent(data, isBinary, isCompressed)
+    else this.#stats.onFragmentSent(data)
     this.flushSoon(callback)
     if (fin && this.#fragments !== undefined) this.#sendHeld(this.#fragments)
   }
 
-  /** RFC 7692 section 6.1. */
+  /**
+   * RFC 7692 section 6.1.
+   * @returns whether the message leaves compressed.
+   */
   #compressMessage(
     { compressor, threshold }: CompressionExtension,
     data: string | Uint8Array,
     isBinary: boolean,
     fin: boolean,
     compress: boolean
-  ): void {
+  ): boolean {
     const { output } = this.#connection
     const size = Buffer.byteLength(data)
     const isWhole = fin && !output.sendsFragments
     if (!(isWhole ? compress && size >= threshold : this.#compressesFragments(compress))) {
       output.send(data, isBinary, fin)
-      return
+      return false
     }
     const compressed = compressor.compress(data, fin)
+    // Compression may gain nothing. With takeover the peer's window would then lack what this side's has.
+    if (isWhole && !compressor.takesOver && Buffer.isBuffer(compressed) && compressed.length >= size) {
+      output.send(data, isBinary)
+      return false
+    }
     if (compressed instanceof Promise) this.#sendLater(compressed, isBinary, fin, size)
-    // Compression gained nothing. With takeover the peer's window would then lack what this side's has.
-    else if (isWhole && !compressor.takesOver && compressed.length >= size) output.send(data, isBinary)
     else output.send(compressed, isBinary, fin, true)
+    return true
   }
 
   /** The first frame of a message says whether it is compressed; its size is not known then. RFC 7692 section 6.1. */
@@ -229,18 +238,22 @@ export class Sender {
       this.#sendMessage(message.payload, message.isBinary, true, message.compress, callback)
       return
     }
+    let isCompressed = false
     if (extension === undefined) output.append(message.frame)
-    else this.#sendCompressedFrame(message, extension)
-    this.#stats.onMessageSent()
+    else isCompressed = this.#sendCompressedFrame(message, extension)
+    this.#stats.onMessageSent(message.payload, message.isBinary, isCompressed)
     this.flushSoon(callback)
   }
 
-  #sendCompressedFrame(message: PreparedMessage, { compressor, threshold }: CompressionExtension): void {
+  /** @returns whether the message leaves compressed. */
+  #sendCompressedFrame(message: PreparedMessage, { compressor, threshold }: CompressionExtension): boolean {
     const { output } = this.#connection
     const compresses = message.compress && message.size >= threshold
     const frame = compresses ? message.compressedFrame(compressor) : message.frame
     if (frame instanceof Promise) this.#sendLater(frame, message.isBinary, true, message.size)
     else output.append(frame)
+    // Where compression gains nothing, it is the frame of the message itself.
+    return frame !== message.frame
   }
 
   /** Reserves the place of a message that the thread pool compresses. */
@@ -319,6 +332,7 @@ export class Sender {
 
   /** Cuts the connection: pending data is dropped, and received data that was not delivered yet never is. */
   cut(reason?: Error): void {
+    if (reason !== undefined) this.#stats.onFailure(reason)
     this.#connection.input.pause()
     this.#stream.cut(reason)
   }
@@ -454,6 +468,7 @@ export class Sender {
     const { highWaterMark, budget } = this.#settings
     const { limit } = this.#bounds
     const pending = this.bufferedAmount
+    this.#stats.onBuffered(pending)
     const share = BudgetShare.of(this.#share, budget, pending)
     const exceeds = share?.hold(pending) === true
     this.#share = share
@@ -468,6 +483,7 @@ export class Sender {
     else if (exceeds && isCut) this.#overflow(new BudgetExceededError(share.limit))
     else if (hasRoom) return true
     else this.#watchesWrites = true
+    if (!this.#isFull) this.#stats.onBackpressureStarted()
     this.#isFull = true
     return false
   }
@@ -539,6 +555,7 @@ export class Sender {
     if (this.#connection.holdsPong) this.flushSoon()
     if (!this.hasRoom() || !this.#isFull) return
     this.#isFull = false
+    this.#stats.onBackpressureEnded()
     const waiters = this.#waiters ?? []
     this.#waiters = undefined
     for (const { resolve } of waiters) resolve()

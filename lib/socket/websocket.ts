@@ -97,6 +97,19 @@ export class WebSocket<Receive = Message, Send = SendData>
     return this.#receiver.stats.traffic
   }
 
+  /**
+   * The highest `bufferedAmount` after a message was sent.
+   * @internal
+   */
+  get peakBufferedAmount(): number {
+    return this.#receiver.stats.peakBufferedAmount
+  }
+
+  /** The last round trip of the heartbeat in milliseconds, from the ping to the pong; undefined before the first. */
+  get latency(): number | undefined {
+    return this.#receiver.stats.latency
+  }
+
   get isPaused(): boolean {
     return this.#receiver.consumers.isPaused
   }

@@ -71,7 +71,7 @@ class FakeHeart {
         this.onEnd()
       }
     }
-    this.heartbeat = new Heartbeat(connection, sender, settings)
+    this.heartbeat = new Heartbeat(connection, sender, { onLatency: () => {} }, settings)
     return this.heartbeat
   }
 

@@ -100,7 +100,7 @@ t.test('maxLifetime closes with 1001, whatever happens on the connection', async
 t.test('lifetimes are spread over a tenth', async t => {
   const order: number[] = []
   const lives = [0, 0.5, 0.999].map((random, i) => {
-    return new Lifetime({ close: () => void order.push(i) }, ms(400), random)
+    return new Lifetime({ expire: () => void order.push(i) }, ms(400), random)
   })
   await new Promise(resolve => setTimeout(resolve, ms(450)))
   t.strictSame(order, [2, 1, 0], 'a greater random number ends sooner')

@@ -37,7 +37,13 @@ export class Log {
 
 /** The parts of a connection on a stream, without the public WebSocket. */
 export function connectionOn(stream: Duplex, log: Log, options: Options = {}): Receiver {
-  const socket = new EventTargetEmitter<WebSocketEvents>()
+  const socket = Object.assign(new EventTargetEmitter<WebSocketEvents>(), {
+    protocol: '',
+    bufferedAmount: 0,
+    dropped: 0,
+    latency: undefined,
+    traffic: { messagesReceived: 0, messagesSent: 0, bytesReceived: 0, bytesSent: 0 }
+  })
   socket.on('message', (data: Buffer) => log.onMessage(data))
   socket.on('ping', (data: Buffer) => log.onPing(data))
   socket.on('pong', (data: Buffer) => log.onPong(data))
