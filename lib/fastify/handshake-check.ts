@@ -1,8 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { limitReached } from '../diagnostics.js'
 import { NO_ADDRESS } from '../limits/connection-limiter.js'
 import { asksForWebSocket, checkRequest, type Refusal } from '../protocol/handshake/request.js'
 import { toError } from '../socket/error.js'
-import { RETRY_AFTER, refusalError, ShuttingDownError, TooManyConnectionsError } from '../upgrade/error.js'
+import { RETRY_AFTER, refusalError, ShuttingDownError } from '../upgrade/error.js'
 import { callVerifyClient } from '../upgrade/verify-client.js'
 import type { DeclaredRoutes } from './declared-routes.js'
 import { ForbiddenOriginError, UnsupportedSubprotocolError, UpgradeRequiredError } from './error.js'
@@ -75,7 +76,11 @@ function check(
   }
   if (route.limiters.length > 0 && !takeSlots(upgrade, route, request)) {
     reply.headers(RETRY_AFTER)
-    return new TooManyConnectionsError()
+    if (limitReached.hasSubscribers) {
+      const { server, url } = route
+      limitReached.publish({ limit: 'maxConnections', socket: undefined, server, route: url })
+    }
+    return route.refusals.refuse(reply)
   }
   const { origin } = upgrade.handshake
   const checked = checkOrigin(route, origin, request)

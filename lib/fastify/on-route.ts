@@ -9,6 +9,7 @@ import { InvalidRouteError } from './error.js'
 import { handshakeHandler } from './handshake-handler.js'
 import { MessageSchemas } from './message-schemas.js'
 import { readRouteChoices, readRouteOptions, type Settings } from './options.js'
+import type { RefusalLog } from './refusal-log.js'
 import type { IsLogDisabled } from './request-logging.js'
 import { kRoute, type RegisteredRoute, type WebSocketRoute } from './route.js'
 import { CONSTRAINT } from './subprotocol.js'
@@ -21,6 +22,7 @@ export interface Scope {
   readonly server: WebSocketServer
   /** Limits the connections of all routes together. */
   readonly limiter: ConnectionLimiter
+  readonly refusals: RefusalLog
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
   readonly isLogDisabled: IsLogDisabled
@@ -48,7 +50,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, limiter, listener, declared, isLogDisabled }: Scope
+  { defaults, server, limiter, refusals, listener, declared, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -74,6 +76,7 @@ function addWebSocketRoute(
     settings,
     server,
     limiters,
+    refusals,
     handler,
     schemas,
     topics,

@@ -9,6 +9,7 @@ import { AlreadyRegisteredError, DecoratorTakenError } from './error.js'
 import { addHandshakeChecks } from './handshake-check.js'
 import { addWebSocketRoutes } from './on-route.js'
 import { readPluginOptions, readPluginSettings } from './options.js'
+import { RefusalLog } from './refusal-log.js'
 import { readRequestLogging } from './request-logging.js'
 import { rootOf } from './scope.js'
 import { endsWithin, Shutdown } from './shutdown.js'
@@ -58,6 +59,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     defaults,
     server,
     limiter,
+    refusals: new RefusalLog(app.log),
     listener,
     declared,
     isLogDisabled: readRequestLogging(root)

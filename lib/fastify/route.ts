@@ -4,6 +4,7 @@ import type { TopicChoice } from '../../types/options.js'
 import type { ConnectionLimiter } from '../limits/connection-limiter.js'
 import type { MessageSchemas } from './message-schemas.js'
 import type { Settings } from './options.js'
+import type { RefusalLog } from './refusal-log.js'
 import type { IsLogDisabled } from './request-logging.js'
 import type { DeliverPublication } from './websocket.js'
 import type { WebSocketServer } from './websocket-server.js'
@@ -23,6 +24,7 @@ export interface WebSocketRoute {
   readonly server: WebSocketServer
   /** Limit the number of its connections; empty without limits. */
   readonly limiters: readonly ConnectionLimiter[]
+  readonly refusals: RefusalLog
   /** Chooses the topics to which a new connection is subscribed. */
   readonly topics: TopicChoice | undefined
   /** Returns the message that its connections get from a publication. */

@@ -1,0 +1,338 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { type DiagnosticsChannels, MemoryBroker, type WebSocket } from '../lib/index.js'
+import {
+  close,
+  connectRaw,
+  handshake,
+  listen,
+  makeApp,
+  ms,
+  open,
+  Signal,
+  shake,
+  text,
+  withDeadline
+} from './helpers/app.js'
+import { root } from './helpers/root.js'
+import { bytes, frame } from './protocol/wire.js'
+
+type Name = keyof DiagnosticsChannels
+
+/** The payloads of a channel for the time of a test. */
+function record<Key extends Name>(t: Test, name: Key): DiagnosticsChannels[Key][] {
+  const payloads: DiagnosticsChannels[Key][] = []
+  const listener = (payload: unknown): void => void payloads.push(payload as DiagnosticsChannels[Key])
+  subscribe(name, listener)
+  t.teardown(() => unsubscribe(name, listener))
+  return payloads
+}
+
+/** Resolves when a list has a number of elements. */
+async function until(list: readonly unknown[], length: number): Promise<void> {
+  const wait = async (): Promise<void> => {
+    while (list.length < length) await new Promise(resolve => setImmediate(resolve))
+  }
+  await withDeadline(wait(), 10_000, `${length} payloads`)
+}
+
+t.test('every channel is documented', async t => {
+  const page = readFileSync(join(root, 'docs/reference/diagnostics.md'), 'utf8')
+  const source = readFileSync(join(root, 'lib/diagnostics.ts'), 'utf8')
+  const names = new Set(source.match(/(?<=channelOf\(')fastify-upgrade:[a-z]+:[a-z]+/g))
+  t.strictSame(new Set(page.match(/fastify-upgrade:[a-z]+:[a-z]+/g)), names)
+  for (const name of new Set(source.match(/(?<=': )[A-Z][A-Za-z]+$/gm))) t.ok(page.includes(name), name)
+})
+
+t.test(
+  'a handshake and a connection are published with their route, their codes and their traffic',
+  async t => {
+    const { app } = await makeApp(t)
+    const accepted = record(t, 'fastify-upgrade:handshake:accepted')
+    const opened = record(t, 'fastify-upgrade:connection:opened')
+    const closed = record(t, 'fastify-upgrade:connection:closed')
+    const sockets: WebSocket[] = []
+    app.get('/rooms/:room', { websocket: { subprotocol: ['a', 'b'] } }, socket => {
+      sockets.push(socket)
+      socket.on('message', data => socket.send(String(data)))
+    })
+    const chosen = { selectSubprotocol: (offers: readonly string[]) => offers[0] }
+    app.get('/chosen', { websocket: chosen }, socket => socket.close(4001))
+    const port = await listen(app)
+    const client = await open(t, port, '/rooms/1?secret=2', { protocols: ['b'] })
+    client.socket.send('hello')
+    t.equal(await client.next(), 'hello')
+    client.socket.close(4000)
+    t.equal(await client.closed(), '4000')
+    await until(closed, 1)
+    const server = app.websocketServer
+    t.match(accepted[0], { server, route: '/rooms/:room', request: { url: '/rooms/1?secret=2' } })
+    t.ok(Number(accepted[0]?.duration) > 0)
+    const [socket] = sockets
+    t.equal(opened[0]?.socket, socket)
+    t.match(opened[0], { server, route: '/rooms/:room', subprotocol: 'b' })
+    t.equal(closed[0]?.socket, socket)
+    t.match(closed[0], {
+      server,
+      route: '/rooms/:room',
+      code: 4000,
+      cause: undefined,
+      messagesReceived: 1,
+      messagesSent: 1,
+      dropped: 0,
+      latency: undefined,
+      peakBufferedAmount: 7
+    })
+    t.strictSame(
+      { ...socket?.traffic },
+      pick(closed[0], ['messagesReceived', 'messagesSent', 'bytesReceived', 'bytesSent'])
+    )
+    t.ok(Number(closed[0]?.duration) >= 0)
+
+    const token = await open(t, port, '/chosen', { protocols: ['token.123'] })
+    t.equal(await token.closed(), '4001')
+    t.equal(opened[1]?.socket.protocol, 'token.123')
+    t.equal(opened[1]?.subprotocol, '', 'only registered names are published as a subprotocol')
+  }
+)
+
+function pick(value: object | undefined, names: readonly string[]): object {
+  return Object.fromEntries(names.map(name => [name, Reflect.get(value ?? {}, name)]))
+}
+
+t.test('a refused handshake is published with its status and the code of its error', async t => {
+  const { app } = await makeApp(t, { maxConnections: 1, handshakeTimeout: ms(10_000) })
+  const refused = record(t, 'fastify-upgrade:handshake:refused')
+  const limits = record(t, 'fastify-upgrade:limit:reached')
+  const entered = new Signal()
+  app.get('/', { websocket: true }, () => {})
+  app.get(
+    '/hook',
+    { websocket: true, preHandler: async (_request, reply) => reply.code(401).send() },
+    () => {}
+  )
+  app.get('/slow', { websocket: true, preHandler: () => void entered.set() }, () => {})
+  const port = await listen(app)
+  t.equal((await shake(t, port, '/none')).status, 404)
+  t.equal((await shake(t, port, '/', { Origin: 'http://other.example' })).status, 403)
+  t.equal((await shake(t, port, '/hook')).status, 401)
+  const slow = await connectRaw(t, port)
+  slow.write(handshake('/slow'))
+  await entered.promise
+  slow.socket.destroy()
+  await until(refused, 4)
+  const first = await open(t, port, '/')
+  t.equal((await shake(t, port, '/')).status, 503)
+  first.socket.terminate()
+  const { websocketServer: server } = app
+  t.match(
+    refused.map(({ server: _, request: __, duration: ___, ...rest }) => rest),
+    [
+      { route: undefined, status: 404, code: undefined },
+      { route: '/', status: 403, code: 'FST_UPGRADE_FORBIDDEN_ORIGIN' },
+      { route: '/hook', status: 401, code: undefined },
+      { route: '/slow', status: undefined, code: undefined },
+      { route: '/', status: 503, code: 'FST_UPGRADE_TOO_MANY_CONNECTIONS' }
+    ]
+  )
+  t.strictSame(
+    refused.map(one => one.server),
+    [undefined, server, server, server, server]
+  )
+  t.strictSame(limits, [{ limit: 'maxConnections', socket: undefined, server, route: '/' }])
+})
+
+t.test('messages are published with their size before compression', async t => {
+  const { app } = await makeApp(t, { perMessageDeflate: { threshold: 100 } })
+  const received = record(t, 'fastify-upgrade:message:received')
+  const sent = record(t, 'fastify-upgrade:message:sent')
+  app.get('/', { websocket: true }, socket => {
+    socket.on('message', (data, isBinary) => {
+      const echo = isBinary ? data : String(data)
+      socket.send(echo)
+      socket.send(app.websocketServer.prepare === undefined ? echo : echo, { compress: false })
+      socket.send(String(data).slice(0, 2), { fin: false })
+      socket.send('é')
+    })
+  })
+  const port = await listen(app)
+  const client = await open(t, port, '/')
+  const long = 'a'.repeat(1000)
+  client.socket.send('short')
+  client.socket.send(long)
+  client.socket.send(Buffer.from('bytes'))
+  for (let i = 0; i < 9; i++) await client.next()
+  const shapes = (list: typeof sent): unknown[] =>
+    list.map(({ size, isBinary, isCompressed }) => [size, isBinary, isCompressed])
+  t.strictSame(shapes(received), [
+    [5, false, false],
+    [1000, false, true],
+    [5, true, false]
+  ])
+  t.strictSame(shapes(sent), [
+    [5, false, false],
+    [5, false, false],
+    [4, false, true],
+    [1000, false, true],
+    [1000, false, false],
+    [4, false, true],
+    [5, true, false],
+    [5, true, false],
+    [4, false, true]
+  ])
+})
+
+t.test('a prepared message is published with its size', async t => {
+  const { app } = await makeApp(t, { perMessageDeflate: { serverNoContextTakeover: true, threshold: 0 } })
+  const sent = record(t, 'fastify-upgrade:message:sent')
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  const compressing = await open(t, port, '/')
+  const plain = await connectRaw(t, port)
+  plain.write(handshake('/'))
+  await plain.head()
+  await app.websocketServer.broadcast('a'.repeat(500))
+  await app.websocketServer.broadcast('!')
+  t.equal(await compressing.next(), 'a'.repeat(500))
+  t.equal(await compressing.next(), '!')
+  t.strictSame(
+    sent.map(({ size, isCompressed }) => [size, isCompressed]),
+    [
+      [500, true],
+      [500, false],
+      [1, false],
+      [1, false]
+    ]
+  )
+})
+
+t.test('backpressure, dropped messages and the limits of a connection are published', async t => {
+  const { app } = await makeApp(t, { highWaterMark: 10, maxBufferedAmount: 100_000 })
+  const started = record(t, 'fastify-upgrade:backpressure:started')
+  const ended = record(t, 'fastify-upgrade:backpressure:ended')
+  const dropped = record(t, 'fastify-upgrade:message:dropped')
+  const limits = record(t, 'fastify-upgrade:limit:reached')
+  const closed = record(t, 'fastify-upgrade:connection:closed')
+  app.get('/drain', { websocket: true }, async socket => {
+    socket.send('more than ten bytes')
+    socket.send('more than ten bytes')
+    await socket.drained()
+    socket.close(1000)
+  })
+  app.get('/drop', { websocket: { backpressure: 'drop' } }, socket => {
+    for (let i = 0; i < 3; i++) socket.send('a'.repeat(60_000))
+    socket.close(1000)
+  })
+  app.get('/cut', { websocket: true }, socket => {
+    for (let i = 0; i < 3; i++) socket.send('a'.repeat(60_000))
+  })
+  app.get('/rate', { websocket: { rateLimit: { messages: 1, policy: 'close' } } }, socket => {
+    socket.on('message', () => {})
+  })
+  app.get('/slow', { websocket: { rateLimit: { messages: 1, policy: 'pause' } } }, socket => {
+    socket.on('message', () => {})
+  })
+  app.get('/big', { websocket: { maxPayload: 10 } }, socket => socket.on('message', () => {}))
+  app.get('/old', { websocket: { maxLifetime: 50 } }, socket => socket.on('message', () => {}))
+  app.get('/idle', { websocket: { idleTimeout: 50 } }, socket => socket.on('message', () => {}))
+  const port = await listen(app)
+  const limitsAt = async (path: string, ...data: readonly Uint8Array[]): Promise<readonly string[]> => {
+    limits.length = 0
+    const client = await connectRaw(t, port)
+    client.write(handshake(path), ...data)
+    await client.end()
+    client.socket.destroy()
+    return limits.map(({ limit }) => limit)
+  }
+  t.strictSame(await limitsAt('/drain'), [])
+  t.strictSame([started.length, ended.length], [1, 1])
+  await until(closed, 1)
+  t.equal(closed[0]?.peakBufferedAmount, 42, 'two frames')
+  await limitsAt('/drop')
+  t.equal(dropped.length, 1)
+  t.strictSame(await limitsAt('/cut'), ['maxBufferedAmount'])
+  t.strictSame(await limitsAt('/rate', text('a'), text('b'), text('c')), ['rateLimit'])
+  t.strictSame(await limitsAt('/big', text('more than ten bytes')), ['maxPayload'])
+  t.strictSame(await limitsAt('/old'), ['maxLifetime'])
+  t.strictSame(await limitsAt('/idle'), ['idleTimeout'])
+  limits.length = 0
+  const slow = await connectRaw(t, port)
+  slow.write(handshake('/slow'), text('a'), text('b'))
+  await until(limits, 1)
+  t.match(limits[0], { limit: 'rateLimit', socket: { protocol: '' } })
+  t.strictSame(
+    closed.map(({ code, cause }) => [code, cause]).slice(2, 5),
+    [
+      [1006, 'FST_UPGRADE_BUFFER_OVERFLOW'],
+      [1006, 'FST_UPGRADE_RATE_EXCEEDED'],
+      [1006, 'FST_UPGRADE_MESSAGE_TOO_BIG']
+    ].map(([code, cause]) => [code, cause])
+  )
+})
+
+t.test('the heartbeat measures its round trip', async t => {
+  const { app, log } = await makeApp(t, { heartbeat: { interval: ms(60), timeout: ms(30) } })
+  const answered = record(t, 'fastify-upgrade:heartbeat:answered')
+  const sockets: WebSocket[] = []
+  app.get('/', { websocket: true }, socket => void sockets.push(socket))
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.head()
+  const [socket] = sockets
+  t.equal(socket?.latency, undefined, 'undefined before the first')
+  t.equal((await client.frame()).opcode, 9)
+  // The peer takes this long to answer.
+  await new Promise(resolve => setTimeout(resolve, 10))
+  client.write(frame(10, ''))
+  await until(answered, 1)
+  const latency = Number(socket?.latency)
+  t.ok(latency >= 9, `${latency} ms`)
+  t.equal(answered[0]?.latency, latency)
+  t.equal(answered[0]?.socket, socket)
+  client.write(frame(10, ''))
+  client.write(close(1000))
+  const line = await log.until('WebSocket closed')
+  t.equal(line.latency, latency, 'an unsolicited pong is no answer')
+})
+
+t.test('errors of the application are published', async t => {
+  const { app } = await makeApp(t)
+  const failed = record(t, 'fastify-upgrade:listener:failed')
+  app.get('/', { websocket: true }, () => {
+    throw new Error('oops')
+  })
+  const client = await open(t, await listen(app), '/')
+  t.equal(await client.closed(), '1011')
+  t.match(failed, [{ server: app.websocketServer, route: '/', error: { message: 'oops' } }])
+})
+
+t.test('events of the broker and the steps of the shutdown are published', async t => {
+  const events = record(t, 'fastify-upgrade:broker:event')
+  const steps: [string, number][] = []
+  for (const step of ['started', 'closing', 'cut', 'ended'] as const) {
+    const name = `fastify-upgrade:shutdown:${step}` as const
+    const listener = (payload: unknown): void => {
+      steps.push([step, (payload as DiagnosticsChannels[typeof name]).connections])
+    }
+    subscribe(name, listener)
+    t.teardown(() => unsubscribe(name, listener))
+  }
+  const { app } = await makeApp(t, { broker: new MemoryBroker(), shutdown: { timeout: ms(100) } })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.head()
+  await app.close()
+  t.match(events, [{ server: app.websocketServer, event: { type: 'up' } }])
+  t.strictSame(steps, [
+    ['started', 1],
+    ['closing', 1],
+    ['cut', 1],
+    ['ended', 0]
+  ])
+  t.ok(bytes())
+})
