@@ -11,6 +11,8 @@ import {
   connectRaw,
   handshake,
   headerOf,
+  type Log,
+  type LogLine,
   listen,
   makeApp,
   RawClient,
