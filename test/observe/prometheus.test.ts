@@ -1,0 +1,198 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Fastify from 'fastify'
+import { register as globalRegistry, Registry } from 'prom-client'
+import t from 'tap'
+import { MemoryBroker, MemoryHub } from '../../lib/index.js'
+import { prometheusMetrics } from '../../lib/observe/prometheus.js'
+import { connectRaw, handshake, listen, makeApp, ms, open } from '../helpers/app.js'
+import { root } from '../helpers/root.js'
+import { frame } from '../protocol/wire.js'
+import { addRoutes, load, SECRETS } from './load.js'
+
+/** The sum of the samples of a metric that have these labels. */
+async function sum(
+  registry: Registry,
+  name: string,
+  labels: Readonly<Record<string, string>> = {}
+): Promise<number> {
+  let total = 0
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
+  for (const line of (await registry.metrics()).split('\n')) {
+    const [, metric, set = '', value] = /^([a-z_]+)(\{.*\})? ([^ ]+)$/.exec(line) ?? []
+    if (metric === name && wanted.every(label => set.includes(label))) total += Number(value)
+  }
+  return total
+}
+
+t.test('the numbers of a scrape are those that the clients have counted', async t => {
+  const registry = new Registry()
+  const { app } = await makeApp(t)
+  await app.register(prometheusMetrics, { registry, messageSizes: true })
+  addRoutes(app)
+  const port = await listen(app)
+  const counts = await load(t, port)
+  const route = { http_route: '/rooms/:room' }
+  const [receive, transmit] = [
+    { ...route, network_io_direction: 'receive' },
+    { ...route, network_io_direction: 'transmit' }
+  ]
+  const prefix = 'websocket_server'
+  const measured = {
+    connections: await sum(registry, `${prefix}_connection_duration_seconds_count`, route),
+    messagesSent: await sum(registry, `${prefix}_messages_total`, receive),
+    messagesReceived: await sum(registry, `${prefix}_messages_total`, transmit),
+    bytesSent: await sum(registry, `${prefix}_io_bytes_total`, receive),
+    bytesReceived: await sum(registry, `${prefix}_io_bytes_total`, transmit)
+  }
+  const { codes, ...expected } = counts
+  t.strictSame(measured, expected)
+  t.equal(await sum(registry, `${prefix}_message_size_bytes_count`, receive), counts.messagesSent)
+  t.equal(await sum(registry, `${prefix}_message_size_bytes_count`, transmit), counts.messagesReceived)
+  t.strictSame([...codes.keys()].sort(), ['1001', '1002', '4050'])
+  for (const [code, count] of codes) {
+    const label = code === '4050' ? '4xxx' : code
+    const labels = { ...route, websocket_close_code: label }
+    t.equal(await sum(registry, `${prefix}_closed_connections_total`, labels), count, code)
+  }
+  const handshakes = `${prefix}_handshake_duration_seconds_count`
+  const status = (http_response_status_code: string) => ({ http_response_status_code })
+  t.equal(await sum(registry, handshakes, { ...route, ...status('101') }), counts.connections)
+  t.equal(
+    await sum(registry, handshakes, { ...status('403'), error_type: 'FST_UPGRADE_FORBIDDEN_ORIGIN' }),
+    1
+  )
+  t.equal(await sum(registry, handshakes, status('404')), 1)
+  t.equal(await sum(registry, `${prefix}_active_connections`), 0)
+
+  const text = await registry.metrics()
+  for (const secret of SECRETS) t.notOk(text.replaceAll('"/token"', '').includes(secret), `no ${secret}`)
+  t.match(text, 'websocket_subprotocol="echo.v1"')
+  t.match(text, 'network_protocol_version="1.1"')
+})
+
+t.test('open connections, buffered bytes, drops, limits, errors and the heartbeat are measured', async t => {
+  const registry = new Registry()
+  const { app } = await makeApp(t, {
+    broker: new MemoryBroker(new MemoryHub()),
+    maxConnections: 3,
+    backpressure: 'drop',
+    highWaterMark: 10,
+    maxBufferedAmount: 100_000,
+    heartbeat: { interval: ms(60), timeout: ms(30) }
+  })
+  await app.register(prometheusMetrics, { registry })
+  app.get('/', { websocket: true }, socket => {
+    for (let i = 0; i < 3; i++) socket.send('a'.repeat(60_000))
+  })
+  app.get('/failing', { websocket: true }, () => {
+    throw Object.assign(new Error('no'), { code: 'alice' })
+  })
+  app.get(
+    '/hook',
+    {
+      websocket: true,
+      onRequest: async () => Promise.reject(Object.assign(new Error('no'), { code: 'alice' }))
+    },
+    () => {}
+  )
+  const port = await listen(app)
+  const client = await connectRaw(t, port)
+  client.write(handshake('/'))
+  await client.head()
+  const prefix = 'websocket_server'
+  t.equal(await sum(registry, `${prefix}_active_connections`, { http_route: '/' }), 1)
+  t.equal(await sum(registry, `${prefix}_messages_total`, { network_io_direction: 'transmit' }), 1, 'so far')
+  t.equal(await sum(registry, `${prefix}_dropped_messages_total`), 2)
+  t.ok((await sum(registry, `${prefix}_buffered_bytes`)) >= 0)
+  t.equal(await sum(registry, `${prefix}_broker_connected`), 1)
+  t.equal(await sum(registry, `${prefix}_broker_events_total`, { websocket_broker_event: 'up' }), 1)
+  const failing = await open(t, port, '/failing')
+  t.equal(await failing.closed(), '1011')
+  t.equal(await sum(registry, `${prefix}_listener_errors_total`, { http_route: '/failing' }), 1)
+  const hook = await connectRaw(t, port)
+  hook.write(handshake('/hook'))
+  t.equal((await hook.head()).status, 500)
+  t.equal(await sum(registry, `${prefix}_handshake_duration_seconds_count`, { error_type: '_OTHER' }), 1)
+  await client.until(() => client.data.length > 60_000, 'the message')
+  client.data = Buffer.alloc(0)
+  t.equal((await client.frame()).opcode, 9)
+  client.write(frame(10, ''))
+  await open(t, port, '/')
+  await open(t, port, '/')
+  const refused = await connectRaw(t, port)
+  refused.write(handshake('/'))
+  t.equal((await refused.head()).status, 503)
+  t.equal(await sum(registry, `${prefix}_limits_reached_total`, { websocket_limit: 'maxConnections' }), 1)
+  while ((await sum(registry, `${prefix}_heartbeat_duration_seconds_count`)) === 0)
+    await new Promise(resolve => setTimeout(resolve, 5))
+  t.match(await registry.metrics(), 'websocket_server_heartbeat_duration_seconds')
+})
+
+t.test('an application that replaces another continues its numbers in the same registry', async t => {
+  for (const count of [1, 2]) {
+    const { app } = await makeApp(t)
+    await app.register(prometheusMetrics)
+    app.get('/', { websocket: true }, socket => socket.close(1000))
+    const client = await open(t, await listen(app), '/')
+    await client.closed()
+    await app.close()
+    t.equal(await sum(globalRegistry, 'websocket_server_connection_duration_seconds_count'), count)
+    t.equal(await sum(globalRegistry, 'websocket_server_active_connections'), 0)
+  }
+  globalRegistry.clear()
+  const { app } = await makeApp(t)
+  await app.register(prometheusMetrics)
+  t.match(
+    await globalRegistry.metrics(),
+    'websocket_server_active_connections',
+    'a cleared registry is filled again'
+  )
+})
+
+t.test('connections of another application are left out', async t => {
+  const registry = new Registry()
+  const { app: other } = await makeApp(t)
+  const { app } = await makeApp(t)
+  await app.register(prometheusMetrics, { registry })
+  other.get('/', { websocket: true }, socket => {
+    socket.on('message', () => {
+      throw new Error('no')
+    })
+  })
+  const port = await listen(other)
+  const client = await open(t, port, '/')
+  client.socket.send('a')
+  t.equal(await client.closed(), '1011')
+  await other.close()
+  t.notMatch(await registry.metrics(), 'http_route')
+})
+
+t.test('without fastify-upgrade the registration fails', async t => {
+  const app = Fastify()
+  await t.rejects(Promise.resolve(app.register(prometheusMetrics)), {
+    code: 'FST_ERR_PLUGIN_NOT_PRESENT_IN_INSTANCE'
+  })
+})
+
+t.test(
+  'every query of the Grafana dashboard names metrics that are scraped, and every metric is on it',
+  async t => {
+    const registry = new Registry()
+    const { app } = await makeApp(t)
+    await app.register(prometheusMetrics, { registry, messageSizes: true })
+    const names = registry.getMetricsAsArray().map(({ name }) => name)
+    const text = readFileSync(join(root, 'docs/dashboards/grafana.json'), 'utf8')
+    const used = new Set<string>()
+    for (const [, expr = ''] of text.matchAll(/"expr": "((?:[^"\\]|\\.)*)"/g)) {
+      const metrics = expr.match(/websocket_server_[a-z_]+/g) ?? []
+      t.ok(metrics.length > 0, expr)
+      for (const metric of metrics) {
+        const name = metric.replace(/_(bucket|count|sum)$/, '')
+        t.ok(names.includes(name), `${metric} is scraped`)
+        used.add(name)
+      }
+    }
+    t.strictSame([...used].sort(), [...names].sort())
+  }
+)
