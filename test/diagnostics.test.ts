@@ -293,6 +293,7 @@ t.test('the heartbeat measures its round trip', async t => {
   t.equal(answered[0]?.socket, socket)
   client.write(frame(10, ''))
   client.write(close(1000))
+  client.socket.end()
   const line = await log.until('WebSocket closed')
   t.equal(line.latency, latency, 'an unsolicited pong is no answer')
 })

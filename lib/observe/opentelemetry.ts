@@ -33,7 +33,7 @@ const register: FastifyPluginAsync<OpenTelemetryOptions> = async (app, options) 
 /**
  * Records the metrics of `websocketServer` with OpenTelemetry. Start the SDK first, then register this after fastify-upgrade,
  * in the same scope.
- * @throws `FST_ERR_PLUGIN_NOT_PRESENT_IN_INSTANCE` when fastify-upgrade is not registered.
+ * @throws `FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED` when fastify-upgrade is not registered.
  */
 export const opentelemetryMetrics: FastifyPluginAsync<OpenTelemetryOptions> = fp(register, {
   fastify: '5.x',

@@ -31,7 +31,7 @@ const register: FastifyPluginAsync<PrometheusOptions> = async (app, options) => 
 /**
  * Adds the metrics of `websocketServer` to a registry of `prom-client`. Register it after fastify-upgrade, in the same
  * scope. It adds no route: the application decides how the registry is scraped.
- * @throws `FST_ERR_PLUGIN_NOT_PRESENT_IN_INSTANCE` when fastify-upgrade is not registered.
+ * @throws `FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED` when fastify-upgrade is not registered.
  */
 export const prometheusMetrics: FastifyPluginAsync<PrometheusOptions> = fp(register, {
   fastify: '5.x',

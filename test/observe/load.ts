@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import { close, connectRaw, handshake, shake, text } from '../helpers/app.js'
+import { close, connectRaw, handshake, listen, shake, text, tick } from '../helpers/app.js'
 import { decode, frame } from '../protocol/wire.js'
 
 /** Personal data of the clients, which must not appear in metrics. */
@@ -27,7 +27,8 @@ export function addRoutes(app: FastifyInstance): void {
 }
 
 /** Opens connections one after another, sends messages, and counts everything on the wire. */
-export async function load(t: Test, port: number): Promise<Counts> {
+export async function load(t: Test, app: FastifyInstance): Promise<Counts> {
+  const port = await listen(app)
   const codes = new Map<string, number>()
   const counts: Counts = {
     connections: 0,
@@ -82,5 +83,6 @@ export async function load(t: Test, port: number): Promise<Counts> {
   client.write(handshake('/token', { 'Sec-WebSocket-Protocol': 'token.hush' }), close(1000))
   await client.end()
   client.socket.destroy()
+  while (app.websocketServer.clients.size > 0) await tick()
   return counts
 }

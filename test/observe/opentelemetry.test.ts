@@ -6,7 +6,7 @@ import {
 } from '@opentelemetry/sdk-metrics'
 import t, { type Test } from 'tap'
 import { opentelemetryMetrics } from '../../lib/observe/opentelemetry.js'
-import { listen, makeApp } from '../helpers/app.js'
+import { makeApp } from '../helpers/app.js'
 import { addRoutes, load, SECRETS } from './load.js'
 
 interface Exported {
@@ -48,7 +48,7 @@ t.test('the exported numbers are those that the clients have counted', async t =
   const { app } = await makeApp(t)
   await app.register(opentelemetryMetrics, { meterProvider: provider, messageSizes: true })
   addRoutes(app)
-  const { codes, ...expected } = await load(t, await listen(app))
+  const { codes, ...expected } = await load(t, app)
   const route = { 'http.route': '/rooms/:room' }
   const receive = { ...route, 'network.io.direction': 'receive' }
   const transmit = { ...route, 'network.io.direction': 'transmit' }

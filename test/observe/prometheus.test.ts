@@ -3,12 +3,24 @@ import { join } from 'node:path'
 import Fastify from 'fastify'
 import { register as globalRegistry, Registry } from 'prom-client'
 import t from 'tap'
-import { MemoryBroker, MemoryHub } from '../../lib/index.js'
+import type { Broker, BrokerEvents } from '../../lib/index.js'
 import { prometheusMetrics } from '../../lib/observe/prometheus.js'
 import { connectRaw, handshake, listen, makeApp, ms, open } from '../helpers/app.js'
 import { root } from '../helpers/root.js'
 import { frame } from '../protocol/wire.js'
 import { addRoutes, load, SECRETS } from './load.js'
+
+/** A broker whose events the test causes. */
+class SilentBroker implements Broker {
+  events: BrokerEvents | undefined
+  start(events: BrokerEvents): void {
+    this.events = events
+  }
+  async publish(): Promise<void> {}
+  async subscribe(): Promise<void> {}
+  async unsubscribe(): Promise<void> {}
+  async close(): Promise<void> {}
+}
 
 /** The sum of the samples of a metric that have these labels. */
 async function sum(
@@ -30,8 +42,7 @@ t.test('the numbers of a scrape are those that the clients have counted', async 
   const { app } = await makeApp(t)
   await app.register(prometheusMetrics, { registry, messageSizes: true })
   addRoutes(app)
-  const port = await listen(app)
-  const counts = await load(t, port)
+  const counts = await load(t, app)
   const route = { http_route: '/rooms/:room' }
   const [receive, transmit] = [
     { ...route, network_io_direction: 'receive' },
@@ -73,8 +84,9 @@ t.test('the numbers of a scrape are those that the clients have counted', async 
 
 t.test('open connections, buffered bytes, drops, limits, errors and the heartbeat are measured', async t => {
   const registry = new Registry()
+  const broker = new SilentBroker()
   const { app } = await makeApp(t, {
-    broker: new MemoryBroker(new MemoryHub()),
+    broker,
     maxConnections: 3,
     backpressure: 'drop',
     highWaterMark: 10,
@@ -105,7 +117,10 @@ t.test('open connections, buffered bytes, drops, limits, errors and the heartbea
   t.equal(await sum(registry, `${prefix}_messages_total`, { network_io_direction: 'transmit' }), 1, 'so far')
   t.equal(await sum(registry, `${prefix}_dropped_messages_total`), 2)
   t.ok((await sum(registry, `${prefix}_buffered_bytes`)) >= 0)
+  broker.events?.onUp()
   t.equal(await sum(registry, `${prefix}_broker_connected`), 1)
+  broker.events?.onDown()
+  t.match(await registry.metrics(), `${prefix}_broker_connected 0`)
   t.equal(await sum(registry, `${prefix}_broker_events_total`, { websocket_broker_event: 'up' }), 1)
   const failing = await open(t, port, '/failing')
   t.equal(await failing.closed(), '1011')
@@ -171,7 +186,7 @@ t.test('connections of another application are left out', async t => {
 t.test('without fastify-upgrade the registration fails', async t => {
   const app = Fastify()
   await t.rejects(Promise.resolve(app.register(prometheusMetrics)), {
-    code: 'FST_ERR_PLUGIN_NOT_PRESENT_IN_INSTANCE'
+    code: 'FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED'
   })
 })
 
