@@ -183,6 +183,15 @@ t.test('connections of another application are left out', async t => {
   t.notMatch(await registry.metrics(), 'http_route')
 })
 
+t.test('the registration adds no route', async t => {
+  const { app } = await makeApp(t)
+  const urls: string[] = []
+  app.addHook('onRoute', ({ url }) => void urls.push(url))
+  await app.register(prometheusMetrics, { registry: new Registry() })
+  await app.ready()
+  t.strictSame(urls, [])
+})
+
 t.test('without fastify-upgrade the registration fails', async t => {
   const app = Fastify()
   await t.rejects(Promise.resolve(app.register(prometheusMetrics)), {
