@@ -405,8 +405,8 @@ function attributesOf(values: Readonly<Record<string, string | undefined>>): Att
 }
 
 /** As OpenTelemetry writes it: `1.1` or `2`. */
-function versionOf({ httpVersion, httpVersionMajor }: IncomingMessage): string {
-  return httpVersionMajor === 1 ? httpVersion : String(httpVersionMajor)
+function versionOf({ httpVersion }: IncomingMessage): string {
+  return httpVersion.replace(/\.0$/, '')
 }
 
 /** The codes of an application could be any number of texts. `_OTHER` is the name that OpenTelemetry has for these. */

@@ -105,7 +105,7 @@ export class Stats {
 
   /** This side ends the connection because of an error. */
   onFailure(error: Error): void {
-    const limit = 'code' in error ? LIMITS.get(error.code) : undefined
+    const limit = LIMITS.get(Reflect.get(error, 'code'))
     if (limit !== undefined) this.onLimit(limit)
   }
 

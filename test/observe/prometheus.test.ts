@@ -1,11 +1,12 @@
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Fastify from 'fastify'
 import { register as globalRegistry, Registry } from 'prom-client'
 import t from 'tap'
-import type { Broker, BrokerEvents } from '../../lib/index.js'
+import type { Broker, BrokerEvents, WebSocket } from '../../lib/index.js'
 import { prometheusMetrics } from '../../lib/observe/prometheus.js'
-import { connectRaw, handshake, listen, makeApp, ms, open } from '../helpers/app.js'
+import { connectRaw, handshake, listen, makeApp, ms, open, shake, withDeadline } from '../helpers/app.js'
 import { root } from '../helpers/root.js'
 import { frame } from '../protocol/wire.js'
 import { addRoutes, load, SECRETS } from './load.js'
@@ -167,20 +168,61 @@ t.test('an application that replaces another continues its numbers in the same r
 
 t.test('connections of another application are left out', async t => {
   const registry = new Registry()
-  const { app: other } = await makeApp(t)
+  const { app: other } = await makeApp(t, { heartbeat: { interval: ms(60), timeout: ms(30) } })
   const { app } = await makeApp(t)
-  await app.register(prometheusMetrics, { registry })
-  other.get('/', { websocket: true }, socket => {
-    socket.on('message', () => {
-      throw new Error('no')
+  await app.register(prometheusMetrics, { registry, messageSizes: true })
+  const handler = (socket: WebSocket): void => {
+    socket.on('message', data => {
+      if (String(data) === 'fail') throw new Error('no')
+      socket.send('echo')
     })
-  })
+  }
+  other.get('/', { websocket: { maxPayload: 10 } }, handler)
+  app.get('/', { websocket: { maxPayload: 10 } }, handler)
   const port = await listen(other)
+  t.equal((await shake(t, port, '/', { Origin: 'http://other.example' })).status, 403)
+  for (const message of ['fail', 'more than ten bytes']) {
+    const client = await open(t, port, '/')
+    client.socket.send(message)
+    await client.closed()
+  }
   const client = await open(t, port, '/')
   client.socket.send('a')
-  t.equal(await client.closed(), '1011')
+  t.equal(await client.next(), 'echo')
+  await withDeadline(once(client.socket, 'ping'), 10_000, 'ping')
   await other.close()
   t.notMatch(await registry.metrics(), 'http_route')
+
+  const own = await open(t, await listen(app), '/')
+  own.socket.send('more than ten bytes')
+  await own.closed()
+  t.equal(
+    await sum(registry, 'websocket_server_limits_reached_total', {
+      websocket_limit: 'maxPayload',
+      http_route: '/'
+    }),
+    1
+  )
+})
+
+t.test('a connection that outlives the hooks of app.close() is no longer counted as active', async t => {
+  const registry = new Registry()
+  const apps = []
+  for (const path of ['/staying', '/closing']) {
+    const { app } = await makeApp(t, { shutdown: { timeout: ms(500) } }, { pluginTimeout: ms(100) })
+    await app.register(prometheusMetrics, { registry })
+    app.get(path, { websocket: true }, socket => void socket.send('hello'))
+    const client = await connectRaw(t, await listen(app))
+    client.write(handshake(path))
+    await client.head()
+    apps.push(app)
+  }
+  await apps[1]?.close()
+  const active = 'websocket_server_active_connections'
+  t.equal(await sum(registry, active, { http_route: '/staying' }), 1)
+  t.equal(await sum(registry, active, { http_route: '/closing' }), 0)
+  const sent = { network_io_direction: 'transmit', http_route: '/closing' }
+  t.equal(await sum(registry, 'websocket_server_messages_total', sent), 1, 'its messages stay')
 })
 
 t.test('the registration adds no route', async t => {
