@@ -34,6 +34,8 @@ interface Handshake {
 
 /** The payload of `fastify-upgrade:handshake:accepted`. */
 export interface HandshakeAccepted extends Handshake {
+  /** 101 on HTTP/1.1, 200 on HTTP/2. */
+  readonly status: number
   /** Milliseconds from the request to the answer. */
   readonly duration: number
 }

@@ -72,7 +72,14 @@ const LOADED_BY: Readonly<Record<string, readonly string[]>> = {
 t.test('only the entries for metrics load their peer dependencies', async t => {
   const { peerDependenciesMeta } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const peers = Object.keys(peerDependenciesMeta)
-  t.strictSame(peers, ['@asyncapi/react-component', '@nats-io/transport-node', '@opentelemetry/api', 'ioredis', 'iovalkey', 'prom-client'])
+  t.strictSame(peers, [
+    '@asyncapi/react-component',
+    '@nats-io/transport-node',
+    '@opentelemetry/api',
+    'ioredis',
+    'iovalkey',
+    'prom-client'
+  ])
   const files = readdirSync(join(root, 'dist', 'lib'), { recursive: true, encoding: 'utf8' })
   for (const file of files.filter(name => /\.(js|d\.ts)$/.test(name))) {
     const text = readFileSync(join(root, 'dist', 'lib', file), 'utf8')

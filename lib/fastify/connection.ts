@@ -23,6 +23,8 @@ export interface Opened {
   readonly reply: FastifyReply
   /** The topics to which the connection is subscribed before its handler runs. */
   readonly topics: readonly string[]
+  /** The status of the acceptance. */
+  readonly status: number
   /** Milliseconds from the request to the 101. */
   readonly handshakeTime: number
   /** Releases the connection's slots. */
@@ -69,10 +71,11 @@ function isResultOf(socket: WebSocket, value: unknown): boolean {
 }
 
 function publishOpening(route: WebSocketRoute, socket: WebSocket, opened: Opened): void {
-  const { handshakeTime: duration, subprotocol = '' } = opened
+  const { handshakeTime: duration, status, subprotocol = '' } = opened
   const { server, url } = route
   const { raw: request } = opened.request
-  if (handshakeAccepted.hasSubscribers) handshakeAccepted.publish({ server, request, route: url, duration })
+  if (handshakeAccepted.hasSubscribers)
+    handshakeAccepted.publish({ server, request, route: url, status, duration })
   if (connectionOpened.hasSubscribers)
     connectionOpened.publish({ server, socket, request, route: url, subprotocol })
 }

@@ -42,6 +42,7 @@ function answer(
           request,
           reply,
           topics,
+          status: upgrade.channel.acceptStatus,
           handshakeTime: upgrade.elapsedTime,
           release: upgrade.keepSlots()
         })

@@ -251,11 +251,11 @@ export class Metrics {
     const heartbeats = meter.histogram(INSTRUMENTS.heartbeat)
     const brokerEvents = meter.counter(INSTRUMENTS.brokerEvents)
     this.#subscriptions = [
-      subscription(handshakeAccepted, ({ server, request, route, duration }: HandshakeAccepted) => {
+      subscription(handshakeAccepted, ({ server, request, route, status, duration }: HandshakeAccepted) => {
         if (!this.#servers.has(server)) return
         handshakes(
           duration / 1000,
-          attributesOf({ [ROUTE]: route, [VERSION]: versionOf(request), [STATUS]: '101' })
+          attributesOf({ [ROUTE]: route, [VERSION]: versionOf(request), [STATUS]: String(status) })
         )
       }),
       subscription(
