@@ -4,7 +4,9 @@ import {
   MeterProvider,
   PeriodicExportingMetricReader
 } from '@opentelemetry/sdk-metrics'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import upgrade from '../../lib/index.js'
 import { opentelemetryMetrics } from '../../lib/observe/opentelemetry.js'
 import { makeApp } from '../helpers/app.js'
 import { addRoutes, load, SECRETS } from './load.js'
@@ -84,6 +86,20 @@ t.test('an application that replaces another continues its numbers with the same
     await app.close()
   }
   t.equal(await sum('websocket.server.connection.duration'), 2)
+})
+
+t.test('a connection over HTTP/2 has its version and its status', async t => {
+  const { provider, sum } = exported(t)
+  const app = Fastify({ http2: true })
+  t.teardown(() => app.close())
+  await app.register(upgrade)
+  await app.register(opentelemetryMetrics, { meterProvider: provider })
+  app.get('/', { websocket: true }, () => {})
+  await app.injectWS('/', { httpVersion: 2 })
+  const version = { 'network.protocol.version': '2' }
+  const accepted = { ...version, 'http.response.status_code': '200' }
+  t.equal(await sum('websocket.server.handshake.duration', accepted), 1)
+  t.equal(await sum('websocket.server.active_connections', version), 1)
 })
 
 t.test('without an SDK nothing is recorded', async t => {
