@@ -1,5 +1,5 @@
 import type { FastifySchema } from 'fastify'
-import type { DeclaredRoute } from '../fastify/declared-routes.js'
+import type { DeclaredRoute } from '../fastify/routes/declared-routes.js'
 import { invalidOption } from '../options/error.js'
 import { type Address, addressesOf } from './address.js'
 import { UnknownSecuritySchemeError } from './error.js'

@@ -7,8 +7,8 @@ import { toError } from '../socket/error.js'
 import { isThenable } from '../socket/events.js'
 import type { MessageDecoder, WebSocketOwner } from '../socket/options.js'
 import { InvalidMessageError } from './error.js'
-import type { WebSocketRoute } from './route.js'
-import { SerializingWebSocket } from './serializing-websocket.js'
+import { SerializingWebSocket } from './messages/serializing-websocket.js'
+import type { WebSocketRoute } from './routes/route.js'
 import { WebSocket } from './websocket.js'
 
 /** The result of a handshake. */

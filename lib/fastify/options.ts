@@ -27,7 +27,7 @@ import {
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
 import type { HistoryOption } from '../topics/history.js'
 import type { PresenceSettings } from '../topics/presence-manager.js'
-import { type OriginOption, readOrigin } from './origin.js'
+import { type OriginOption, readOrigin } from './handshake/origin.js'
 import type { DeliverPublication } from './websocket.js'
 
 /** The options of a route with every default filled in. */

@@ -14,9 +14,9 @@ import type { Presence } from '../topics/presence.js'
 import type { PresenceSettings } from '../topics/presence-manager.js'
 import { Topics } from '../topics/topics.js'
 import { UnknownRouteError } from './error.js'
-import type { MessageSchemas } from './message-schemas.js'
-import type { MessageSerializer } from './message-serializer.js'
-import type { RouteSubprotocols } from './subprotocol.js'
+import type { MessageSchemas } from './messages/message-schemas.js'
+import type { MessageSerializer } from './messages/message-serializer.js'
+import type { RouteSubprotocols } from './routes/subprotocol.js'
 import {
   type AnyWebSocket,
   type DeliverPublication,

@@ -5,7 +5,7 @@ import {
   schemaErrorFormatterOf,
   serializerCompilerOf,
   validatorCompilerOf
-} from '../../lib/fastify/schema-compilers.js'
+} from '../../lib/fastify/messages/schema-compilers.js'
 import upgrade from '../../lib/index.js'
 import { bareApp, ERROR, makeApp, watchProcess, withDeadline } from '../helpers/app.js'
 

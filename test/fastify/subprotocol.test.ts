@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import t, { type Test } from 'tap'
-import { hasWebSocketRoute } from '../../lib/fastify/subprotocol.js'
+import { hasWebSocketRoute } from '../../lib/fastify/routes/subprotocol.js'
 import upgrade from '../../lib/index.js'
 import {
   bareApp,

@@ -1,6 +1,6 @@
-import { InvalidDataError, toError } from '../socket/error.js'
-import { PreparedMessage } from '../socket/prepared-message.js'
-import { SerializationError } from './error.js'
+import { InvalidDataError, toError } from '../../socket/error.js'
+import { PreparedMessage } from '../../socket/prepared-message.js'
+import { SerializationError } from '../error.js'
 
 const BYTES =
   'a value of the schema "send"; for bytes, send what prepare() returns for them, or write to socket.stream()'

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, RouteOptions } from 'fastify'
-import { DuplicatedSubprotocolError, TooManyRoutesError } from './error.js'
+import { DuplicatedSubprotocolError, TooManyRoutesError } from '../error.js'
 import { CONSTRAINT, type RouteSubprotocols } from './subprotocol.js'
 
 type Constraints = NonNullable<RouteOptions['constraints']>

@@ -1,12 +1,12 @@
 import type { Duplex } from 'node:stream'
-import type { Position } from '../brokers/broker.js'
-import type { SendData, SendOptions } from '../socket/codec.js'
-import type { ConnectionSetup } from '../socket/options.js'
-import { PreparedMessage, type PrepareOptions } from '../socket/prepared-message.js'
-import type { SendCallback } from '../socket/sender.js'
-import type { WebSocket as TransportWebSocket } from '../socket/websocket.js'
+import type { Position } from '../../brokers/broker.js'
+import type { SendData, SendOptions } from '../../socket/codec.js'
+import type { ConnectionSetup } from '../../socket/options.js'
+import { PreparedMessage, type PrepareOptions } from '../../socket/prepared-message.js'
+import type { SendCallback } from '../../socket/sender.js'
+import type { WebSocket as TransportWebSocket } from '../../socket/websocket.js'
+import { type TopicPublishOptions, type TopicServer, WebSocket } from '../websocket.js'
 import type { MessageSerializer } from './message-serializer.js'
-import { type TopicPublishOptions, type TopicServer, WebSocket } from './websocket.js'
 
 /**
  * A connection of a route with the schema `send`: it serializes the values that it sends. As a class of its own it costs the

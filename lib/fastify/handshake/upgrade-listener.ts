@@ -1,11 +1,11 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { deadlinesAfter } from '../limits/deadline.js'
-import { RETRY_AFTER, ShuttingDownError } from '../upgrade/error.js'
-import { type Application, type Dispatch, UpgradeServer } from '../upgrade/upgrade-server.js'
-import { RouteRegistry } from './route-registry.js'
-import type { Shutdown } from './shutdown.js'
-import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from './subprotocol.js'
+import { deadlinesAfter } from '../../limits/deadline.js'
+import { RETRY_AFTER, ShuttingDownError } from '../../upgrade/error.js'
+import { type Application, type Dispatch, UpgradeServer } from '../../upgrade/upgrade-server.js'
+import { RouteRegistry } from '../routes/route-registry.js'
+import { constraintStrategy, hasWebSocketRoute, type Offers, offersBeside } from '../routes/subprotocol.js'
+import type { Shutdown } from '../shutdown.js'
 import { Upgrade } from './upgrade.js'
 
 /** Milliseconds between two checks of whether the server has stopped listening. */

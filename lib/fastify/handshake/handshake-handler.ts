@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
-import { toError } from '../socket/error.js'
-import { callHandleProtocols, checkSubprotocol, chooseExtension } from '../upgrade/negotiation.js'
-import { openConnection } from './connection.js'
-import type { WebSocketRoute } from './route.js'
-import { chooseTopics } from './topic-choice.js'
+import { toError } from '../../socket/error.js'
+import { callHandleProtocols, checkSubprotocol, chooseExtension } from '../../upgrade/negotiation.js'
+import { openConnection } from '../connection.js'
+import type { WebSocketRoute } from '../routes/route.js'
+import { chooseTopics } from '../routes/topic-choice.js'
 import { Upgrade } from './upgrade.js'
 
 /** The handler that Fastify runs after the hooks of a WebSocket route. */

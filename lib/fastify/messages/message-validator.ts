@@ -1,8 +1,8 @@
 import { isAsyncFunction } from 'node:util/types'
 import type { FastifySchemaValidationError } from 'fastify'
-import { toError } from '../socket/error.js'
-import { isThenable } from '../socket/events.js'
-import { AsyncValidatorError, InvalidMessageError } from './error.js'
+import { toError } from '../../socket/error.js'
+import { isThenable } from '../../socket/events.js'
+import { AsyncValidatorError, InvalidMessageError } from '../error.js'
 
 /** A compiled `receive` schema, with the conventions of Fastify's validators. */
 export interface ValidateFunction {

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
-import type { OriginRule, WebSocketOptions } from '../../types/options.js'
-import { invalidOption } from '../options/error.js'
+import type { OriginRule, WebSocketOptions } from '../../../types/options.js'
+import { invalidOption } from '../../options/error.js'
 
 /** The option `origin`, with its rules as a list and with expressions that match a whole origin. */
 export type OriginOption = Exclude<WebSocketOptions['origin'], OriginRule | undefined> | 'same-origin' | '*'

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifySchemaCompiler, FastifySerializerCompiler } from 'fastify'
-import { toError } from '../socket/error.js'
+import { toError } from '../../socket/error.js'
 import { type ErrorFormatter, formatErrors } from './message-validator.js'
 
 // The compilers of a scope as Fastify chooses them for its own routes. Fastify creates a compiler when the first route of

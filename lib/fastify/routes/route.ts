@@ -1,13 +1,13 @@
 import type { FastifyRequest, RouteOptions } from 'fastify'
-import type { WebSocketHandler } from '../../types/handler.js'
-import type { TopicChoice } from '../../types/options.js'
-import type { ConnectionLimiter } from '../limits/connection-limiter.js'
-import type { MessageSchemas } from './message-schemas.js'
-import type { Settings } from './options.js'
-import type { RefusalLog } from './refusal-log.js'
-import type { IsLogDisabled } from './request-logging.js'
-import type { DeliverPublication } from './websocket.js'
-import type { WebSocketServer } from './websocket-server.js'
+import type { WebSocketHandler } from '../../../types/handler.js'
+import type { TopicChoice } from '../../../types/options.js'
+import type { ConnectionLimiter } from '../../limits/connection-limiter.js'
+import type { MessageSchemas } from '../messages/message-schemas.js'
+import type { Settings } from '../options.js'
+import type { RefusalLog } from '../refusal-log.js'
+import type { IsLogDisabled } from '../request-logging.js'
+import type { DeliverPublication } from '../websocket.js'
+import type { WebSocketServer } from '../websocket-server.js'
 
 /** The options that an `onRoute` hook gets, for routes of any kind. */
 export type RegisteredRoute = Omit<RouteOptions, 'websocket'> & {

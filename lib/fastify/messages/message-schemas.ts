@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifySchema } from 'fastify'
-import { toError } from '../socket/error.js'
-import { InvalidSchemaError } from './error.js'
+import { toError } from '../../socket/error.js'
+import { InvalidSchemaError } from '../error.js'
 import { MessageSerializer } from './message-serializer.js'
 import { type ErrorFormatter, MessageValidator, type ValidateFunction } from './message-validator.js'
 import { schemaErrorFormatterOf, serializerCompilerOf, validatorCompilerOf } from './schema-compilers.js'

@@ -1,10 +1,10 @@
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
-import { RouteBeforePluginError, RouteOutOfScopeError } from './error.js'
+import { RouteBeforePluginError, RouteOutOfScopeError } from '../error.js'
+import { WebSocketServer } from '../websocket-server.js'
 import type { RegisteredRoute } from './route.js'
 import { isWithin } from './scope.js'
 import type { RouteSubprotocols } from './subprotocol.js'
-import { WebSocketServer } from './websocket-server.js'
 
 /** A WebSocket route that no scope with the plugin has registered. */
 interface Declaration {

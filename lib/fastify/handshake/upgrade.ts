@@ -2,20 +2,20 @@ import { AsyncResource } from 'node:async_hooks'
 import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { handshakeRefused } from '../diagnostics.js'
-import type { Headers } from '../protocol/handshake/header-field.js'
-import type { Handshake, Refusal } from '../protocol/handshake/request.js'
-import type { ResponseOwner } from '../upgrade/channel.js'
+import { handshakeRefused } from '../../diagnostics.js'
+import type { Headers } from '../../protocol/handshake/header-field.js'
+import type { Handshake, Refusal } from '../../protocol/handshake/request.js'
+import type { ResponseOwner } from '../../upgrade/channel.js'
 import {
   HandshakeTimeoutError,
   InvalidHeaderError,
   RETRY_AFTER,
   ShuttingDownError
-} from '../upgrade/error.js'
-import { OpeningHandshake } from '../upgrade/opening-handshake.js'
-import type { Dispatch } from '../upgrade/upgrade-server.js'
-import { routeOf } from './route.js'
-import { Offers } from './subprotocol.js'
+} from '../../upgrade/error.js'
+import { OpeningHandshake } from '../../upgrade/opening-handshake.js'
+import type { Dispatch } from '../../upgrade/upgrade-server.js'
+import { routeOf } from '../routes/route.js'
+import { Offers } from '../routes/subprotocol.js'
 
 /** Stands for a handshake that is refused. */
 const NOTHING: Handshake = { key: '', protocols: [], extensions: [], origin: undefined }

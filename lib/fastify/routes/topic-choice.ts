@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
-import { isThenable } from '../socket/events.js'
-import { checkTopic } from '../topics/topics.js'
-import { InvalidTopicListError } from './error.js'
+import { isThenable } from '../../socket/events.js'
+import { checkTopic } from '../../topics/topics.js'
+import { InvalidTopicListError } from '../error.js'
 import type { WebSocketRoute } from './route.js'
 
 /**
