@@ -3,6 +3,9 @@ import { Utf8Validator } from './utf8.js'
 /** Room for the first small pieces of a message whose size is not known yet. */
 const MIN_CAPACITY = 1024
 
+/** The buffer grows to at most so many times the bytes that have arrived. */
+const GROWTH = 4
+
 /** From here on a piece is kept where it is: fresh memory costs more than the copy itself. */
 const KEPT_FROM = 4096
 
@@ -51,11 +54,14 @@ export class Message {
     if (this.#text !== undefined && !this.#text.push(piece)) return false
     const filled = this.#filled + piece.length
     if (filled > this.#buffer.length) {
-      if (isWorthKeeping(piece)) {
+      const announced = filled + remaining
+      // Where the buffer would reach its final size at once, copying now is cheaper: the piece is in the cache.
+      const isFinal = last && this.#pieces === NO_PIECES && announced <= GROWTH * filled
+      if (!isFinal && isWorthKeeping(piece)) {
         this.#keep(piece)
         return true
       }
-      this.#grow(filled, filled + remaining, last)
+      this.#grow(filled, announced, last)
     }
     this.#buffer.set(piece, this.#filled)
     this.#filled = filled
@@ -104,7 +110,7 @@ export class Message {
    * least: growing to what each tiny fragment announces would copy the message once a fragment.
    */
   #grow(needed: number, announced: number, last: boolean): void {
-    const wanted = Math.min(4 * needed, announced)
+    const wanted = Math.min(GROWTH * needed, announced)
     const capacity = last ? wanted : Math.max(wanted, 2 * this.#buffer.length, MIN_CAPACITY)
     const buffer = Buffer.allocUnsafeSlow(capacity)
     buffer.set(this.#buffer.subarray(0, this.#filled))

@@ -147,3 +147,13 @@ t.test('RFC 6455 section 10.4: the memory of a message is at most twice that of 
   t.ok(message.capacity <= 2 * message.length + 100 * 1024, `${message.capacity} bytes for ${message.length}`)
   t.end()
 })
+
+t.test('a buffer that reaches its final size at once takes all pieces', t => {
+  const message = new Message(true)
+  message.append(Buffer.alloc(40_000, 1), 60_000, true)
+  t.equal(message.capacity, 100_000)
+  message.append(Buffer.alloc(60_000, 2), 0, true)
+  t.equal(message.capacity, 100_000)
+  t.ok(message.take().equals(Buffer.concat([Buffer.alloc(40_000, 1), Buffer.alloc(60_000, 2)])))
+  t.end()
+})
