@@ -185,7 +185,7 @@ export class MemoryHistory {
       channel.messages.delete(offset)
       channel.bytes -= cost
       this.#bytes -= cost
-      return
+      break
     }
   }
 

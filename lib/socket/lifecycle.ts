@@ -60,7 +60,6 @@ export class Lifecycle {
 
   /** Closes the connection because it is idle or too old. */
   expire(limit: 'idleTimeout' | 'maxLifetime', reason: string): void {
-    if (!this.#isOpen) return
     this.#stats.onLimit(limit)
     this.close(GOING_AWAY, reason)
   }

@@ -204,3 +204,17 @@ t.test('two applications on one server: each answers the paths that it has', asy
   t.equal(last.isAnnounced, false, 'as before the applications')
   t.equal(shared.server.listenerCount('connect'), 0)
 })
+
+t.test('a stream that is destroyed before the handshake is read opens no WebSocket', async t => {
+  const { app } = await makeHttp2App(t)
+  let opened = 0
+  app.get('/', { websocket: true }, () => void opened++)
+  const port = await listen(app)
+  const destroy = ({ stream }: Http2ServerRequest): unknown => stream.destroy()
+  Reflect.apply(app.server.prependListener, app.server, ['connect', destroy])
+  const session = await Session.open(t, port)
+  const client = session.connect('/')
+  await withDeadline(once(client.stream, 'close'), 10_000, 'close of the stream')
+  t.equal((await session.get('/')).status, 426, 'the session continues')
+  t.equal(opened, 0)
+})

@@ -198,6 +198,5 @@ function bindingsOf(app: FastifyInstance): readonly Server[] {
   const key = Object.getOwnPropertySymbols(app).find(
     ({ description }) => description === 'fastify.serverBindings'
   )
-  const bindings: unknown = key && Reflect.get(app, key)
-  return Array.isArray(bindings) ? bindings : []
+  return Object.values(Object(key && Reflect.get(app, key)))
 }
