@@ -1,4 +1,6 @@
 import type { IncomingMessage } from 'node:http'
+import type { FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
 import {
   type BrokerDiagnosis,
   brokerEvent,
@@ -380,6 +382,23 @@ export class Metrics {
     group?.remove(socket)
     return group
   }
+}
+
+/**
+ * A plugin that records the metrics of the `websocketServer` of its scope, until the application closes.
+ * @param metricsOf returns the metrics of the library that the options select.
+ */
+export function metricsPlugin<Options extends MetricsOptions>(
+  name: string,
+  metricsOf: (options: Options) => Metrics
+): FastifyPluginAsync<Options> {
+  const register: FastifyPluginAsync<Options> = async (app, options) => {
+    const { websocketServer } = app
+    const metrics = metricsOf(options)
+    metrics.watch(websocketServer)
+    app.addHook('onClose', async () => metrics.unwatch(websocketServer))
+  }
+  return fp(register, { fastify: '5.x', name, dependencies: ['fastify-upgrade'] })
 }
 
 interface Subscribable<Payload> {

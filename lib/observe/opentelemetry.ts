@@ -4,13 +4,13 @@ import {
   type Meter as OpenTelemetryApiMeter
 } from '@opentelemetry/api'
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import {
   type HistogramInstrument,
   type Instrument,
   type Meter,
   Metrics,
   type MetricsOptions,
+  metricsPlugin,
   type Recorder
 } from './metrics.js'
 
@@ -23,23 +23,15 @@ export interface OpenTelemetryOptions extends MetricsOptions {
 /** Applications with the same provider share its metrics, so that one of them can replace another. */
 const metricsByProvider = new WeakMap<MeterProvider, Metrics>()
 
-const register: FastifyPluginAsync<OpenTelemetryOptions> = async (app, options) => {
-  const { websocketServer } = app
-  const metrics = metricsOf(options.meterProvider ?? metricsApi.getMeterProvider(), options)
-  metrics.watch(websocketServer)
-  app.addHook('onClose', async () => metrics.unwatch(websocketServer))
-}
-
 /**
  * Records the metrics of `websocketServer` with OpenTelemetry. Start the SDK first, then register this after fastify-upgrade,
  * in the same scope.
  * @throws `FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED` when fastify-upgrade is not registered.
  */
-export const opentelemetryMetrics: FastifyPluginAsync<OpenTelemetryOptions> = fp(register, {
-  fastify: '5.x',
-  name: 'fastify-upgrade/opentelemetry',
-  dependencies: ['fastify-upgrade']
-})
+export const opentelemetryMetrics: FastifyPluginAsync<OpenTelemetryOptions> = metricsPlugin(
+  'fastify-upgrade/opentelemetry',
+  options => metricsOf(options.meterProvider ?? metricsApi.getMeterProvider(), options)
+)
 
 function metricsOf(provider: MeterProvider, options: MetricsOptions): Metrics {
   let metrics = metricsByProvider.get(provider)

@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync } from 'fastify'
-import fp from 'fastify-plugin'
 import { Counter, Gauge, register as globalRegistry, Histogram, type Registry } from 'prom-client'
 import {
   type Attributes,
@@ -9,6 +8,7 @@ import {
   type Meter,
   Metrics,
   type MetricsOptions,
+  metricsPlugin,
   type Recorder
 } from './metrics.js'
 
@@ -21,23 +21,15 @@ export interface PrometheusOptions extends MetricsOptions {
 /** Applications with the same registry share its metrics, so that one of them can replace another. */
 const metricsByRegistry = new WeakMap<Registry, Metrics>()
 
-const register: FastifyPluginAsync<PrometheusOptions> = async (app, options) => {
-  const { websocketServer } = app
-  const metrics = metricsOf(options.registry ?? globalRegistry, options)
-  metrics.watch(websocketServer)
-  app.addHook('onClose', async () => metrics.unwatch(websocketServer))
-}
-
 /**
  * Adds the metrics of `websocketServer` to a registry of `prom-client`. Register it after fastify-upgrade, in the same
  * scope. It adds no route: the application decides how the registry is scraped.
  * @throws `FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED` when fastify-upgrade is not registered.
  */
-export const prometheusMetrics: FastifyPluginAsync<PrometheusOptions> = fp(register, {
-  fastify: '5.x',
-  name: 'fastify-upgrade/prometheus',
-  dependencies: ['fastify-upgrade']
-})
+export const prometheusMetrics: FastifyPluginAsync<PrometheusOptions> = metricsPlugin(
+  'fastify-upgrade/prometheus',
+  options => metricsOf(options.registry ?? globalRegistry, options)
+)
 
 function metricsOf(registry: Registry, options: MetricsOptions): Metrics {
   const known = metricsByRegistry.get(registry)
