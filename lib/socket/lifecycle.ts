@@ -54,8 +54,7 @@ export class Lifecycle {
   close(code?: number, reason?: string | Uint8Array): void {
     if (!this.#isOpen) return
     this.#connection.close(code, reason)
-    this.#sender.flushSoon()
-    this.onClosing()
+    this.#beginClosing()
   }
 
   /** Closes the connection because it is idle or too old. */
@@ -68,13 +67,17 @@ export class Lifecycle {
   fail(violation: Violation): void {
     if (!this.#isOpen) return
     this.#connection.fail(violation)
-    this.#sender.flushSoon()
-    this.onClosing()
+    this.#beginClosing()
   }
 
   /** Closes the connection because of a message that breaks a rule of the application. */
   refuse(code: number, reason: string): void {
     this.#connection.refuse(code, reason)
+    this.#beginClosing()
+  }
+
+  /** Sends the Close frame, and waits for the end. */
+  #beginClosing(): void {
     this.#sender.flushSoon()
     this.onClosing()
   }
