@@ -41,7 +41,16 @@ class FaultyBroker extends MemoryBroker {
     else this.held.push(args)
   }
 
-  /** Delivers what was held. */
+  /** Lets reads wait. @returns a function that lets them continue. */
+  holdReads(): () => void {
+    let open = (): void => {}
+    this.gate = new Promise(resolve => {
+      open = resolve
+    })
+    return () => open()
+  }
+
+  /** Delivers the held messages. */
   release(change: (held: Appended[]) => Appended[] = held => held): void {
     const held = this.held ?? []
     this.held = undefined
@@ -214,10 +223,7 @@ t.test('an outage while a gap is filled', async t => {
   await one.subscribe(receiver)
   one.broker.down()
   await two.publish(1, 3)
-  let open = (): void => {}
-  one.broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = one.broker.holdReads()
   one.broker.up()
   await settled()
   one.broker.down()
@@ -346,10 +352,7 @@ t.test('messages that are published while a subscriber recovers arrive once and 
     if (isWatched) await subscribe(new Receiver())
     const since = await publish(1, 2)
     await publish(3, 4)
-    let open = (): void => {}
-    broker.gate = new Promise(resolve => {
-      open = resolve
-    })
+    const open = broker.holdReads()
     const receiver = new Receiver()
     const subscribed = subscribe(receiver, since)
     await settled()
@@ -404,10 +407,7 @@ t.test('an outage during recovery', async t => {
   await one.subscribe(new Receiver())
   const since = await two.publish(1, 2)
   await two.publish(3)
-  let open = (): void => {}
-  one.broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = one.broker.holdReads()
   const receiver = new Receiver()
   const subscribed = one.subscribe(receiver, since)
   await settled()
@@ -525,10 +525,7 @@ t.test('a subscriber that leaves while it recovers receives nothing', async t =>
   const since = await publish(1)
   await publish(2)
   for (const end of ['unsubscribe', 'close'] as const) {
-    let open = (): void => {}
-    broker.gate = new Promise(resolve => {
-      open = resolve
-    })
+    const open = broker.holdReads()
     const receiver = new Receiver()
     const subscribed = subscribe(receiver, since)
     await settled()
@@ -665,10 +662,7 @@ t.test('messages beyond 4 MiB that wait for a gap to be filled are read from the
   broker.isDeaf = true
   await publish(2)
   broker.isDeaf = false
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   await publish(3)
   await settled()
   const large = `large ${'x'.repeat(2 ** 20)}`
@@ -684,10 +678,7 @@ t.test('more than 8 MiB of messages for subscribers that recover are read again'
   await subscribe(new Receiver())
   const since = await publish(1)
   await publish(2)
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   const receiver = new Receiver()
   const subscribed = subscribe(receiver, since)
   await settled()
@@ -747,15 +738,12 @@ t.test('messages that a subscription misses until it is restored are read', asyn
   t.strictSame(receiver.received, range(1, 3))
 })
 
-t.test('close ends what waits for the engine', async t => {
+t.test('close ends the calls that wait for the engine', async t => {
   const { broker, subscribe, publish, topics } = make(t)
   await subscribe(new Receiver())
   const since = await publish(1)
   await publish(2)
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   const reading = subscribe(new Receiver(), since)
   const waiting = subscribe(new Receiver(), since)
   broker.up()
@@ -786,10 +774,7 @@ t.test('a publication that the engine refuses is counted as lost', async t => {
 
 t.test('few reads of the engine are under way at a time', async t => {
   const { broker, topics } = make(t)
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   const reads = Array.from({ length: 200 }, (_, n) => topics.readHistory(`room ${n}`, {}))
   await settled()
   t.equal(broker.reads.length, 64)
@@ -804,10 +789,7 @@ t.test('subscribing again replaces the subscription', async t => {
   await subscribe(receiver)
   const since = await publish(1)
   await publish(2)
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   const recovered = subscribe(receiver, since)
   const again = subscribe(receiver)
   await settled()
@@ -886,10 +868,7 @@ t.test('messages of an old epoch are not delivered in a new one', async t => {
   await server.topics.removeHistory('room')
   t.match(await subscribe(new Receiver(), old), { recovered: false })
   await publish(6)
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   // While it recovers, messages are kept.
   const pending = subscribe(new Receiver(), { ...old, offset: 5 })
   await settled()
@@ -926,10 +905,7 @@ t.test('a second gap behind the first is filled as well', async t => {
   broker.isDeaf = true
   await publish(1)
   broker.isDeaf = false
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   await publish(2)
   await settled()
   broker.isDeaf = true
@@ -946,10 +922,7 @@ t.test('a subscriber that recovers does not receive what it publishes meanwhile'
   const { broker, subscribe, publish, topics } = make(t)
   const since = await publish(1)
   await publish(2)
-  let open = (): void => {}
-  broker.gate = new Promise(resolve => {
-    open = resolve
-  })
+  const open = broker.holdReads()
   const receiver = new Receiver()
   const subscribed = subscribe(receiver, since)
   broker.gate = undefined
