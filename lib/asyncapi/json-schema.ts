@@ -76,7 +76,7 @@ export function valueAt(root: unknown, pointer: string): unknown {
   return value
 }
 
-/** A copy without what JSON does not have, such as functions. */
+/** A copy without values that JSON does not have, such as functions. */
 export function toData(value: unknown): unknown {
   const text: string | undefined = JSON.stringify(value)
   return text === undefined ? undefined : JSON.parse(text)

@@ -18,7 +18,7 @@ interface Member {
 }
 
 /**
- * The messages of a schema: one for each member of a union, named by the property that tells the members apart.
+ * The messages of a schema: one for each member of a union, named by the property that differs between the members.
  * @param fallback the name of a message that has none.
  */
 export function messagesOf(schema: Schema, schemas: Schemas, fallback: string): readonly Message[] {
@@ -50,7 +50,7 @@ function membersOf(given: Schema, schemas: Schemas, passed: Set<unknown>): reado
   if (passed.has(schema)) return []
   passed.add(schema)
   const list: unknown = schema[keyword]
-  // A member that is `true` or `false` tells nothing of its messages.
+  // A member that is `true` or `false` says nothing about its messages.
   if (!Array.isArray(list) || !list.every(isObject)) return self
   const beside = Object.fromEntries(
     Object.entries(schema).filter(([name]) => name !== keyword && !isAnnotation(name))

@@ -154,7 +154,7 @@ function isPlain(value: unknown): value is JsonObject {
   return isObject(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
 }
 
-/** Replaces what AsyncAPI writes in another way than OpenAPI and Ajv. */
+/** Converts the keywords that AsyncAPI writes differently from OpenAPI and Ajv. */
 function toAsyncApi(schema: Record<string, unknown>): Schema {
   const { discriminator, nullable, $ref, ...rest } = schema
   if (isObject(discriminator)) rest.discriminator = discriminator.propertyName

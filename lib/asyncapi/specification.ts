@@ -26,7 +26,7 @@ export interface Tag extends Extensible {
   readonly externalDocs?: ExternalDocs | undefined
 }
 
-/** What the application is. */
+/** General information about the application. */
 export interface Info extends Extensible {
   readonly title: string
   /** The version of the application's interface. */

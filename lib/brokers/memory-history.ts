@@ -57,7 +57,7 @@ export class MemoryHistory {
   readonly #limits: MemoryHistoryLimits
   /** By name, in the order of the last append. */
   readonly #channels = new Map<string, Channel>()
-  /** Those with messages or ids. */
+  /** The channels with messages or ids. */
   readonly #filled = new Map<string, Channel>()
   #bytes = 0
 

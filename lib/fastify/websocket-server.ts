@@ -87,7 +87,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   #serializers: ReadonlyMap<string, MessageSerializer> = new Map()
   /** The functions of the routes that have one, by connection. */
   readonly #delivers = new WeakMap<AnyWebSocket, DeliverPublication>()
-  /** What the topics call, by function of the application. */
+  /** The functions that the topics call, by the function of the application. */
   readonly #prepared = new WeakMap<DeliverPublication, Deliver<PreparedMessage>>()
   #isClosing = false
   #broker: 'up' | 'down' | undefined

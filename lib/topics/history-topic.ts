@@ -182,7 +182,7 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
     return !isReading && !this.#isDelivering && this.#position !== UNKNOWN
   }
 
-  /** Reads what the engine did not deliver. Rejects when the engine refuses it; then it is retried. */
+  /** Reads the messages that the engine did not deliver. Rejects when the engine refuses it; then it is retried. */
   read(): Promise<void> {
     this.#mustRead = true
     this.#reading ??= this.#readAll()

@@ -40,9 +40,9 @@ export class History<Message extends Publication, To extends object & { send(mes
   readonly #option: HistoryOption
   readonly #context: HistoryTopicContext<Message>
   readonly #link: BrokerLink<HistoryBroker>
-  /** Those with subscribers in this process. */
+  /** The topics with subscribers in this process. */
   readonly #topics = new Map<string, HistoryTopic<Message, To>>()
-  /** Of the receivers that have published to the others. */
+  /** The numbers of the receivers that have published to other receivers. */
   readonly #numbers = new WeakMap<To, number>()
   #lastNumber = 0
 

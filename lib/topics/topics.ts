@@ -63,7 +63,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
           this.#presence.onUp()
           this.#history?.onUp()
         }
-        // The store of a single process is none of the application's business.
+        // Without a broker of its own, the application gets no events of one.
         if (broker !== undefined) onEvent(event)
       }
     }

@@ -35,7 +35,7 @@ export interface ScriptCall {
  * milliseconds for which the position is kept, 3 whether Redis is durable (1) or not (0).
  *
  * A server that restarts, or a replica that takes over, may have lost the last messages and would use their offsets again,
- * so it begins another epoch. `run` tells its lives apart. `birth` is the first epoch: ids belong to one birth.
+ * so it begins another epoch. `run` changes with each start of the server. `birth` is the first epoch: ids belong to one birth.
  */
 const OPEN = `
 local run = ARGV[3] == '1' and '' or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')

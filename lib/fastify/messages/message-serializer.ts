@@ -12,7 +12,7 @@ export class MessageSerializer {
   readonly #serialize: (value: unknown) => unknown
   readonly #isStructure: boolean
 
-  /** @param schema what `serialize` was compiled from. */
+  /** @param schema the schema from which `serialize` was compiled. */
   constructor(url: string, schema: unknown, serialize: (value: unknown) => unknown) {
     this.#url = url
     this.#serialize = serialize

@@ -97,7 +97,7 @@ export function checkConnect(request: RequestHead): Handshake | Refusal {
     return badRequest('INVALID_SCHEME', 'The :scheme of a WebSocket handshake is "https" or "http".')
   }
   if (!isTarget(request.url)) return INVALID_TARGET
-  // RFC 9113 section 8.3.1: a Host that is sent all the same has the same value.
+  // RFC 9113 section 8.3.1: a Host header that is sent nevertheless has the same value.
   if (authority === '' || hosts > 1 || (hosts === 1 && host !== authority)) {
     return badRequest('INVALID_HOST', 'A WebSocket handshake names one host, in :authority.')
   }
