@@ -97,8 +97,10 @@ export async function buildChat(
       const isKept = owner !== undefined && owner.until > Date.now() && !isSamePerson(owner.person, person)
       return !isKept && !taken.has(name)
     }
+    // A person who returns as `Bob 2` becomes `Bob 3`, not `Bob 2 2`.
+    const base = wanted.replace(/ \d+$/, '')
     let name = wanted
-    for (let n = 2; !isFree(name); n++) name = withSuffix(wanted, ` ${n}`)
+    for (let n = 2; !isFree(name); n++) name = withSuffix(base, ` ${n}`)
     return name
   }
 
