@@ -88,7 +88,7 @@ t.test('a name is reserved for its token', async t => {
     ['b', 'Bob', 'Bob 2'],
     ['a', 'Bob', 'Bob'],
     ['c', 'Bob', 'Bob 4'],
-    ['d', 'Bob 2', 'Bob 2 2'],
+    ['d', 'Bob 2', 'Bob 5'],
     ['e', 'B'.repeat(24), 'B'.repeat(24)],
     ['f', 'B'.repeat(24), `${'B'.repeat(22)} 2`]
   ] as const) {
