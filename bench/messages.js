@@ -1,4 +1,5 @@
 // npm run bench:messages: an echo of validated JSON, with schemas and by hand.
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { build } from './harness/build.js'
@@ -14,7 +15,9 @@ import { median } from './report/summary.js'
 const USAGE = `npm run bench:messages [-- --rounds N --seconds S]
 
 --rounds   how often each is measured (5)
---seconds  how long (2)`
+--seconds  how long (2)
+
+Elysia is measured too after \`npm ci --prefix bench/elysia\`, which installs Bun there.`
 
 const CONNECTIONS = 64
 const START_MS = 20_000
@@ -27,11 +30,27 @@ const MESSAGE = JSON.stringify({
   at: 1796034246.5
 })
 
-/** @type {Readonly<Record<string, string>>} */
+const NODE_SERVER = path('servers/messages.js')
+const BUN = path('elysia/node_modules/.bin/bun')
+
+/**
+ * @type {Readonly<Record<string, { name: string, command: string[] }>>}
+ */
 const KINDS = {
-  hand: '`JSON.parse`, Ajv and `JSON.stringify` on a route without schemas',
-  schemas: 'a route with `receive` and `send`',
-  ws: 'the same by hand on `ws`'
+  hand: {
+    name: '`JSON.parse`, Ajv and `JSON.stringify` on a route without schemas',
+    command: [process.execPath, NODE_SERVER, 'hand']
+  },
+  schemas: { name: 'a route with `receive` and `send`', command: [process.execPath, NODE_SERVER, 'schemas'] },
+  ws: { name: 'the same by hand on `ws`', command: [process.execPath, NODE_SERVER, 'ws'] },
+  ...(existsSync(BUN) && {
+    elysia: { name: '`body` and `response` of Elysia, on Bun', command: [BUN, path('elysia/server.js')] }
+  })
+}
+
+/** @param {string} file */
+function path(file) {
+  return fileURLToPath(new URL(file, import.meta.url))
 }
 
 const { values } = parseArgs({
@@ -48,8 +67,10 @@ const { values } = parseArgs({
  * @returns {Promise<number>} messages per CPU second of the server.
  */
 async function measure(kind, pipeline) {
-  const script = fileURLToPath(new URL('servers/messages.js', import.meta.url))
-  const server = new Child(kind, [process.execPath, script, kind], { core: findCores()?.server })
+  const server = new Child(kind, KINDS[kind].command, {
+    core: findCores()?.server,
+    env: { NODE_ENV: 'production' }
+  })
   const load = new EchoLoad(makeTextBatch(MESSAGE, pipeline), pipeline)
   try {
     const port = await server.port(START_MS)
@@ -81,7 +102,7 @@ await main(async () => {
     for (const [kind, found] of rates) {
       const rate = median(found)
       console.log(
-        `| ${KINDS[kind]} | ${Math.round(rate).toLocaleString('en')} | ${(rate / base).toFixed(2)} |`
+        `| ${KINDS[kind].name} | ${Math.round(rate).toLocaleString('en')} | ${(rate / base).toFixed(2)} |`
       )
     }
   }
