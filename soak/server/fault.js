@@ -9,6 +9,7 @@ export const FAULTS = ['drop', 'repeat', 'swap', 'code', 'leak', 'timer', 'uncau
 
 /** The first echo with a fault. Two more have it, as a client that is about to leave does not detect it. */
 const FIRST = { drop: 40, repeat: 80, swap: 120, code: 160 }
+const AFTER = [0, 100, 200]
 
 /**
  * @param {ReadonlySet<string>} faults
@@ -18,8 +19,9 @@ const FIRST = { drop: 40, repeat: 80, swap: 120, code: 160 }
 export function faultyEcho(faults, echo) {
   let count = 0
   const isDue = (/** @type {keyof typeof FIRST} */ fault) =>
-    faults.has(fault) && [0, 100, 200].includes(count - FIRST[fault])
-  let canSwap = faults.has('swap')
+    faults.has(fault) && AFTER.includes(count - FIRST[fault])
+  let swaps = 0
+  const canSwap = () => faults.has('swap') && swaps < AFTER.length && count >= FIRST.swap + AFTER[swaps]
   /** @type {{ socket: object, send: () => void } | undefined} */
   let held
   const letGo = () => {
@@ -29,7 +31,7 @@ export function faultyEcho(faults, echo) {
   return (socket, data, isBinary) => {
     count++
     if (isDue('drop')) return
-    if (canSwap && held === undefined && count >= FIRST.swap) {
+    if (held === undefined && canSwap()) {
       held = { socket, send: () => echo(socket, data, isBinary) }
       // It is sent unless another message of the connection is sent before.
       setImmediate(letGo)
@@ -40,7 +42,7 @@ export function faultyEcho(faults, echo) {
     if (isDue('code')) socket.close(4999)
     if (held?.socket !== socket) return
     letGo()
-    canSwap = false
+    swaps++
   }
 }
 
