@@ -89,13 +89,14 @@ export function linkPackages() {
 }
 
 /**
- * Runs files, and `checks` beside them, and prints a line for each, and all but the passes of a file that failed.
+ * Runs files, and `checks` beside them, and prints a line for each, and all but the passes of a file that failed. Processes
+ * whose files are all `late` start after it.
  * @returns the counts of assertions, and what failed.
  */
 export async function runFiles(
   files,
   // Tests that wait leave their processor to another one.
-  { env, isCovered = false, checks = [], jobs = availableParallelism() + 1 }
+  { env, isCovered = false, checks = [], late = NOT_LATE, jobs = availableParallelism() + 1 }
 ) {
   rmSync(coverageFolder, { recursive: true, force: true })
   const counts = { pass: 0, fail: 0, skip: 0, todo: 0 }
@@ -110,16 +111,35 @@ export async function runFiles(
     }
     if (bundle.files.length > 1 && problem) print(`not ok ${bundle.name}: ${problem}`, [], false)
   }
-  const tasks = [
-    ...checks.map(check => () => check().catch(error => failures.push(error.message))),
-    ...bundlesOf(files).map(bundle => () => start(bundle))
+  const note = error => failures.push(error.message)
+  const bundles = bundlesOf(files)
+  const isLate = bundle => bundle.files.every(late.isLate)
+  const tasksOf = (checks, bundles) => [
+    ...checks.map(check => () => check().catch(note)),
+    ...bundles.map(bundle => () => start(bundle))
   ]
+  const tasks = tasksOf(
+    checks,
+    bundles.filter(bundle => !isLate(bundle))
+  )
+  const started = late.start.then(({ checks, isReady }) => {
+    const ready = bundles.filter(bundle => isLate(bundle) && bundle.files.every(isReady))
+    // The longest of all are among them.
+    tasks.unshift(...tasksOf(checks, ready))
+  }, note)
   const work = async () => {
     for (let task = tasks.shift(); task; task = tasks.shift()) await task()
   }
-  await Promise.all(Array.from({ length: jobs }, work))
+  const worker = async () => {
+    await work()
+    await started
+    await work()
+  }
+  await Promise.all(Array.from({ length: jobs }, worker))
   return { counts, failures }
 }
+
+const NOT_LATE = { isLate: () => false, start: Promise.resolve({ checks: [], isReady: () => true }) }
 
 /** The files by process, the longest first: otherwise processors would be idle at the end. */
 function bundlesOf(files) {

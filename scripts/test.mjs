@@ -78,21 +78,27 @@ async function quick(failures) {
 async function everything(failures) {
   const missing = programs.filter(program => !findProgram(program))
   announce(missing)
-  // Compilers use one processor each, and installing mostly waits for the network.
-  await all([
-    install(missing),
-    step('build', 'npm', ['run', 'build']),
-    compile(),
-    step('Biome', 'biome', ['check', '.'])
-  ])
+  // Installing mostly waits for the network: the other tests run meanwhile.
+  const start = installPackages().then(startLate)
+  start.catch(() => {}) // runFiles reports it.
+  await all([installPrograms(missing), step('build', 'npm', ['run', 'build']), compile()])
+  const checks = [() => step('Biome', 'biome', ['check', '.']), checkPackage]
+  const files = testFiles(isWholeSuite ? undefined : paths)
+  await runTests(failures, files, { checks, late: { isLate, start } })
+}
+
+/** Whether a test needs a package of its own. */
+const isLate = file => packages.some(({ folder }) => file.startsWith(`${folder}/`))
+
+/** The checks that need the packages of their own, and which tests of theirs can run. */
+function startLate() {
   linkPackages()
-  const skipped = packages.filter(({ folder }) => !isInstalled(folder))
-  const files = testFiles(isWholeSuite ? undefined : paths).filter(
-    file => !skipped.some(({ folder }) => file.startsWith(`${folder}/`))
-  )
   const project = isInstalled('test/interop') ? 'test/interop' : '.'
-  const checks = [() => step('type check', 'tsc', ['-p', project]), checkPackage]
-  await runTests(failures, files, checks)
+  const skipped = packages.filter(({ folder }) => !isInstalled(folder))
+  return {
+    checks: [() => step('type check', 'tsc', ['-p', project])],
+    isReady: file => !skipped.some(({ folder }) => file.startsWith(`${folder}/`))
+  }
 }
 
 /** Waits until all have ended, so that no step goes on after a failure. */
@@ -165,7 +171,7 @@ async function checkPackage() {
 
 // ---- what is installed
 
-async function install(missing) {
+async function installPrograms(missing) {
   if (mayInstall && missing.length > 0 && mayUseApt()) {
     env.DEBIAN_FRONTEND = 'noninteractive'
     const names = missing.map(({ debianPackage }) => debianPackage)
@@ -182,6 +188,9 @@ async function install(missing) {
     if (path) env[`${program.variable}_PATH`] = path
     else skip(`${program.name} is not installed`, program)
   }
+}
+
+async function installPackages() {
   for (const { folder, neededBy } of packages) {
     if (isInstalled(folder)) continue
     try {
@@ -228,10 +237,10 @@ function isExecutable(path) {
 
 // ---- tests
 
-async function runTests(failures, files, checks = []) {
+async function runTests(failures, files, { checks, late } = {}) {
   if (files.length === 0) throw new Failure(`no test files in ${paths.join(', ')}`)
   const isCovered = isWholeSuite && !options.quick
-  const result = await runFiles(files, { env, isCovered, checks })
+  const result = await runFiles(files, { env, isCovered, checks, late })
   counts = result.counts
   failures.push(...result.failures)
   if (isCovered && result.failures.length === 0) failures.push(...(await coverageGaps()))
