@@ -122,6 +122,23 @@ for (const over of ['memory', 'tls'] as const)
     t.equal(queued(), 1)
   })
 
+t.test('where Node does not call the own push of a socket, all chunks pass through its queue', async t => {
+  const { stream, peer, text, until } = await own(t, 'net')
+  Reflect.deleteProperty(stream, 'push')
+  const queued = countQueued(stream)
+  stream.resume()
+  write(peer, 'flowing')
+  await until(7)
+  t.ok(queued() > 0)
+  stream.pause()
+  write(peer, ' paused')
+  await roundTrip(t, 'net')
+  t.equal(text(), 'flowing')
+  stream.resume()
+  await until(14)
+  t.equal(text(), 'flowing paused')
+})
+
 t.test('an error of the stream is never thrown, with or without a listener', async t => {
   const uncaught = watchProcess(t)
   const stream = new ManualStream()

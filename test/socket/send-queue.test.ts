@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { duplexPair } from 'node:stream'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
-import { acknowledgedBytes, SendQueues, takenBytes } from '../../lib/socket/send-queue.js'
+import { acknowledgedBytes, queuedBytes, SendQueues, takenBytes } from '../../lib/socket/send-queue.js'
 import { withDeadline } from '../helpers/timeout.js'
 import { CERTIFICATE, KEY } from './certificate.js'
 
@@ -113,6 +113,19 @@ t.test('a socket that closes before or during the read has no queue', async t =>
     if (late) await Promise.resolve()
     near.destroy()
     t.equal(await asked, undefined)
+  }
+})
+
+t.test('nothing is known of a socket where Node lacks a field of its handle', async t => {
+  const handle = { fd: 1, bytesWritten: 1, writeQueueSize: 0 }
+  for (const field of Object.keys(handle)) {
+    const socket = new Socket()
+    Object.assign(socket, { _handle: { ...handle, [field]: undefined } })
+    t.equal(takenBytes(socket), undefined, field)
+    t.equal(queuedBytes(socket), 0, field)
+    t.equal(await new SendQueues().acknowledged(socket), undefined, field)
+    Object.assign(socket, { _handle: null })
+    socket.destroy()
   }
 })
 
