@@ -8,6 +8,7 @@ import { redisBroker } from '../../lib/brokers/redis/redis.js'
 import type { HistoryBroker } from '../../lib/index.js'
 import { bareApp } from '../helpers/app.js'
 import { redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
+import { ms } from '../helpers/timeout.js'
 import { checkOutage } from './outage.js'
 
 const HOST = '127.0.0.1'
@@ -45,13 +46,16 @@ t.test('the broker passes the contract with @fastify/redis', { skip: redisSkip }
   await checkContract(t, prefix => redisBroker(app.redis, { prefix }))
 })
 
+/** The clients give up when a node takes longer to list the slots: by default one second. */
+const CLUSTER = { slotsRefreshTimeout: ms(1000) }
+
 t.test('the broker passes the contract on a cluster of three nodes', { skip: redisSkip }, async t => {
   const { port } = await startRedisCluster(t, 3)
-  const client = new Cluster([{ host: HOST, port }])
+  const client = new Cluster([{ host: HOST, port }], CLUSTER)
   t.teardown(() => client.disconnect())
   await checkContract(t, prefix => redisBroker(client, { prefix }))
   await checkContract(t, prefix => redisBroker(client, { prefix, sharded: true }))
-  const valkey = new ValkeyCluster([{ host: HOST, port }])
+  const valkey = new ValkeyCluster([{ host: HOST, port }], CLUSTER)
   t.teardown(() => valkey.disconnect())
   await checkContract(t, prefix => redisBroker(valkey, { prefix }))
 })
@@ -82,7 +86,7 @@ t.test('delivery stops while a cluster is down and resumes when it is back', { s
   const engine = await startRedisCluster(t)
   for (const sharded of [false, true]) {
     await t.test(`with sharded: ${sharded}`, async t => {
-      const client = new Cluster([{ host: HOST, port: engine.port }]).on('error', () => {})
+      const client = new Cluster([{ host: HOST, port: engine.port }], CLUSTER).on('error', () => {})
       t.teardown(() => client.disconnect())
       await checkOutage(t, engine, () => redisBroker(client, { sharded }))
     })
