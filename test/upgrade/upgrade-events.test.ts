@@ -35,6 +35,21 @@ t.test('the server is restored when its last user has released it', t => {
   t.end()
 })
 
+t.test('a server of a Node without shouldUpgradeCallback gets none', t => {
+  const server = createServer()
+  Reflect.deleteProperty(server, 'shouldUpgradeCallback')
+  const release = controlUpgrades(server)
+  const sockets: unknown[] = []
+  server.on('upgrade', (_request, socket) => void sockets.push(socket))
+  const socket = new Socket()
+  t.ok(server.emit('upgrade', new IncomingMessage(socket), socket, Buffer.alloc(0)))
+  t.strictSame(sockets, [socket], 'Node emits every upgrade by itself')
+  t.notOk('shouldUpgradeCallback' in server)
+  release()
+  t.notOk('shouldUpgradeCallback' in server)
+  t.end()
+})
+
 t.test('wrappers that another package has added since then stay and keep working', t => {
   const server: Server & { shouldUpgradeCallback?: unknown } = createServer()
   server.shouldUpgradeCallback = decide
