@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import type { FastifyInstance } from 'fastify'
+import { serializerCompiler } from 'fastify-type-provider-zod'
 import t, { type Test } from 'tap'
+import { z } from 'zod'
 import { type Message, prepare, type WebSocket } from '../../lib/index.js'
 import {
   connectRaw,
@@ -464,6 +466,7 @@ t.test(
       Buffer.from('x'),
       new Uint8Array(1),
       new ArrayBuffer(1),
+      new SharedArrayBuffer(1),
       new DataView(new ArrayBuffer(1)),
       '{"a":1}'
     ])
@@ -471,7 +474,8 @@ t.test(
     for (const [value, name] of [
       [null, 'null'],
       [undefined, 'undefined'],
-      [1, 'number']
+      [1, 'number'],
+      [[1], 'array']
     ] as const)
       t.throws(() => socket.send(value), { ...refused, message: `A value of type ${name} cannot be sent` })
     const called = new Signal<Error | undefined>()
@@ -498,6 +502,63 @@ t.test('a schema of strings, lists or anything', async t => {
   anything.socket.send({ lone: '\ud800' })
   t.strictSame(await anything.next(), { lone: '\ud800' })
   t.throws(() => anything.socket.send(undefined), { code: 'FST_UPGRADE_INVALID_DATA' })
+})
+
+t.test('a value without a form in JSON throws, whatever the schema is', async t => {
+  const { socket, next } = await sender(t, {})
+  for (const [value, name] of [
+    [undefined, 'undefined'],
+    [Symbol('x'), 'symbol'],
+    [() => {}, 'function'],
+    [{ toJSON() {} }, 'object']
+  ] as const)
+    t.throws(() => socket.send(value), {
+      code: 'FST_UPGRADE_INVALID_DATA',
+      message: `A value of type ${name} cannot be sent`
+    })
+  socket.send('undefined')
+  t.equal(await next(), 'undefined')
+})
+
+t.test('where the schema leads to an object in other words, anything else throws too', async t => {
+  const object = { type: 'object', properties: { a: {} } }
+  const { app } = await makeApp(t)
+  app.addSchema({ $id: 'shared', ...object })
+  const schemas = {
+    reference: { $ref: 'shared#' },
+    part: { $ref: '#/definitions/part', definitions: { part: object } },
+    all: { allOf: [object] },
+    nullable: { ...object, nullable: true },
+    implied: { properties: { a: {} } }
+  }
+  const sockets: WebSocket<Message, unknown>[] = []
+  for (const [name, send] of Object.entries(schemas))
+    app.get<{ Send: unknown }>(`/${name}`, { websocket: true, schema: { send } }, socket =>
+      sockets.push(socket)
+    )
+  for (const name of Object.keys(schemas)) {
+    const { next } = await connect(t, app, `/${name}`)
+    const socket = sockets.pop()
+    if (socket === undefined) throw new Error('the handler has not run')
+    for (const value of ['{"a":1}', 1, true, [1], 1n])
+      t.throws(() => socket.send(value), { code: 'FST_UPGRADE_INVALID_DATA' }, `${name}: ${value}`)
+    if (name === 'nullable') {
+      socket.send(null)
+      t.equal(await next(), null)
+    } else t.throws(() => socket.send(null), { code: 'FST_UPGRADE_INVALID_DATA' }, name)
+    socket.send({ a: 1 })
+    t.strictSame(await next(), { a: 1 }, name)
+  }
+})
+
+t.test('a schema of Zod may make an object of another value', async t => {
+  const at = z.codec(z.object({ ms: z.number() }), z.number(), {
+    decode: ({ ms }) => ms,
+    encode: ms => ({ ms })
+  })
+  const { socket, next } = await sender(t, at, { serializerCompiler })
+  socket.send(5)
+  t.strictSame(await next(), { ms: 5 })
 })
 
 t.test('a value to many is serialized once', async t => {

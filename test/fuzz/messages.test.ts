@@ -92,6 +92,8 @@ t.test('random schemas and values: the same text as fast-json-stringify by hand'
         let expected: string | undefined
         try {
           if (!isStructure || (typeof value === 'object' && value !== null)) expected = byHand(value)
+          // Of a list it makes an object without properties, where the schema describes an object.
+          if (Array.isArray(value) && expected?.startsWith('{')) expected = undefined
         } catch {}
         if (expected === undefined)
           assert.throws(() => socket.send(value), { code: /FST_UPGRADE_(SERIALIZATION|INVALID_DATA)/ })
