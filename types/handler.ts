@@ -15,7 +15,7 @@ import type {
 } from 'fastify'
 import type { InvalidMessageError } from '../lib/fastify/error.js'
 import type { WebSocket } from '../lib/fastify/websocket.js'
-import type { RouteSocket } from './messages.js'
+import type { Received, Sent } from './messages.js'
 
 /**
  * Handles a connection. `this` is the Fastify instance on which the route was registered. Exceptions and rejections go
@@ -31,7 +31,10 @@ export type WebSocketHandler<
   Logger extends FastifyBaseLogger = FastifyBaseLogger
 > = (
   this: FastifyInstance<RawServer, RawRequest, RawReplyDefaultExpression<RawServer>, Logger, TypeProvider>,
-  socket: RouteSocket<RouteGeneric, SchemaCompiler, TypeProvider>,
+  socket: WebSocket<
+    Received<RouteGeneric, SchemaCompiler, TypeProvider>,
+    Sent<RouteGeneric, SchemaCompiler, TypeProvider>
+  >,
   request: FastifyRequest<
     RouteGeneric,
     RawServer,

@@ -1,5 +1,4 @@
 import type { FastifyTypeProvider, FastifyTypeProviderDefault } from 'fastify'
-import type { WebSocket } from '../lib/fastify/websocket.js'
 import type { Message, SendData } from '../lib/socket/codec.js'
 
 /** The type that a type provider gives a validated value of a schema: its output, where the schema transforms. */
@@ -19,8 +18,11 @@ type Transmitted<TypeProvider extends FastifyTypeProvider, Schema> = Schema exte
   ? Input
   : Serialized<TypeProvider, Schema>
 
+// The socket of a route is a `WebSocket` of the following two. It has no name of its own, which editors would show in place
+// of the types of its messages.
+
 /** The messages that a handler receives: those of `Receive` in the route's type argument, else of the schema `receive`. */
-type Received<Generic, Schema, TypeProvider extends FastifyTypeProvider> = Generic extends {
+export type Received<Generic, Schema, TypeProvider extends FastifyTypeProvider> = Generic extends {
   readonly Receive: infer Receive
 }
   ? Receive
@@ -29,19 +31,13 @@ type Received<Generic, Schema, TypeProvider extends FastifyTypeProvider> = Gener
     : Message
 
 /** The messages that a handler sends: those of `Send` in the route's type argument, else of the schema `send`. */
-type Sent<Generic, Schema, TypeProvider extends FastifyTypeProvider> = Generic extends {
+export type Sent<Generic, Schema, TypeProvider extends FastifyTypeProvider> = Generic extends {
   readonly Send: infer Send
 }
   ? Send
   : Schema extends { readonly send: infer Send }
     ? Serialized<TypeProvider, Send>
     : SendData
-
-/** The socket of a route. */
-export type RouteSocket<Generic, Schema, TypeProvider extends FastifyTypeProvider> = WebSocket<
-  Received<Generic, Schema, TypeProvider>,
-  Sent<Generic, Schema, TypeProvider>
->
 
 /** A message as a browser without the contract of a route sends and gets it. */
 type RawMessage = string | ArrayBuffer

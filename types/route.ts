@@ -12,8 +12,9 @@ import type {
   RawServerDefault,
   RouteGenericInterface
 } from 'fastify'
+import type { WebSocket } from '../lib/fastify/websocket.js'
 import type { WebSocketHandler } from './handler.js'
-import type { RouteSocket } from './messages.js'
+import type { Received, Sent } from './messages.js'
 import type { WebSocketRouteOptions } from './options.js'
 
 /** The value of `websocket` that makes the handler of a route a {@link WebSocketHandler}. */
@@ -37,7 +38,10 @@ export type WebSocketRoute<
         ContextConfig,
         Logger
       >,
-      RouteSocket<RouteGeneric, SchemaCompiler, TypeProvider>
+      WebSocket<
+        Received<RouteGeneric, SchemaCompiler, TypeProvider>,
+        Sent<RouteGeneric, SchemaCompiler, TypeProvider>
+      >
     >
 
 /** Options of a route whose `handler` is a {@link WebSocketHandler}. */
