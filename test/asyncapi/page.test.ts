@@ -190,6 +190,22 @@ t.test('the page in Chromium', { skip: browserSkip }, async t => {
     t.strictSame(problems, [])
   })
 
+  await t.test('in a dark scheme the panels of examples are dark too', async t => {
+    const { page } = await openPage(browser, url)
+    const panel = page.locator('#asyncapi .bg-gray-800').first()
+    const png = (await panel.screenshot()).toString('base64')
+    // Of the first pixel. The policy of the documentation forbids pictures of this kind.
+    const blank = await page.context().newPage()
+    const red = await blank.evaluate(`(async () => {
+      const image = Object.assign(new Image(), { src: 'data:image/png;base64,${png}' })
+      await image.decode()
+      const context = new OffscreenCanvas(1, 1).getContext('2d')
+      context.drawImage(image, 0, 0)
+      return context.getImageData(0, 0, 1, 1).data[0]
+    })()`)
+    t.ok(Number(red) < 90, `red is ${red}`)
+  })
+
   await t.test('a page that does not load says why', async t => {
     for (const [path, status, reason] of [
       ['json', 403, 'the document is answered with 403'],
