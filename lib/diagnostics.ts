@@ -116,6 +116,7 @@ export type Limit =
   | 'idleTimeout'
   | 'maxBufferedAmount'
   | 'maxConnections'
+  | 'maxConnectionsPerUser'
   | 'maxControlFrames'
   | 'maxLifetime'
   | 'maxPayload'
@@ -126,11 +127,11 @@ export type Limit =
 /** The payload of `fastify-upgrade:limit:reached`. */
 export interface LimitReached {
   readonly limit: Limit
-  /** Undefined for `maxConnections`, which refuses handshakes. */
+  /** Undefined for `maxConnections` and `maxConnectionsPerUser`, which refuse handshakes. */
   readonly socket: DiagnosedSocket | undefined
-  /** Set for `maxConnections`. */
+  /** Set for these. */
   readonly server?: object
-  /** Set for `maxConnections`. */
+  /** Set for these. */
   readonly route?: string
 }
 

@@ -16,6 +16,7 @@ export type {
   ShutdownOptions,
   SubprotocolChoice,
   TopicChoice,
+  UserChoice,
   WebSocketOptions,
   WebSocketRouteOptions
 } from '../types/options.js'
@@ -55,6 +56,7 @@ export {
   plugin as fastifyUpgrade,
   plugin as fastifyWebsocket
 } from './fastify/plugin.js'
+export type { ConnectionById, ConnectionsOptions, User } from './fastify/users.js'
 export {
   type DeliverPublication,
   type SubscribeOptions,
@@ -88,6 +90,8 @@ export { type PreparedMessage, type PrepareOptions, prepare } from './socket/pre
 export type { SendCallback } from './socket/sender.js'
 export type { Traffic } from './socket/stats.js'
 export type { BrokerEvent } from './topics/broker-link.js'
+export type { ConnectionList, Reached } from './topics/connections/connections.js'
+export type { ConnectionInfo, ConnectionSort } from './topics/connections/protocol.js'
 export type { HistoryOption, HistoryRange, HistoryResult } from './topics/history.js'
 export type { TopicPublication } from './topics/history-entry.js'
 export type { Subscription } from './topics/history-topic.js'

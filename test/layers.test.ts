@@ -15,7 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   socket: ['error', 'diagnostics', 'protocol', 'options', 'compression', 'limits'],
   upgrade: ['error', 'protocol', 'options', 'compression', 'limits', 'socket'],
   brokers: ['error'],
-  topics: ['error', 'brokers'],
+  topics: ['error', 'protocol', 'limits', 'brokers'],
   fastify: [
     'error',
     'diagnostics',

@@ -35,6 +35,9 @@ export type TopicChoice<Request = FastifyRequest> = (
   request: Request
 ) => readonly string[] | Promise<readonly string[]>
 
+/** Returns the id of the user of a connection, or undefined for none. */
+export type UserChoice<Request = FastifyRequest> = (request: Request) => string | undefined
+
 /**
  * Options of the plugin, where they are the defaults of its routes, and of a route. `Request` and `Socket` are the callbacks'
  * request and socket.
@@ -77,6 +80,18 @@ export interface WebSocketOptions<Request = FastifyRequest, Socket = WebSocket>
    * must be one of the offers, or `undefined` for none.
    */
   readonly selectSubprotocol?: SubprotocolChoice<Request> | undefined
+  /**
+   * Returns the id of the user of a connection, a string of 1 to 256 bytes: `(request) => string`, or `undefined` for
+   * none. It is called when the handshake is about to be accepted, after the hooks of the application. An error that it
+   * throws refuses the handshake. With it, `websocketServer.user(id)` finds the connections of a user.
+   */
+  readonly user?: UserChoice<Request> | undefined
+  /**
+   * Connections of a user at the same time, in this process: other processes have a limit of their own. The plugin's
+   * limit applies to all its routes together, the limit of a route to that route. Further handshakes are refused with
+   * 503 and `Retry-After`. Connections without a user are not limited. Default: `false`.
+   */
+  readonly maxConnectionsPerUser?: number | false | undefined
 }
 
 /** Options of a route, in `websocket`. `Request` and `Socket` are the types of the route's requests and sockets. */
@@ -142,9 +157,12 @@ export interface ShutdownOptions {
 
 /** Options of `presence`. */
 export interface PresenceOptions {
-  /** Interval in milliseconds between presence reports to other processes. Default: 5000. */
+  /** Interval in milliseconds between reports to other processes. Default: 5000. */
   readonly interval?: number | undefined
-  /** Milliseconds after which the members of a silent process are removed. Default: three times `interval`. */
+  /**
+   * Milliseconds after which a silent process counts as gone, and its members are removed. Default: three times
+   * `interval`.
+   */
   readonly timeout?: number | undefined
 }
 
@@ -176,7 +194,7 @@ export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
    * Publications that a subscriber recovers at most. One that has missed more is not recovered. Default: 300.
    */
   readonly maxRecoveredPublications?: number | undefined
-  /** How the processes of an application exchange the members of a topic. */
+  /** How the processes of an application report to each other that they run, and the members of topics. */
   readonly presence?: PresenceOptions | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed: `(done) => void`, or an async function without

@@ -6,6 +6,7 @@ import type { CompressionExtension } from '../protocol/extension.js'
 import { toError } from '../socket/error.js'
 import { isThenable } from '../socket/events.js'
 import type { MessageDecoder, WebSocketOwner } from '../socket/options.js'
+import type { ConnectionDetails } from '../topics/connections/connections.js'
 import { InvalidMessageError } from './error.js'
 import { SerializingWebSocket } from './messages/serializing-websocket.js'
 import type { WebSocketRoute } from './routes/route.js'
@@ -23,6 +24,7 @@ export interface Opened {
   readonly reply: FastifyReply
   /** The topics to which the connection is subscribed before its handler runs. */
   readonly topics: readonly string[]
+  readonly user: string | undefined
   /** The status of the acceptance. */
   readonly status: number
   /** Milliseconds from the request to the 101. */
@@ -40,8 +42,8 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
   const setup = { role: 'server', protocol, settings, extension, owner, decoder } as const
   const socket =
     schemas.serializer === undefined
-      ? new WebSocket(stream, setup, server)
-      : new SerializingWebSocket(stream, setup, server, schemas.serializer)
+      ? new WebSocket(stream, setup, server, owner)
+      : new SerializingWebSocket(stream, setup, server, owner, schemas.serializer)
   server.add(socket, route.deliver)
   publishOpening(route, socket, opened)
   try {
@@ -87,7 +89,11 @@ const warned = new WeakSet<WebSocketRoute>()
  * Connects a WebSocket with its route. The request and the reply take more memory than the connection itself, so they are
  * released once the handler has settled, unless a listener or a hook waits for their end.
  */
-class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
+class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket>, ConnectionDetails {
+  readonly user: string | undefined
+  /** The address, or the stream that knows it. */
+  readonly #peer: string | Duplex
+  readonly #isHttp2: boolean
   readonly #app: FastifyInstance
   readonly #route: WebSocketRoute
   readonly #log: FastifyBaseLogger
@@ -101,14 +107,34 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
   constructor(
     app: FastifyInstance,
     route: WebSocketRoute,
-    { request, reply, handshakeTime, release }: Opened
+    { request, reply, handshakeTime, release, user, stream, status }: Opened
   ) {
+    this.user = user
+    // Node makes the address of a stream when it is read: most connections do without.
+    this.#peer = 'ips' in request ? (copyOf(request.ip) ?? stream) : stream
+    this.#isHttp2 = status !== 101
     this.#app = app
     this.#route = route
     this.#log = request.log
     this.#handshakeTime = Math.round(handshakeTime)
     this.#reply = reply
     this.#release = release
+  }
+
+  get since(): number {
+    return Math.round(performance.timeOrigin) + this.#openedAt
+  }
+
+  get remoteAddress(): string | undefined {
+    return typeof this.#peer === 'string' ? this.#peer : addressOf(this.#peer)
+  }
+
+  get route(): string {
+    return this.#route.url
+  }
+
+  get httpVersion(): string {
+    return this.#isHttp2 ? '2.0' : '1.1'
   }
 
   /** `disableRequestLogging` may be a function of the request, which is released later. */
@@ -255,6 +281,19 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket> {
     // Further errors must not fill the log.
     this.#log[socket.closeOnError() ? 'error' : 'debug']({ err: error }, message)
   }
+}
+
+/** A copy that does not keep the header in memory of which an address is a part. */
+function copyOf(address: string | undefined): string | undefined {
+  return address === undefined ? undefined : Buffer.from(address).toString()
+}
+
+/** The remote address of a connection, or of the HTTP/2 connection that its stream belongs to. */
+function addressOf(stream: Duplex): string | undefined {
+  const session: unknown = Reflect.get(stream, 'session')
+  const socket: unknown = session === undefined ? stream : Reflect.get(Object(session), 'socket')
+  const address: unknown = Reflect.get(Object(socket), 'remoteAddress')
+  return typeof address === 'string' ? address : undefined
 }
 
 /** The code of the error for which this side has ended a connection. */

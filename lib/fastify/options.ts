@@ -6,6 +6,7 @@ import type {
 } from '../../types/options.js'
 import type { Broker } from '../brokers/broker.js'
 import { BufferBudget } from '../limits/buffer-budget.js'
+import { SlotsByKey } from '../limits/connection-limiter.js'
 import type { BudgetOptions } from '../options/connection-options.js'
 import {
   type ConnectionSettings,
@@ -22,18 +23,23 @@ import {
   PLUGIN_OPTIONS,
   ROUTE_OPTIONS,
   SERVER_OPTIONS,
-  type ShutdownSettings
+  type ShutdownSettings,
+  USER_LIMITS,
+  USER_OPTIONS
 } from '../options/table.js'
 import { toCloseTimeout, toMaxPayload, withoutNull } from '../options/ws-values.js'
 import type { HistoryOption } from '../topics/history.js'
-import type { PresenceSettings } from '../topics/presence-manager.js'
+import type { ReportSettings } from '../topics/report-timer.js'
 import { type OriginOption, readOrigin } from './handshake/origin.js'
 import type { DeliverPublication } from './websocket.js'
 
 /** The options of a route with every default filled in. */
 export interface Settings
   extends ConnectionSettings,
-    Pick<WebSocketOptions, 'errorHandler' | 'invalidMessage' | 'closeLogLevel' | 'selectSubprotocol'> {
+    Pick<
+      WebSocketOptions,
+      'errorHandler' | 'invalidMessage' | 'closeLogLevel' | 'selectSubprotocol' | 'user'
+    > {
   /** Shared by all connections of the server. */
   readonly budget: BufferBudget
   readonly origin: OriginOption
@@ -42,7 +48,7 @@ export interface Settings
 /** The options of the plugin as a whole. */
 export interface PluginSettings {
   readonly shutdown: ShutdownSettings
-  readonly presence: PresenceSettings
+  readonly presence: ReportSettings
   readonly broker: Broker | undefined
   /** Whether WebSockets over HTTP/2 are on, where the server speaks it. */
   readonly http2: boolean
@@ -77,6 +83,12 @@ function checkingLimits(history: HistoryOption | undefined): HistoryOption | und
   }
 }
 
+/** @returns the limit of connections of each user, as a list that is empty without a limit. */
+export function readUserLimit(options: WebSocketOptions, prefix = ''): readonly SlotsByKey[] {
+  const { maxConnectionsPerUser } = readOptions(USER_LIMITS, options, { prefix })
+  return maxConnectionsPerUser === false ? [] : [new SlotsByKey(maxConnectionsPerUser)]
+}
+
 /** The settings of a route: its own, else those of the plugin. */
 export function readRouteOptions(options: WebSocketRouteOptions, defaults: Settings): Settings {
   checkNames(options, namesIn('route'), 'websocket.')
@@ -104,7 +116,8 @@ function readSettings(
   defaults: Settings | undefined
 ): Settings {
   checkOptions(HANDSHAKE_OPTIONS, options, prefix)
-  const { errorHandler, invalidMessage, closeLogLevel, selectSubprotocol } = options
+  checkOptions(USER_OPTIONS, options, prefix)
+  const { errorHandler, invalidMessage, closeLogLevel, selectSubprotocol, user } = options
   return {
     ...readConnectionSettings(options, prefix, defaults),
     budget: defaults?.budget ?? new BufferBudget(readTotalBufferedAmount(options)),
@@ -112,7 +125,8 @@ function readSettings(
     errorHandler: errorHandler ?? defaults?.errorHandler,
     invalidMessage: invalidMessage ?? defaults?.invalidMessage,
     closeLogLevel: closeLogLevel ?? defaults?.closeLogLevel,
-    selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol
+    selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol,
+    user: user ?? defaults?.user
   }
 }
 

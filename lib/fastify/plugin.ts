@@ -8,7 +8,7 @@ import { AlreadyRegisteredError, DecoratorTakenError } from './error.js'
 import { addHandshakeChecks } from './handshake/handshake-check.js'
 import { Upgrade } from './handshake/upgrade.js'
 import { UpgradeListener } from './handshake/upgrade-listener.js'
-import { readPluginOptions, readPluginSettings } from './options.js'
+import { readPluginOptions, readPluginSettings, readUserLimit } from './options.js'
 import { RefusalLog } from './refusal-log.js'
 import { readRequestLogging } from './request-logging.js'
 import { DeclaredRoutes } from './routes/declared-routes.js'
@@ -25,6 +25,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
   if (!http2 && !takesHttp1(app))
     throw invalidOption('http2', 'true, as the server does not accept HTTP/1.1', http2)
   const limiter = new ConnectionLimiter(readConnectionLimits(options))
+  const userLimit = readUserLimit(options)
   const root = rootOf(app)
   const server = new WebSocketServer(options.options ?? {}, pubsub, error => {
     app.log.error({ err: error }, 'a listener of websocketServer failed')
@@ -59,6 +60,7 @@ const register: FastifyPluginAsync<FastifyUpgradeOptions> = async (app, options)
     defaults,
     server,
     limiter,
+    userLimit,
     refusals: new RefusalLog(app.log),
     listener,
     declared,

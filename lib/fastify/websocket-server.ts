@@ -5,21 +5,24 @@ import type { Broker, Position } from '../brokers/broker.js'
 import { brokerEvent } from '../diagnostics.js'
 import { TRY_AGAIN_LATER } from '../protocol/close-code.js'
 import type { SendData } from '../socket/codec.js'
-import { PreparedMessage, type PrepareOptions, prepare } from '../socket/prepared-message.js'
+import { type PreparedMessage, type PrepareOptions, prepare } from '../socket/prepared-message.js'
 import type { BrokerEvent } from '../topics/broker-link.js'
+import { type ConnectionList, Connections } from '../topics/connections/connections.js'
 import type { HistoryOption, HistoryRange, HistoryResult } from '../topics/history.js'
 import type { Deliver } from '../topics/history-entry.js'
 import type { Subscription } from '../topics/history-topic.js'
 import type { Presence } from '../topics/presence.js'
-import type { PresenceSettings } from '../topics/presence-manager.js'
+import type { ReportSettings } from '../topics/report-timer.js'
 import { Topics } from '../topics/topics.js'
 import { UnknownRouteError } from './error.js'
 import type { MessageSchemas } from './messages/message-schemas.js'
 import type { MessageSerializer } from './messages/message-serializer.js'
 import type { RouteSubprotocols } from './routes/subprotocol.js'
+import { ConnectionById, type ConnectionsOptions, readQuery, User } from './users.js'
 import {
   type AnyWebSocket,
   type DeliverPublication,
+  preparedOf,
   type SubscribeOptions,
   type TopicPublishOptions,
   WebSocket
@@ -39,7 +42,7 @@ export interface WebSocketServerEvents {
 /** The settings of topics and presence. */
 export interface TopicSettings {
   readonly broker: Broker | undefined
-  readonly presence: PresenceSettings
+  readonly presence: ReportSettings
   readonly history: HistoryOption | undefined
   readonly maxRecoveredPublications: number
 }
@@ -83,6 +86,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly #onError: (error: unknown) => void
   readonly #closed = new Set<() => void>()
   readonly #topics: Topics<PreparedMessage, AnyWebSocket>
+  readonly #connections: Connections<PreparedMessage, AnyWebSocket>
   readonly #schemas: { readonly schemas: MessageSchemas; readonly subprotocols: RouteSubprotocols }[] = []
   #serializers: ReadonlyMap<string, MessageSerializer> = new Map()
   /** The functions of the routes that have one, by connection. */
@@ -111,6 +115,8 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
       maxRecovered: maxRecoveredPublications,
       onError
     })
+    const { processes } = this.#topics
+    this.#connections = new Connections({ own: this.clients, processes, prepare, onError })
   }
 
   /** Whether new handshakes are refused. */
@@ -149,7 +155,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
    * that are to leave as text are not UTF-8.
    */
   broadcast(data: SendData | PreparedMessage, options: BroadcastOptions = {}): Promise<void> {
-    return this.#topics.broadcast(prepared(data, options), options.local === true)
+    return this.#topics.broadcast(preparedOf(data, options), options.local === true)
   }
 
   /**
@@ -170,7 +176,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     data: SendData | PreparedMessage,
     options: PublishOptions = {}
   ): Promise<Position | undefined> {
-    return this.#topics.publish(topic, prepared(data, options), options.except, options.id)
+    return this.#topics.publish(topic, preparedOf(data, options), options.except, options.id)
   }
 
   /**
@@ -203,7 +209,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     const serializer = this.#serializers.get(routeKey(route, subprotocol))
     if (serializer === undefined)
       throw new UnknownRouteError(subprotocol === undefined ? route : `${route} (${subprotocol})`)
-    return prepared(serializer.encode(value), options)
+    return preparedOf(serializer.encode(value), options)
   }
 
   /**
@@ -218,6 +224,34 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** The number of connections of this process that are subscribed to a topic. */
   subscriberCount(topic: string): number {
     return this.#topics.subscriberCount(topic)
+  }
+
+  /**
+   * The open connections of all processes, or those that have some properties. Only code of this server can call it: pass the
+   * result on to clients with care, as it has addresses and user ids.
+   * @returns resolves when all processes have answered, at the latest two seconds after the last answer. It does not reject.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_OPTION` or `FST_UPGRADE_UNKNOWN_OPTION`
+   */
+  connections(options: ConnectionsOptions = {}): Promise<ConnectionList> {
+    return this.#connections.list(readQuery(options))
+  }
+
+  /**
+   * The connections of a user in all processes: see the option `user`.
+   * @param id 1 to 256 bytes in UTF-8.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_ID`
+   */
+  user(id: string): User {
+    return new User(id, this.#connections)
+  }
+
+  /**
+   * A connection in any process.
+   * @param id its `socket.id`.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_ID`
+   */
+  connection(id: string): ConnectionById {
+    return new ConnectionById(id, this.#connections)
   }
 
   /** The number of messages that did not reach other processes, as the broker did not accept them. */
@@ -264,7 +298,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   #preparedOf(deliver: DeliverPublication): Deliver<PreparedMessage> {
     let known = this.#prepared.get(deliver)
     if (known === undefined) {
-      known = publication => prepared(deliver(publication))
+      known = publication => preparedOf(deliver(publication))
       this.#prepared.set(deliver, known)
     }
     return known
@@ -286,8 +320,19 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /** @internal */
+  identify(id: string, socket: AnyWebSocket): void {
+    this.#connections.identify(id, socket)
+  }
+
+  /** @internal */
+  forget(id: string): void {
+    this.#connections.forget(id)
+  }
+
+  /** @internal */
   openBroker(): void {
     this.#topics.open()
+    this.#connections.open()
     this.#topics.receiveBroadcasts(this.clients)
   }
 
@@ -300,12 +345,14 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   add(socket: WebSocket, deliver: DeliverPublication | undefined): void {
     if (deliver !== undefined) this.#delivers.set(socket, deliver)
     this.clients.add(socket)
+    this.#connections.add(socket)
   }
 
   /** @internal */
   remove(socket: WebSocket): void {
     this.clients.delete(socket)
     socket.unsubscribeAll()
+    this.#connections.remove(socket)
     if (this.#isClosing && this.clients.size === 0) this.#notifyClosed()
   }
 
@@ -357,8 +404,4 @@ function onLost(socket: AnyWebSocket, listener: SubscribeOptions['onLost'], posi
   } catch (error) {
     socket.reportError(error)
   }
-}
-
-function prepared(data: SendData | PreparedMessage, options?: PrepareOptions): PreparedMessage {
-  return data instanceof PreparedMessage ? data : prepare(data, options)
 }

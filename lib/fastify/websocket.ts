@@ -5,6 +5,7 @@ import type { Message, SendData } from '../socket/codec.js'
 import type { ConnectionSetup } from '../socket/options.js'
 import { PreparedMessage, type PrepareOptions } from '../socket/prepared-message.js'
 import { WebSocket as TransportWebSocket } from '../socket/websocket.js'
+import { type ConnectionDetails, DETAILS } from '../topics/connections/connections.js'
 import type { TopicPublication } from '../topics/history-entry.js'
 import { type Subscription, WITHOUT_POSITION } from '../topics/history-topic.js'
 
@@ -43,6 +44,8 @@ export interface TopicServer {
   unsubscribe(topic: string, socket: AnyWebSocket): void
   join(topic: string, id: string, data: unknown): void
   leave(topic: string, id: string): void
+  identify(id: string, socket: AnyWebSocket): void
+  forget(id: string): void
   publish(
     topic: string,
     data: PreparedMessage,
@@ -66,12 +69,33 @@ const NO_TOPICS: ReadonlySet<string> = new Set<string>()
 export class WebSocket<Receive = Message, Send = SendData> extends TransportWebSocket<Receive, Send> {
   readonly #server: TopicServer
   #topics: Set<string> | undefined
-  #presenceId: string | undefined
+  #id: string | undefined
+  /**
+   * A symbol, as applications may set any name on a socket.
+   * @internal
+   */
+  readonly [DETAILS]: ConnectionDetails
 
   /** @internal */
-  constructor(stream: Duplex, options: ConnectionSetup<TransportWebSocket>, server: TopicServer) {
+  constructor(
+    stream: Duplex,
+    options: ConnectionSetup<TransportWebSocket>,
+    server: TopicServer,
+    details: ConnectionDetails
+  ) {
     super(stream, options)
     this.#server = server
+    this[DETAILS] = details
+  }
+
+  /** The id of this connection, which is random. `websocketServer.connection` finds a connection by it, in any process. */
+  get id(): string {
+    return this.presenceId
+  }
+
+  /** The id of the user, which the option `user` has returned; undefined for none. */
+  get user(): string | undefined {
+    return this[DETAILS].user
   }
 
   /** The topics that the connection is subscribed to. */
@@ -106,13 +130,16 @@ export class WebSocket<Receive = Message, Send = SendData> extends TransportWebS
   unsubscribe(topic: string): void {
     if (this.#topics?.delete(topic) !== true) return
     this.#server.unsubscribe(topic, this)
-    if (this.#presenceId !== undefined) this.#server.leave(topic, this.#presenceId)
+    if (this.#id !== undefined) this.#server.leave(topic, this.#id)
   }
 
-  /** The id of this connection as a presence member. */
+  /** The id of this connection as a presence member, which is its {@link id}. */
   get presenceId(): string {
-    this.#presenceId ??= randomUUID()
-    return this.#presenceId
+    if (this.#id === undefined) {
+      this.#id = randomUUID()
+      if (this.readyState !== WebSocket.CLOSED) this.#server.identify(this.#id, this)
+    }
+    return this.#id
   }
 
   /**
@@ -138,15 +165,31 @@ export class WebSocket<Receive = Message, Send = SendData> extends TransportWebS
     return this.#server.publish(topic, preparedOf(data, options), { id: options?.id, except: this })
   }
 
-  /** @internal */
+  /**
+   * The connection has ended.
+   * @internal
+   */
   unsubscribeAll(): void {
     for (const topic of this.topics) this.unsubscribe(topic)
+    if (this.#id !== undefined) this.#server.forget(this.#id)
+  }
+
+  static {
+    // Applications set properties of their own on sockets, and some have set these before they were here.
+    for (const name of ['id', 'user']) {
+      Object.defineProperty(WebSocket.prototype, name, {
+        ...Object.getOwnPropertyDescriptor(WebSocket.prototype, name),
+        set(value: unknown) {
+          Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true })
+        }
+      })
+    }
   }
 }
 
 /** A connection, whatever the schemas of its route are. */
 export type AnyWebSocket = WebSocket<unknown, never>
 
-function preparedOf(data: unknown, options: PrepareOptions = {}): PreparedMessage {
+export function preparedOf(data: unknown, options: PrepareOptions = {}): PreparedMessage {
   return data instanceof PreparedMessage ? data : new PreparedMessage(data, options)
 }

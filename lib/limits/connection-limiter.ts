@@ -25,15 +25,37 @@ export const NO_ADDRESS =
 /** For a connection that takes no slot of an address. */
 const RELEASE_NOTHING: Release = () => {}
 
+/** Limits the number of connections that have something in common, such as their address. */
+export class SlotsByKey {
+  readonly #limit: number
+  readonly #byKey = new Map<string, { slots: number }>()
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  /** @returns undefined when no slot is free. */
+  take(key: string): Release | undefined {
+    const used = this.#byKey.get(key) ?? { slots: 0 }
+    if (used.slots >= this.#limit) return undefined
+    used.slots++
+    this.#byKey.set(key, used)
+    return () => {
+      if (--used.slots === 0) this.#byKey.delete(key)
+    }
+  }
+}
+
 /** Limits the number of connections: each takes a slot from its handshake until it has closed. */
 export class ConnectionLimiter {
   readonly #limits: ConnectionLimits
-  readonly #byAddress = new Map<string, { slots: number }>()
+  readonly #byAddress: SlotsByKey | undefined
   #total = 0
   #hasMissed = false
 
   constructor(limits: ConnectionLimits) {
     this.#limits = limits
+    if (limits.perAddress !== false) this.#byAddress = new SlotsByKey(limits.perAddress)
   }
 
   get isLimited(): boolean {
@@ -46,12 +68,12 @@ export class ConnectionLimiter {
    * @returns undefined when no slot is free.
    */
   take(address: string | undefined): Release | undefined {
-    const { total, perAddress } = this.#limits
+    const { total } = this.#limits
     if (total !== false && this.#total >= total) return undefined
     const release =
-      perAddress === false || !isAddress(address)
+      this.#byAddress === undefined || !isAddress(address)
         ? RELEASE_NOTHING
-        : this.#takeAt(groupOf(address), perAddress)
+        : this.#byAddress.take(groupOf(address))
     if (release === undefined) return undefined
     this.#total++
     return () => {
@@ -65,16 +87,6 @@ export class ConnectionLimiter {
     if (this.#hasMissed || this.#limits.perAddress === false || isAddress(address)) return false
     this.#hasMissed = true
     return true
-  }
-
-  #takeAt(group: string, limit: number): Release | undefined {
-    const used = this.#byAddress.get(group) ?? { slots: 0 }
-    if (used.slots >= limit) return undefined
-    used.slots++
-    this.#byAddress.set(group, used)
-    return () => {
-      if (--used.slots === 0) this.#byAddress.delete(group)
-    }
   }
 }
 

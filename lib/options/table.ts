@@ -251,6 +251,23 @@ export const CONNECTION_LIMITS = {
   })
 }
 
+/** Of the users of the connections. */
+export const USER_OPTIONS = {
+  user: callback({
+    description:
+      'Returns the id of the user of a connection, a string of 1 to 256 bytes: `(request) => string`, or `undefined` for none. It is called when the handshake is about to be accepted, after the hooks of the application. An error that it throws refuses the handshake. With it, `websocketServer.user(id)` finds the connections of a user.'
+  })
+}
+
+/** Of the number of connections of a user. A route does not inherit it. */
+export const USER_LIMITS = {
+  maxConnectionsPerUser: limit({
+    description:
+      "Connections of a user at the same time, in this process: other processes have a limit of their own. The plugin's limit applies to all its routes together, the limit of a route to that route. Further handshakes are refused with 503 and `Retry-After`. Connections without a user are not limited.",
+    default: false
+  })
+}
+
 /** Of all connections together. */
 export const BUDGET_OPTIONS = {
   maxTotalBufferedAmount: integer({
@@ -347,13 +364,13 @@ export type ShutdownSettings = ValuesOf<typeof SHUTDOWN>
 
 const PRESENCE = {
   interval: integer({
-    description: 'Interval in milliseconds between presence reports to other processes.',
+    description: 'Interval in milliseconds between reports to other processes.',
     default: 5_000,
     max: MAX_INT32 - 1
   }),
   // A message that is late by a moment does not remove members.
   timeout: integer({
-    description: 'Milliseconds after which the members of a silent process are removed.',
+    description: 'Milliseconds after which a silent process counts as gone, and its members are removed.',
     default: computedFrom('interval', 'three times `interval`', interval => 3 * interval),
     min: computedFrom('interval', '`interval` + 1', interval => interval + 1)
   })
@@ -445,7 +462,8 @@ export const PLUGIN_OPTIONS = {
     max: 10_000
   }),
   presence: group({
-    description: 'How the processes of an application exchange the members of a topic.',
+    description:
+      'How the processes of an application report to each other that they run, and the members of topics.',
     options: PRESENCE
   })
 }
@@ -630,6 +648,7 @@ function section<const Scopes extends Scope, const Table extends OptionTable>(
 export const SECTIONS = {
   connection: section('Connections', ['plugin', 'route', 'ws'], CONNECTION_OPTIONS),
   limits: section('Number of connections', ['plugin', 'route', 'ws'], CONNECTION_LIMITS),
+  users: section('Users', ['plugin', 'route'], { ...USER_OPTIONS, ...USER_LIMITS }),
   budget: section('Memory of all connections', ['plugin', 'ws'], BUDGET_OPTIONS),
   handshake: section('Handshakes, errors and logging', ['plugin', 'route'], HANDSHAKE_OPTIONS),
   route: section('A route', ['route'], ROUTE_OPTIONS),

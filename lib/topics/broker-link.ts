@@ -34,7 +34,10 @@ const MESSAGE_COST = 1024
 /** The maximum of reads at a time. */
 const MAX_READS = 64
 
-/** Events of the link to the other processes. `topic` is an empty string for broadcasts. */
+/**
+ * Events of the link to the other processes. `topic` is an empty string for broadcasts, and for calls about users and
+ * connections.
+ */
 export type BrokerEvent =
   /** The broker is connected to its engine, for the first time or again. */
   | { readonly type: 'up' }
@@ -48,17 +51,18 @@ export type BrokerEvent =
   | { readonly type: 'invalid'; readonly topic: string }
 
 /**
- * The kinds of data on a channel. Each topic has a channel per kind; broadcasts have one channel, for the empty topic.
+ * The kinds of data on a channel. Each topic has a channel per kind; broadcasts and requests have one channel, for the empty
+ * topic, and replies have one for each process.
  */
-export type ChannelKind = 'message' | 'presence' | 'broadcast' | 'history'
+export type ChannelKind = 'message' | 'presence' | 'broadcast' | 'history' | 'request' | 'reply'
 
 export interface BrokerLinkOptions {
   /** Called with each publication of another process. */
   readonly onPublication: (kind: ChannelKind, topic: string, publication: RemotePublication) => void
   /** Called with each message of a topic with history, those of this process included. */
   readonly onAppended: (topic: string, message: Uint8Array, position: Position) => void
-  /** Called when messages of a topic arrive again, after they did not for a time. */
-  readonly onRestored: (topic: string) => void
+  /** Called when messages arrive again, after they did not for a time. */
+  readonly onRestored: (kind: ChannelKind | undefined, topic: string) => void
   readonly onEvent: (event: BrokerEvent) => void
 }
 
@@ -90,10 +94,14 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
     this.#subscriptions = new BrokerSubscriptions(
       broker,
       (channel, error) => {
-        const { topic } = parseChannel(channel)
+        const { kind, topic: name } = parseChannel(channel)
+        const topic = kind === 'reply' ? '' : name
         options.onEvent({ type: 'unsubscribed', topic, error: new BrokerSubscribeError(reasonOf(error)) })
       },
-      channel => options.onRestored(parseChannel(channel).topic)
+      channel => {
+        const { kind, topic } = parseChannel(channel)
+        options.onRestored(kind, topic)
+      }
     )
   }
 
@@ -215,11 +223,16 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
   }
 
   #lose(kind: ChannelKind, topic: string, error: Error): Error {
-    // Presence is sent again at the next interval.
-    if (kind === 'presence') return error
+    // Presence is sent again at the next interval, and the results of calls say that they are not complete.
+    if (kind === 'presence' || kind === 'request' || kind === 'reply') return error
+    this.reportLost(topic, error)
+    return error
+  }
+
+  /** Counts a message that does not reach other processes. */
+  reportLost(topic: string, error: Error): void {
     this.#lost++
     this.#options.onEvent({ type: 'lost', topic, error })
-    return error
   }
 
   async close(): Promise<void> {
@@ -242,7 +255,7 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
     }
     const publication = decodePublication(message)
     if (kind === undefined || kind === 'history' || publication === undefined)
-      this.#options.onEvent({ type: 'invalid', topic })
+      this.#options.onEvent({ type: 'invalid', topic: kind === 'reply' ? '' : topic })
     // Publications of this server were delivered to its subscribers at once.
     else if (publication.origin !== this.origin) this.#options.onPublication(kind, topic, publication)
   }
@@ -278,8 +291,12 @@ const PREFIX: Readonly<Record<ChannelKind, string>> = {
   message: 'm:',
   presence: 'p:',
   broadcast: 'b:',
-  history: 'h:'
+  history: 'h:',
+  request: 'q:',
+  reply: 'r:'
 }
+
+const KINDS = ['message', 'presence', 'broadcast', 'history', 'request', 'reply'] as const
 
 function channelOf(kind: ChannelKind, topic: string): string {
   return PREFIX[kind] + topic
@@ -287,8 +304,7 @@ function channelOf(kind: ChannelKind, topic: string): string {
 
 function parseChannel(channel: string): { readonly kind: ChannelKind | undefined; readonly topic: string } {
   const topic = channel.slice(2)
-  for (const kind of ['message', 'presence', 'broadcast', 'history'] as const)
-    if (channel.startsWith(PREFIX[kind])) return { kind, topic }
+  for (const kind of KINDS) if (channel.startsWith(PREFIX[kind])) return { kind, topic }
   return { kind: undefined, topic }
 }
 

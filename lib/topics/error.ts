@@ -7,6 +7,12 @@ export const InvalidTopicError = defineError(
   'A topic must be a string of 1 to 1024 bytes in UTF-8, but this one %s.',
   { base: TypeError }
 )
+/** Also thrown for the result of the option `user`, where it refuses the handshake. */
+export const InvalidIdError = defineError(
+  'INVALID_ID',
+  'The id of a %s must be a string of 1 to 256 bytes in UTF-8, but this one %s.',
+  { base: TypeError, status: 500 }
+)
 export const PresenceTooLongError = defineError(
   'PRESENCE_TOO_LONG',
   'A presence member has %s bytes as JSON, and the limit is 65536; presence data is re-sent at every interval, so store only an id or a name.',

@@ -11,34 +11,24 @@ import {
   statesOf
 } from './presence-protocol.js'
 import type { RemotePublication } from './publication.js'
-
-/** The interval at which processes report their members. */
-export interface PresenceSettings {
-  /** Interval in milliseconds between presence reports to other processes. */
-  readonly interval: number
-  /** Milliseconds after which the members of a silent process leave. */
-  readonly timeout: number
-}
+import { type ReportSettings, ReportTimer } from './report-timer.js'
 
 /** The time in milliseconds for other processes to reply to a query. */
 const REPLY_TIME = 250
 
 /** The presence members of all topics of a server, kept in step with the other processes. */
 export class PresenceManager {
-  readonly #settings: PresenceSettings
   readonly #link: BrokerLink | undefined
   readonly #onError: (error: unknown) => void
   /** By topic. */
   readonly #members = new Map<string, PresenceMembers>()
   /** Queries to other processes. Each resolves when they had time to reply. */
   readonly #queries = new WeakMap<PresenceMembers, Promise<void>>()
-  #timer: NodeJS.Timeout | undefined
-  /** When the last report was due. */
-  #reportedAt = 0
+  readonly #timer: ReportTimer
 
   /** @param onError called with errors that listeners throw or reject with. */
-  constructor(settings: PresenceSettings, link: BrokerLink | undefined, onError: (error: unknown) => void) {
-    this.#settings = settings
+  constructor(settings: ReportSettings, link: BrokerLink | undefined, onError: (error: unknown) => void) {
+    this.#timer = new ReportTimer(settings, since => this.#onReport(since))
     this.#link = link
     this.#onError = onError
   }
@@ -97,7 +87,7 @@ export class PresenceManager {
   }
 
   close(): void {
-    clearInterval(this.#timer)
+    this.#timer.stop()
   }
 
   #acquire(topic: string): PresenceMembers {
@@ -107,10 +97,7 @@ export class PresenceManager {
       this.#members.set(topic, members)
       // The link reports and retries subscriptions that fail.
       this.#link?.subscribe('presence', topic).catch(() => {})
-      if (this.#link !== undefined && this.#timer === undefined) {
-        this.#reportedAt = performance.now()
-        this.#timer = setInterval(() => this.#onInterval(), this.#settings.interval).unref()
-      }
+      if (this.#link !== undefined) this.#timer.start()
     }
     return members
   }
@@ -120,9 +107,7 @@ export class PresenceManager {
     if (!members.isIdle || this.#members.get(topic) !== members) return
     this.#members.delete(topic)
     this.#link?.unsubscribe('presence', topic)
-    if (this.#members.size > 0) return
-    clearInterval(this.#timer)
-    this.#timer = undefined
+    if (this.#members.size === 0) this.#timer.stop()
   }
 
   /** Asks the other processes for their members, and resolves when they had time to reply. */
@@ -139,13 +124,7 @@ export class PresenceManager {
     await sleep(REPLY_TIME)
   }
 
-  #onInterval(): void {
-    const { interval, timeout } = this.#settings
-    const now = performance.now()
-    // If this process was blocked, it has not yet read the messages that others sent meanwhile.
-    const delay = now - this.#reportedAt - interval
-    this.#reportedAt = now
-    const since = now - timeout - Math.max(delay, 0)
+  #onReport(since: number): void {
     for (const [topic, members] of this.#members) {
       members.expire(since)
       this.#report(topic, members)

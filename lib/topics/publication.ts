@@ -7,13 +7,17 @@ export interface Publication {
   readonly compress: boolean
 }
 
+/** A message of another process. */
+export interface RemoteMessage extends Publication {
+  readonly payload: Uint8Array
+}
+
 /** A publication of another process. */
-export interface RemotePublication extends Publication {
+export interface RemotePublication extends RemoteMessage {
   /** The id of the server that published it. */
   readonly origin: string
   /** The number of the connection that published it and does not receive it; 0 for none. */
   readonly sender: number
-  readonly payload: Uint8Array
 }
 
 /** The first byte of an encoded publication, for changes of the format. */

@@ -2,13 +2,16 @@ import type { Broker, HistoryBroker, Position } from '../brokers/broker.js'
 import { hasMethods } from '../brokers/engine.js'
 import { MemoryBroker, MemoryHub } from '../brokers/memory.js'
 import { type BrokerEvent, BrokerLink, type BrokerLinkOptions, type ChannelKind } from './broker-link.js'
+import { Processes } from './connections/processes.js'
 import { BrokerWithoutHistoryError, InvalidHistoryError, InvalidTopicError, NoHistoryError } from './error.js'
 import { checkSince, History, type HistoryOption, type HistoryRange, type HistoryResult } from './history.js'
 import type { Prepare } from './history-entry.js'
 import { type Since, type Subscription, type SubscriptionOptions, WITHOUT_POSITION } from './history-topic.js'
 import type { Presence } from './presence.js'
-import { PresenceManager, type PresenceSettings } from './presence-manager.js'
+import { PresenceManager } from './presence-manager.js'
 import type { Publication, RemotePublication } from './publication.js'
+import type { ReportSettings } from './report-timer.js'
+import { problemOf } from './text.js'
 
 /** A receiver of messages, such as a connection. */
 export interface Subscriber<Message> {
@@ -21,7 +24,8 @@ export interface TopicsOptions<Message> {
   /** Creates the message that subscribers get from a publication of another process. */
   readonly prepare: Prepare<Message>
   readonly onEvent: (event: BrokerEvent) => void
-  readonly presence: PresenceSettings
+  /** How often processes report to each other. */
+  readonly presence: ReportSettings
   /** Undefined when no topic has history. */
   readonly history: HistoryOption | undefined
   /** The maximum of publications that a subscriber recovers. */
@@ -48,6 +52,8 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   /** The link, or in a single process that of the topics with history. */
   readonly #openLink: BrokerLink | undefined
   readonly #presence: PresenceManager
+  /** The other processes of the application; undefined without a broker. */
+  readonly processes: Processes | undefined
   readonly #onError: TopicsOptions<Message>['onError']
 
   constructor(options: TopicsOptions<Message>) {
@@ -57,12 +63,17 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
     const events: BrokerLinkOptions = {
       onPublication: (...args) => this.#onPublication(...args),
       onAppended: (...args) => this.#history?.onMessage(...args),
-      onRestored: topic => this.#history?.onRestored(topic),
+      onRestored: (kind, topic) => {
+        if (kind === 'request' || kind === 'reply') this.processes?.onRestored()
+        else this.#history?.onRestored(topic)
+      },
       onEvent: event => {
         if (event.type === 'up') {
           this.#presence.onUp()
           this.#history?.onUp()
+          this.processes?.onUp()
         }
+        if (event.type === 'down') this.processes?.onDown()
         // Without a broker of its own, the application gets no events of one.
         if (broker !== undefined) onEvent(event)
       }
@@ -78,6 +89,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
       this.#openLink = link
     }
     this.#presence = new PresenceManager(presence, this.#link, onError)
+    this.processes = this.#link && new Processes(this.#link, presence)
   }
 
   /**
@@ -91,6 +103,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   async close(): Promise<void> {
     this.#presence.close()
     this.#history?.close()
+    await this.processes?.close()
     await this.#openLink?.close()
   }
 
@@ -234,6 +247,10 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
       this.#presence.onPublication(topic, publication)
       return
     }
+    if (kind === 'request' || kind === 'reply') {
+      this.processes?.onPublication(publication)
+      return
+    }
     const receivers = kind === 'broadcast' ? this.#broadcastReceivers : this.#subscribersOf(topic)
     if (receivers.size === 0) return
     const { payload, isBinary, compress } = publication
@@ -293,9 +310,6 @@ const MAX_TOPIC_SIZE = 1024
 
 /** @throws {TypeError} `FST_UPGRADE_INVALID_TOPIC` */
 export function checkTopic(topic: unknown): asserts topic is string {
-  if (typeof topic !== 'string') throw new InvalidTopicError(`is of type ${typeof topic}`)
-  const size = Buffer.byteLength(topic)
-  if (size === 0 || size > MAX_TOPIC_SIZE) throw new InvalidTopicError(`has ${size} bytes`)
-  // UTF-8 cannot encode half of a surrogate pair: other processes would see another topic.
-  if (/\p{Surrogate}/u.test(topic)) throw new InvalidTopicError('contains half of a surrogate pair')
+  const problem = problemOf(topic, MAX_TOPIC_SIZE)
+  if (problem !== undefined) throw new InvalidTopicError(problem)
 }

@@ -1,4 +1,4 @@
-import type { ConnectionLimiter, Release } from '../limits/connection-limiter.js'
+import type { Release } from '../limits/connection-limiter.js'
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
 import type { Refusal } from '../protocol/handshake/request.js'
 import type { ChannelOwner, UpgradeChannel } from './channel.js'
@@ -41,14 +41,15 @@ export class OpeningHandshake<Channel extends UpgradeChannel = UpgradeChannel>
   // Admission
 
   /**
-   * Takes a slot of each limiter, or none at all.
+   * Takes a slot of each limiter. When one has none, the handshake releases all that it has.
+   * @param key what the limiters count by: the remote address, or the user.
    * @returns whether each had a free slot.
    */
-  takeSlots(limiters: readonly ConnectionLimiter[], address: string | undefined): boolean {
-    const slots: Release[] = []
+  takeSlots<Key>(limiters: readonly { take(key: Key): Release | undefined }[], key: Key): boolean {
+    const slots = [...this.#slots]
     this.#slots = slots
     for (const limiter of limiters) {
-      const release = limiter.take(address)
+      const release = limiter.take(key)
       if (release === undefined) {
         this.#releaseSlots()
         return false

@@ -39,7 +39,7 @@ const INTERFACES: readonly (readonly [file: string, name: string, table: OptionT
   ['lib/options/connection-options.ts', 'RateLimitOptions', CONNECTION_OPTIONS.rateLimit.nested],
   ['lib/options/connection-options.ts', 'ConnectionLimitOptions', SECTIONS.limits.options],
   ['lib/options/connection-options.ts', 'BudgetOptions', SECTIONS.budget.options],
-  ['types/options.ts', 'WebSocketOptions', HANDSHAKE_OPTIONS],
+  ['types/options.ts', 'WebSocketOptions', { ...HANDSHAKE_OPTIONS, ...SECTIONS.users.options }],
   ['types/options.ts', 'WebSocketRouteOptions', ROUTE_OPTIONS],
   ['types/options.ts', 'FastifyUpgradeOptions', PLUGIN_OPTIONS],
   // The types lack the options that accept a single value only.

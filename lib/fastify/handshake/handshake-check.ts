@@ -75,18 +75,24 @@ function check(
     return new ShuttingDownError()
   }
   if (route.limiters.length > 0 && !takeSlots(upgrade, route, request)) {
-    reply.headers(RETRY_AFTER)
-    if (limitReached.hasSubscribers) {
-      const { server, url } = route
-      limitReached.publish({ limit: 'maxConnections', socket: undefined, server, route: url })
-    }
-    return route.refusals.refuse(reply)
+    return refuseAtLimit('maxConnections', route, reply)
   }
   const { origin } = upgrade.handshake
   const checked = checkOrigin(route, origin, request)
   // As in `ws`, applications may assign null.
   if (!route.server.options.verifyClient) return checked
   return checkClient(checked, route, origin, request, reply)
+}
+
+/** Refuses a handshake because of a limit of the number of connections. @returns the error for the reply. */
+export function refuseAtLimit(
+  limit: 'maxConnections' | 'maxConnectionsPerUser',
+  { server, url, refusals }: WebSocketRoute,
+  reply: FastifyReply
+): Error {
+  reply.headers(RETRY_AFTER)
+  if (limitReached.hasSubscribers) limitReached.publish({ limit, socket: undefined, server, route: url })
+  return refusals.refuse(reply)
 }
 
 /** @returns whether there was a free slot. */

@@ -4,6 +4,8 @@ import { callHandleProtocols, checkSubprotocol, chooseExtension } from '../../up
 import { openConnection } from '../connection.js'
 import type { WebSocketRoute } from '../routes/route.js'
 import { chooseTopics } from '../routes/topic-choice.js'
+import { chooseUser } from '../routes/user-choice.js'
+import { refuseAtLimit } from './handshake-check.js'
 import { Upgrade } from './upgrade.js'
 
 /** The handler that Fastify runs after the hooks of a WebSocket route. */
@@ -14,7 +16,7 @@ export function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
   }
 }
 
-/** Chooses the subprotocol and the topics, then accepts the handshake. */
+/** Chooses the subprotocol, the topics and the user, then accepts the handshake. */
 function answer(
   app: FastifyInstance,
   route: WebSocketRoute,
@@ -25,6 +27,17 @@ function answer(
   const accept = (protocol: string | undefined, topics: readonly string[] = []): void => {
     // The deadline may have passed meanwhile.
     if (reply.sent) return
+    let user: string | undefined
+    try {
+      user = chooseUser(route, request)
+    } catch (thrown) {
+      upgrade.sendError(toError(thrown))
+      return
+    }
+    if (user !== undefined && !upgrade.takeSlots(route.userLimits, user)) {
+      upgrade.sendError(refuseAtLimit('maxConnectionsPerUser', route, reply))
+      return
+    }
     const { extension, response } = chooseExtension(
       upgrade.handshake.extensions,
       route.settings.perMessageDeflate
@@ -42,6 +55,7 @@ function answer(
           request,
           reply,
           topics,
+          user,
           status: upgrade.channel.acceptStatus,
           handshakeTime: upgrade.elapsedTime,
           release: upgrade.keepSlots()

@@ -5,6 +5,7 @@ import type { ConnectionSetup } from '../../socket/options.js'
 import { PreparedMessage, type PrepareOptions } from '../../socket/prepared-message.js'
 import type { SendCallback } from '../../socket/sender.js'
 import type { WebSocket as TransportWebSocket } from '../../socket/websocket.js'
+import type { ConnectionDetails } from '../../topics/connections/connections.js'
 import { type TopicPublishOptions, type TopicServer, WebSocket } from '../websocket.js'
 import type { MessageSerializer } from './message-serializer.js'
 
@@ -20,9 +21,10 @@ export class SerializingWebSocket extends WebSocket {
     stream: Duplex,
     setup: ConnectionSetup<TransportWebSocket>,
     server: TopicServer,
+    details: ConnectionDetails,
     serializer: MessageSerializer
   ) {
-    super(stream, setup, server)
+    super(stream, setup, server, details)
     this.#serializer = serializer
   }
 

@@ -1,14 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import type { WebSocketHandler } from '../../../types/handler.js'
 import type { WebSocketRouteOptions } from '../../../types/options.js'
-import { ConnectionLimiter, readConnectionLimits } from '../../limits/connection-limiter.js'
+import { ConnectionLimiter, readConnectionLimits, type SlotsByKey } from '../../limits/connection-limiter.js'
 import { nearestName } from '../../options/option.js'
 import { toError } from '../../socket/error.js'
 import { InvalidRouteError } from '../error.js'
 import { handshakeHandler } from '../handshake/handshake-handler.js'
 import type { UpgradeListener } from '../handshake/upgrade-listener.js'
 import { MessageSchemas } from '../messages/message-schemas.js'
-import { readRouteChoices, readRouteOptions, type Settings } from '../options.js'
+import { readRouteChoices, readRouteOptions, readUserLimit, type Settings } from '../options.js'
 import type { RefusalLog } from '../refusal-log.js'
 import type { IsLogDisabled } from '../request-logging.js'
 import type { WebSocketServer } from '../websocket-server.js'
@@ -22,6 +22,8 @@ export interface Scope {
   readonly server: WebSocketServer
   /** Limits the connections of all routes together. */
   readonly limiter: ConnectionLimiter
+  /** Limits the connections that each user has on all routes together; empty without a limit. */
+  readonly userLimit: readonly SlotsByKey[]
   readonly refusals: RefusalLog
   readonly listener: UpgradeListener
   readonly declared: DeclaredRoutes
@@ -50,7 +52,7 @@ function addWebSocketRoute(
   app: FastifyInstance,
   options: RegisteredRoute,
   websocket: true | WebSocketRouteOptions,
-  { defaults, server, limiter, refusals, listener, declared, isLogDisabled }: Scope
+  { defaults, server, limiter, userLimit, refusals, listener, declared, isLogDisabled }: Scope
 ): void {
   if (![options.method].flat().every(method => method === 'GET' || method === 'HEAD')) {
     throw new InvalidRouteError(options.url, 'has to have the method GET')
@@ -61,12 +63,14 @@ function addWebSocketRoute(
   const {
     settings,
     limits,
+    ownUserLimit,
     topics,
     deliver,
     subprotocols = true as const
   } = namingRoute(options.url, () => ({
     settings: readRouteOptions(own, defaults),
     limits: readConnectionLimits(own, 'websocket.'),
+    ownUserLimit: readUserLimit(own, 'websocket.'),
     ...readRouteChoices(own)
   }))
   const limiters = [limiter, new ConnectionLimiter(limits)].filter(({ isLimited }) => isLimited)
@@ -76,6 +80,7 @@ function addWebSocketRoute(
     settings,
     server,
     limiters,
+    userLimits: [...userLimit, ...ownUserLimit],
     refusals,
     handler,
     schemas,

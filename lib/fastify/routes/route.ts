@@ -1,7 +1,7 @@
 import type { FastifyRequest, RouteOptions } from 'fastify'
 import type { WebSocketHandler } from '../../../types/handler.js'
 import type { TopicChoice } from '../../../types/options.js'
-import type { ConnectionLimiter } from '../../limits/connection-limiter.js'
+import type { ConnectionLimiter, SlotsByKey } from '../../limits/connection-limiter.js'
 import type { MessageSchemas } from '../messages/message-schemas.js'
 import type { Settings } from '../options.js'
 import type { RefusalLog } from '../refusal-log.js'
@@ -24,6 +24,8 @@ export interface WebSocketRoute {
   readonly server: WebSocketServer
   /** Limit the number of its connections; empty without limits. */
   readonly limiters: readonly ConnectionLimiter[]
+  /** Limit the number of connections of each user; empty without limits. */
+  readonly userLimits: readonly SlotsByKey[]
   readonly refusals: RefusalLog
   /** Chooses the topics to which a new connection is subscribed. */
   readonly topics: TopicChoice | undefined
