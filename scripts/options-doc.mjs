@@ -9,8 +9,8 @@ const INTRO = `# Options
 
 Options are given to \`register\`, to \`websocket\` of a route, or to \`WebSocketServer\` of \`fastify-upgrade/ws\`. Each section says
 which of these accept its options. An option of the plugin is the default of all its routes, and a route may override it where
-it accepts the option. Routes do not inherit \`maxConnections\` and \`maxConnectionsPerAddress\`: the plugin's limits and those of
-a route apply together.
+it accepts the option. Routes do not inherit \`maxConnections\`, \`maxConnectionsPerAddress\` and \`maxConnectionsPerUser\`: the
+plugin's limits and those of a route apply together.
 
 Sizes are in bytes and durations in milliseconds. An unknown name or an invalid value throws at registration, with an error that
 names the option. \`WebSocketServer\` ignores unknown names, as libraries pass on options of their own, and does not check

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { connect as connectNats } from '@nats-io/transport-node'
 import type { FastifyRequest } from 'fastify'
 import { Redis } from 'ioredis'
+import { Registry } from 'prom-client'
 import t, { type Test } from 'tap'
 import { natsBroker } from '../../lib/brokers/nats/nats.js'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
@@ -17,6 +18,7 @@ import {
   type WebSocket,
   type WebSocketServer
 } from '../../lib/index.js'
+import { prometheusMetrics } from '../../lib/observe/prometheus.js'
 import {
   type Client,
   codeOf,
@@ -32,6 +34,7 @@ import {
   withDeadline
 } from '../helpers/app.js'
 import { natsSkip, redisSkip, startNats, startRedis } from '../helpers/engine.js'
+import { makeHttp2App } from '../helpers/http2.js'
 
 const headerUser = ({ headers }: FastifyRequest): string | undefined => headers['x-user']?.toString()
 const as = (user: string) => ({ headers: { 'x-user': user } })
@@ -120,7 +123,6 @@ t.test('the queries that are no queries', async t => {
     })
     t.throws(() => Reflect.apply(server.connection, server, [id]), { code: 'FST_UPGRADE_INVALID_ID' })
   }
-  t.throws(() => server.user(''), TypeError)
   t.throws(() => server.user('ada').close(1005), TypeError)
   t.throws(() => server.connection('x').close(1000, 'x'.repeat(124)), RangeError)
   t.throws(() => server.user('ada').send(Buffer.from([255]), { binary: false }), {
@@ -297,6 +299,26 @@ t.test('a handshake that fails after the limit releases its slot', async t => {
   await open(t, port, '/', as('ada'))
 })
 
+t.test('user ids are neither in metrics nor in log lines', async t => {
+  const registry = new Registry()
+  const { app, log } = await makeApp(t, { user: headerUser, maxConnectionsPerUser: 1 })
+  await app.register(prometheusMetrics, { registry })
+  app.get('/', { websocket: true }, () => {})
+  const port = await listen(app)
+  const server = app.websocketServer
+  const client = await open(t, port, '/', as('ada-lovelace'))
+  await isFull(t, port, '/', 'ada-lovelace')
+  await server.user('ada-lovelace').send('hello')
+  t.equal(await client.next(), 'hello')
+  await server.user('ada-lovelace').close(1000)
+  await client.closed()
+  await log.until('WebSocket closed')
+  const metrics = await registry.metrics()
+  t.match(metrics, /maxConnectionsPerUser/)
+  t.notMatch(metrics, /lovelace|127\.0\.0\.1/)
+  t.notMatch(JSON.stringify(log.lines), /lovelace/)
+})
+
 t.test('the remote address is request.ip', async t => {
   const { server, port } = await serve(t, {}, { trustProxy: true })
   await open(t, port, '/', { headers: { 'x-forwarded-for': '192.0.2.7' } })
@@ -324,12 +346,14 @@ for (const trustProxy of [false, true]) {
   })
 }
 
-t.test('a connection over HTTP/2 says so', async t => {
-  const { app } = await makeApp(t)
+t.test('a connection over HTTP/2 says so, with the address of its HTTP/2 connection', async t => {
+  const { app } = await makeHttp2App(t, { user: headerUser }, { cleartext: true })
   app.get('/', { websocket: true }, () => {})
-  await app.ready()
-  const socket = await app.injectWS('/', {}, { httpVersion: 2 })
-  t.match((await app.websocketServer.connections()).connections, [{ httpVersion: '2.0' }])
+  const context = { httpVersion: 2, remoteAddress: '192.0.2.9', ...as('ada') } as const
+  const socket = await app.injectWS('/', context)
+  const { connections } = await app.websocketServer.connections()
+  t.match(connections, [{ httpVersion: '2.0', remoteAddress: '192.0.2.9', user: 'ada' }])
+  t.equal(connections.length, 1)
   socket.terminate()
 })
 
