@@ -112,6 +112,7 @@ export interface ConnectionEvent {
 /** The option whose limit was reached. */
 export type Limit =
   | 'closeTimeout'
+  | 'expires'
   | 'heartbeat'
   | 'idleTimeout'
   | 'maxBufferedAmount'

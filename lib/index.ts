@@ -8,6 +8,7 @@ export type {
 export type { ClientOf } from '../types/messages.js'
 export type {
   CloseLogLevel,
+  ExpiryChoice,
   FastifyUpgradeOptions,
   OriginCheck,
   OriginRule,

@@ -38,6 +38,9 @@ export type TopicChoice<Request = FastifyRequest> = (
 /** Returns the id of the user of a connection, or undefined for none. */
 export type UserChoice<Request = FastifyRequest> = (request: Request) => string | undefined
 
+/** Returns when the credentials of a connection expire, as a Date or in milliseconds since 1970, or undefined for never. */
+export type ExpiryChoice<Request = FastifyRequest> = (request: Request) => Date | number | undefined
+
 /**
  * Options of the plugin, where they are the defaults of its routes, and of a route. `Request` and `Socket` are the callbacks'
  * request and socket.
@@ -86,6 +89,15 @@ export interface WebSocketOptions<Request = FastifyRequest, Socket = WebSocket>
    * throws refuses the handshake. With it, `websocketServer.user(id)` finds the connections of a user.
    */
   readonly user?: UserChoice<Request> | undefined
+  /**
+   * Returns when the credentials of a connection expire: `(request) => Date`, or a number of milliseconds since 1970, or
+   * `undefined` for never. The connection is closed at that time, unless `socket.renew` has moved it. It is called when
+   * the handshake is about to be accepted, after the hooks of the application. A time that has passed refuses the
+   * handshake with 401, and an error that it throws refuses it, too.
+   */
+  readonly expires?: ExpiryChoice<Request> | undefined
+  /** The close code of a connection that has expired. Default: 1008. */
+  readonly expiredCode?: number | undefined
   /**
    * Connections of a user at the same time, in this process: other processes have a limit of their own. The plugin's
    * limit applies to all its routes together, the limit of a route to that route. Further handshakes are refused with

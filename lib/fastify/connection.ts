@@ -9,6 +9,7 @@ import type { MessageDecoder, WebSocketOwner } from '../socket/options.js'
 import type { ConnectionDetails } from '../topics/connections/connections.js'
 import { InvalidMessageError } from './error.js'
 import { SerializingWebSocket } from './messages/serializing-websocket.js'
+import type { Credentials } from './routes/credentials.js'
 import type { WebSocketRoute } from './routes/route.js'
 import { WebSocket } from './websocket.js'
 
@@ -24,7 +25,7 @@ export interface Opened {
   readonly reply: FastifyReply
   /** The topics to which the connection is subscribed before its handler runs. */
   readonly topics: readonly string[]
-  readonly user: string | undefined
+  readonly credentials: Credentials
   /** The status of the acceptance. */
   readonly status: number
   /** Milliseconds from the request to the 101. */
@@ -35,7 +36,7 @@ export interface Opened {
 
 /** Opens a connection: runs the handler of its route, and ends the request in Fastify when the connection ends. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
-  const { stream, protocol = '', extension, request, topics } = opened
+  const { stream, protocol = '', extension, request, topics, credentials } = opened
   const owner = new Owner(app, route, opened)
   const { settings, server, schemas } = route
   const decoder = schemas.validator === undefined ? undefined : owner
@@ -45,6 +46,8 @@ export function openConnection(app: FastifyInstance, route: WebSocketRoute, open
       ? new WebSocket(stream, setup, server, owner)
       : new SerializingWebSocket(stream, setup, server, owner, schemas.serializer)
   server.add(socket, route.deliver)
+  // It may have passed while the hooks of the reply were at work.
+  if (credentials.expiresAt !== undefined) socket.renew(credentials.expiresAt)
   publishOpening(route, socket, opened)
   try {
     // Not awaited: the broker reports its failures as events.
@@ -107,9 +110,9 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket>, Con
   constructor(
     app: FastifyInstance,
     route: WebSocketRoute,
-    { request, reply, handshakeTime, release, user, stream, status }: Opened
+    { request, reply, handshakeTime, release, credentials, stream, status }: Opened
   ) {
-    this.user = user
+    this.user = credentials.user
     // Node makes the address of a stream when it is read: most connections do without.
     this.#peer = 'ips' in request ? (copyOf(request.ip) ?? stream) : stream
     this.#isHttp2 = status !== 101

@@ -92,6 +92,11 @@ export const UnsupportedSubprotocolError = defineRefusal(
   400,
   '%s; this path speaks %s.'
 )
+export const ExpiredError = defineRefusal(
+  'EXPIRED',
+  401,
+  'The credentials of the request have expired; sign in again.'
+)
 export const ForbiddenOriginError = defineRefusal(
   'FORBIDDEN_ORIGIN',
   403,

@@ -38,11 +38,12 @@ export interface Settings
   extends ConnectionSettings,
     Pick<
       WebSocketOptions,
-      'errorHandler' | 'invalidMessage' | 'closeLogLevel' | 'selectSubprotocol' | 'user'
+      'errorHandler' | 'invalidMessage' | 'closeLogLevel' | 'selectSubprotocol' | 'user' | 'expires'
     > {
   /** Shared by all connections of the server. */
   readonly budget: BufferBudget
   readonly origin: OriginOption
+  readonly expiredCode: number
 }
 
 /** The options of the plugin as a whole. */
@@ -116,8 +117,8 @@ function readSettings(
   defaults: Settings | undefined
 ): Settings {
   checkOptions(HANDSHAKE_OPTIONS, options, prefix)
-  checkOptions(USER_OPTIONS, options, prefix)
-  const { errorHandler, invalidMessage, closeLogLevel, selectSubprotocol, user } = options
+  const { expiredCode } = readOptions(USER_OPTIONS, options, { prefix })
+  const { errorHandler, invalidMessage, closeLogLevel, selectSubprotocol, user, expires } = options
   return {
     ...readConnectionSettings(options, prefix, defaults),
     budget: defaults?.budget ?? new BufferBudget(readTotalBufferedAmount(options)),
@@ -126,7 +127,9 @@ function readSettings(
     invalidMessage: invalidMessage ?? defaults?.invalidMessage,
     closeLogLevel: closeLogLevel ?? defaults?.closeLogLevel,
     selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol,
-    user: user ?? defaults?.user
+    user: user ?? defaults?.user,
+    expires: expires ?? defaults?.expires,
+    expiredCode: options.expiredCode === undefined ? (defaults?.expiredCode ?? expiredCode) : expiredCode
   }
 }
 

@@ -1,6 +1,7 @@
 import { checked, checkNames, integer, oneOf, readOptions } from '../options/option.js'
 import { closeBody } from '../protocol/close-code.js'
 import type { SendData } from '../socket/codec.js'
+import { toExpiry } from '../socket/error.js'
 import type { PreparedMessage, PrepareOptions } from '../socket/prepared-message.js'
 import {
   type ConnectionQuery,
@@ -35,6 +36,16 @@ export class User {
    */
   send(data: SendData | PreparedMessage, options?: PrepareOptions): Promise<Reached> {
     return this.#connections.sendToUser(this.id, preparedOf(data, options))
+  }
+
+  /**
+   * Moves the expiry of each connection: see `socket.renew`.
+   * @param until a Date, or milliseconds since 1970. A time that has passed closes the connections now.
+   * @returns as {@link send} does.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_EXPIRY`
+   */
+  renew(until: Date | number): Promise<Reached> {
+    return this.#connections.renewUser(this.id, toExpiry(until))
   }
 
   /**

@@ -4,7 +4,7 @@ import type { Position } from '../brokers/broker.js'
 import type { Message, SendData } from '../socket/codec.js'
 import type { ConnectionSetup } from '../socket/options.js'
 import { PreparedMessage, type PrepareOptions } from '../socket/prepared-message.js'
-import { WebSocket as TransportWebSocket } from '../socket/websocket.js'
+import { allowAssignment, WebSocket as TransportWebSocket } from '../socket/websocket.js'
 import { type ConnectionDetails, DETAILS } from '../topics/connections/connections.js'
 import type { TopicPublication } from '../topics/history-entry.js'
 import { type Subscription, WITHOUT_POSITION } from '../topics/history-topic.js'
@@ -175,15 +175,7 @@ export class WebSocket<Receive = Message, Send = SendData> extends TransportWebS
   }
 
   static {
-    // Applications set properties of their own on sockets, and some have set these before they were here.
-    for (const name of ['id', 'user']) {
-      Object.defineProperty(WebSocket.prototype, name, {
-        ...Object.getOwnPropertyDescriptor(WebSocket.prototype, name),
-        set(value: unknown) {
-          Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true })
-        }
-      })
-    }
+    allowAssignment(WebSocket.prototype, ['id', 'user'])
   }
 }
 

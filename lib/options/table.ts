@@ -1,5 +1,10 @@
 import { totalmem } from 'node:os'
-import { GOING_AWAY, isValidCloseCode, MAX_CONTROL_PAYLOAD } from '../protocol/close-code.js'
+import {
+  GOING_AWAY,
+  isValidCloseCode,
+  MAX_CONTROL_PAYLOAD,
+  POLICY_VIOLATION
+} from '../protocol/close-code.js'
 import { isToken } from '../protocol/handshake/token.js'
 import {
   boolean,
@@ -251,11 +256,27 @@ export const CONNECTION_LIMITS = {
   })
 }
 
-/** Of the users of the connections. */
+const CLOSE_CODE = {
+  is: (value: unknown): value is number => Number.isInteger(value) && isValidCloseCode(Number(value)),
+  must: 'a close code that may be sent',
+  values: '1000 to 1003, 1007 to 1014, or 3000 to 4999'
+}
+
+/** Of the users of the connections, and of their credentials. */
 export const USER_OPTIONS = {
   user: callback({
     description:
       'Returns the id of the user of a connection, a string of 1 to 256 bytes: `(request) => string`, or `undefined` for none. It is called when the handshake is about to be accepted, after the hooks of the application. An error that it throws refuses the handshake. With it, `websocketServer.user(id)` finds the connections of a user.'
+  }),
+  expires: callback({
+    description:
+      'Returns when the credentials of a connection expire: `(request) => Date`, or a number of milliseconds since 1970, or `undefined` for never. The connection is closed at that time, unless `socket.renew` has moved it. It is called when the handshake is about to be accepted, after the hooks of the application. A time that has passed refuses the handshake with 401, and an error that it throws refuses it, too.'
+  }),
+  expiredCode: checked({
+    description: 'The close code of a connection that has expired.',
+    default: POLICY_VIOLATION,
+    ...CLOSE_CODE,
+    defaultText: String(POLICY_VIOLATION)
   })
 }
 
@@ -332,9 +353,7 @@ const SHUTDOWN = {
   code: checked({
     description: 'The close code.',
     default: GOING_AWAY,
-    is: (value): value is number => Number.isInteger(value) && isValidCloseCode(Number(value)),
-    must: 'a close code that may be sent',
-    values: '1000 to 1003, 1007 to 1014, or 3000 to 4999',
+    ...CLOSE_CODE,
     defaultText: String(GOING_AWAY)
   }),
   reason: checked({
@@ -648,7 +667,7 @@ function section<const Scopes extends Scope, const Table extends OptionTable>(
 export const SECTIONS = {
   connection: section('Connections', ['plugin', 'route', 'ws'], CONNECTION_OPTIONS),
   limits: section('Number of connections', ['plugin', 'route', 'ws'], CONNECTION_LIMITS),
-  users: section('Users', ['plugin', 'route'], { ...USER_OPTIONS, ...USER_LIMITS }),
+  users: section('Users and credentials', ['plugin', 'route'], { ...USER_OPTIONS, ...USER_LIMITS }),
   budget: section('Memory of all connections', ['plugin', 'ws'], BUDGET_OPTIONS),
   handshake: section('Handshakes, errors and logging', ['plugin', 'route'], HANDSHAKE_OPTIONS),
   route: section('A route', ['route'], ROUTE_OPTIONS),

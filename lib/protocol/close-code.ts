@@ -7,6 +7,7 @@ export const GOING_AWAY = 1001
 export const TRY_AGAIN_LATER = 1013
 export const NO_STATUS_RECEIVED = 1005
 export const ABNORMAL_CLOSURE = 1006
+export const POLICY_VIOLATION = 1008
 export const INTERNAL_ERROR = 1011
 
 /** A control frame carries at most this many bytes, RFC 6455 section 5.5. */

@@ -49,6 +49,23 @@ export const AlreadyReadError = defineError(
   'Another iterator or stream is already reading this WebSocket; end it before you start another.'
 )
 
+export const InvalidExpiryError = defineError(
+  'INVALID_EXPIRY',
+  'A time of expiry must be a Date, or a number of milliseconds since 1970, but it is %s; multiply the "exp" of a JWT by 1000.',
+  { base: TypeError }
+)
+
+/**
+ * Reads a time of expiry.
+ * @returns milliseconds since 1970.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_EXPIRY`
+ */
+export function toExpiry(until: unknown): number {
+  const at = until instanceof Date ? until.getTime() : until
+  if (typeof at === 'number' && Number.isFinite(at)) return at
+  throw new InvalidExpiryError(inspect(until, { depth: 1 }))
+}
+
 /** Converts a thrown value to an error. */
 export function toError(thrown: unknown): Error {
   return thrown instanceof Error

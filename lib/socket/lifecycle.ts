@@ -1,5 +1,5 @@
 import { type Deadlines, deadlinesAfter, type Waiting } from '../limits/deadline.js'
-import { GOING_AWAY } from '../protocol/close-code.js'
+import { GOING_AWAY, POLICY_VIOLATION } from '../protocol/close-code.js'
 import type { Connection } from '../protocol/connection.js'
 import type { FrameWriter } from '../protocol/frame-writer.js'
 import type { Violation } from '../protocol/violation.js'
@@ -13,24 +13,24 @@ import type { Stats } from './stats.js'
 
 export type LifecycleSettings = Pick<
   WebSocketSettings,
-  'closeTimeout' | 'heartbeat' | 'idleTimeout' | 'maxLifetime'
+  'closeTimeout' | 'heartbeat' | 'idleTimeout' | 'maxLifetime' | 'expiredCode'
 >
 
-const NO_LIMITS: readonly (IdleWatch | Lifetime)[] = []
+const NO_LIMITS: readonly (IdleWatch | Lifetime | Expiry)[] = []
 
 /**
  * The life of a connection after the handshake: the ways in which it ends, and everything that has a deadline. It has the
- * heartbeat, closes connections that are idle or too old, and limits the time of the closing handshake.
+ * heartbeat, closes connections that are idle or too old or whose credentials have expired, and limits the time of the closing handshake.
  */
 export class Lifecycle {
   readonly #stream: ByteStream
   readonly #connection: Connection
   readonly #sender: Sender
   readonly #stats: Stats
-  readonly #closeTimeout: number
+  readonly #settings: LifecycleSettings
   readonly #heartbeat: Heartbeat | undefined
   /** Few connections have any. */
-  readonly #limits: readonly (IdleWatch | Lifetime)[] = NO_LIMITS
+  #limits = NO_LIMITS
   #closeDeadline: CloseDeadline | undefined
 
   constructor(
@@ -38,13 +38,14 @@ export class Lifecycle {
     connection: Connection,
     sender: Sender,
     stats: Stats,
-    { closeTimeout, heartbeat, idleTimeout, maxLifetime }: LifecycleSettings
+    settings: LifecycleSettings
   ) {
+    const { heartbeat, idleTimeout, maxLifetime } = settings
     this.#stream = stream
     this.#connection = connection
     this.#sender = sender
     this.#stats = stats
-    this.#closeTimeout = closeTimeout
+    this.#settings = settings
     this.#heartbeat = heartbeat === false ? undefined : new Heartbeat(connection, sender, stats, heartbeat)
     if (idleTimeout) this.#limits = [new IdleWatch(this, stats, idleTimeout)]
     if (maxLifetime) this.#limits = [...this.#limits, new Lifetime(this, maxLifetime, Math.random())]
@@ -57,10 +58,32 @@ export class Lifecycle {
     this.#beginClosing()
   }
 
-  /** Closes the connection because it is idle or too old. */
-  expire(limit: 'idleTimeout' | 'maxLifetime', reason: string): void {
+  /** Closes the connection because it is idle or too old, or because its credentials have expired. */
+  expire(limit: 'idleTimeout' | 'maxLifetime' | 'expires', reason: string, code: number = GOING_AWAY): void {
     this.#stats.onLimit(limit)
-    this.close(GOING_AWAY, reason)
+    this.close(code, reason)
+  }
+
+  /** When the credentials of the connection expire, in milliseconds since 1970. */
+  get expiresAt(): number | undefined {
+    return this.#expiry?.at
+  }
+
+  /**
+   * The credentials expire at this time, whenever they would have expired before.
+   * @param at milliseconds since 1970.
+   * @returns whether the connection is still open.
+   */
+  expireAt(at: number): boolean {
+    if (!this.#isOpen) return false
+    const expiry = this.#expiry ?? new Expiry(this, this.#settings.expiredCode ?? POLICY_VIOLATION)
+    if (!this.#limits.includes(expiry)) this.#limits = [...this.#limits, expiry]
+    expiry.set(at)
+    return this.#isOpen
+  }
+
+  get #expiry(): Expiry | undefined {
+    return this.#limits.find(limit => limit instanceof Expiry)
   }
 
   /** Closes the connection because the peer broke a rule or exceeded a limit. */
@@ -107,7 +130,8 @@ export class Lifecycle {
   onClosing(): void {
     if (this.#closeDeadline !== undefined) return
     this.#stop()
-    this.#closeDeadline = new CloseDeadline(this.#stream, this.#connection, this.#sender, this.#closeTimeout)
+    const { closeTimeout } = this.#settings
+    this.#closeDeadline = new CloseDeadline(this.#stream, this.#connection, this.#sender, closeTimeout)
   }
 
   onClose(): void {
@@ -179,6 +203,54 @@ export class Lifetime implements Waiting {
 
   stop(): void {
     this.#deadlines.clear(this)
+  }
+}
+
+/** The longest wait of an {@link Expiry} in milliseconds: then it looks at the clock again, which may have been set. */
+const MAX_WAIT = 2 ** 16
+
+/** Deadlines may pass a millisecond early. */
+const MIN_WAIT = 2
+
+/**
+ * Closes a connection when its credentials expire, by the clock of the system: credentials name a time, not a duration. It
+ * waits for a power of two milliseconds at a time, so that a few lists of deadlines serve all connections.
+ */
+export class Expiry implements Waiting {
+  readonly #lifecycle: Pick<Lifecycle, 'expire'>
+  readonly #code: number
+  #deadlines: Deadlines | undefined
+  #at = Infinity
+
+  constructor(lifecycle: Pick<Lifecycle, 'expire'>, code: number) {
+    this.#lifecycle = lifecycle
+    this.#code = code
+  }
+
+  /** Milliseconds since 1970. */
+  get at(): number {
+    return this.#at
+  }
+
+  /** @param at milliseconds since 1970. A time that has passed closes the connection now. */
+  set(at: number): void {
+    this.#at = at
+    this.onDeadline()
+  }
+
+  onDeadline(): void {
+    this.stop()
+    const left = this.#at - Date.now()
+    if (left <= 0) {
+      this.#lifecycle.expire('expires', 'expired', this.#code)
+      return
+    }
+    this.#deadlines = deadlinesAfter(2 ** Math.floor(Math.log2(Math.min(Math.max(left, MIN_WAIT), MAX_WAIT))))
+    this.#deadlines.set(this)
+  }
+
+  stop(): void {
+    this.#deadlines?.clear(this)
   }
 }
 

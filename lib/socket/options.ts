@@ -14,6 +14,8 @@ export interface WebSocketSettings {
   readonly idleTimeout?: number | false
   /** Milliseconds that a connection lives. */
   readonly maxLifetime?: number | false
+  /** The close code when the credentials of a connection expire. Default: 1008. */
+  readonly expiredCode?: number
   /** Milliseconds from the first byte of a message to its last. */
   readonly messageTimeout?: number | false
   /** Control frames a second. */

@@ -10,7 +10,7 @@ import {
   type SendData,
   type SendOptions
 } from './codec.js'
-import { NoClientError, NotOpenError } from './error.js'
+import { NoClientError, NotOpenError, toExpiry } from './error.js'
 import { EventTargetEmitter } from './event-target.js'
 import type { WebSocketEvents } from './events.js'
 import type { ConnectionSetup } from './options.js'
@@ -19,6 +19,21 @@ import { Receiver } from './receiver.js'
 import type { SendCallback, Sender } from './sender.js'
 import type { Traffic } from './stats.js'
 import { WebSocketStream } from './stream.js'
+
+/**
+ * Lets applications assign to names that they may have used before there were properties of these names. Their value is an
+ * own property of the object.
+ */
+export function allowAssignment(prototype: object, names: readonly string[]): void {
+  for (const name of names) {
+    Object.defineProperty(prototype, name, {
+      ...Object.getOwnPropertyDescriptor(prototype, name),
+      set(value: unknown) {
+        Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true })
+      }
+    })
+  }
+}
 
 const CONNECTING = 0
 const OPEN = 1
@@ -223,6 +238,26 @@ export class WebSocket<Receive = Message, Send = SendData>
     return isFirst
   }
 
+  // ---- Expiry
+
+  /** When the connection expires, in milliseconds since 1970; undefined when it does not. */
+  get expiresAt(): number | undefined {
+    return this.#receiver.lifecycle.expiresAt
+  }
+
+  /**
+   * The connection expires at this time, whenever it would have expired before. A time that has passed closes it now, with
+   * the option `expiredCode` (1008).
+   * @param until a Date, or milliseconds since 1970.
+   * @returns whether the connection is open.
+   * @throws {TypeError} `FST_UPGRADE_INVALID_EXPIRY` for anything else, such as an invalid Date.
+   */
+  renew(until: Date | number): boolean {
+    const isOpen = this.#receiver.lifecycle.expireAt(toExpiry(until))
+    if (!isOpen) this.readAlways()
+    return isOpen
+  }
+
   // ---- Receiving
 
   /** Stops reading: no message is delivered until `resume`, and TCP holds the peer back. */
@@ -287,6 +322,7 @@ export class WebSocket<Receive = Message, Send = SendData>
       for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSING, CLOSED }))
         Object.defineProperty(target, name, { value, enumerable: true })
     }
+    allowAssignment(WebSocket.prototype, ['expiresAt'])
     // The listeners decide whether to read. `once` and `prependOnceListener` come through these methods too.
     for (const method of [
       'on',

@@ -4,6 +4,7 @@ import type { Broker } from '../../lib/brokers/broker.js'
 import { MemoryBroker, MemoryHub } from '../../lib/brokers/memory.js'
 import type { BrokerEvent } from '../../lib/topics/broker-link.js'
 import { Connections, DETAILS, type OwnConnection } from '../../lib/topics/connections/connections.js'
+import type { Processes } from '../../lib/topics/connections/processes.js'
 import { decodeMessage } from '../../lib/topics/connections/protocol.js'
 import { decodePublication, encodePublication, type Publication } from '../../lib/topics/publication.js'
 import { Topics } from '../../lib/topics/topics.js'
@@ -52,6 +53,11 @@ class Fake implements OwnConnection<Publication> {
     this.done.push(`send ${payload} ${isBinary} ${compress}`)
   }
 
+  renew(until: number): boolean {
+    this.done.push(`renew ${until}`)
+    return true
+  }
+
   close(code?: number, reason?: string): void {
     this.readyState = 2
     this.done.push(`close ${code} ${reason}`)
@@ -95,8 +101,14 @@ class Process {
     t.teardown(() => this.topics.close())
   }
 
+  get processes(): Processes {
+    const { processes } = this.topics
+    if (processes === undefined) throw new Error('there is no broker')
+    return processes
+  }
+
   get id(): string {
-    return this.topics.processes?.id ?? ''
+    return this.processes.id
   }
 
   add(given: Given): Fake {
@@ -185,6 +197,8 @@ t.test('a user has connections in all processes', async t => {
     t.strictSame(done.splice(0), ['send line\nline false true', `send ${bytes.payload} true false`])
   t.strictSame(await first.connections.sendToUser('bob', message('x')), { ...reached, connections: 1 })
   t.equal(second.prepared, 2, 'nothing is prepared without connections of the user')
+  t.strictSame(await first.connections.renewUser('ada', 9e12), reached)
+  for (const { done } of fakes) t.strictSame(done.splice(0), ['renew 9000000000000'])
   t.strictSame(await first.connections.closeUser('ada', 4001, 'out'), reached)
   for (const { done } of fakes) t.strictSame(done, ['close 4001 out'])
   t.strictSame(bob.done, ['send x false true'])
@@ -246,7 +260,7 @@ t.test('a long list comes in parts, and only as far as it matters', async t => {
     third.add({ id: `3 ${n}`, since: 3 * n + 1e6, user: 'ada', topics })
   }
   const answers = new Map<string, number>()
-  const hub = t.capture(first.topics.processes ?? {}, 'onPublication', first.topics.processes?.onPublication)
+  const hub = t.capture(first.processes, 'onPublication', first.processes.onPublication)
   const { connections, total } = await first.connections.list({ ...all, limit: 1500, user: 'ada' })
   for (const {
     args: [{ origin, payload }]
@@ -272,14 +286,13 @@ t.test('connections that close while their list is sent are left out', async t =
   if (first === undefined || second === undefined) throw new Error('no processes')
   const topics = Array.from({ length: 100 }, (_, n) => `topic ${n} ${'x'.repeat(500)}`)
   const fakes = Array.from({ length: 4 }, (_, n) => second.add({ id: `${n}`, since: n, topics }))
-  const seen = second.topics.processes?.onPublication
-  t.intercept(second.topics.processes ?? {}, 'onPublication', {
-    value(...args: Parameters<NonNullable<typeof seen>>) {
-      Reflect.apply(seen ?? (() => {}), second.topics.processes, args)
-      // The first part has been sent.
-      for (const fake of fakes.slice(1)) fake.close()
-    }
-  })
+  const { processes } = second
+  const receive = processes.onPublication
+  processes.onPublication = (...args) => {
+    Reflect.apply(receive, processes, args)
+    // The first part has been sent.
+    for (const fake of fakes.slice(1)) fake.close()
+  }
   const { connections, total } = await first.connections.list(all)
   t.strictSame(
     connections.map(({ id }) => id),
@@ -641,6 +654,7 @@ t.test('malformed messages of the engine are ignored', async t => {
     wrong.push({ type: 'close', call: 1, of: 'user', id: 'ada', code: 1000, ...change })
   for (const change of [{ sort: 'id' }, { limit: -1 }, { limit: 'x' }, { user: 1 }])
     wrong.push({ type: 'list', call: 1, sort: 'since', limit: 1, ...change })
+  wrong.push({ type: 'renew', call: 1, user: 'ada', until: null }, { type: 'renew', call: 1, until: 1 })
   wrong.push({ type: 'send', call: 1, user: 1 }, { type: 'more' }, { type: 'more', call: 99 })
   for (const one of wrong) receiveText(JSON.stringify(one))
   for (const bytes of ['', '\n', '{', '{"type":"hello"', '\n{"type":"hello"}']) receiveText(bytes)

@@ -2,9 +2,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod 
 import { toError } from '../../socket/error.js'
 import { callHandleProtocols, checkSubprotocol, chooseExtension } from '../../upgrade/negotiation.js'
 import { openConnection } from '../connection.js'
+import { type Credentials, readCredentials } from '../routes/credentials.js'
 import type { WebSocketRoute } from '../routes/route.js'
 import { chooseTopics } from '../routes/topic-choice.js'
-import { chooseUser } from '../routes/user-choice.js'
 import { refuseAtLimit } from './handshake-check.js'
 import { Upgrade } from './upgrade.js'
 
@@ -16,7 +16,7 @@ export function handshakeHandler(route: WebSocketRoute): RouteHandlerMethod {
   }
 }
 
-/** Chooses the subprotocol, the topics and the user, then accepts the handshake. */
+/** Chooses the subprotocol and the topics, reads the credentials, then accepts the handshake. */
 function answer(
   app: FastifyInstance,
   route: WebSocketRoute,
@@ -27,13 +27,14 @@ function answer(
   const accept = (protocol: string | undefined, topics: readonly string[] = []): void => {
     // The deadline may have passed meanwhile.
     if (reply.sent) return
-    let user: string | undefined
+    let credentials: Credentials
     try {
-      user = chooseUser(route, request)
+      credentials = readCredentials(route, request)
     } catch (thrown) {
       upgrade.sendError(toError(thrown))
       return
     }
+    const { user } = credentials
     if (user !== undefined && !upgrade.takeSlots(route.userLimits, user)) {
       upgrade.sendError(refuseAtLimit('maxConnectionsPerUser', route, reply))
       return
@@ -55,7 +56,7 @@ function answer(
           request,
           reply,
           topics,
-          user,
+          credentials,
           status: upgrade.channel.acceptStatus,
           handshakeTime: upgrade.elapsedTime,
           release: upgrade.keepSlots()

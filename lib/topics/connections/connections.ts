@@ -44,6 +44,7 @@ export interface OwnConnection<Message> extends Subscriber<Message> {
     DescribedConnection,
     'messagesReceived' | 'messagesSent' | 'bytesReceived' | 'bytesSent'
   >
+  renew(until: number): boolean
   close(code?: number, reason?: string): void
 }
 
@@ -178,6 +179,11 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
     return this.#ask({ type: 'send', user }, this.#send(user, message), message)
   }
 
+  /** Moves the expiry of the open connections of a user: of those of this process at once. */
+  renewUser(user: string, until: number): Promise<Reached> {
+    return this.#ask({ type: 'renew', user, until }, this.#renew(user, until))
+  }
+
   /** Closes the open connections of a user: those of this process at once. */
   closeUser(user: string, code: number | undefined, reason: string | undefined): Promise<Reached> {
     const request: Request = { type: 'close', of: 'user', id: user, code, reason }
@@ -207,6 +213,7 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
 
   onRequest(request: Request, { payload, isBinary, compress }: RemoteMessage): Result {
     if (request.type === 'close') return { count: this.#close(request) }
+    if (request.type === 'renew') return { count: this.#renew(request.user, request.until) }
     if (request.type === 'send') {
       // Without connections there is nothing to prepare.
       if (!this.#byUser.has(request.user)) return { count: 0 }
@@ -234,6 +241,10 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
 
   #send(user: string, message: Message): number {
     return this.#forEachOpen(this.#ofUser(user), connection => connection.send(message))
+  }
+
+  #renew(user: string, until: number): number {
+    return this.#forEachOpen(this.#ofUser(user), connection => connection.renew(until))
   }
 
   #close({ of, id, code, reason }: Request & { readonly type: 'close' }): number {

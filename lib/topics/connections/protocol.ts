@@ -55,6 +55,8 @@ export type Request =
   | ({ readonly type: 'list'; readonly sort: ConnectionSort; readonly limit: number } & ConnectionFilter)
   /** The message follows in the body. */
   | { readonly type: 'send'; readonly user: string }
+  /** Milliseconds since 1970. */
+  | { readonly type: 'renew'; readonly user: string; readonly until: number }
   | {
       readonly type: 'close'
       readonly of: 'user' | 'connection'
@@ -172,6 +174,7 @@ const MESSAGES: Readonly<Record<ProcessMessage['type'], Readonly<Record<string, 
     remoteAddress: optional(isText)
   },
   send: { call: isCount, user: isText },
+  renew: { call: isCount, user: isText, until: isNumber },
   close: {
     call: isCount,
     of: value => value === 'user' || value === 'connection',
