@@ -1,7 +1,7 @@
 // Clients other than browsers send `Authorization: Bearer <token>` with the handshake.
 import Fastify from 'fastify'
 import upgrade from 'fastify-upgrade'
-import { bearer, closeAt, Tokens } from './tokens.js'
+import { bearer, Tokens } from './tokens.js'
 
 const { PORT = '3000', TOKEN = '', TOKEN_SECONDS = '3600' } = process.env
 if (TOKEN.length < 32) throw new Error('TOKEN has to be a random text of at least 32 characters')
@@ -10,7 +10,8 @@ const tokens = new Tokens()
 tokens.add(TOKEN, { user: 'robot', expires: Date.now() + Number(TOKEN_SECONDS) * 1000 })
 
 const app = Fastify()
-await app.register(upgrade)
+// The application defines 4401, after the status 401.
+await app.register(upgrade, { expires: ({ grant }) => grant?.expires, expiredCode: 4401 })
 
 // The hook belongs to the scope: it applies to all of its routes, for ordinary requests and handshakes.
 await app.register(async scope => {
@@ -22,9 +23,7 @@ await app.register(async scope => {
   })
 
   scope.get('/news', { websocket: true }, (socket, { grant }) => {
-    if (grant === undefined) return socket.close(1008)
-    closeAt(socket, grant.expires)
-    socket.send(`hello, ${grant.user}`)
+    socket.send(`hello, ${grant?.user}`)
   })
 })
 

@@ -1,5 +1,4 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { WebSocket } from 'fastify-upgrade'
 
 /** The user of a token, and its expiry in milliseconds since 1970. */
 export interface Grant {
@@ -50,17 +49,4 @@ function sha256(token: string): Buffer {
 /** The token of `Authorization: Bearer …`, or an empty string, which is never a valid token. */
 export function bearer(authorization = ''): string {
   return /^Bearer ([\w~+/.-]+=*)$/i.exec(authorization)?.[1] ?? ''
-}
-
-/** Closes a connection when its credentials expire. The application defines 4401, after the status 401. */
-export function closeAt(socket: WebSocket, time: number): void {
-  let timer: NodeJS.Timeout
-  const wait = () => {
-    const left = time - Date.now()
-    if (left <= 0) socket.close(4401, 'expired')
-    // A timer cannot be longer than 24 days.
-    else timer = setTimeout(wait, Math.min(left, 2 ** 31 - 1))
-  }
-  socket.on('close', () => clearTimeout(timer))
-  wait()
 }

@@ -129,6 +129,45 @@ t.test('the connection of a ticket ends when the access token expires', async t 
   t.equal(await client.closed(), '4401 expired')
 })
 
+/** A new access token for a valid one, and the time before which it does not expire. */
+async function refresh(port: number, lifetime: number): Promise<{ token: string; until: number }> {
+  const until = Date.now() + lifetime
+  const body: unknown = await (await post(port, '/token', bearer(TOKEN))).json()
+  return { token: String(Reflect.get(Object(body), 'token')), until }
+}
+
+t.test('a new token renews a connection over the socket', async t => {
+  const lifetime = ms(2000)
+  const port = await startExample(t, 'refresh', { TOKEN_SECONDS: String(lifetime / 1000) })
+  const client = await open(t, port, '/news', { headers: bearer(TOKEN) })
+  t.equal(await client.next(), 'hello, ada')
+  const { token, until } = await refresh(port, lifetime)
+  client.socket.send(token)
+  t.equal(await client.next(), 'renewed')
+  t.equal(await client.closed(), '4401 expired')
+  t.ok(Date.now() >= until, 'with the new token')
+  t.equal((await refusal(t, port, '/news', { headers: bearer(token) })).status, 401)
+})
+
+t.test('a new token renews the connections of its user with an HTTP request', async t => {
+  const lifetime = ms(2000)
+  const port = await startExample(t, 'refresh', { TOKEN_SECONDS: String(lifetime / 1000) })
+  const clients = await Promise.all([1, 2].map(() => open(t, port, '/news', { headers: bearer(TOKEN) })))
+  const { token, until } = await refresh(port, lifetime)
+  t.equal((await post(port, '/renew', bearer('x'))).status, 401)
+  const response = await post(port, '/renew', bearer(token))
+  t.strictSame(await response.json(), { connections: 2, isComplete: true })
+  for (const client of clients) t.equal(await client.closed(), '4401 expired')
+  t.ok(Date.now() >= until, 'with the new token')
+})
+
+t.test('a text that is no token renews nothing, and closes', async t => {
+  const port = await startExample(t, 'refresh')
+  const client = await open(t, port, '/news', { headers: bearer(TOKEN) })
+  client.socket.send('x')
+  t.equal(await client.closed(), '4401 not renewed')
+})
+
 async function signIn(t: Test, port: number, headers: Record<string, string> = {}): Promise<string> {
   const response = await post(port, '/sign-in', headers, ACCOUNT)
   t.strictSame(await response.json(), { user: 'ada' })
@@ -197,7 +236,7 @@ t.test('a connection ends with its session', async t => {
 t.test('docs/guides/authentication.md contains the files unchanged', async t => {
   const page = readFileSync(join(root, 'docs', 'guides', 'authentication.md'), 'utf8')
   const blocks = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```$/gm), ([, code]) => code)
-  const names = ['session', 'tokens', 'bearer', 'subprotocol']
+  const names = ['session', 'tokens', 'bearer', 'subprotocol', 'refresh']
   const files = names.map(name =>
     readFileSync(join(root, 'examples', 'authentication', `${name}.ts`), 'utf8')
   )
