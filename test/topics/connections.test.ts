@@ -249,6 +249,19 @@ t.test('a list has the connections that were asked for', async t => {
   t.equal(await ids({ remoteAddress: '192.0.2.2' }), 'b of 1')
 })
 
+t.test('connections that were opened at the same time are in the order of their ids', async t => {
+  const [first, second] = await start(t, 2)
+  if (first === undefined || second === undefined) throw new Error('no processes')
+  first.add({ id: 'b', since: 1 })
+  second.add({ id: 'a', since: 1 })
+  second.add({ id: 'c', since: 1 })
+  const { connections } = await first.connections.list(all)
+  t.strictSame(
+    connections.map(({ id }) => id),
+    ['a', 'b', 'c']
+  )
+})
+
 t.test('a long list comes in parts, and only as far as it matters', async t => {
   const [first, second, third] = await start(t, 3)
   if (first === undefined || second === undefined || third === undefined) throw new Error('no processes')

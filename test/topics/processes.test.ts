@@ -171,6 +171,8 @@ async function checkKill(t: Test, application: Application): Promise<void> {
     )
   }
   await seeMembers(members)
+  const reached = { connections: 6, processes: 3, isComplete: true }
+  t.strictSame(await first.request('reached'), reached)
   const killed = performance.now()
   third.kill()
   await seeMembers(members.slice(0, 4))
@@ -180,6 +182,8 @@ async function checkKill(t: Test, application: Application): Promise<void> {
     took > PRESENCE.timeout / 2 && took < limit + ms(1000),
     `left after ${took} ms, the limit is ${limit} ms`
   )
+
+  t.strictSame(await first.request('reached'), { ...reached, connections: 4, processes: 2 }, 'as it is gone')
 
   const left = { ...application, servers: [first, second], readers: application.readers.slice(0, 4) }
   const start = await request(left, 'published')

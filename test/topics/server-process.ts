@@ -3,6 +3,7 @@ import { EventEmitter, once } from 'node:events'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
+import type { Reached } from '../../lib/index.js'
 import { withDeadline } from '../helpers/timeout.js'
 
 /** The requests that the process accepts, and the types of its replies. */
@@ -16,6 +17,8 @@ export interface Requests {
   /** The highest number that the engine has accepted. */
   accepted: number
   lost: Losses
+  /** The connections of all processes, which have one user. */
+  reached: Reached
 }
 
 export interface Losses {

@@ -27,7 +27,11 @@ async function makeBroker() {
 
 async function serve() {
   const app = Fastify({ forceCloseConnections: true })
-  await app.register(upgrade, { broker: await makeBroker(), presence: settings.presence })
+  await app.register(upgrade, {
+    broker: await makeBroker(),
+    presence: settings.presence,
+    user: () => 'everyone'
+  })
   const server = app.websocketServer
   const rejected = []
   /** The topics of messages that the broker did not accept. */
@@ -67,6 +71,7 @@ async function serve() {
       return published
     },
     published: () => published,
+    reached: () => server.user('everyone').connections(),
     accepted: () => accepted,
     lost: () => ({
       rejected,
