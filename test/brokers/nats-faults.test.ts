@@ -122,8 +122,8 @@ t.test('a subscription that NATS ends is reported and retried', { skip: natsSkip
   const ended = new Promise<void>(resolve => {
     app.websocketServer.on('broker', event => {
       events.push('topic' in event ? `${event.type} ${event.topic}` : event.type)
-      // After `up`, one for the topic and one for broadcasts.
-      if (event.type === 'unsubscribed' && events.length === 3) resolve()
+      // After `up`, one each for the topic, for broadcasts, for requests and for replies.
+      if (event.type === 'unsubscribed' && events.length === 5) resolve()
     })
   })
   app.get('/', { websocket: true }, async socket => {
@@ -143,7 +143,9 @@ t.test('a subscription that NATS ends is reported and retried', { skip: natsSkip
   const repeat = setInterval(() => void second.websocketServer.publish('room', 'again'), ms(100))
   t.teardown(() => clearInterval(repeat))
   t.equal(await client.next(), 'again')
-  t.strictSame(events.toSorted(), ['unsubscribed ', 'unsubscribed room', 'up'])
+  // The channels of broadcasts, of requests and of replies.
+  const ofProcess = Array.from({ length: 3 }, () => 'unsubscribed ')
+  t.strictSame(events.toSorted(), [...ofProcess, 'unsubscribed room', 'up'])
   t.strictSame(accidents, [])
 })
 
