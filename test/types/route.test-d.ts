@@ -6,6 +6,8 @@ import { expectTypeOf } from 'expect-type'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import upgrade, {
+  type ConnectionInfo,
+  type Reached,
   type RouteOptions,
   type TopicChoice,
   type WebSocket,
@@ -309,6 +311,24 @@ app.get(
   (_socket, { params }) => expectTypeOf(params.room).toEqualTypeOf<string>()
 )
 // Without a type, params are unknown, as in Fastify.
+app.get<Room>(
+  '/:room',
+  { websocket: { user: ({ params }) => params.room, expires: ({ params }) => Number(params.room) } },
+  async socket => {
+    expectTypeOf(socket.id).toEqualTypeOf<string>()
+    expectTypeOf(socket.user).toEqualTypeOf<string | undefined>()
+    expectTypeOf(socket.expiresAt).toEqualTypeOf<number | undefined>()
+    expectTypeOf(socket.renew(new Date())).toEqualTypeOf<boolean>()
+    expectTypeOf(await app.websocketServer.user('ada').send('hello')).toEqualTypeOf<Reached>()
+    expectTypeOf(await app.websocketServer.connection(socket.id).close()).toEqualTypeOf<Reached>()
+    const { connections } = await app.websocketServer.connections({ sort: 'traffic', limit: 5 })
+    expectTypeOf(connections).toEqualTypeOf<readonly ConnectionInfo[]>()
+  }
+)
+// @ts-expect-error the user is found before the handshake is accepted
+app.get('/:room', { websocket: { user: async () => 'ada' } }, () => {})
+// @ts-expect-error there is no such order
+void app.websocketServer.connections({ sort: 'id' })
 // @ts-expect-error
 app.get('/:room', { websocket: { topics: ({ params }) => [params.room] } }, () => {})
 const anyTopics: TopicChoice = request => [request.url]
