@@ -1,7 +1,10 @@
+import { jetstreamManager } from '@nats-io/jetstream'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { Redis, type RedisOptions } from 'ioredis'
 import { Redis as Valkey } from 'iovalkey'
 import type { Test } from 'tap'
+import { type NatsBrokerOptions, type NatsHistoryOptions, natsBroker } from '../../lib/brokers/nats/nats.js'
+import type { HistoryBroker } from '../../lib/index.js'
 
 const HOST = '127.0.0.1'
 
@@ -35,4 +38,15 @@ export async function natsConnection(
   const connection = await connect({ servers, maxReconnectAttempts: -1, reconnectTimeWait: 50, ...options })
   t.teardown(() => connection.close())
   return connection
+}
+
+/** A broker with a connection of its own, which keeps histories. */
+export async function jetStreamBroker(
+  t: Test,
+  address: Address,
+  options: NatsBrokerOptions & { readonly history?: Partial<NatsHistoryOptions> } = {}
+): Promise<HistoryBroker> {
+  const connection = await natsConnection(t, address)
+  const manager = await jetstreamManager(connection, { checkAPI: false })
+  return natsBroker(connection, { ...options, history: { manager, ...options.history } })
 }

@@ -1,7 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -166,4 +166,20 @@ export async function startNats(t: Test, args: readonly string[] = []): Promise<
   const port = await freePort()
   const own = ['--addr', '127.0.0.1', '--port', String(port)]
   return startEngine(t, port, { path: NATS.path, args: [...own, ...args], ready: /Server is ready/ })
+}
+
+/** A server with JetStream, for messages of up to 2 MiB. @param args settings for the command line. */
+export async function startJetStream(t: Test, args: readonly string[] = []): Promise<JetStream> {
+  const folder = await makeFolder(t)
+  const config = join(folder, 'nats.conf')
+  const store = join(folder, 'store')
+  await writeFile(config, `max_payload: 2MB\njetstream: { store_dir: ${JSON.stringify(store)} }\n`)
+  const engine = await startNats(t, ['-c', config, ...args])
+  return { engine, store }
+}
+
+export interface JetStream {
+  readonly engine: Engine
+  /** The folder with the streams. */
+  readonly store: string
 }

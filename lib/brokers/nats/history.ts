@@ -1,0 +1,602 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type AppendOptions,
+  type HistoryPage,
+  ID_LIFETIME,
+  type Position,
+  type ReadOptions,
+  type StoredMessage
+} from '../broker.js'
+import { InvalidStreamError, JetStreamUnavailableError, UnknownRecordError } from '../error.js'
+import type { JetStreamManager, StoredRecord, StreamConfig } from './jetstream.js'
+import {
+  decodeRecord,
+  encodeRecord,
+  firstOffset,
+  type HistoryRecord,
+  type HistoryState,
+  LENGTH_SIZE,
+  numbered
+} from './record.js'
+
+// The histories of all channels are in one stream, and each channel is a subject of it. The sequence numbers of a stream
+// count the messages of all its subjects, so the offset of a channel is in its records. A record is stored only if the
+// last record of its subject is the one that its writer knows (compare and set), so offsets have no gaps and no duplicates,
+// whatever processes append at once. Messages that wait meanwhile are stored together, in the next record.
+
+/** Milliseconds for which the stream keeps a record, and with it the position of a channel: 30 days. */
+const MAX_AGE = 30 * 86_400_000
+
+/** The maximum of messages and bytes in a record with several messages. */
+const MAX_MESSAGES = 256
+const MAX_BYTES = 64 * 1024
+
+/** The maximum of channels whose last record a process remembers. */
+const MAX_CHANNELS = 10_000
+
+/** Milliseconds for which the comparison of the clocks holds. */
+const CLOCK_LIFETIME = 60_000
+
+/** Consecutive records of one process, after which it lets others go first. */
+const MAX_WINS = 8
+
+/** Milliseconds after a conflict during which a process leaves time for others after each record. */
+const CONTENTION = 1000
+
+/** Messages that are dropped at once when a history exceeds its size: an eighth of the size, but at least this many. */
+const MIN_TRIM = 16
+
+const NANOSECONDS = 1_000_000
+
+/** The codes of errors of JetStream. */
+const WRONG_LAST_SEQUENCE: readonly unknown[] = [10071, 10164]
+const STREAM_NOT_FOUND = 10059
+const STREAM_NAME_IN_USE = 10058
+
+/** A record with its place in the stream. */
+interface Stored extends HistoryRecord {
+  readonly seq: number
+  /** When the engine stored it, in milliseconds of the engine's clock. */
+  readonly time: number
+}
+
+/** The last record of a channel. */
+interface Last extends HistoryState {
+  readonly seq: number
+  /** When its messages expire, in the time of `performance.now()`. */
+  readonly expiresAt: number
+}
+
+interface Pending {
+  readonly message: Uint8Array
+  readonly options: AppendOptions
+  resolve(position: Position): void
+  reject(error: unknown): void
+}
+
+/** A channel to which this process appends. */
+interface Channel {
+  readonly subject: string
+  readonly pending: Pending[]
+  /** What the writer knows, and checks with each record. */
+  last: Last | undefined
+  isWriting: boolean
+  /** Records of the history, oldest first, at some distance. Those before a record whose messages are gone can be purged. */
+  readonly marks: { readonly offset: number; readonly seq: number }[]
+  /** Records since another process was first. */
+  wins: number
+  /** When another process was first. */
+  conflictAt: number
+}
+
+export interface NatsHistorySettings {
+  readonly manager: JetStreamManager
+  readonly stream: string
+  readonly storage: 'file' | 'memory'
+  readonly replicas: number
+  /** The beginning of all subjects. */
+  readonly prefix: string
+  /** Milliseconds. */
+  readonly timeout: number
+  /** The maximum size of a message of the engine. */
+  readonly maxPayload: () => number
+}
+
+/** The histories of channels in a stream of JetStream. */
+export class NatsHistory {
+  readonly #settings: NatsHistorySettings
+  /** By subject, in the order of the last append. */
+  readonly #channels = new Map<string, Channel>()
+  /** Reject the calls that wait for the engine. */
+  readonly #interrupts = new Set<(error: Error) => void>()
+  /** The engine's clock minus `performance.now()`. */
+  #clock: Promise<number> | undefined
+  #clockAt = 0
+  /** Milliseconds between a record and its confirmation, a moving average. */
+  #roundTrip = 1
+
+  constructor(settings: NatsHistorySettings) {
+    this.#settings = settings
+  }
+
+  /**
+   * Creates the stream unless it exists.
+   * @throws `FST_UPGRADE_JETSTREAM_UNAVAILABLE` or `FST_UPGRADE_INVALID_STREAM`
+   */
+  async open(): Promise<void> {
+    const { streams } = this.#settings.manager
+    const wanted = this.#config()
+    const { name } = wanted
+    try {
+      const found = await streams.info(name).catch(async error => {
+        if (codeOf(error) !== STREAM_NOT_FOUND) throw error
+        return await streams.add(wanted).catch(refusal => {
+          // Another process was faster.
+          if (codeOf(refusal) !== STREAM_NAME_IN_USE) throw refusal
+          return streams.info(name)
+        })
+      })
+      checkConfig(found.config, wanted)
+    } catch (error) {
+      if (error instanceof InvalidStreamError) throw error
+      const unavailable = new JetStreamUnavailableError(name, messageOf(error))
+      unavailable.cause = error
+      throw unavailable
+    }
+  }
+
+  #config(): StreamConfig & { readonly name: string } {
+    const { stream, storage, replicas, prefix } = this.#settings
+    const subject = `${prefix}history.*`
+    return {
+      name: stream,
+      subjects: [subject],
+      storage,
+      num_replicas: replicas,
+      max_age: MAX_AGE * NANOSECONDS,
+      duplicate_window: ID_LIFETIME * NANOSECONDS,
+      // Only what is stored is delivered, in the order in which it is stored.
+      republish: { src: subject, dest: `${prefix}{{wildcard(1)}}` }
+    }
+  }
+
+  /** @param token the channel in the form of a token. */
+  #subjectOf(token: string): string {
+    return `${this.#settings.prefix}history.${token}`
+  }
+
+  // ---- calls
+
+  append(token: string, message: Uint8Array, options: AppendOptions): Promise<Position> {
+    const channel = this.#channelOf(this.#subjectOf(token))
+    return new Promise((resolve, reject) => {
+      channel.pending.push({ message, options, resolve, reject })
+      if (!channel.isWriting) void this.#write(channel)
+    })
+  }
+
+  async read(token: string, { since, limit, reverse = false }: ReadOptions): Promise<HistoryPage> {
+    const subject = this.#subjectOf(token)
+    const last = await this.#call(() => this.#open(subject))
+    const { epoch, offset } = last
+    const position = { epoch, offset }
+    const isExpired = (await this.#expiryOf(last)) <= performance.now()
+    const none = { messages: [], position }
+    if (limit === 0 || isExpired || last.floor > offset) return none
+    if (reverse) {
+      const end = Math.min(offset, (since ?? Number.POSITIVE_INFINITY) - 1)
+      const messages = await this.#range(subject, Math.max(last.floor, end - limit + 1), end, last)
+      return { messages: messages.filter(message => message.offset <= end).reverse(), position }
+    }
+    const start = Math.max(last.floor, (since ?? 0) + 1)
+    return { messages: await this.#range(subject, start, start + limit - 1, last), position }
+  }
+
+  async remove(token: string): Promise<void> {
+    const subject = this.#subjectOf(token)
+    await this.#call(async () => {
+      for (;;) {
+        const last = await this.#lastOf(subject)
+        if (last === undefined || (await this.#clear(subject, last))) return
+      }
+    })
+  }
+
+  /** The engine has delivered a record. */
+  onRecord(token: string, seq: number, record: HistoryRecord): void {
+    const channel = this.#channels.get(this.#subjectOf(token))
+    if (channel?.last === undefined || seq <= channel.last.seq) return
+    const { epoch, offset, floor, ttl } = record
+    channel.last = { seq, epoch, offset, floor, ttl, expiresAt: performance.now() + ttl }
+  }
+
+  /** Removes the messages that this process has appended and that have expired, and forgets their channels. */
+  sweep(): void {
+    const now = performance.now()
+    for (const [subject, { last, isWriting }] of this.#channels) {
+      if (isWriting || (last !== undefined && last.expiresAt > now)) continue
+      this.#channels.delete(subject)
+      // Another process may have appended since; then nothing is removed.
+      if (last !== undefined) this.#clear(subject, last).catch(() => {})
+    }
+  }
+
+  /** Rejects all calls that wait for the engine. */
+  interrupt(error: Error): void {
+    this.#clock = undefined
+    for (const reject of this.#interrupts) reject(error)
+  }
+
+  /** Makes calls of the engine, and again when its stream was lost. */
+  async #call<T>(call: () => Promise<T>): Promise<T> {
+    let interrupt: (error: Error) => void = () => {}
+    const interrupted = new Promise<never>((_resolve, reject) => {
+      interrupt = reject
+    })
+    this.#interrupts.add(interrupt)
+    try {
+      return await Promise.race([this.#withStream(call), interrupted])
+    } finally {
+      this.#interrupts.delete(interrupt)
+    }
+  }
+
+  async #withStream<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call()
+    } catch (error) {
+      // A message whose subject belongs to no stream has no responder, which the client reports with this name.
+      const isLost = codeOf(error) === STREAM_NOT_FOUND || nameOf(error) === 'JetStreamNotEnabled'
+      if (!isLost) throw error
+      await this.open()
+      return await call()
+    }
+  }
+
+  // ---- writing
+
+  #channelOf(subject: string): Channel {
+    const channel = this.#channels.get(subject) ?? {
+      subject,
+      pending: [],
+      last: undefined,
+      isWriting: false,
+      marks: [],
+      wins: 0,
+      conflictAt: Number.NEGATIVE_INFINITY
+    }
+    this.#channels.delete(subject)
+    this.#channels.set(subject, channel)
+    if (this.#channels.size > MAX_CHANNELS) {
+      for (const [oldest, { isWriting }] of this.#channels) {
+        if (!isWriting) this.#channels.delete(oldest)
+        break
+      }
+    }
+    return channel
+  }
+
+  async #write(channel: Channel): Promise<void> {
+    channel.isWriting = true
+    // Let the other messages of this turn come into the first record.
+    await Promise.resolve()
+    while (channel.pending.length > 0) {
+      const batch = this.#takeBatch(channel.pending)
+      try {
+        const { epoch, first } = await this.#call(() => this.#writeBatch(channel, batch))
+        for (const [i, { resolve }] of batch.entries()) resolve({ offset: first + i, epoch })
+      } catch (error) {
+        // The record may have been stored.
+        channel.last = undefined
+        for (const { reject } of batch) reject(error)
+      }
+      if (channel.pending.length > 0) await this.#giveWay(channel)
+    }
+    channel.isWriting = false
+  }
+
+  /** Messages with an id are stored alone, as JetStream knows the ids of records. */
+  #takeBatch(pending: Pending[]): Pending[] {
+    const maxBytes = Math.min(MAX_BYTES, this.#settings.maxPayload() / 2)
+    const [{ options }] = pending
+    let count = 0
+    let bytes = 0
+    for (const { message, options: others } of pending) {
+      bytes += message.length + LENGTH_SIZE
+      const isSame = others.size === options.size && others.ttl === options.ttl && others.id === undefined
+      const fits = count < MAX_MESSAGES && count < options.size && bytes <= maxBytes
+      if (count > 0 && !(isSame && fits)) break
+      count++
+      if (options.id !== undefined) break
+    }
+    return pending.splice(0, count)
+  }
+
+  /** Stores the messages in one record. Resolves with the offset of the first. */
+  async #writeBatch(
+    channel: Channel,
+    batch: readonly Pending[]
+  ): Promise<{ readonly epoch: string; readonly first: number }> {
+    const [{ options }] = batch
+    const { size, ttl, id } = options
+    const messages = batch.map(({ message }) => message)
+    const deadline = performance.now() + this.#settings.timeout
+    for (;;) {
+      const last = channel.last ?? (await this.#load(channel, size))
+      const { epoch } = last
+      const offset = last.offset + messages.length
+      if (!Number.isSafeInteger(offset)) throw new RangeError('the history has used all its offsets')
+      const oldest = last.expiresAt <= performance.now() ? last.offset + 1 : last.floor
+      const floor = Math.max(oldest, offset - size + 1)
+      const record = { epoch, offset, floor, ttl, messages }
+      const sentAt = performance.now()
+      // Ids belong to an epoch, as positions do.
+      const ack = await this.#store(channel.subject, record, last.seq, id && `${epoch}:${id}`)
+      if (ack === undefined) {
+        if (channel.last === last) channel.last = undefined
+        channel.conflictAt = performance.now()
+        channel.wins = 0
+        if (performance.now() > deadline) throw new Error('other processes were always faster')
+        continue
+      }
+      const { seq, duplicate } = ack
+      if (duplicate) return { epoch, first: await this.#offsetOf(seq) }
+      const now = performance.now()
+      this.#roundTrip += (now - sentAt - this.#roundTrip) / 8
+      // The record may have arrived before its confirmation, and others after it.
+      if (channel.last === last) channel.last = { seq, epoch, offset, floor, ttl, expiresAt: now + ttl }
+      channel.wins++
+      this.#trim(channel, { offset: last.offset + 1, seq }, floor, size)
+      return { epoch, first: last.offset + 1 }
+    }
+  }
+
+  /** The last record of the channel, which another process may have written. */
+  async #load(channel: Channel, size: number): Promise<Last> {
+    const record = await this.#open(channel.subject)
+    const { seq, epoch, offset, floor, ttl } = record
+    const expiresAt = await this.#expiryOf(record)
+    channel.last = { seq, epoch, offset, floor, ttl, expiresAt }
+    if (channel.marks.length === 0) {
+      channel.marks.push({ offset: firstOffset(record), seq })
+      // Older records than those of this process.
+      void this.#purge(channel.subject, { keep: size })
+    }
+    return channel.last
+  }
+
+  /** Drops records whose messages are gone, several at a time. */
+  #trim(channel: Channel, mark: { offset: number; seq: number }, floor: number, size: number): void {
+    const { marks, subject } = channel
+    const newest = marks.at(-1)
+    if (newest === undefined || mark.offset - newest.offset >= Math.max(size / 8, MIN_TRIM)) marks.push(mark)
+    let gone = 0
+    while (gone + 1 < marks.length && marks[gone + 1].offset <= floor) gone++
+    if (gone === 0) return
+    marks.splice(0, gone)
+    void this.#purge(subject, { seq: marks[0].seq })
+  }
+
+  /** What remains is not read: the floor is in the records. */
+  async #purge(subject: string, range: { readonly seq: number } | { readonly keep: number }): Promise<void> {
+    const { manager, stream } = this.#settings
+    await manager.streams.purge(stream, { filter: subject, ...range }).catch(() => {})
+  }
+
+  /** Between two records: a process that has just stored one knows the last one first, and would always win. */
+  async #giveWay(channel: Channel): Promise<void> {
+    const isContended = performance.now() - channel.conflictAt < CONTENTION
+    if (!isContended && channel.wins % MAX_WINS !== 0) return
+    await sleep(Math.random() * 3 * this.#roundTrip)
+  }
+
+  /**
+   * Stores a record if `expected` is the last one of its subject, 0 for none.
+   * @returns undefined if another one is.
+   */
+  async #store(
+    subject: string,
+    record: HistoryRecord,
+    expected: number,
+    id?: string
+  ): Promise<{ readonly seq: number; readonly duplicate: boolean } | undefined> {
+    const { manager, stream, timeout } = this.#settings
+    try {
+      return await manager.jetstream().publish(subject, encodeRecord(record), {
+        ...(id === undefined ? {} : { msgID: id }),
+        expect: { streamName: stream, lastSubjectSequence: expected },
+        timeout
+      })
+    } catch (error) {
+      if (WRONG_LAST_SEQUENCE.includes(codeOf(error))) return undefined
+      throw error
+    }
+  }
+
+  /** @returns false when another process was faster. */
+  async #clear(subject: string, { seq, epoch, offset, floor }: Last | Stored): Promise<boolean> {
+    if (floor > offset) return true
+    const empty = { epoch, offset, floor: offset + 1, ttl: 0, messages: [] }
+    const ack = await this.#store(subject, empty, seq)
+    if (ack === undefined) return false
+    const { manager, stream } = this.#settings
+    await manager.streams.purge(stream, { filter: subject, seq: ack.seq })
+    return true
+  }
+
+  // ---- reading
+
+  /** The last record of a subject, from the leader of the stream: other replicas may be behind. */
+  async #lastOf(subject: string): Promise<Stored | undefined> {
+    return await this.#get({ last_by_subj: subject })
+  }
+
+  /** The same. The history begins with it when there is none. */
+  async #open(subject: string): Promise<Stored> {
+    for (;;) {
+      const last = await this.#lastOf(subject)
+      if (last !== undefined) return last
+      const epoch = randomBytes(8).toString('hex')
+      await this.#store(subject, { epoch, offset: 0, floor: 1, ttl: 0, messages: [] }, 0)
+    }
+  }
+
+  async #get(
+    query:
+      | { readonly last_by_subj: string }
+      | { readonly seq: number }
+      | { readonly seq: number; readonly next_by_subj: string }
+  ): Promise<Stored | undefined> {
+    const { manager, stream } = this.#settings
+    const found = await manager.streams.getMessage(stream, query)
+    return found === null ? undefined : storedOf(found)
+  }
+
+  /** The offset of a record that was stored before. 0 when it is not kept any more. */
+  async #offsetOf(seq: number): Promise<number> {
+    return (await this.#get({ seq }))?.offset ?? 0
+  }
+
+  /**
+   * The messages from the offset `start` on, or from the first after it that there is, as many as fit between `start` and
+   * `end`. They have no gap.
+   */
+  async #range(subject: string, start: number, end: number, last: Stored): Promise<StoredMessage[]> {
+    const limit = end - start + 1
+    if (limit <= 0 || start > last.offset) return []
+    return await this.#call(async () => {
+      const messages: StoredMessage[] = []
+      const first = await this.#locate(subject, start, last)
+      const from = Math.max(start, firstOffset(first))
+      const take = (record: HistoryRecord): boolean => {
+        if (record.epoch !== last.epoch) return false
+        for (const entry of numbered(record)) {
+          if (entry.offset < from) continue
+          if (entry.offset !== from + messages.length || messages.length === limit) return false
+          messages.push(entry)
+        }
+        return messages.length < limit
+      }
+      if (take(first) && first.seq < last.seq) {
+        for await (const record of this.#follow(subject, first.seq + 1, limit - messages.length))
+          if (!take(record) || record.seq >= last.seq) break
+      }
+      return messages
+    })
+  }
+
+  /** Finds the record with the message of an offset, or else the next one, by interpolation. */
+  async #locate(subject: string, offset: number, last: Stored): Promise<Stored> {
+    let after = last
+    if (offset >= firstOffset(last)) return last
+    let before = await this.#get({ seq: 1, next_by_subj: subject })
+    if (before === undefined || before.seq >= last.seq) return last
+    if (before.offset >= offset) return before
+    // No record of the subject is between `end` and the one after.
+    let end = after.seq
+    for (let steps = 0; before.seq + 1 < end; steps++) {
+      // Every other step halves the range, in case the records are not spread evenly.
+      const part = steps % 2 === 1 ? 0.5 : (offset - before.offset - 1) / (firstOffset(after) - before.offset)
+      const guess: number =
+        before.seq + 1 + Math.floor((end - before.seq - 1) * Math.min(Math.max(part, 0), 0.999))
+      const found: Stored | undefined = await this.#get({ seq: guess, next_by_subj: subject })
+      if (found === undefined || found.seq >= end) end = guess
+      else if (found.offset < offset) before = found
+      else if (firstOffset(found) <= offset) return found
+      else {
+        after = found
+        end = guess
+      }
+    }
+    return after
+  }
+
+  /** The records from a place in the stream on. */
+  async *#follow(subject: string, seq: number, limit: number): AsyncGenerator<Stored> {
+    const { manager, stream, timeout } = this.#settings
+    const { consumers } = manager
+    const info = await consumers.add(stream, {
+      deliver_policy: 'by_start_sequence',
+      opt_start_seq: seq,
+      ack_policy: 'none',
+      filter_subject: subject,
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: 2 * timeout * NANOSECONDS
+    })
+    try {
+      const consumer = manager.jetstream().consumers.getConsumerFromInfo(info)
+      const records = await consumer.fetch({ max_messages: limit, expires: Math.max(timeout, 1000) })
+      for await (const record of records) yield storedOf(record)
+    } finally {
+      consumers.delete(stream, info.name).catch(() => {})
+    }
+  }
+
+  // ---- time
+
+  /** When the messages of a record expire, in the time of `performance.now()`. The clock of this machine may jump. */
+  async #expiryOf({ time, ttl, floor, offset }: Stored): Promise<number> {
+    if (floor > offset) return Number.POSITIVE_INFINITY
+    const now = performance.now()
+    if (this.#clock === undefined || now - this.#clockAt > CLOCK_LIFETIME) {
+      this.#clockAt = now
+      this.#clock = this.#compareClocks()
+    }
+    const clock = this.#clock
+    try {
+      return time - (await this.#call(() => clock)) + ttl
+    } catch (error) {
+      if (this.#clock === clock) this.#clock = undefined
+      throw error
+    }
+  }
+
+  /** The engine says the time only with what it stores. */
+  async #compareClocks(): Promise<number> {
+    const { manager, stream, prefix } = this.#settings
+    // No channel has this token: its length is impossible in base64url.
+    const { seq } = await manager.jetstream().publish(`${prefix}history.clock`, new Uint8Array())
+    const found = await manager.streams.getMessage(stream, { seq })
+    const now = performance.now()
+    await manager.streams.deleteMessage(stream, seq, false)
+    // Removed with all messages of the stream: the next call compares again.
+    if (found === null) throw new Error('NATS does not say the time')
+    return found.time.getTime() - now
+  }
+}
+
+function storedOf({ seq, data, time }: StoredRecord & { readonly seq: number }): Stored {
+  const record = decodeRecord(data)
+  if (record === undefined) throw new UnknownRecordError()
+  return { ...record, seq, time: time.getTime() }
+}
+
+/** @throws `FST_UPGRADE_INVALID_STREAM` when messages would be lost without notice. */
+function checkConfig(
+  found: StreamConfig,
+  { name, subjects, republish, duplicate_window }: StreamConfig
+): void {
+  const [subject] = subjects
+  if (!found.subjects.includes(subject)) throw new InvalidStreamError(String(name), 'subjects', subject)
+  const { src, dest } = found.republish ?? {}
+  if (src !== republish?.src || dest !== republish?.dest) {
+    throw new InvalidStreamError(String(name), 'republish', `from ${republish?.src} to ${republish?.dest}`)
+  }
+  if (Number(found.duplicate_window) < Number(duplicate_window)) {
+    throw new InvalidStreamError(String(name), 'duplicate_window', 'at least five minutes')
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return Reflect.get(Object(error), 'code')
+}
+
+function nameOf(error: unknown): unknown {
+  return Reflect.get(Object(error), 'name')
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
