@@ -313,7 +313,9 @@ export class NatsHistory {
     return pending.splice(0, count)
   }
 
-  /** Stores the messages in one record. Resolves with the offset of the first. */
+  /**
+   * Stores the messages in one record. Resolves with the offset of the first; with 0 for a known id whose message is gone.
+   */
   async #writeBatch(
     channel: Channel,
     batch: readonly Pending[]
@@ -341,7 +343,12 @@ export class NatsHistory {
         continue
       }
       const { seq, duplicate } = ack
-      if (duplicate) return { epoch, first: await this.#offsetOf(seq) }
+      if (duplicate) {
+        const known = await this.#get({ seq })
+        // With its messages, a subject may have lost its epoch.
+        if (known === undefined && (await this.#load(channel, size)).epoch !== epoch) continue
+        return { epoch, first: known?.offset ?? 0 }
+      }
       const now = performance.now()
       this.#roundTrip += (now - sentAt - this.#roundTrip) / 8
       // The record may have arrived before its confirmation, and others after it.
@@ -451,11 +458,6 @@ export class NatsHistory {
     const { manager, stream } = this.#settings
     const found = await manager.streams.getMessage(stream, query)
     return found === null ? undefined : storedOf(found)
-  }
-
-  /** The offset of a record that was stored before. 0 when it is not kept any more. */
-  async #offsetOf(seq: number): Promise<number> {
-    return (await this.#get({ seq }))?.offset ?? 0
   }
 
   /**
