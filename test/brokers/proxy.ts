@@ -4,6 +4,32 @@ import type { Test } from 'tap'
 
 const HOST = '127.0.0.1'
 
+/** Writes data later, in its order, also when the delay changes. */
+class Delayed {
+  readonly #socket: Socket
+  readonly #queue: (() => void)[] = []
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+  }
+
+  write(data: Buffer, delay: number): void {
+    this.#schedule(() => this.#socket.write(data), delay)
+  }
+
+  end(delay: number): void {
+    this.#schedule(() => this.#socket.end(), delay)
+  }
+
+  #schedule(step: () => void, delay: number): void {
+    if (delay === 0 && this.#queue.length === 0) step()
+    else {
+      this.#queue.push(step)
+      setTimeout(() => this.#queue.shift()?.(), delay)
+    }
+  }
+}
+
 /** A TCP proxy between clients and an engine. It can mute, delay and cut connections. */
 export class EngineProxy {
   readonly server: Server
@@ -11,6 +37,8 @@ export class EngineProxy {
   readonly connections: Socket[] = []
   /** Milliseconds by which data of the clients is delayed. */
   delay = 0
+  /** Milliseconds by which data of the engine is delayed. */
+  replyDelay = 0
   readonly #upstreams: Socket[] = []
   readonly #muted = new Set<Socket>()
 
@@ -22,11 +50,14 @@ export class EngineProxy {
     for (const one of [socket, upstream]) one.on('error', () => {})
     this.connections.push(socket)
     this.#upstreams.push(upstream)
+    const toEngine = new Delayed(upstream)
+    const toClient = new Delayed(socket)
     socket.on('data', data => {
-      if (!this.#muted.has(socket)) setTimeout(() => upstream.write(data), this.delay)
+      if (!this.#muted.has(socket)) toEngine.write(data, this.delay)
     })
     socket.on('close', () => upstream.destroy())
-    upstream.pipe(socket)
+    upstream.on('data', data => toClient.write(data, this.replyDelay))
+    upstream.on('close', () => toClient.end(this.replyDelay))
   }
 
   get port(): number {
@@ -41,7 +72,7 @@ export class EngineProxy {
 
   /** Destroys all connections. */
   cut(): void {
-    for (const socket of [...this.connections, ...this.#upstreams]) socket.destroy()
+    for (const socket of [...this.connections.splice(0), ...this.#upstreams.splice(0)]) socket.destroy()
   }
 }
 

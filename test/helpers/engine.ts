@@ -133,6 +133,14 @@ const SLOTS = 16_384
 /** A cluster whose nodes share the slots. @returns the first node. */
 export async function startRedisCluster(t: Test, size = 1): Promise<Engine> {
   const nodes = await Promise.all(Array.from({ length: size }, () => startNode(t)))
+  await joinNodes(nodes)
+  for (const { client } of nodes) client.disconnect()
+  return nodes[0].engine
+}
+
+/** The nodes share the slots. */
+async function joinNodes(nodes: readonly Node[]): Promise<void> {
+  const { length: size } = nodes
   const [first] = nodes
   for (const [index, { client }] of nodes.entries()) {
     const slot = (n: number): number => Math.floor((n * SLOTS) / size)
@@ -140,7 +148,7 @@ export async function startRedisCluster(t: Test, size = 1): Promise<Engine> {
   }
   for (const { engine, bus } of nodes)
     await first.client.call('CLUSTER', 'MEET', '127.0.0.1', engine.port, bus)
-  const knowsAll = async ({ client }: (typeof nodes)[number]): Promise<boolean> => {
+  const knowsAll = async ({ client }: Node): Promise<boolean> => {
     const info = String(await client.cluster('INFO'))
     return info.includes('cluster_state:ok') && info.includes(`cluster_slots_ok:${SLOTS}`)
   }
@@ -148,17 +156,73 @@ export async function startRedisCluster(t: Test, size = 1): Promise<Engine> {
     while ((await Promise.all(nodes.map(knowsAll))).includes(false)) await sleep(20)
   }
   await withDeadline(wait(), 20_000, 'cluster')
-  for (const { client } of nodes) client.disconnect()
-  return first.engine
 }
 
-async function startNode(t: Test): Promise<{ engine: Engine; bus: number; client: Redis }> {
+interface Node {
+  readonly engine: Engine
+  readonly bus: number
+  readonly client: Redis
+}
+
+async function startNode(t: Test): Promise<Node> {
   const bus = await freePort()
   const engine = await startRedis(t, [
     ...['--cluster-enabled', 'yes', '--cluster-port', String(bus)],
-    ...['--cluster-announce-ip', '127.0.0.1']
+    ...[
+      '--cluster-announce-ip',
+      '127.0.0.1',
+      '--cluster-node-timeout',
+      '2000',
+      '--cluster-replica-validity-factor',
+      '0'
+    ]
   ])
-  return { engine, bus, client: new Redis(engine.port) }
+  const client = new Redis(engine.port).on('error', () => {})
+  t.teardown(() => client.disconnect())
+  return { engine, bus, client }
+}
+
+/** A cluster of three masters, one of which, the owner of a key, has a replica. */
+export interface Failover {
+  readonly ports: readonly number[]
+  /** Kills the master of the key, waits until the replica is the master, and starts the old one as its replica. */
+  failOver(): Promise<void>
+}
+
+export async function startRedisFailover(t: Test, key: string): Promise<Failover> {
+  const masters = await Promise.all(Array.from({ length: 3 }, () => startNode(t)))
+  await joinNodes(masters)
+  const replica = await startNode(t)
+  const [first] = masters
+  await replica.client.call('CLUSTER', 'MEET', '127.0.0.1', first.engine.port, first.bus)
+  const slot = await first.client.cluster('KEYSLOT', key)
+  const owner = masters[Math.floor(((slot + 0.5) * masters.length) / SLOTS)]
+  const id = await owner.client.cluster('MYID')
+  const pair = [owner, replica] as const
+  const until = async (predicate: () => Promise<boolean>, what: string): Promise<void> => {
+    const wait = async (): Promise<void> => {
+      while (!(await predicate().catch(() => false))) await sleep(20)
+    }
+    await withDeadline(wait(), 60_000, what)
+  }
+  const isReplica = async ({ client }: Node): Promise<boolean> => {
+    const info = await client.info('replication')
+    return info.includes('role:slave') && info.includes('master_link_status:up')
+  }
+  const isMaster = async ({ client }: Node): Promise<boolean> =>
+    (await client.info('replication')).includes('role:master') &&
+    String(await client.cluster('INFO')).includes('cluster_state:ok')
+  await until(async () => (await replica.client.cluster('REPLICATE', id)) === 'OK', 'replica')
+  await until(() => isReplica(replica), 'replication')
+  const failOver = async (): Promise<void> => {
+    const [master, other] = (await isMaster(pair[0])) ? pair : [pair[1], pair[0]]
+    await master.engine.kill()
+    await until(() => isMaster(other), 'failover')
+    await master.engine.start()
+    await until(() => isReplica(master), 'replication')
+  }
+  const ports = [...masters, replica].map(({ engine }) => engine.port)
+  return { ports, failOver }
 }
 
 /** @param args settings for the command line. */

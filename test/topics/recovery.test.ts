@@ -4,17 +4,32 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
-import { redisSkip, startRedis } from '../helpers/engine.js'
+import type { Position } from '../../lib/index.js'
+import { startProxy } from '../brokers/proxy.js'
+import {
+  type Engine,
+  natsSkip,
+  redisSkip,
+  startJetStream,
+  startRedis,
+  startRedisFailover
+} from '../helpers/engine.js'
 import { withDeadline } from '../helpers/timeout.js'
 
 // Several processes with a topic with history. Numbers are published, one after the other, while processes and the engine
-// are killed. Each subscriber connects again, to any process, with its last position.
+// are killed, the network between them is cut and slow, and the processes are replaced in turn. Each subscriber connects
+// again, to any process, with its last position. `npm run soak:recovery` runs this with larger counts.
 
-const COUNT = 2500
-const SUBSCRIBERS = 50
+const COUNT = Number(process.env.RECOVERY_COUNT ?? 1000)
+const SUBSCRIBERS = Number(process.env.RECOVERY_SUBSCRIBERS ?? 20)
+/** Numbers after which the accidents begin again. */
+const ROUND = Math.min(COUNT, 4000)
+/** Milliseconds for which the whole takes place. */
+const DEADLINE = 60_000 + 30 * COUNT
 
 interface Settings {
-  readonly port: number
+  readonly engine: 'redis' | 'cluster' | 'nats'
+  readonly ports: readonly number[]
   readonly durable: boolean
   readonly limits: { readonly size: number; readonly ttl: number }
 }
@@ -48,14 +63,14 @@ class Server extends EventEmitter {
     return this
   }
 
-  /** Resolves with whether the number was published. */
-  async publish(number: number): Promise<boolean> {
+  /** Resolves with the position of the number, or with undefined when it may not have been published. */
+  async publish(number: number): Promise<Position | undefined> {
     this.#child.send(number, () => {})
     while (this.isAlive) {
       const [reply] = await once(this, 'message')
-      if (reply.number === number) return reply.position !== undefined
+      if (reply.number === number) return reply.position
     }
-    return false
+    return undefined
   }
 
   kill(): void {
@@ -90,20 +105,47 @@ class Cluster {
     return await server.started()
   }
 
+  get running(): Server[] {
+    return this.all.filter(({ isAlive, port }) => isAlive && port > 0)
+  }
+
   /** The running servers in turn. */
   next(): Server {
-    const running = this.all.filter(({ isAlive, port }) => isAlive && port > 0)
+    const { running } = this
     return running[this.#next++ % running.length]
   }
+
+  /** Kills one and starts another. */
+  async replace(): Promise<void> {
+    this.running[0]?.kill()
+    await this.add()
+  }
+
+  /** Replaces all of them in turn, as a deployment does. */
+  async deploy(): Promise<void> {
+    for (const server of this.running) {
+      await this.add()
+      await server.close()
+    }
+  }
+}
+
+/** A message, or a loss, with the position that the client had after it. */
+interface Entry extends Position {
+  /** Undefined for a loss. */
+  readonly number: number | undefined
 }
 
 /** A client that stays subscribed. */
 class Subscriber extends EventEmitter {
-  /** The numbers that have arrived, and `lost` where the server said so. */
-  readonly log: (number | 'lost')[] = []
+  readonly log: Entry[] = []
   last = 0
+  /** Where it began. */
+  start: Position | undefined
+  connections = 0
+  recoveries = 0
   readonly #cluster: Cluster
-  #position: { offset: number; epoch: string } | undefined
+  #position: Position | undefined
   #socket: WebSocket | undefined
   #isClosed = false
 
@@ -115,6 +157,11 @@ class Subscriber extends EventEmitter {
       this.#isClosed = true
       this.#socket?.terminate()
     })
+  }
+
+  /** Resolves when it knows its first position. */
+  async started(): Promise<void> {
+    while (this.start === undefined) await once(this, 'change')
   }
 
   /** Resolves when this number has arrived. */
@@ -129,82 +176,204 @@ class Subscriber extends EventEmitter {
     )
     const socket = new WebSocket(`ws://127.0.0.1:${this.#cluster.next().port}/?${query}`)
     this.#socket = socket
+    socket.on('open', () => this.connections++)
     socket.on('error', () => {})
     socket.on('message', data => this.#receive(JSON.parse(String(data))))
     socket.on('close', () => setTimeout(() => this.#connect(), 20 * Math.random()))
   }
 
-  #receive(message: { offset: number; epoch: string; number?: number; lost?: boolean }): void {
-    const { offset, epoch, number, lost } = message
+  #receive(message: Position & { number?: number; lost?: boolean; recovered?: boolean }): void {
+    const { offset, epoch, number, lost, recovered } = message
     this.#position = { offset, epoch }
-    if (lost === true) this.log.push('lost')
-    if (number !== undefined) {
-      this.log.push(number)
-      this.last = number
-    }
+    this.start ??= this.#position
+    if (recovered === true) this.recoveries++
+    if (lost === true || number !== undefined) this.log.push({ number, offset, epoch })
+    this.last = number ?? this.last
     this.emit('change')
   }
 }
 
+/** Where each number is, as its publisher has learned. */
+type Truth = Map<number, Position>
+
 /** Publishes each number until a process confirms it, always with the same id. */
-async function publishAll(cluster: Cluster, onNumber: (number: number) => void): Promise<void> {
+async function publishAll(cluster: Cluster, truth: Truth, onNumber: (number: number) => void): Promise<void> {
   for (let number = 1; number <= COUNT; number++) {
-    while (!(await cluster.next().publish(number))) await sleep(5)
+    let position: Position | undefined
+    while (position === undefined) {
+      position = await cluster.next().publish(number)
+      if (position === undefined) await sleep(5)
+    }
+    truth.set(number, position)
     onNumber(number)
   }
 }
 
-const ALWAYS = ['--appendonly', 'yes', '--appendfsync', 'always']
-
-for (const durable of [true, false]) {
-  const name = durable
-    ? 'each subscriber gets each number once and in order, while processes and a durable Redis are killed'
-    : 'each subscriber gets each number once and in order, or a loss, while processes and Redis are killed'
-  t.test(name, { skip: redisSkip }, async t => {
-    const engine = await startRedis(t, durable ? ALWAYS : [])
-    const settings = { port: engine.port, durable, limits: { size: 10_000, ttl: 600_000 } }
-    const cluster = new Cluster(t, settings)
-    await withDeadline(Promise.all([cluster.add(), cluster.add(), cluster.add()]), 20_000, 'servers')
-    const subscribers = Array.from({ length: SUBSCRIBERS }, () => new Subscriber(t, cluster))
-    const published = new EventEmitter()
-    let last = 0
-    const reached = async (number: number): Promise<void> => {
-      while (last < number) await once(published, 'number')
-    }
-    const disturb = async (): Promise<void> => {
-      await reached(300)
-      cluster.all[0]?.kill()
-      await cluster.add()
-      await reached(700)
-      await engine.kill()
-      await sleep(50)
-      await engine.start()
-      await reached(1100)
-      await cluster.all[1]?.close()
-      await cluster.add()
-      await reached(1500)
-      await engine.kill()
-      cluster.all[2]?.kill()
-      await engine.start()
-      await cluster.add()
-    }
-    const publishing = publishAll(cluster, number => {
+/** The reasons why a log is not one of a subscriber that got everything in order, or a loss at the right place. */
+function wrongEntries({ log, start }: Subscriber, truth: Truth, durable: boolean): string[] {
+  const wrong: string[] = []
+  let before: Entry = { number: undefined, offset: 0, epoch: '', ...start }
+  let last = 0
+  for (const entry of log) {
+    const { number, offset, epoch } = entry
+    const show = `${number} at ${offset} ${epoch} after ${before.number} at ${before.offset} ${before.epoch}`
+    if (number === undefined) {
+      // The histories keep everything, so only another epoch can be a reason.
+      if (durable || epoch === before.epoch) wrong.push(`loss: ${show}`)
+    } else {
+      if (epoch !== before.epoch || offset !== before.offset + 1) wrong.push(`offset: ${show}`)
+      // After a loss, the numbers that follow the position, and one that was published again.
+      if (before.number === undefined ? number < last : number !== last + 1) wrong.push(`number: ${show}`)
+      const known = truth.get(number)
+      if (known?.epoch === epoch && known.offset !== offset) wrong.push(`truth ${known.offset}: ${show}`)
       last = number
-      published.emit('number')
-    })
-    await withDeadline(Promise.all([publishing, disturb()]), 60_000, 'the numbers')
-    await withDeadline(Promise.all(subscribers.map(each => each.reached(COUNT))), 30_000, 'the last number')
-    for (const { log } of subscribers) {
-      const losses = log.filter(entry => entry === 'lost').length
-      // A subscriber may begin after the first numbers.
-      const wrong = log.filter((entry, i) => {
-        const before = log[i - 1]
-        return typeof entry === 'number' && typeof before === 'number' && entry !== before + 1
-      })
-      t.strictSame(wrong, [], 'each number follows the one before')
-      t.ok(durable ? losses === 0 : losses <= 2, `${losses} losses`)
     }
-    const unexpected = cluster.all.flatMap(server => server.unexpected)
-    t.strictSame(unexpected, [])
+    before = entry
+  }
+  return wrong
+}
+
+interface Accidents {
+  readonly [name: string]: () => Promise<unknown>
+}
+
+/** @param accidents one after the other, at equal distances. */
+async function check(
+  t: Test,
+  settings: Pick<Settings, 'engine' | 'ports' | 'durable'>,
+  makeAccidents: (cluster: Cluster) => Accidents
+): Promise<void> {
+  const limits = { size: COUNT + 1000, ttl: 6_000_000 }
+  const cluster = new Cluster(t, { ...settings, limits })
+  await withDeadline(Promise.all([cluster.add(), cluster.add(), cluster.add()]), 30_000, 'servers')
+  const subscribers = Array.from({ length: SUBSCRIBERS }, () => new Subscriber(t, cluster))
+  await withDeadline(Promise.all(subscribers.map(each => each.started())), 30_000, 'subscriptions')
+  const published = new EventEmitter()
+  let last = 0
+  const reached = async (number: number): Promise<void> => {
+    while (last < number) await once(published, 'number')
+  }
+  const accidents = Object.entries(makeAccidents(cluster))
+  const counts = new Map<string, number>()
+  const disturb = async (): Promise<void> => {
+    const distance = ROUND / (accidents.length + 1)
+    for (let at = distance; at < COUNT - distance / 2; at += distance) {
+      await reached(at)
+      const [name, accident] = accidents[(Math.round(at / distance) - 1) % accidents.length]
+      counts.set(name, (counts.get(name) ?? 0) + 1)
+      await withDeadline(accident(), 60_000, name)
+    }
+  }
+  const truth: Truth = new Map()
+  const publishing = publishAll(cluster, truth, number => {
+    last = number
+    published.emit('number')
+  })
+  await withDeadline(Promise.all([publishing, disturb()]), DEADLINE, 'the numbers')
+  await withDeadline(Promise.all(subscribers.map(each => each.reached(COUNT))), 60_000, 'the last number')
+  let losses = 0
+  for (const subscriber of subscribers) {
+    const { log, start } = subscriber
+    t.strictSame(wrongEntries(subscriber, truth, settings.durable).slice(0, 5), [], 'in order')
+    const isLoss = ({ number }: Entry): boolean => number === undefined
+    losses += log.filter(isLoss).length
+    t.equal(start?.offset, 0, 'it began before the first number')
+    if (settings.durable) t.equal(log.length, COUNT, 'each number once')
+  }
+  t.strictSame(
+    cluster.all.flatMap(server => server.unexpected),
+    []
+  )
+  t.equal(counts.size, accidents.length, 'each accident has happened')
+  const sum = (of: (each: Subscriber) => number): number => subscribers.reduce((n, each) => n + of(each), 0)
+  const epochs = new Set(subscribers.flatMap(({ log }) => log.map(({ epoch }) => epoch))).size
+  t.comment(
+    `${COUNT} numbers, ${sum(({ log }) => log.length) - losses} deliveries, ${sum(each => each.connections)} connections, ` +
+      `${sum(each => each.recoveries)} recovered, ${losses} losses, ${epochs} epochs, ` +
+      [...counts].map(([name, count]) => `${count} times ${name}`).join(', ')
+  )
+}
+
+const ALWAYS = ['--appendonly', 'yes', '--appendfsync', 'always']
+const ONCE = 'each subscriber gets each number once and in order, while processes and'
+const OR_LOSS = 'each subscriber gets each number once and in order, or a loss, while processes and'
+
+interface Case {
+  readonly engine: 'redis' | 'nats'
+  readonly durable: boolean
+  readonly name: string
+  readonly skip: string | false
+  readonly start: (t: Test) => Promise<Engine>
+}
+
+const CASES: readonly Case[] = [
+  {
+    engine: 'redis',
+    durable: true,
+    name: `${ONCE} a durable Redis are killed`,
+    skip: redisSkip,
+    start: t => startRedis(t, ALWAYS)
+  },
+  {
+    engine: 'redis',
+    durable: false,
+    name: `${OR_LOSS} Redis are killed`,
+    skip: redisSkip,
+    start: t => startRedis(t)
+  },
+  {
+    engine: 'nats',
+    durable: true,
+    name: `${ONCE} NATS with a file store are killed`,
+    skip: natsSkip,
+    start: async t => (await startJetStream(t)).engine
+  },
+  {
+    engine: 'nats',
+    durable: false,
+    name: `${OR_LOSS} NATS with a memory store are killed`,
+    skip: natsSkip,
+    start: async t => (await startJetStream(t)).engine
+  }
+]
+
+for (const { engine: kind, durable, name, skip, start } of CASES) {
+  t.test(name, { skip }, async t => {
+    const engine = await start(t)
+    const proxy = await startProxy(t, engine)
+    await check(t, { engine: kind, durable, ports: [proxy.port] }, cluster => ({
+      'a killed process': () => cluster.replace(),
+      'a killed engine': async () => {
+        await engine.kill()
+        await sleep(50)
+        await engine.start()
+      },
+      'a slow network': async () => {
+        proxy.delay = 20
+        proxy.replyDelay = 30
+        await sleep(500)
+        proxy.delay = 0
+        proxy.replyDelay = 0
+      },
+      'a cut network': async () => {
+        proxy.cut()
+        await sleep(100)
+        proxy.cut()
+      },
+      'a deployment': () => cluster.deploy(),
+      'a killed engine and process': async () => {
+        await engine.kill()
+        await Promise.all([cluster.replace(), engine.start()])
+      }
+    }))
   })
 }
+
+t.test(`${OR_LOSS} a master of a Redis Cluster are killed`, { skip: redisSkip }, async t => {
+  const { ports, failOver } = await startRedisFailover(t, '{fastify-upgrade:h:room}')
+  await check(t, { engine: 'cluster', durable: false, ports }, cluster => ({
+    'a killed process': () => cluster.replace(),
+    'a killed master': failOver,
+    'a deployment': () => cluster.deploy()
+  }))
+})
