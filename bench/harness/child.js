@@ -41,6 +41,10 @@ export class Child {
     })
   }
 
+  get pid() {
+    return this.#process.pid ?? 0
+  }
+
   /**
    * The next line on its standard output.
    * @param {number} ms how long to wait for it.

@@ -14,7 +14,7 @@ const ENGINES = {
   },
   nats: {
     file: 'nats-server',
-    args: port => ['--addr', '127.0.0.1', '--port', port],
+    args: (port, folder) => ['--addr', '127.0.0.1', '--port', port, '-js', '-sd', folder],
     ready: /Server is ready/
   }
 }
@@ -24,7 +24,7 @@ export const ENGINE_NAMES = Object.keys(ENGINES)
 /**
  * Starts an engine that processes exchange messages through.
  * @param {string} name
- * @returns {Promise<{ port: number, stop: () => Promise<void> }>}
+ * @returns {Promise<{ port: number, pid: number, stop: () => Promise<void> }>}
  */
 export async function startEngine(name) {
   const { file, args, ready } = ENGINES[name]
@@ -42,7 +42,7 @@ export async function startEngine(name) {
     child.removeAllListeners('exit').kill('SIGKILL')
     await rm(folder, { recursive: true, force: true })
   }
-  return { port, stop }
+  return { port, pid: child.pid ?? 0, stop }
 }
 
 /** @returns {Promise<number>} */

@@ -748,13 +748,15 @@ t.test(
     const events = record(t, broker)
     await appendAll(broker, 'ab')
     await engine.hold()
-    const calls = [
+    const calls: readonly Promise<unknown>[] = [
       broker.append('h:x', Buffer.from('c'), LIMITS),
       broker.append('h:y', Buffer.from('c'), LIMITS),
       broker.read('h:x', { limit: 10 }),
       broker.remove('h:x')
     ]
-    const rejections = Promise.all(calls.map(call => t.rejects(call, /the connection to NATS was lost/)))
+    const rejections = Promise.all(
+      calls.map(call => t.rejects(async () => await call, /the connection to NATS was lost/))
+    )
     await engine.kill()
     await withDeadline(rejections, 3000, 'rejections')
     await engine.start()

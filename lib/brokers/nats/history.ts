@@ -146,7 +146,7 @@ export class NatsHistory {
     }
   }
 
-  #config(): StreamConfig & { readonly name: string } {
+  #config(): StreamConfig {
     const { stream, storage, replicas, prefix } = this.#settings
     const subject = `${prefix}history.*`
     return {
@@ -581,13 +581,13 @@ function checkConfig(
   { name, subjects, republish, duplicate_window }: StreamConfig
 ): void {
   const [subject] = subjects
-  if (!found.subjects.includes(subject)) throw new InvalidStreamError(String(name), 'subjects', subject)
+  if (!found.subjects.includes(subject)) throw new InvalidStreamError(name, 'subjects', subject)
   const { src, dest } = found.republish ?? {}
   if (src !== republish?.src || dest !== republish?.dest) {
-    throw new InvalidStreamError(String(name), 'republish', `from ${republish?.src} to ${republish?.dest}`)
+    throw new InvalidStreamError(name, 'republish', `from ${republish?.src} to ${republish?.dest}`)
   }
   if (Number(found.duplicate_window) < Number(duplicate_window)) {
-    throw new InvalidStreamError(String(name), 'duplicate_window', 'at least five minutes')
+    throw new InvalidStreamError(name, 'duplicate_window', 'at least five minutes')
   }
 }
 

@@ -1,14 +1,14 @@
 // The part of a manager of `@nats-io/jetstream` that the broker uses.
 
 export interface StreamConfig {
-  readonly name?: string
-  readonly subjects: readonly string[]
+  readonly name: string
+  readonly subjects: string[]
   readonly storage: 'file' | 'memory'
   readonly num_replicas: number
   /** Nanoseconds, as all times of JetStream. */
   readonly max_age: number
   readonly duplicate_window: number
-  readonly republish?: { readonly src: string; readonly dest: string }
+  readonly republish?: { src: string; dest: string }
 }
 
 /** A message of a stream. */
@@ -26,7 +26,7 @@ export interface ConsumerInfo {
 export interface JetStreamManager {
   readonly streams: {
     info(stream: string): Promise<{ readonly config: StreamConfig }>
-    add(config: StreamConfig & { readonly name: string }): Promise<{ readonly config: StreamConfig }>
+    add(config: StreamConfig): Promise<{ readonly config: StreamConfig }>
     purge(stream: string, options: { filter: string; seq?: number; keep?: number }): Promise<unknown>
     getMessage(
       stream: string,
