@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { jetstreamManager, type JetStreamManager as Manager } from '@nats-io/jetstream'
 import t, { type Test } from 'tap'
-import { type JetStreamManager, natsBroker } from '../../lib/brokers/nats/nats.js'
+import { type JetStreamManager, type NatsConnection, natsBroker } from '../../lib/brokers/nats/nats.js'
 import { decodeRecord, encodeRecord } from '../../lib/brokers/nats/record.js'
 import type { HistoryBroker, Position } from '../../lib/index.js'
 import { bareApp, watchProcess } from '../helpers/app.js'
@@ -128,6 +128,26 @@ t.test('without JetStream the broker is down, and says what to do', { skip: nats
   await t.rejects(broker.append('h:x', HELLO, LIMITS), { code: 'FST_UPGRADE_JETSTREAM_UNAVAILABLE' })
   await t.rejects(broker.read('h:x', { limit: 1 }), { code: 'FST_UPGRADE_JETSTREAM_UNAVAILABLE' })
 })
+
+t.test(
+  'a connection that does not say the max_payload is used as one with 1 MiB',
+  { skip: natsSkip },
+  async t => {
+    const { engine } = await startJetStream(t)
+    const connection = await natsConnection(t, engine)
+    const manager = await jetstreamManager(connection)
+    const own: NatsConnection = {
+      publish: (subject, payload) => connection.publish(subject, payload),
+      subscribe: (subject, options) => connection.subscribe(subject, options),
+      flush: () => connection.flush(),
+      status: () => connection.status()
+    }
+    const broker = natsBroker(own, { history: { manager } })
+    record(t, broker)
+    t.equal((await broker.append('h:x', HELLO, LIMITS)).offset, 1)
+    t.strictSame(await texts(broker), ['1 hello'])
+  }
+)
 
 t.test('the broker is connected once JetStream is', { skip: natsSkip }, async t => {
   const { engine } = await startJetStream(t)
@@ -734,6 +754,56 @@ t.test('the clocks are compared again after a failure', { skip: natsSkip }, asyn
   await broker.append('h:x', HELLO, LIMITS)
   await t.rejects(texts(broker), /does not say the time/)
   t.strictSame(await texts(broker), ['1 hello'])
+})
+
+t.test('a process remembers the last records of five thousand channels', { skip: natsSkip }, async t => {
+  const { engine } = await startJetStream(t)
+  const connection = await natsConnection(t, engine)
+  const manager = await jetstreamManager(connection)
+  const asked = new Set<string>()
+  const getMessage: JetStreamManager['streams']['getMessage'] = (stream, query) => {
+    if ('last_by_subj' in query) asked.add(query.last_by_subj)
+    return manager.streams.getMessage(stream, query)
+  }
+  const storage = 'memory'
+  const broker = natsBroker(connection, {
+    history: { manager: withStreams(manager, { getMessage }), storage }
+  })
+  record(t, broker)
+  const append = (n: number) => broker.append(`h:${n}`, HELLO, LIMITS)
+  const count = 5001
+  // All at once: none can be forgotten while it is written.
+  await Promise.all(Array.from({ length: count }, (_, i) => append(i)))
+  await append(count)
+  asked.clear()
+  t.equal((await append(count)).offset, 2)
+  t.equal(asked.size, 0)
+  t.equal((await append(0)).offset, 2)
+  t.equal(asked.size, 1, 'the first channel was forgotten')
+})
+
+t.test('a consumer that cannot be deleted does not matter', { skip: natsSkip }, async t => {
+  const accidents = watchProcess(t)
+  const { engine } = await startJetStream(t)
+  const connection = await natsConnection(t, engine)
+  const manager = await jetstreamManager(connection)
+  const deleted: string[] = []
+  const wrapped: JetStreamManager = {
+    ...withStreams(manager, {}),
+    consumers: {
+      add: (stream, config) => Reflect.apply(manager.consumers.add, manager.consumers, [stream, config]),
+      delete: async (_stream, consumer) => {
+        deleted.push(consumer)
+        throw new Error('no leader')
+      }
+    }
+  }
+  const broker = natsBroker(connection, { history: { manager: wrapped } })
+  record(t, broker)
+  await appendAll(broker, 'abc')
+  t.strictSame(await texts(broker), ['1 a', '2 b', '3 c'])
+  t.equal(deleted.length, 1)
+  t.strictSame(accidents, [])
 })
 
 // ---- outages

@@ -1,11 +1,18 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Cluster } from 'ioredis'
 import t, { type Test } from 'tap'
 import { pageOf } from '../../lib/brokers/redis/history.js'
 import { RedisNames } from '../../lib/brokers/redis/names.js'
 import { redisBroker } from '../../lib/brokers/redis/redis.js'
-import type { HistoryBroker, Position } from '../../lib/index.js'
-import { type Engine, redisSkip, startRedis, startRedisCluster } from '../helpers/engine.js'
-import { ms } from '../helpers/timeout.js'
+import type { HistoryBroker, HistoryPage, Position } from '../../lib/index.js'
+import {
+  type Engine,
+  redisSkip,
+  startRedis,
+  startRedisCluster,
+  startRedisFailover
+} from '../helpers/engine.js'
+import { ms, withDeadline } from '../helpers/timeout.js'
 import { redisClient } from './clients.js'
 import { record } from './recorder.js'
 
@@ -72,6 +79,31 @@ t.test('the first append after a restart begins the new epoch as well', { skip: 
   t.equal(known.offset, 1, 'the id is still known')
   t.not(known.epoch, before.epoch)
   t.strictSame(await broker.append('h:x', HELLO, LIMITS), { ...known, offset: 2 })
+})
+
+t.test('a replica that takes over begins a new epoch', { skip: redisSkip }, async t => {
+  const { ports, failOver } = await startRedisFailover(t, POSITION)
+  const nodes = ports.map(port => ({ host: '127.0.0.1', port }))
+  const client = new Cluster(nodes, { clusterRetryStrategy: () => 100 }).on('error', () => {})
+  t.teardown(() => client.disconnect())
+  const broker = redisBroker(client, { sharded: true })
+  record(t, broker)
+  // While the nodes change, connections end, and the broker reconnects.
+  const persist = async <T>(call: () => Promise<T>): Promise<T> => {
+    for (;;) {
+      const result = await call().catch(() => undefined)
+      if (result !== undefined) return result
+      await sleep(20)
+    }
+  }
+  const read = (): Promise<HistoryPage> => persist(() => broker.read('h:x', { limit: 10 }))
+  const { epoch } = await persist(() => broker.append('h:x', HELLO, LIMITS))
+  t.equal((await read()).position.epoch, epoch)
+  await failOver()
+  const { position, messages } = await withDeadline(read(), 30_000, 'read')
+  t.not(position.epoch, epoch)
+  t.equal(messages.length, position.offset, 'what was replicated is kept')
+  t.strictSame((await withDeadline(read(), 30_000, 'read')).position, position, 'one new epoch')
 })
 
 t.test('a script that Redis has forgotten is sent again', { skip: redisSkip }, async t => {

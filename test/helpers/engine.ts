@@ -214,6 +214,9 @@ export async function startRedisFailover(t: Test, key: string): Promise<Failover
     String(await client.cluster('INFO')).includes('cluster_state:ok')
   await until(async () => (await replica.client.cluster('REPLICATE', id)) === 'OK', 'replica')
   await until(() => isReplica(replica), 'replication')
+  const knowsReplica = async ({ client }: Node): Promise<boolean> =>
+    String(await client.cluster('NODES')).includes(`slave ${id}`)
+  await until(async () => !(await Promise.all(masters.map(knowsReplica))).includes(false), 'replica')
   const failOver = async (): Promise<void> => {
     const [master, other] = (await isMaster(pair[0])) ? pair : [pair[1], pair[0]]
     await master.engine.kill()

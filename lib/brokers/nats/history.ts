@@ -33,7 +33,7 @@ const MAX_MESSAGES = 256
 const MAX_BYTES = 64 * 1024
 
 /** The maximum of channels whose last record a process remembers. */
-const MAX_CHANNELS = 10_000
+const MAX_CHANNELS = 5000
 
 /** Milliseconds for which the comparison of the clocks holds. */
 const CLOCK_LIFETIME = 60_000
@@ -229,17 +229,13 @@ export class NatsHistory {
   }
 
   /** Makes calls of the engine, and again when its stream was lost. */
-  async #call<T>(call: () => Promise<T>): Promise<T> {
-    let interrupt: (error: Error) => void = () => {}
-    const interrupted = new Promise<never>((_resolve, reject) => {
-      interrupt = reject
+  #call<T>(call: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#interrupts.add(reject)
+      this.#withStream(call)
+        .then(resolve, reject)
+        .finally(() => this.#interrupts.delete(reject))
     })
-    this.#interrupts.add(interrupt)
-    try {
-      return await Promise.race([this.#withStream(call), interrupted])
-    } finally {
-      this.#interrupts.delete(interrupt)
-    }
   }
 
   async #withStream<T>(call: () => Promise<T>): Promise<T> {
@@ -270,7 +266,9 @@ export class NatsHistory {
     this.#channels.set(subject, channel)
     if (this.#channels.size > MAX_CHANNELS) {
       for (const [oldest, { isWriting }] of this.#channels) {
-        if (!isWriting) this.#channels.delete(oldest)
+        // A second writer would change the order of the messages.
+        if (isWriting) continue
+        this.#channels.delete(oldest)
         break
       }
     }
@@ -481,8 +479,8 @@ export class NatsHistory {
         return messages.length < limit
       }
       if (take(first) && first.seq < last.seq) {
-        for await (const record of this.#follow(subject, first.seq + 1, limit - messages.length))
-          if (!take(record) || record.seq >= last.seq) break
+        const takeNext = (record: Stored): boolean => take(record) && record.seq < last.seq
+        await this.#follow(subject, first.seq + 1, limit - messages.length, takeNext)
       }
       return messages
     })
@@ -514,8 +512,13 @@ export class NatsHistory {
     return after
   }
 
-  /** The records from a place in the stream on. */
-  async *#follow(subject: string, seq: number, limit: number): AsyncGenerator<Stored> {
+  /** Reads the records from a place in the stream on, until `take` returns false. */
+  async #follow(
+    subject: string,
+    seq: number,
+    limit: number,
+    take: (record: Stored) => boolean
+  ): Promise<void> {
     const { manager, stream, timeout } = this.#settings
     const { consumers } = manager
     const info = await consumers.add(stream, {
@@ -530,7 +533,7 @@ export class NatsHistory {
     try {
       const consumer = manager.jetstream().consumers.getConsumerFromInfo(info)
       const records = await consumer.fetch({ max_messages: limit, expires: Math.max(timeout, 1000) })
-      for await (const record of records) yield storedOf(record)
+      for await (const record of records) if (!take(storedOf(record))) break
     } finally {
       consumers.delete(stream, info.name).catch(() => {})
     }
