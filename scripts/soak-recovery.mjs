@@ -11,7 +11,8 @@ function run(command, args) {
   return spawnSync(command, args, { cwd: root, env, stdio: 'inherit' }).status ?? 1
 }
 
-if (run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']) !== 0) process.exit(1)
+if (run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']) !== 0)
+  process.exit(1)
 let failures = 0
 for (let n = 1; n <= runs; n++) {
   console.log(`\n# run ${n} of ${runs}`)

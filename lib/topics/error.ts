@@ -46,7 +46,7 @@ export const BrokerReadError = defineError(
 )
 export const BrokerWithoutHistoryError = defineError(
   'BROKER_WITHOUT_HISTORY',
-  'The option "history" needs a broker that keeps histories, and this one lacks the methods append, read and remove; use the broker of fastify-upgrade/redis, or remove "history".',
+  'The option "history" needs a broker that keeps histories, and this one lacks the methods append, read and remove; use the broker of fastify-upgrade/redis, or natsBroker with its own option "history", or remove "history".',
   { base: TypeError }
 )
 export const NoHistoryError = defineError(

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type AppendOptions,
@@ -33,7 +33,7 @@ const MAX_MESSAGES = 256
 const MAX_BYTES = 64 * 1024
 
 /** The maximum of channels whose last record a process remembers. */
-const MAX_CHANNELS = 5000
+const MAX_CHANNELS = 2000
 
 /** Milliseconds for which the comparison of the clocks holds. */
 const CLOCK_LIFETIME = 60_000
@@ -48,6 +48,9 @@ const CONTENTION = 1000
 const MIN_TRIM = 16
 
 const NANOSECONDS = 1_000_000
+
+/** Bytes of the headers of a record, besides the name of the stream. */
+const HEADERS_SIZE = 256
 
 /** The codes of errors of JetStream. */
 const WRONG_LAST_SEQUENCE: readonly unknown[] = [10071, 10164]
@@ -331,8 +334,7 @@ export class NatsHistory {
       const floor = Math.max(oldest, offset - size + 1)
       const record = { epoch, offset, floor, ttl, messages }
       const sentAt = performance.now()
-      // Ids belong to an epoch, as positions do.
-      const ack = await this.#store(channel.subject, record, last.seq, id && `${epoch}:${id}`)
+      const ack = await this.#store(channel.subject, record, last.seq, id && messageId(epoch, id))
       if (ack === undefined) {
         if (channel.last === last) channel.last = undefined
         channel.conflictAt = performance.now()
@@ -406,9 +408,16 @@ export class NatsHistory {
     expected: number,
     id?: string
   ): Promise<{ readonly seq: number; readonly duplicate: boolean } | undefined> {
-    const { manager, stream, timeout } = this.#settings
+    const { manager, stream, timeout, maxPayload } = this.#settings
+    const data = encodeRecord(record)
+    // The client does not count the headers, and the engine ends the connection when they exceed the limit.
+    if (data.length + HEADERS_SIZE + stream.length > maxPayload()) {
+      throw new RangeError(
+        `a record of ${data.length} bytes exceeds the max_payload of NATS, ${maxPayload()}`
+      )
+    }
     try {
-      return await manager.jetstream().publish(subject, encodeRecord(record), {
+      return await manager.jetstream().publish(subject, data, {
         ...(id === undefined ? {} : { msgID: id }),
         expect: { streamName: stream, lastSubjectSequence: expected },
         timeout
@@ -570,6 +579,11 @@ export class NatsHistory {
     if (found === null) throw new Error('NATS does not say the time')
     return found.time.getTime() - now
   }
+}
+
+/** Ids belong to an epoch, as positions do. As a header they must not have line breaks or spaces at their ends. */
+function messageId(epoch: string, id: string): string {
+  return createHash('sha256').update(`${epoch}:${id}`).digest('base64url')
 }
 
 function storedOf({ seq, data, time }: StoredRecord & { readonly seq: number }): Stored {
