@@ -802,6 +802,7 @@ t.test('a process remembers the last records of two thousand channels', { skip: 
   }
   const storage = 'memory'
   const broker = natsBroker(connection, {
+    timeout: ms(20_000),
     history: { manager: withStreams(manager, { getMessage }), storage }
   })
   record(t, broker)
