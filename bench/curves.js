@@ -21,7 +21,7 @@ const USAGE = `npm run bench:curves [-- --only NAMES --rounds N --seconds S]
 --seconds  how long (2)`
 
 await main(async () => {
-  const options = readOptions(process.argv.slice(2), NAMES, { takesRef: false })
+  const options = readOptions(process.argv.slice(2), NAMES, { takesRef: false, takesNode: false })
   if (options.help) return console.log(USAGE)
   await build()
   await measureCurves([projectPeer(PROJECT, ROOT, await commit()), await findBase()], options)

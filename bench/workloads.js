@@ -1,12 +1,13 @@
 /**
  * @typedef {object} Workload
  * @property {string} name
- * @property {'echo' | 'fan' | 'handshake' | 'idle'} kind
+ * @property {'echo' | 'fan' | 'handshake' | 'cold' | 'idle'} kind
  * @property {number} connections
  * @property {number} pipeline messages that a connection sends at once.
  * @property {number} size bytes of a message.
  * @property {boolean} binary
  * @property {boolean} deflate
+ * @property {number} [total] connections of a run that ends after so many, not after some seconds.
  * @property {boolean} memory whether the memory of the connections is measured.
  */
 
@@ -23,6 +24,9 @@ export const WORKLOADS = [
   { ...DEFAULTS, name: 'deflate1k', kind: 'echo', connections: 64, pipeline: 4, size: 1024, deflate: true },
   { ...DEFAULTS, name: 'fan', kind: 'fan', connections: 1000, size: 128 },
   { ...DEFAULTS, name: 'handshake', kind: 'handshake', connections: 32 },
+  // Work that is fixed covers the same part of the warm-up in every run. In a fixed time, a server on a busy machine
+  // completes fewer handshakes, all of them colder, and its figure falls with the load of the machine.
+  { ...DEFAULTS, name: 'cold', kind: 'cold', connections: 32, total: 2000 },
   { ...DEFAULTS, name: 'idle', kind: 'idle', connections: 10_000, memory: true }
 ]
 
@@ -30,10 +34,12 @@ export const WORKLOADS = [
  * A description of a workload.
  * @param {Workload} workload
  */
-export function describe({ kind, connections, pipeline, size, binary, deflate }) {
+export function describe({ kind, connections, total = 0, pipeline, size, binary, deflate }) {
   const count = connections.toLocaleString('en')
   const message = `${bytes(size)} of ${binary ? 'binary' : 'text'}`
   if (kind === 'handshake') return `connect, upgrade, drop; ${count} at a time`
+  if (kind === 'cold')
+    return `the first ${total.toLocaleString('en')} handshakes of a process; ${count} at a time`
   if (kind === 'idle') return `${count} connections that do nothing`
   if (kind === 'fan') return `one sends ${message}, ${count} receive it`
   return `${count} connections, ${pipeline} × ${message} in flight on each${deflate ? ', compressed' : ''}`
@@ -44,6 +50,7 @@ export const UNITS = {
   echo: 'messages per CPU second',
   fan: 'deliveries per CPU second',
   handshake: 'handshakes per CPU second',
+  cold: 'handshakes per CPU second',
   idle: 'KiB per connection'
 }
 

@@ -3,7 +3,7 @@ import { interrupted } from './interrupt.js'
 import { LoadProcess } from './load-process.js'
 import { Server } from './server.js'
 
-/** The share of the measured time that the compilers of the server and of the load get to warm up. */
+/** The share of the measured time that the compilers of the server and of the load get to warm up, except for `cold`. */
 const WARM_UP = 0.25
 
 /**
@@ -12,6 +12,7 @@ const WARM_UP = 0.25
  * @property {number} round
  * @property {string} workload
  * @property {string} server
+ * @property {string} [node] the version of Node that runs the server.
  * @property {string} [failed] why there is no figure.
  * @property {number} [perCpuSecond] messages, deliveries or handshakes per CPU second of the server.
  * @property {number} [perSecond] the same per second of the clock.
@@ -57,7 +58,7 @@ export async function measureAll(workloads, peers, settings) {
  * @returns {Promise<Measurement>}
  */
 async function measure(workload, peer, { seconds, cores }, round) {
-  const head = { round, workload: workload.name, server: peer.name }
+  const head = { round, workload: workload.name, server: peer.name, node: peer.node }
   try {
     const server = await Server.start(peer, { core: cores?.server, deflate: workload.deflate })
     const load = new LoadProcess(cores?.load)
@@ -88,6 +89,7 @@ async function underLoad(workload, peer, server, load, seconds) {
   const memory = workload.memory
     ? { kibPerConnection: ((await server.settledMemory()) - before) / 1024 / workload.connections }
     : {}
+  if (workload.kind !== 'idle' && workload.kind !== 'cold') await load.run(seconds * WARM_UP)
   const speed = workload.kind === 'idle' ? {} : await speedOf(server, load, seconds)
   const { memory: after } = await server.usage()
   return { ...speed, ...memory, memoryMib: after / 2 ** 20 }
@@ -101,7 +103,6 @@ async function underLoad(workload, peer, server, load, seconds) {
  * @param {number} seconds
  */
 async function speedOf(server, load, seconds) {
-  await load.run(seconds * WARM_UP)
   const { cpu: start } = await server.usage()
   const result = await load.run(seconds)
   const { cpu: end } = await server.usage()
@@ -117,10 +118,11 @@ async function speedOf(server, load, seconds) {
  * @param {Measurement} measurement
  * @param {number} rounds
  */
-function progress({ round, workload, server, failed, perCpuSecond, kibPerConnection }, rounds) {
+function progress({ round, workload, server, node, failed, perCpuSecond, kibPerConnection }, rounds) {
   const figure =
     perCpuSecond === undefined
       ? `${kibPerConnection?.toFixed(1)} KiB per connection`
       : `${Math.round(perCpuSecond).toLocaleString('en')} per CPU second`
-  return `round ${round} of ${rounds}, ${workload}, ${server}: ${failed ? `failed: ${failed}` : figure}`
+  const name = node === undefined ? server : `${server} on Node ${node}`
+  return `round ${round} of ${rounds}, ${workload}, ${name}: ${failed ? `failed: ${failed}` : figure}`
 }

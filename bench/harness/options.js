@@ -1,8 +1,10 @@
 import { parseArgs } from 'node:util'
+import { isNodeVersion } from '../../scripts/node-version.mjs'
 
 /**
  * @typedef {object} Options
  * @property {string | undefined} ref
+ * @property {string[]} node versions of Node; none for the one that runs.
  * @property {string[]} only
  * @property {number} rounds
  * @property {number} seconds
@@ -13,15 +15,16 @@ import { parseArgs } from 'node:util'
  * Reads the command line.
  * @param {string[]} args
  * @param {readonly string[]} names what `--only` may list.
- * @param {{ takesRef: boolean }} allowed
+ * @param {{ takesRef: boolean, takesNode: boolean }} allowed
  * @returns {Options}
  */
-export function readOptions(args, names, { takesRef }) {
+export function readOptions(args, names, { takesRef, takesNode }) {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: takesRef,
     options: {
       only: { type: 'string' },
+      ...(takesNode && { node: /** @type {const} */ ({ type: 'string' }) }),
       rounds: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '2' },
       help: { type: 'boolean', default: false }
@@ -32,6 +35,7 @@ export function readOptions(args, names, { takesRef }) {
   if (!Number.isInteger(rounds)) throw new Error('--rounds has to be a whole number')
   return {
     ref: positionals[0],
+    node: readVersions(values.node),
     only: readNames(values.only, names),
     rounds,
     seconds: positive(values.seconds, '--seconds'),
@@ -49,6 +53,14 @@ function readNames(list, names) {
   const unknown = chosen.find(name => !names.includes(name))
   if (unknown !== undefined) throw new Error(`--only knows ${names.join(', ')}; not «${unknown}»`)
   return names.filter(name => chosen.includes(name))
+}
+
+/** @param {string | undefined} list */
+function readVersions(list) {
+  const versions = list === undefined ? [] : list.split(',').map(version => version.trim())
+  const wrong = versions.find(version => !isNodeVersion(version))
+  if (wrong !== undefined) throw new Error(`--node takes versions such as 22,24.1; not «${wrong}»`)
+  return versions
 }
 
 /**

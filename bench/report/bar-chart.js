@@ -124,9 +124,10 @@ function drawBar({ ratio, server }, fill, x, y) {
 }
 
 /** @param {Workload} workload */
-function inShort({ kind, connections, pipeline, size }) {
+function inShort({ kind, connections, total = 0, pipeline, size }) {
   const count = connections.toLocaleString('en')
   if (kind === 'handshake') return `${count} at a time`
+  if (kind === 'cold') return `the first ${total.toLocaleString('en')} handshakes`
   if (kind === 'idle') return `${count} connections, by memory`
   if (kind === 'fan') return `${bytes(size)} to ${count}`
   return `${bytes(size)}, ${count} connections, ${pipeline} in flight`

@@ -1,3 +1,4 @@
+import { CEILINGS } from '../peers.js'
 import { describe, UNITS } from '../workloads.js'
 import { figure, percent, times } from './number.js'
 import { table } from './table.js'
@@ -10,21 +11,45 @@ import { table } from './table.js'
 export function comparisonTable(workloads, summaries, base) {
   return workloads
     .map(workload => {
-      const rows = summaries.filter(summary => summary.workload === workload.name).map(row)
-      const head = ['', UNITS[workload.kind], 'min..max', `ratio to ${base}`, 'server CPU', 'load CPU']
-      return `${workload.name}: ${describe(workload)}\n${table(head, rows)}`
+      const own = summaries.filter(summary => summary.workload === workload.name)
+      const ceiling = CEILINGS[workload.kind]
+      const hasCeiling = own.some(({ server }) => server === ceiling)
+      const head = [
+        'Node',
+        'server',
+        UNITS[workload.kind],
+        'min..max',
+        `ratio to ${base}`,
+        ...(hasCeiling ? [`ratio to ${ceiling}`] : []),
+        'server CPU',
+        'load CPU'
+      ]
+      return `${workload.name}: ${describe(workload)}\n${table(
+        head,
+        own.map(summary => row(summary, hasCeiling)),
+        2
+      )}`
     })
     .join('\n\n')
 }
 
-/** @param {import('./summary.js').Summary} summary */
-function row({ server, failed, median, min, max, ratio, serverCpu, loadCpu }) {
-  if (median === undefined || min === undefined || max === undefined) return [server, `failed: ${failed}`]
+/**
+ * @param {import('./summary.js').Summary} summary
+ * @param {boolean} hasCeiling
+ */
+function row(
+  { node = '', server, failed, median, min, max, ratio, toCeiling, serverCpu, loadCpu },
+  hasCeiling
+) {
+  if (median === undefined || min === undefined || max === undefined)
+    return [node, server, `failed: ${failed}`]
   return [
+    node,
     server,
     figure(median),
     `${figure(min)}..${figure(max)}`,
     ratio === undefined ? '' : times(ratio),
+    ...(hasCeiling ? [toCeiling === undefined ? '' : times(toCeiling)] : []),
     serverCpu === undefined ? '' : percent(serverCpu),
     loadCpu === undefined ? '' : percent(loadCpu)
   ]

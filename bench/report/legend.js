@@ -1,7 +1,7 @@
 import { element, text } from './svg.js'
 
 /** From a palette that is readable with red-green color blindness. */
-const PALETTE = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00']
+const PALETTE = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#f0e442']
 const BASE_COLOR = '#59636e'
 
 /** About what a letter takes at 12 px. */

@@ -1,18 +1,22 @@
+import { CEILINGS } from '../peers.js'
+
 /**
  * @typedef {import('../harness/measure.js').Measurement} Measurement
  * @typedef {import('../workloads.js').Workload} Workload
  */
 
 /**
- * The figures of one server under one workload over all rounds.
+ * The figures of one server on one Node under one workload, over all rounds.
  * @typedef {object} Summary
  * @property {string} workload
  * @property {string} server
+ * @property {string} [node]
  * @property {string} [failed]
  * @property {number} [median]
  * @property {number} [min]
  * @property {number} [max]
- * @property {number} [ratio] how many times better than the base: more per CPU second, or less memory.
+ * @property {number} [ratio] how many times better than the base on the same Node: more per CPU second, or less memory.
+ * @property {number} [toCeiling] the same for the server that does the least, `CEILINGS`.
  * @property {number} [serverCpu]
  * @property {number} [loadCpu]
  * @property {number} [kibPerConnection]
@@ -28,25 +32,34 @@
 export function summarise(workloads, measurements, base) {
   return workloads.flatMap(workload => {
     const own = measurements.filter(({ workload: name }) => name === workload.name)
-    const servers = [...new Set(own.map(({ server }) => server))]
-    const summaries = servers.map(server =>
+    const runs = new Set(own.map(nameOf))
+    const summaries = [...runs].map(name =>
       summariseOne(
         workload,
-        own.filter(measurement => measurement.server === server)
+        own.filter(measurement => nameOf(measurement) === name)
       )
     )
-    const baseMedian = summaries.find(({ server }) => server === base)?.median
-    return summaries.map(summary => withRatio(summary, baseMedian, workload.kind === 'idle'))
+    return summaries.map(summary => ({
+      ...summary,
+      ...ratioTo(base, 'ratio', summary, summaries, workload),
+      ...ratioTo(CEILINGS[workload.kind], 'toCeiling', summary, summaries, workload)
+    }))
   })
+}
+
+/** @param {Measurement} measurement */
+function nameOf({ server, node }) {
+  return `${server} on ${node}`
 }
 
 /**
  * @param {Workload} workload
- * @param {Measurement[]} measurements of one server; at least one.
+ * @param {Measurement[]} measurements of one server on one Node; at least one.
  * @returns {Summary}
  */
 function summariseOne(workload, measurements) {
-  const head = { workload: workload.name, server: measurements[0].server }
+  const [{ server, node }] = measurements
+  const head = { workload: workload.name, server, node }
   const failed = measurements.find(measurement => measurement.failed !== undefined)?.failed
   if (failed !== undefined) return { ...head, failed }
   const figures = numbers(measurements, workload.kind === 'idle' ? 'kibPerConnection' : 'perCpuSecond')
@@ -60,14 +73,20 @@ function summariseOne(workload, measurements) {
 }
 
 /**
+ * Another runtime than Node is compared with the server on the first Node.
+ * @param {string} other the name of a server.
+ * @param {'ratio' | 'toCeiling'} name of the figure.
  * @param {Summary} summary
- * @param {number | undefined} base
- * @param {boolean} lessIsBetter
- * @returns {Summary}
+ * @param {Summary[]} all of the workload.
+ * @param {Workload} workload
+ * @returns {{ ratio?: number, toCeiling?: number }}
  */
-function withRatio(summary, base, lessIsBetter) {
-  if (summary.median === undefined || base === undefined) return summary
-  return { ...summary, ratio: lessIsBetter ? base / summary.median : summary.median / base }
+function ratioTo(other, name, { node, median }, all, { kind }) {
+  const isSame = (/** @type {Summary} */ one) =>
+    one.server === other && (node === undefined || one.node === node)
+  const reference = all.find(isSame)?.median
+  if (median === undefined || reference === undefined) return {}
+  return { [name]: kind === 'idle' ? reference / median : median / reference }
 }
 
 /** @typedef {'perCpuSecond' | 'perSecond' | 'serverCpu' | 'loadCpu' | 'kibPerConnection'} Figure */

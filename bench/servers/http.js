@@ -1,21 +1,4 @@
-// The minimum of JavaScript on node:http that answers a handshake with 101.
-import { createHash } from 'node:crypto'
-import { createServer } from 'node:http'
-import { BACKLOG, HOST, listening, portOf } from './control.js'
+// Answers a handshake with 101 and does nothing else: no WebSocket server on node:http can do less work for a handshake.
+import { listenWithBarest101 } from './barest-101.js'
 
-const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
-
-const server = createServer()
-
-server.on('upgrade', (request, socket) => {
-  const key = request.headers['sec-websocket-key']
-  const accept = createHash('sha1').update(`${key}${GUID}`).digest('base64')
-  socket.on('error', () => {})
-  socket.on('data', () => {})
-  socket.write(
-    'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
-      `Sec-WebSocket-Accept: ${accept}\r\n\r\n`
-  )
-})
-
-server.listen(0, HOST, BACKLOG, () => listening(portOf(server)))
+listenWithBarest101(socket => socket.on('data', () => {}))
