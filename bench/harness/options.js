@@ -31,13 +31,11 @@ export function readOptions(args, names, { takesRef, takesNode }) {
     }
   })
   if (positionals.length > 1) throw new Error('only one git ref can be compared with')
-  const rounds = positive(values.rounds, '--rounds')
-  if (!Number.isInteger(rounds)) throw new Error('--rounds has to be a whole number')
   return {
     ref: positionals[0],
     node: readVersions(values.node),
     only: readNames(values.only, names),
-    rounds,
+    rounds: positiveInteger(values.rounds, '--rounds'),
     seconds: positive(values.seconds, '--seconds'),
     help: values.help
   }
@@ -61,6 +59,16 @@ function readVersions(list) {
   const wrong = versions.find(version => !isNodeVersion(version))
   if (wrong !== undefined) throw new Error(`--node takes versions such as 22,24.1; not «${wrong}»`)
   return versions
+}
+
+/**
+ * @param {string} text
+ * @param {string} name of the option.
+ */
+export function positiveInteger(text, name) {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`${name} has to be a whole number above 0`)
+  return value
 }
 
 /**
