@@ -18,6 +18,7 @@ import { CURRENT } from './harness/nodes.js'
  * @property {Record<string, string>} env
  * @property {readonly string[]} kinds the kinds of workload it can take.
  * @property {boolean} deflate whether it can take compressed ones.
+ * @property {'tls' | 'http2'} [transport] plain TCP by default.
  * @property {boolean} raw whether it echoes bytes and knows nothing of WebSocket.
  */
 

@@ -22,10 +22,10 @@ export class LoadProcess {
   /**
    * Opens the connections of a workload.
    * @param {import('../workloads.js').Workload} workload
-   * @param {{ port: number, raw: boolean }} target
+   * @param {{ port: number, raw: boolean, transport: import('../peers.js').Peer['transport'] }} target
    */
-  async open(workload, { port, raw }) {
-    await this.#child.ask({ open: workload, port, raw }, OPEN_MS)
+  async open(workload, target) {
+    await this.#child.ask({ open: workload, ...target }, OPEN_MS)
   }
 
   /**

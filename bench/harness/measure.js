@@ -85,7 +85,7 @@ async function measure(workload, peer, { seconds, cores }, round) {
  */
 async function underLoad(workload, peer, server, load, seconds) {
   const { memory: before } = await server.usage()
-  await load.open(workload, { port: server.port, raw: peer.raw })
+  await load.open(workload, { port: server.port, raw: peer.raw, transport: peer.transport })
   const memory = workload.memory
     ? { kibPerConnection: ((await server.settledMemory()) - before) / 1024 / workload.connections }
     : {}

@@ -8,14 +8,50 @@ import { RawCounter } from './raw-counter.js'
 const shared = Buffer.allocUnsafeSlow(262_144)
 
 /**
- * `request` is the opening handshake; without it the connection is plain TCP, where `rawSize` bytes are a message.
+ * `request` is the opening handshake; without it `connect` does the handshake. On plain TCP without frames, `rawSize` bytes
+ * are a message; else it is 0.
  * @typedef {object} Target
  * @property {number} port
  * @property {string | undefined} request
  * @property {boolean} deflate
  * @property {number} rawSize
+ * @property {Connect} [connect] TCP by default.
  * @property {string} [localAddress] where to connect from, when one address has too few ports.
  */
+
+/**
+ * A byte stream to the server, of which a socket is one.
+ * @typedef {{ write(batch: Buffer): unknown, resetAndDestroy(): unknown }} Link
+ */
+
+/**
+ * @typedef {object} LinkHandler
+ * @property {() => void} onConnect
+ * @property {(chunk: Uint8Array, size: number) => void} onRead
+ * @property {(error: Error) => void} onError
+ * @property {() => void} onEnd
+ */
+
+/** @typedef {(target: Target, handler: LinkHandler) => Link} Connect */
+
+/** @type {Connect} */
+function connectTcp({ port, localAddress }, { onConnect, onRead, onError, onEnd }) {
+  const socket = connect({
+    port,
+    host: '127.0.0.1',
+    localAddress,
+    noDelay: true,
+    onread: {
+      buffer: shared,
+      // It bypasses the streams of Node, which cost more than the rest of a read.
+      callback: (size, chunk) => {
+        onRead(chunk, size)
+        return true
+      }
+    }
+  })
+  return socket.once('connect', onConnect).once('error', onError).once('end', onEnd)
+}
 
 /**
  * @typedef {object} ConnectionHandler
@@ -27,7 +63,7 @@ const shared = Buffer.allocUnsafeSlow(262_144)
 export class Connection {
   #target
   #handler
-  #socket
+  #link
   #counter
   #isOpen = false
   #response = ''
@@ -41,27 +77,16 @@ export class Connection {
   constructor(target, handler) {
     this.#target = target
     this.#handler = handler
-    this.#counter = target.request === undefined ? new RawCounter(target.rawSize) : new FrameCounter()
-    this.#socket = connect({
-      port: target.port,
-      host: '127.0.0.1',
-      localAddress: target.localAddress,
-      noDelay: true,
-      onread: {
-        buffer: shared,
-        // It bypasses the streams of Node, which cost more than the rest of a read.
-        callback: (size, chunk) => {
-          this.#read(chunk, size)
-          return true
-        }
+    this.#counter = target.rawSize > 0 ? new RawCounter(target.rawSize) : new FrameCounter()
+    this.#link = (target.connect ?? connectTcp)(target, {
+      onConnect: () => this.#connected(),
+      onRead: (chunk, size) => this.#read(chunk, size),
+      onError: error => {
+        throw new Error(`a connection was lost: ${error.message}`)
+      },
+      onEnd: () => {
+        throw new Error('the server ended a connection')
       }
-    })
-    this.#socket.once('connect', () => this.#connected())
-    this.#socket.once('error', error => {
-      throw new Error(`a connection was lost: ${error.message}`)
-    })
-    this.#socket.once('end', () => {
-      throw new Error('the server ended a connection')
     })
   }
 
@@ -72,16 +97,16 @@ export class Connection {
 
   /** @param {Buffer} batch */
   write(batch) {
-    this.#socket.write(batch)
+    this.#link.write(batch)
   }
 
   /** Resets the connection, so that its port is free immediately. */
   drop() {
-    this.#socket.resetAndDestroy()
+    this.#link.resetAndDestroy()
   }
 
   #connected() {
-    if (this.#target.request !== undefined) this.#socket.write(this.#target.request)
+    if (this.#target.request !== undefined) this.#link.write(this.#target.request)
     else this.#open()
   }
 
@@ -98,7 +123,7 @@ export class Connection {
     const start = this.#isOpen ? 0 : this.#readResponse(chunk, size)
     if (start === size) return
     const messages = this.#counter.push(chunk, start, size)
-    if (this.#counter.takePings() > 0) this.#socket.write(PONG)
+    if (this.#counter.takePings() > 0) this.#link.write(PONG)
     if (messages > 0) this.#handler.onMessages(this, messages)
   }
 

@@ -5,6 +5,7 @@ import { EchoLoad } from './echo.js'
 import { FanLoad } from './fan.js'
 import { HandshakeLoad } from './handshake.js'
 import { makeRequest } from './opening.js'
+import { connectTls, openSession } from './secure.js'
 
 /**
  * @typedef {import('../workloads.js').Workload} Workload
@@ -17,16 +18,24 @@ const ANSWER_SECONDS = 45
 /** @type {{ load: Load, workload: Workload } | undefined} */
 let current
 
-/** @param {{ open: Workload, port: number, raw: boolean }} question */
-async function open({ open: workload, port, raw }) {
+/**
+ * How the peer is reached: TCP without a transport.
+ * @typedef {{ open: Workload, port: number, raw: boolean, transport?: 'tls' | 'http2' }} Open
+ */
+
+/** @param {Open} question */
+async function open({ open: workload, port, raw, transport }) {
   const batch = makeBatch(workload)
   const path = workload.kind === 'fan' ? '/fan' : '/'
   const load = makeLoad(workload, batch)
   await load.open(workload.connections, {
     port,
     deflate: workload.deflate,
-    request: raw ? undefined : makeRequest({ port, path, deflate: workload.deflate }),
-    rawSize: batch.length / workload.pipeline
+    request:
+      raw || transport === 'http2' ? undefined : makeRequest({ port, path, deflate: workload.deflate }),
+    rawSize: raw ? batch.length / workload.pipeline : 0,
+    ...(transport === 'tls' && { connect: connectTls }),
+    ...(transport === 'http2' && { connect: await openSession(port, path) })
   })
   current = { load, workload: raw ? { ...workload, size: batch.length / workload.pipeline } : workload }
   return {}
@@ -74,12 +83,9 @@ function checkBytes({ kind, deflate, size }, messages, bytes) {
   throw new Error(`${messages} messages of ${size} bytes came back as ${bytes} bytes`)
 }
 
-process.on(
-  'message',
-  async (/** @type {{ open: Workload, port: number, raw: boolean } | { run: number }} */ question) => {
-    process.send?.(await ('run' in question ? run(question.run) : open(question)))
-  }
-)
+process.on('message', async (/** @type {Open | { run: number }} */ question) => {
+  process.send?.(await ('run' in question ? run(question.run) : open(question)))
+})
 
 process.on('disconnect', () => process.exit())
 

@@ -1,14 +1,23 @@
-// This project, used as by applications. BUILD is the folder that has its dist.
+// This project, used as by applications. BUILD is the folder that has its dist. With SECURE it speaks HTTP/2 and HTTP/1.1 over
+// TLS.
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import Fastify from 'fastify'
 import { BACKLOG, DEFLATE, HOST, listening, MAX_PAYLOAD, portOf } from './control.js'
 
-const { default: upgrade } = await import(
-  pathToFileURL(join(process.env.BUILD ?? '', 'dist/lib/index.js')).href
-)
+const { BUILD = '', SECURE } = process.env
 
-const app = Fastify()
+/** @param {string} file */
+const load = file => import(pathToFileURL(join(BUILD, 'dist', file)).href)
+
+async function makeApp() {
+  if (SECURE === undefined) return Fastify()
+  const { makeCertificate } = await load('examples/http2/certificate.js')
+  return Fastify({ http2: true, https: { ...makeCertificate(), allowHTTP1: true } })
+}
+
+const { default: upgrade } = await load('lib/index.js')
+const app = await makeApp()
 await app.register(upgrade, {
   maxPayload: MAX_PAYLOAD,
   // An echo of the largest message has to fit into the queue as a whole.
