@@ -24,12 +24,13 @@ export function readOptions(args, names, { takesRef, takesNode }) {
     allowPositionals: takesRef,
     options: {
       only: { type: 'string' },
-      ...(takesNode && { node: /** @type {const} */ ({ type: 'string' }) }),
+      node: { type: 'string' },
       rounds: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '2' },
       help: { type: 'boolean', default: false }
     }
   })
+  if (!takesNode && values.node !== undefined) throw new Error('--node is an option of `npm run bench` alone')
   if (positionals.length > 1) throw new Error('only one git ref can be compared with')
   return {
     ref: positionals[0],

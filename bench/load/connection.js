@@ -21,7 +21,7 @@ const shared = Buffer.allocUnsafeSlow(262_144)
 
 /**
  * A byte stream to the server, of which a socket is one.
- * @typedef {{ write(batch: Buffer): unknown, resetAndDestroy(): unknown }} Link
+ * @typedef {{ write(data: Buffer | string): unknown, resetAndDestroy(): unknown }} Link
  */
 
 /**

@@ -40,7 +40,8 @@ function listenWithWs() {
   const server = createServer()
   const sockets = new WebSocketServer({
     server,
-    verifyClient: ({ req }) => sessions.has(sessionOf(req.headers.cookie))
+    verifyClient: (/** @type {{ req: import('node:http').IncomingMessage }} */ { req }) =>
+      sessions.has(sessionOf(req.headers.cookie))
   })
   sockets.on('connection', socket => {
     socket.on('error', () => {})
