@@ -113,6 +113,7 @@ export interface ConnectionEvent {
 export type Limit =
   | 'closeTimeout'
   | 'expires'
+  | 'handshakeTimeout'
   | 'heartbeat'
   | 'idleTimeout'
   | 'maxBufferedAmount'
@@ -121,6 +122,7 @@ export type Limit =
   | 'maxControlFrames'
   | 'maxLifetime'
   | 'maxPayload'
+  | 'maxPendingMessages'
   | 'maxTotalBufferedAmount'
   | 'messageTimeout'
   | 'rateLimit'
@@ -128,12 +130,12 @@ export type Limit =
 /** The payload of `fastify-upgrade:limit:reached`. */
 export interface LimitReached {
   readonly limit: Limit
-  /** Undefined for `maxConnections` and `maxConnectionsPerUser`, which refuse handshakes. */
+  /** Undefined for `maxConnections`, `maxConnectionsPerUser` and `handshakeTimeout`, which refuse handshakes. */
   readonly socket: DiagnosedSocket | undefined
-  /** Set for these. */
-  readonly server?: object
-  /** Set for these. */
-  readonly route?: string
+  /** Set for a handshake whose route is known. */
+  readonly server?: object | undefined
+  /** Set for a handshake whose route is known. */
+  readonly route?: string | undefined
 }
 
 /** The payload of `fastify-upgrade:heartbeat:answered`. */
@@ -147,6 +149,41 @@ export interface HeartbeatAnswered {
 export interface BrokerDiagnosis {
   readonly server: object
   readonly event: { readonly type: string; readonly topic?: string; readonly error?: Error | undefined }
+}
+
+/** The payload of `fastify-upgrade:broker:published`. */
+export interface BrokerPublished {
+  readonly server: object
+  /** The kind of the publication. `history` is a message to a topic with history. */
+  readonly kind: 'message' | 'presence' | 'broadcast' | 'history'
+  /** The topic, which may contain personal data; empty for broadcasts. */
+  readonly topic: string
+  /** Milliseconds until the engine of the broker accepted or refused the publication. */
+  readonly duration: number
+  /** Why the engine did not accept it. */
+  readonly error: Error | undefined
+}
+
+/** The payload of `fastify-upgrade:history:recovery`. */
+export interface HistoryRecovery {
+  readonly server: object
+  /** It may contain personal data. */
+  readonly topic: string
+  /** Whether the missed publications were delivered, all of them. */
+  readonly recovered: boolean
+  /** The publications that were delivered. */
+  readonly publications: number
+}
+
+/** The payload of `fastify-upgrade:history:gap`. */
+export interface HistoryGap {
+  readonly server: object
+  /** It may contain personal data. */
+  readonly topic: string
+  /** Whether the history had all missing publications. Otherwise subscribers have missed some. */
+  readonly filled: boolean
+  /** The publications that were read from the history. */
+  readonly publications: number
 }
 
 /** The payload of the channels `fastify-upgrade:shutdown:…`. */
@@ -171,6 +208,9 @@ export interface DiagnosticsChannels {
   'fastify-upgrade:limit:reached': LimitReached
   'fastify-upgrade:heartbeat:answered': HeartbeatAnswered
   'fastify-upgrade:broker:event': BrokerDiagnosis
+  'fastify-upgrade:broker:published': BrokerPublished
+  'fastify-upgrade:history:recovery': HistoryRecovery
+  'fastify-upgrade:history:gap': HistoryGap
   'fastify-upgrade:shutdown:started': ShutdownStep
   'fastify-upgrade:shutdown:closing': ShutdownStep
   'fastify-upgrade:shutdown:cut': ShutdownStep
@@ -206,6 +246,9 @@ export const backpressureEnded = channelOf('fastify-upgrade:backpressure:ended')
 export const limitReached = channelOf('fastify-upgrade:limit:reached')
 export const heartbeatAnswered = channelOf('fastify-upgrade:heartbeat:answered')
 export const brokerEvent = channelOf('fastify-upgrade:broker:event')
+export const brokerPublished = channelOf('fastify-upgrade:broker:published')
+export const historyRecovery = channelOf('fastify-upgrade:history:recovery')
+export const historyGap = channelOf('fastify-upgrade:history:gap')
 export const shutdownStarted = channelOf('fastify-upgrade:shutdown:started')
 export const shutdownClosing = channelOf('fastify-upgrade:shutdown:closing')
 export const shutdownCut = channelOf('fastify-upgrade:shutdown:cut')

@@ -36,6 +36,7 @@ export type {
 export { MemoryBroker, MemoryHub, type MemoryHubOptions } from './brokers/memory.js'
 export type {
   BrokerDiagnosis,
+  BrokerPublished,
   ConnectionClosed,
   ConnectionEvent,
   ConnectionOpened,
@@ -45,6 +46,8 @@ export type {
   HandshakeAccepted,
   HandshakeRefused,
   HeartbeatAnswered,
+  HistoryGap,
+  HistoryRecovery,
   Limit,
   LimitReached,
   ListenerFailed,

@@ -15,7 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   socket: ['error', 'diagnostics', 'protocol', 'options', 'compression', 'limits'],
   upgrade: ['error', 'protocol', 'options', 'compression', 'limits', 'socket'],
   brokers: ['error'],
-  topics: ['error', 'protocol', 'limits', 'brokers'],
+  topics: ['error', 'diagnostics', 'protocol', 'limits', 'brokers'],
   fastify: [
     'error',
     'diagnostics',
@@ -33,7 +33,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   testing: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   ws: ['error', 'protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   // Nothing imports it: applications load its files by their sub-paths.
-  observe: ['error', 'diagnostics', 'fastify'],
+  observe: ['error', 'diagnostics', 'options', 'fastify'],
   index: [
     'diagnostics',
     'protocol',

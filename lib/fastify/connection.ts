@@ -36,11 +36,24 @@ export interface Opened {
 
 /** Opens a connection: runs the handler of its route, and ends the request in Fastify when the connection ends. */
 export function openConnection(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
+  const { tracer } = route.server
+  if (tracer === undefined) {
+    open(app, route, opened)
+    return
+  }
+  const { request, subprotocol } = opened
+  tracer.traceConnection({ request: request.raw, route: route.url, subprotocol }, () =>
+    open(app, route, opened)
+  )
+}
+
+function open(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void {
   const { stream, protocol = '', extension, request, topics, credentials } = opened
   const owner = new Owner(app, route, opened)
   const { settings, server, schemas } = route
+  const { tracer } = server
   const decoder = schemas.validator === undefined ? undefined : owner
-  const setup = { role: 'server', protocol, settings, extension, owner, decoder } as const
+  const setup = { role: 'server', protocol, settings, extension, owner, decoder, tracer } as const
   const socket =
     schemas.serializer === undefined
       ? new WebSocket(stream, setup, server, owner)

@@ -13,11 +13,12 @@ import type { Deliver } from '../topics/history-entry.js'
 import type { Subscription } from '../topics/history-topic.js'
 import type { Presence } from '../topics/presence.js'
 import type { ReportSettings } from '../topics/report-timer.js'
-import { Topics } from '../topics/topics.js'
+import { type Backlog, Topics } from '../topics/topics.js'
 import { UnknownRouteError } from './error.js'
 import type { MessageSchemas } from './messages/message-schemas.js'
 import type { MessageSerializer } from './messages/message-serializer.js'
 import type { RouteSubprotocols } from './routes/subprotocol.js'
+import type { ConnectionTracer } from './tracer.js'
 import { ConnectionById, type ConnectionsOptions, readQuery, User } from './users.js'
 import {
   type AnyWebSocket,
@@ -83,6 +84,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   readonly clients: Set<WebSocket> = new Set()
   /** The plugin's `options`. `handleProtocols` and `verifyClient` are read at each handshake. */
   readonly options: ServerOptions
+  /**
+   * Opens connections and calls listeners in spans.
+   * @internal
+   */
+  tracer: ConnectionTracer | undefined
   readonly #onError: (error: unknown) => void
   readonly #closed = new Set<() => void>()
   readonly #topics: Topics<PreparedMessage, AnyWebSocket>
@@ -107,6 +113,7 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
     this.#onError = onError
     if (broker !== undefined) this.#broker = 'down'
     this.#topics = new Topics({
+      server: this,
       broker,
       prepare,
       onEvent: event => this.#onBrokerEvent(event),
@@ -257,6 +264,11 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** The number of messages that did not reach other processes, as the broker did not accept them. */
   get lost(): number {
     return this.#topics.lost
+  }
+
+  /** @internal */
+  get backlog(): Backlog {
+    return this.#topics.backlog
   }
 
   /**

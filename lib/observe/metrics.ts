@@ -3,7 +3,9 @@ import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import {
   type BrokerDiagnosis,
+  type BrokerPublished,
   brokerEvent,
+  brokerPublished,
   type ConnectionClosed,
   type ConnectionOpened,
   connectionClosed,
@@ -12,9 +14,13 @@ import {
   type HandshakeAccepted,
   type HandshakeRefused,
   type HeartbeatAnswered,
+  type HistoryGap,
+  type HistoryRecovery,
   handshakeAccepted,
   handshakeRefused,
   heartbeatAnswered,
+  historyGap,
+  historyRecovery,
   type LimitReached,
   type ListenerFailed,
   limitReached,
@@ -57,15 +63,18 @@ export interface Meter {
 }
 
 // The names of attributes that OpenTelemetry defines, and then the names of this package.
-const ROUTE = 'http.route'
+export const ROUTE = 'http.route'
 const STATUS = 'http.response.status_code'
-const VERSION = 'network.protocol.version'
+export const VERSION = 'network.protocol.version'
 const DIRECTION = 'network.io.direction'
-const ERROR = 'error.type'
-const SUBPROTOCOL = 'websocket.subprotocol'
-const CLOSE_CODE = 'websocket.close.code'
+export const ERROR = 'error.type'
+export const SUBPROTOCOL = 'websocket.subprotocol'
+export const CLOSE_CODE = 'websocket.close.code'
 const LIMIT = 'websocket.limit'
 const BROKER_EVENT = 'websocket.broker.event'
+const PUBLICATION = 'websocket.broker.publication'
+const RECOVERED = 'websocket.history.recovered'
+const FILLED = 'websocket.history.filled'
 
 const OF_CONNECTION = [ROUTE, SUBPROTOCOL, VERSION]
 
@@ -158,6 +167,49 @@ export const INSTRUMENTS = {
     description: 'Events of the broker, such as messages that did not reach other processes.',
     unit: '{event}',
     attributes: [BROKER_EVENT]
+  },
+  publishes: {
+    name: 'websocket.server.broker.publish.duration',
+    description: 'Time until the engine of the broker accepted or refused a publication.',
+    unit: 's',
+    attributes: [PUBLICATION, ERROR],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+  },
+  brokerPending: {
+    name: 'websocket.server.broker.pending',
+    description: 'Bytes of publications that the engine of the broker has not accepted yet.',
+    unit: 'By',
+    attributes: []
+  },
+  historyLag: {
+    name: 'websocket.server.history.lag',
+    description: 'Publications of topics with history that have arrived and wait for earlier ones.',
+    unit: '{message}',
+    attributes: []
+  },
+  recoveries: {
+    name: 'websocket.server.history.recoveries',
+    description: 'Subscriptions with a position, by whether all missed publications were delivered.',
+    unit: '{subscription}',
+    attributes: [RECOVERED]
+  },
+  recovered: {
+    name: 'websocket.server.history.recovered_messages',
+    description: 'Missed publications that were delivered to subscribers with a position.',
+    unit: '{message}',
+    attributes: []
+  },
+  gaps: {
+    name: 'websocket.server.history.gaps',
+    description: 'Gaps in the publications of the engine, by whether the history filled them.',
+    unit: '{gap}',
+    attributes: [FILLED]
+  },
+  filled: {
+    name: 'websocket.server.history.filled_messages',
+    description: 'Publications that this process has read from the history to fill gaps.',
+    unit: '{message}',
+    attributes: []
   }
 } as const satisfies Readonly<Record<string, Instrument | HistogramInstrument>>
 
@@ -252,6 +304,11 @@ export class Metrics {
     const errors = meter.counter(INSTRUMENTS.errors)
     const heartbeats = meter.histogram(INSTRUMENTS.heartbeat)
     const brokerEvents = meter.counter(INSTRUMENTS.brokerEvents)
+    const publishes = meter.histogram(INSTRUMENTS.publishes)
+    const recoveries = meter.counter(INSTRUMENTS.recoveries)
+    const recoveredMessages = meter.counter(INSTRUMENTS.recovered)
+    const gaps = meter.counter(INSTRUMENTS.gaps)
+    const filledMessages = meter.counter(INSTRUMENTS.filled)
     this.#subscriptions = [
       subscription(handshakeAccepted, ({ server, request, route, status, duration }: HandshakeAccepted) => {
         if (!this.#servers.has(server)) return
@@ -282,7 +339,9 @@ export class Metrics {
       }),
       subscription(limitReached, ({ limit, socket, server, route }: LimitReached) => {
         const group = socket && this.#groupOf(socket)
-        if (group !== undefined || this.#servers.has(server))
+        // A handshake without a route belongs to no server.
+        const isHandshake = socket === undefined && (server === undefined || this.#servers.has(server))
+        if (group !== undefined || isHandshake)
           limits(1, attributesOf({ [ROUTE]: group?.attributes[ROUTE] ?? route, [LIMIT]: limit }))
       }),
       subscription(listenerFailed, ({ server, route }: ListenerFailed) => {
@@ -294,6 +353,21 @@ export class Metrics {
       }),
       subscription(brokerEvent, ({ server, event }: BrokerDiagnosis) => {
         if (this.#servers.has(server)) brokerEvents(1, { [BROKER_EVENT]: event.type })
+      }),
+      subscription(brokerPublished, ({ server, kind, duration, error }: BrokerPublished) => {
+        if (!this.#servers.has(server)) return
+        const type = error && errorType(codeOf(error))
+        publishes(duration / 1000, attributesOf({ [PUBLICATION]: kind, [ERROR]: type }))
+      }),
+      subscription(historyRecovery, ({ server, recovered, publications }: HistoryRecovery) => {
+        if (!this.#servers.has(server)) return
+        recoveries(1, { [RECOVERED]: String(recovered) })
+        recoveredMessages(publications, {})
+      }),
+      subscription(historyGap, ({ server, filled, publications }: HistoryGap) => {
+        if (!this.#servers.has(server)) return
+        gaps(1, { [FILLED]: String(filled) })
+        filledMessages(publications, {})
       })
     ]
     if (messageSizes) this.#subscriptions = [...this.#subscriptions, ...this.#sizeSubscriptions(meter)]
@@ -341,6 +415,16 @@ export class Metrics {
       const states = all.filter(state => state !== undefined)
       // With several servers, the worst state of all.
       if (states.length > 0) record(states.includes('down') ? 0 : 1, {})
+    })
+    meter.gauge(INSTRUMENTS.brokerPending, record => {
+      let pending = 0
+      for (const { backlog } of this.#servers.values()) pending += backlog.pendingBytes
+      record(pending, {})
+    })
+    meter.gauge(INSTRUMENTS.historyLag, record => {
+      let lag = 0
+      for (const { backlog } of this.#servers.values()) lag += backlog.undelivered ?? 0
+      record(lag, {})
     })
   }
 
@@ -417,21 +501,26 @@ function subscription<Payload>(
 }
 
 /** Leaves out the attributes that are undefined. */
-function attributesOf(values: Readonly<Record<string, string | undefined>>): Attributes {
+export function attributesOf(values: Readonly<Record<string, string | undefined>>): Attributes {
   const attributes: Record<string, string> = {}
   for (const [name, value] of Object.entries(values)) if (value !== undefined) attributes[name] = value
   return attributes
 }
 
 /** As OpenTelemetry writes it: `1.1` or `2`. */
-function versionOf({ httpVersion }: IncomingMessage): string {
+export function versionOf({ httpVersion }: IncomingMessage): string {
   return httpVersion.replace(/\.0$/, '')
 }
 
 /** The codes of an application could be any number of texts. `_OTHER` is the name that OpenTelemetry has for these. */
-function errorType(code: string | undefined): string | undefined {
+export function errorType(code: string | undefined): string | undefined {
   if (code === undefined) return undefined
   return /^FST_[A-Z0-9_]+$/.test(code) ? code : '_OTHER'
+}
+
+/** The code of an error; an empty string for none. */
+export function codeOf(error: unknown): string {
+  return String(Reflect.get(Object(error), 'code') ?? '')
 }
 
 /** A client could send any of the 2000 codes from 3000 to 4999, so that they share two values. */

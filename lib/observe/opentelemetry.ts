@@ -14,6 +14,8 @@ import {
   type Recorder
 } from './metrics.js'
 
+export { opentelemetrySpans, type SpanOptions } from './spans.js'
+
 /** Options of {@link opentelemetryMetrics}. */
 export interface OpenTelemetryOptions extends MetricsOptions {
   /** Default: the global one of `@opentelemetry/api` at the time of the registration. */

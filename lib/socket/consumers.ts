@@ -3,7 +3,7 @@ import type { DiagnosedSocket } from '../diagnostics.js'
 import { type BinaryType, decode, decodeForListener } from './codec.js'
 import { AlreadyReadError } from './error.js'
 import { type Emission, isThenable } from './events.js'
-import type { MessageDecoder, WebSocketSettings } from './options.js'
+import type { MessageDecoder, MessageTracer, WebSocketSettings } from './options.js'
 
 /** Takes messages one by one; reading pauses while `wantsMore` is false. */
 export interface Consumer {
@@ -45,6 +45,8 @@ export interface Reading {
   /** Whether messages may still be sent. */
   readonly isOpen: boolean
   setReading(isWanted: boolean): void
+  /** There are as many pending messages as `maxPendingMessages` allows. */
+  onMaxPending(): void
   /** Calls a function in the async context of the connection. */
   run<Arguments extends unknown[]>(
     work: (...args: Arguments) => void,
@@ -65,6 +67,7 @@ export class Consumers implements Source {
   readonly #reading: Reading
   readonly #settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>
   readonly #decoder: MessageDecoder<ConsumingSocket> | undefined
+  readonly #tracer: MessageTracer<ConsumingSocket> | undefined
   /** Whether messages go straight to the listeners, without a check before each. */
   #isDirect = false
   /** Unset when listeners are added or removed. */
@@ -88,13 +91,15 @@ export class Consumers implements Source {
     emission: Emission,
     reading: Reading,
     settings: Pick<WebSocketSettings, 'maxPendingMessages' | 'keepsMessages'>,
-    decoder: MessageDecoder<ConsumingSocket> | undefined
+    decoder: MessageDecoder<ConsumingSocket> | undefined,
+    tracer: MessageTracer<ConsumingSocket> | undefined
   ) {
     this.#socket = socket
     this.#emission = emission
     this.#reading = reading
     this.#settings = settings
     this.#decoder = decoder
+    this.#tracer = tracer
     if (this.#keepsAll) this.updateSoon()
   }
 
@@ -234,16 +239,48 @@ export class Consumers implements Source {
       return
     }
     this.#listeners ??= socket.rawListeners('message')
-    for (const listener of this.#listeners) {
-      const result: unknown = Reflect.apply(listener, socket, [decoded, isBinary])
-      if (isThenable(result)) this.#await(result)
+    if (this.#tracer !== undefined && this.#listeners.length > 0) {
+      this.#traceListeners(this.#tracer, this.#listeners, decoded, isBinary)
+      return
+    }
+    this.#callEach(this.#listeners, decoded, isBinary)
+  }
+
+  #traceListeners(
+    tracer: MessageTracer<ConsumingSocket>,
+    listeners: readonly MessageListener[],
+    decoded: unknown,
+    isBinary: boolean
+  ): void {
+    tracer.traceMessage(this.#socket, isBinary, () => {
+      const pending: PromiseLike<unknown>[] = []
+      this.#callEach(listeners, decoded, isBinary, pending)
+      return pending
+    })
+  }
+
+  /** @param pending gets the promises of asynchronous listeners. */
+  #callEach(
+    listeners: readonly MessageListener[],
+    decoded: unknown,
+    isBinary: boolean,
+    pending?: PromiseLike<unknown>[]
+  ): void {
+    for (const listener of listeners) {
+      const result: unknown = Reflect.apply(listener, this.#socket, [decoded, isBinary])
+      if (!isThenable(result)) continue
+      this.#await(result)
+      pending?.push(result)
     }
   }
 
   /** Counts asynchronous listeners, so that no more messages are read than they keep up with. */
   #await(work: PromiseLike<unknown>): void {
     const max = this.#maxPending
-    if (++this.#pending === max) this.updateSoon()
+    if (++this.#pending === max) {
+      this.#reading.onMaxPending()
+      this.updateSoon()
+    }
     const done = (): void => {
       if (this.#pending-- === max) this.updateSoon()
     }

@@ -60,6 +60,16 @@ export interface MessageDecoder<Socket> {
   onUndecoded(socket: Socket, thrown: unknown): unknown
 }
 
+/** Calls the listeners of messages, for example in a span. */
+export interface MessageTracer<Socket> {
+  /**
+   * Calls `deliver` once, at once.
+   * @param deliver calls the listeners of a message, and returns the promises of asynchronous ones. It throws what a listener
+   * throws.
+   */
+  traceMessage(socket: Socket, isBinary: boolean, deliver: () => readonly PromiseLike<unknown>[]): void
+}
+
 /** A connection that a WebSocket is made for. */
 export interface ConnectionSetup<Socket> {
   readonly role: Role
@@ -68,6 +78,8 @@ export interface ConnectionSetup<Socket> {
   /** The selected subprotocol; empty for none. */
   readonly protocol: string
   readonly decoder?: MessageDecoder<Socket> | undefined
+  /** Without one, the listeners are called directly. */
+  readonly tracer?: MessageTracer<Socket> | undefined
   /** The extension that both sides agreed on. */
   readonly extension?: CompressionExtension | undefined
   /** For clients: returns a fresh, unpredictable 32-bit number for each frame (RFC 6455 section 10.3). */

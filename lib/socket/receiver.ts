@@ -52,7 +52,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
   #share: BudgetShare | undefined
 
   constructor(socket: ConsumingSocket, duplex: Duplex, setup: ConnectionSetup<ConsumingSocket>) {
-    const { role, settings, extension, maskingKey, owner, decoder } = setup
+    const { role, settings, extension, maskingKey, owner, decoder, tracer } = setup
     const { maxPayload, rateLimit } = settings
     const isCompressible = extension !== undefined
     this.stats = new Stats(socket)
@@ -68,7 +68,7 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
       extension
     })
     this.lifecycle = new Lifecycle(this.#stream, this.connection, this.sender, this.stats, settings)
-    this.consumers = new Consumers(socket, this.#emission, this, settings, decoder)
+    this.consumers = new Consumers(socket, this.#emission, this, settings, decoder, tracer)
     this.#rate = rateLimit
       ? new RateLimiter(
           rateLimit,
@@ -217,6 +217,10 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
     if (this.#isWanted === isWanted || (isWanted ? this.#stream.isDestroyed : this.#stream.isClosed)) return
     this.#isWanted = isWanted
     this.#update()
+  }
+
+  onMaxPending(): void {
+    this.stats.onLimit('maxPendingMessages')
   }
 
   #setThrottled(isThrottled: boolean): void {

@@ -9,6 +9,7 @@ import type {
   Position,
   ReadOptions
 } from '../brokers/broker.js'
+import { brokerPublished } from '../diagnostics.js'
 import { BrokerSubscriptions } from './broker-subscriptions.js'
 import {
   BrokerInUseError,
@@ -57,6 +58,8 @@ export type BrokerEvent =
 export type ChannelKind = 'message' | 'presence' | 'broadcast' | 'history' | 'request' | 'reply'
 
 export interface BrokerLinkOptions {
+  /** The server of the link, for the diagnostics channels. */
+  readonly server: object
   /** Called with each publication of another process. */
   readonly onPublication: (kind: ChannelKind, topic: string, publication: RemotePublication) => void
   /** Called with each message of a topic with history, those of this process included. */
@@ -110,6 +113,11 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
     return this.#lost
   }
 
+  /** Bytes of publications that the engine has not accepted yet, with what they cost besides. */
+  get pendingBytes(): number {
+    return this.#pendingBytes
+  }
+
   /**
    * Called once, before all other methods.
    * @throws {TypeError} `FST_UPGRADE_BROKER_IN_USE` when the broker belongs to another server.
@@ -139,13 +147,17 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
     this.#checkPending(kind, topic)
     const bytes = encodePublication(this.origin, publication)
     const cost = bytes.length + MESSAGE_COST
+    const startedAt = performance.now()
+    let failure: Error | undefined
     this.#pendingBytes += cost
     try {
       await this.#broker.publish(channelOf(kind, topic), bytes)
     } catch (error) {
-      throw this.#lose(kind, topic, withCause(new BrokerPublishError(reasonOf(error)), error))
+      failure = withCause(new BrokerPublishError(reasonOf(error)), error)
+      throw this.#lose(kind, topic, failure)
     } finally {
       this.#pendingBytes -= cost
+      this.#reportPublished(kind, topic, startedAt, failure)
     }
   }
 
@@ -160,16 +172,26 @@ export class BrokerLink<Engine extends Broker = Broker> implements BrokerEvents 
     this.#checkPending('history', topic)
     const bytes = encodePublication(this.origin, publication, sender)
     const cost = bytes.length + MESSAGE_COST
+    const startedAt = performance.now()
     let position: Position
+    let failure: Error | undefined
     this.#pendingBytes += cost
     try {
       position = await this.#broker.append(channelOf('history', topic), bytes, options)
     } catch (error) {
-      throw this.#lose('history', topic, withCause(new BrokerPublishError(reasonOf(error)), error))
+      failure = withCause(new BrokerPublishError(reasonOf(error)), error)
+      throw this.#lose('history', topic, failure)
     } finally {
       this.#pendingBytes -= cost
+      this.#reportPublished('history', topic, startedAt, failure)
     }
     return position
+  }
+
+  #reportPublished(kind: ChannelKind, topic: string, startedAt: number, error: Error | undefined): void {
+    if (!brokerPublished.hasSubscribers) return
+    const { server } = this.#options
+    brokerPublished.publish({ server, kind, topic, duration: performance.now() - startedAt, error })
   }
 
   /** Few reads at a time, as each brings many messages. */

@@ -1,4 +1,5 @@
 import type { HistoryBroker, HistoryPage, Position, StoredMessage } from '../brokers/broker.js'
+import { historyGap, historyRecovery } from '../diagnostics.js'
 import type { BrokerEvent, BrokerLink } from './broker-link.js'
 import { type Deliver, HistoryEntry, type Prepare } from './history-entry.js'
 import { decodePublication, type Publication } from './publication.js'
@@ -41,6 +42,8 @@ export type Since = Position | 'last'
 
 /** The parts that all topics of a server share. */
 export interface HistoryTopicContext<Message> {
+  /** The server of the topics, for the diagnostics channels. */
+  readonly server: object
   readonly link: BrokerLink<HistoryBroker>
   readonly prepare: Prepare<Message>
   readonly maxRecovered: number
@@ -94,6 +97,10 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
   /** Messages that cannot be delivered yet. */
   readonly #queue: Queued[] = []
   #queueBytes = 0
+  /** Of the last message that the engine has delivered. */
+  #latest: Position = UNKNOWN
+  /** Messages that were read from the history since the gap began, and whether some of them were lost. */
+  #gap = { publications: 0, isLost: false }
   /** While receivers recover, the messages of this epoch that were delivered or read, by offset. */
   readonly #recent = new Map<number, HistoryEntry<Message> | undefined>()
   #recentBytes = 0
@@ -116,6 +123,13 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
 
   get size(): number {
     return this.#live.size + this.#joins.size
+  }
+
+  /** Publications that the engine has delivered, and that wait for earlier ones. */
+  get undelivered(): number {
+    const { offset, epoch } = this.#latest
+    if (epoch !== this.#position.epoch) return this.#queue.length
+    return Math.max(offset - this.#position.offset, 0)
   }
 
   /**
@@ -167,6 +181,7 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
 
   /** The engine has delivered a message. */
   onMessage(message: Uint8Array, position: Position): void {
+    this.#latest = position
     this.#queue.push({ message, position })
     this.#queueBytes += message.length + MESSAGE_COST
     if (this.#isIdle) this.#deliverQueue()
@@ -213,12 +228,23 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
         this.#mustRead = false
         await this.#readPage()
       }
+      this.#reportGap()
     } catch (error) {
       if (!this.#isClosed) this.#onRefusal(error)
       throw error
     } finally {
       this.#reading = undefined
     }
+  }
+
+  /** The history was read to its end. */
+  #reportGap(): void {
+    const { publications, isLost } = this.#gap
+    if (publications === 0 && !isLost) return
+    this.#gap = { publications: 0, isLost: false }
+    if (!historyGap.hasSubscribers) return
+    const { server } = this.#context
+    historyGap.publish({ server, topic: this.#topic, filled: !isLost, publications })
   }
 
   #onRefusal(error: unknown): void {
@@ -245,13 +271,16 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
     let isComplete = epoch === last.epoch && position.offset >= last.offset
     for (const { offset, message } of messages) {
       isComplete = isComplete && offset === this.#position.offset + 1
-      if (isComplete) this.#deliver(message, { offset, epoch })
+      if (!isComplete) break
+      this.#gap.publications++
+      this.#deliver(message, { offset, epoch })
     }
     // The history is another one, or does not reach back to the last message.
     if (!isComplete || (messages.length === 0 && position.offset > last.offset)) this.#lose(position)
   }
 
   #lose(position: Position): void {
+    this.#gap.isLost = true
     this.#position = position
     this.#gone = 0
     this.#clearRecent()
@@ -434,8 +463,13 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
     if (this.#joins.get(receiver) !== join) return WITHOUT_POSITION
     this.#live.set(receiver, options)
     this.#endJoin(receiver)
+    const recovered = missed !== undefined
+    if (historyRecovery.hasSubscribers) {
+      const { server } = this.#context
+      historyRecovery.publish({ server, topic: this.#topic, recovered, publications: missed?.length ?? 0 })
+    }
     if (this.#isIdle) this.#deliverQueue()
-    return { recovered: missed !== undefined, position: this.#position }
+    return { recovered, position: this.#position }
   }
 
   #endJoin(receiver: To): boolean {

@@ -85,6 +85,13 @@ export class History<Message extends Publication, To extends object & { send(mes
     return this.#topics.get(topic)?.size ?? 0
   }
 
+  /** Publications that wait for earlier ones, of all topics. */
+  get undelivered(): number {
+    let undelivered = 0
+    for (const topic of this.#topics.values()) undelivered += topic.undelivered
+    return undelivered
+  }
+
   publish(
     topic: string,
     message: Message,

@@ -19,6 +19,8 @@ export interface Subscriber<Message> {
 }
 
 export interface TopicsOptions<Message> {
+  /** The server of the topics, for the diagnostics channels. */
+  readonly server: object
   /** Undefined for a single process. */
   readonly broker: Broker | undefined
   /** Creates the message that subscribers get from a publication of another process. */
@@ -32,6 +34,14 @@ export interface TopicsOptions<Message> {
   readonly maxRecovered: number
   /** Called with errors of presence listeners and of subscribers' `send`. */
   readonly onError: (error: unknown) => void
+}
+
+/** The messages that are on their way through the broker. */
+export interface Backlog {
+  /** Bytes of publications that the engine has not accepted yet. */
+  readonly pendingBytes: number
+  /** Publications of topics with history that wait for earlier ones. Undefined when no topic has history. */
+  readonly undelivered: number | undefined
 }
 
 /** Options of {@link Topics.subscribe}. */
@@ -57,10 +67,11 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   readonly #onError: TopicsOptions<Message>['onError']
 
   constructor(options: TopicsOptions<Message>) {
-    const { broker, prepare, onEvent, presence, history, maxRecovered, onError } = options
+    const { server, broker, prepare, onEvent, presence, history, maxRecovered, onError } = options
     this.#prepare = prepare
     this.#onError = onError
     const events: BrokerLinkOptions = {
+      server,
       onPublication: (...args) => this.#onPublication(...args),
       onAppended: (...args) => this.#history?.onMessage(...args),
       onRestored: (kind, topic) => {
@@ -83,7 +94,7 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
       this.#openLink = this.#link
     } else {
       const link = new BrokerLink(historyBroker(broker), events)
-      this.#history = new History(history, { link, prepare, maxRecovered, onEvent, onError })
+      this.#history = new History(history, { server, link, prepare, maxRecovered, onEvent, onError })
       // Without a broker, the link serves the topics with history only.
       this.#link = broker && link
       this.#openLink = link
@@ -110,6 +121,11 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   /** The number of messages that did not reach other processes. */
   get lost(): number {
     return this.#openLink?.lost ?? 0
+  }
+
+  /** How far the engine of the broker, and the deliveries of this process, are behind. */
+  get backlog(): Backlog {
+    return { pendingBytes: this.#openLink?.pendingBytes ?? 0, undelivered: this.#history?.undelivered }
   }
 
   /** Whether there may be topics with history. */

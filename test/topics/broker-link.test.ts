@@ -6,7 +6,7 @@ import { watchProcess } from '../helpers/app.js'
 
 const OTHER = 'f'.repeat(32)
 
-const NO_HISTORY = { onAppended() {}, onRestored() {} }
+const NO_HISTORY = { server: {}, onAppended() {}, onRestored() {} }
 
 const text = (payload: string) => ({ payload, isBinary: false, compress: true })
 const bytes = (payload: Uint8Array) => ({ payload, isBinary: true, compress: false })

@@ -102,6 +102,7 @@ function make(t: Test, hub = new MemoryHub(), maxRecovered = 300) {
   const events: BrokerEvent[] = []
   const errors: unknown[] = []
   const topics = new Topics<Publication, Receiver>({
+    server: {},
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent: event => events.push(event),
@@ -549,6 +550,7 @@ t.test(
   async t => {
     const events: BrokerEvent[] = []
     const topics = new Topics<Publication, Receiver>({
+      server: {},
       broker: undefined,
       prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
       onEvent: event => events.push(event),

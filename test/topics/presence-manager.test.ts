@@ -37,6 +37,7 @@ function make(t: Test) {
 
 function makeServer(broker: ManualBroker | undefined) {
   const server = new Topics<Publication, { send(): void }>({
+    server: {},
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},

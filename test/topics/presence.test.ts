@@ -25,6 +25,7 @@ function fakeClock(t: Test) {
 /** The topics of a server in a process of its own. */
 function server(t: Test, broker: MemoryBroker | undefined, errors: unknown[] = []): Server {
   const made: Server = new Topics({
+    server: {},
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent: () => {},

@@ -23,6 +23,7 @@ function make(t: Test) {
   const broker = new ManualBroker()
   const errors: unknown[] = []
   const topics = new Topics<Publication, Receiver>({
+    server: {},
     broker,
     prepare: (payload, { binary, compress }) => ({ payload, isBinary: binary, compress }),
     onEvent() {},

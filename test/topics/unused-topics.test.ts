@@ -27,6 +27,7 @@ function memoryBroker(): MemoryBroker {
 
 function makeTopics(): Topics<Publication, { send(): void }> {
   return new Topics<Publication, { send(): void }>({
+    server: {},
     broker: undefined,
     prepare: payload => ({ payload, isBinary: true, compress: true }),
     onEvent() {},

@@ -2,7 +2,7 @@ import { AsyncResource } from 'node:async_hooks'
 import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { handshakeRefused } from '../../diagnostics.js'
+import { handshakeRefused, limitReached } from '../../diagnostics.js'
 import type { Headers } from '../../protocol/handshake/header-field.js'
 import type { Handshake, Refusal } from '../../protocol/handshake/request.js'
 import type { ResponseOwner } from '../../upgrade/channel.js'
@@ -205,6 +205,7 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
   override onDeadline(): void {
     const reply = this.#reply
     const isAnswered = reply === undefined || this.channel.isAnswered
+    if (!this.channel.isAnswered && !this.#isLate && limitReached.hasSubscribers) this.#publishTimeout()
     // The application answers a reply that it has hijacked, whenever it likes.
     if (!isAnswered && reply.sent) return
     if (isAnswered || this.#isLate) {
@@ -221,6 +222,16 @@ export class Upgrade extends OpeningHandshake implements ResponseOwner {
     if (this.channel.isAnswered) return
     this.#publishRefusal(undefined)
     this.channel.abortRequest()
+  }
+
+  #publishTimeout(): void {
+    const route = this.#reply && routeOf(this.#reply.request)
+    limitReached.publish({
+      limit: 'handshakeTimeout',
+      socket: undefined,
+      server: route?.server,
+      route: route?.url
+    })
   }
 
   #publishRefusal(status: number | undefined): void {
