@@ -1,8 +1,15 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { type DiagnosticsChannels, MemoryBroker, MemoryHub, type WebSocket } from '../lib/index.js'
+import upgrade, {
+  type DiagnosticsChannels,
+  MemoryBroker,
+  MemoryHub,
+  type Position,
+  type WebSocket
+} from '../lib/index.js'
 import {
   close,
   connectRaw,
@@ -145,6 +152,57 @@ t.test('a refused handshake is published with its status and the code of its err
     [undefined, server, server, server, server]
   )
   t.strictSame(limits, [{ limit: 'maxConnections', socket: undefined, server, route: '/' }])
+})
+
+t.test('a handshake that takes too long reaches a limit, once', async t => {
+  const { app } = await makeApp(t, { handshakeTimeout: 20 })
+  const limits = record(t, 'fastify-upgrade:limit:reached')
+  const refused = record(t, 'fastify-upgrade:handshake:refused')
+  const never = (_request: unknown, _reply: unknown, _done: () => void): void => {}
+  app.get('/slow', { websocket: true, preHandler: never }, () => {})
+  app.get('/fast', { websocket: true }, () => {})
+  const port = await listen(app)
+  await open(t, port, '/fast')
+  t.equal((await shake(t, port, '/slow')).status, 503)
+  await until(refused, 1)
+  const { websocketServer: server } = app
+  t.strictSame(limits, [{ limit: 'handshakeTimeout', socket: undefined, server, route: '/slow' }])
+  t.equal(refused[0]?.code, 'FST_UPGRADE_HANDSHAKE_TIMEOUT')
+})
+
+t.test('a handshake that waits for a hook before its route is known reaches the limit too', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', (_request, _reply, _done) => {})
+  await app.register(upgrade, { handshakeTimeout: 20 })
+  const limits = record(t, 'fastify-upgrade:limit:reached')
+  app.get('/', { websocket: true }, () => {})
+  const client = await connectRaw(t, await listen(app))
+  client.write(handshake('/'))
+  await client.end()
+  t.strictSame(limits, [
+    { limit: 'handshakeTimeout', socket: undefined, server: undefined, route: undefined }
+  ])
+})
+
+t.test('as many pending messages as the limit allows are published', async t => {
+  const { app } = await makeApp(t, { maxPendingMessages: 2 })
+  const limits = record(t, 'fastify-upgrade:limit:reached')
+  const sockets: WebSocket[] = []
+  const finish: (() => void)[] = []
+  app.get('/', { websocket: true }, socket => {
+    sockets.push(socket)
+    socket.on('message', () => new Promise<void>(resolve => void finish.push(resolve)))
+  })
+  const client = await open(t, await listen(app), '/')
+  client.socket.send('1')
+  await until(finish, 1)
+  t.strictSame(limits, [])
+  client.socket.send('2')
+  await until(limits, 1)
+  t.equal(limits[0]?.limit, 'maxPendingMessages')
+  t.equal(limits[0]?.socket, sockets[0])
+  for (const done of finish) done()
 })
 
 t.test('messages are published with their size before compression', async t => {
@@ -307,6 +365,113 @@ t.test('errors of the application are published', async t => {
   const client = await open(t, await listen(app), '/')
   t.equal(await client.closed(), '1011')
   t.match(failed, [{ server: app.websocketServer, route: '/', error: { message: 'oops' } }])
+})
+
+/** A broker that loses what its engine delivers, or refuses to publish. */
+class FaultyBroker extends MemoryBroker {
+  isDeaf = false
+  refusal: Error | undefined
+
+  override receive(...args: Parameters<MemoryBroker['receive']>): void {
+    if (!this.isDeaf) super.receive(...args)
+  }
+
+  override async publish(...args: Parameters<MemoryBroker['publish']>): Promise<void> {
+    if (this.refusal !== undefined) throw this.refusal
+    await super.publish(...args)
+  }
+
+  override async append(...args: Parameters<MemoryBroker['append']>): ReturnType<MemoryBroker['append']> {
+    if (this.refusal !== undefined) throw this.refusal
+    return super.append(...args)
+  }
+}
+
+t.test('publications are published with the time that the engine took, or its refusal', async t => {
+  const published = record(t, 'fastify-upgrade:broker:published')
+  const broker = new FaultyBroker(new MemoryHub())
+  const history = (topic: string) => (topic === 'kept' ? { size: 10, ttl: 60_000 } : undefined)
+  const { app } = await makeApp(t, { broker, history })
+  const { websocketServer: server } = app
+  await server.publish('plain', 'hello')
+  await server.publish('kept', 'hello')
+  await server.broadcast('hello')
+  broker.refusal = new Error('no')
+  await t.rejects(server.publish('plain', 'hello'))
+  await t.rejects(server.publish('kept', 'hello'))
+  t.strictSame(
+    published.map(one => [one.server === server, one.kind, one.topic, Reflect.get(one.error ?? {}, 'code')]),
+    [
+      [true, 'message', 'plain', undefined],
+      [true, 'history', 'kept', undefined],
+      [true, 'broadcast', '', undefined],
+      [true, 'message', 'plain', 'FST_UPGRADE_BROKER_PUBLISH'],
+      [true, 'history', 'kept', 'FST_UPGRADE_BROKER_PUBLISH']
+    ]
+  )
+  for (const { duration } of published) t.ok(duration >= 0 && duration < 60_000, `${duration} ms`)
+})
+
+t.test('recoveries and gaps of topics with history are published', async t => {
+  const recoveries = record(t, 'fastify-upgrade:history:recovery')
+  const gaps = record(t, 'fastify-upgrade:history:gap')
+  const broker = new FaultyBroker(new MemoryHub())
+  const { app } = await makeApp(t, { broker, history: { size: 5, ttl: 60_000 } })
+  const { websocketServer: server } = app
+  const since: Record<string, Position | 'last'> = { last: 'last', other: { offset: 1, epoch: 'other' } }
+  app.get('/:since', { websocket: true }, (socket, request) => {
+    const { since: name = '' } = request.params as Record<string, string>
+    void socket.subscribe('room', { since: since[name], onLost: () => {} })
+  })
+  const port = await listen(app)
+  const first = await server.publish('room', '1')
+  if (first === undefined) throw new Error('no position')
+  since.first = first
+  await server.publish('room', '2')
+  await server.publish('room', '3')
+  const clients = []
+  for (const name of ['first', 'last', 'other']) {
+    clients.push(await open(t, port, `/${name}`))
+    await until(recoveries, clients.length)
+  }
+  t.strictSame(
+    recoveries.map(({ server: _, ...rest }) => rest),
+    [
+      { topic: 'room', recovered: true, publications: 2 },
+      { topic: 'room', recovered: true, publications: 1 },
+      { topic: 'room', recovered: false, publications: 0 }
+    ]
+  )
+  t.strictSame(gaps, [], 'recovery is no gap')
+  t.equal(server.backlog.undelivered, 0)
+
+  broker.isDeaf = true
+  for (const text of ['4', '5']) await server.publish('room', text)
+  broker.isDeaf = false
+  const delivered = server.publish('room', '6')
+  t.equal(server.backlog.undelivered, 3, 'three are known and not delivered')
+  await delivered
+  await until(gaps, 1)
+  t.equal(server.backlog.undelivered, 0)
+  broker.isDeaf = true
+  for (let i = 0; i < 9; i++) await server.publish('room', 'many')
+  broker.isDeaf = false
+  await server.publish('room', 'last')
+  await until(gaps, 2)
+  t.strictSame(
+    gaps.map(({ server: _, ...rest }) => rest),
+    [
+      { topic: 'room', filled: true, publications: 3 },
+      { topic: 'room', filled: false, publications: 0 }
+    ]
+  )
+  t.equal(gaps[0]?.server, server)
+  t.equal(recoveries[0]?.server, server)
+})
+
+t.test('without history there is no backlog of it', async t => {
+  const { app } = await makeApp(t)
+  t.strictSame({ ...app.websocketServer.backlog }, { pendingBytes: 0, undelivered: undefined })
 })
 
 t.test('events of the broker and the steps of the shutdown are published', async t => {

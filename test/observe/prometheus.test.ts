@@ -8,8 +8,9 @@ import type { Broker, BrokerEvents, WebSocket } from '../../lib/index.js'
 import { prometheusMetrics } from '../../lib/observe/prometheus.js'
 import { connectRaw, handshake, listen, makeApp, ms, open, shake, withDeadline } from '../helpers/app.js'
 import { root } from '../helpers/root.js'
-import { frame } from '../protocol/wire.js'
+import { decode, frame } from '../protocol/wire.js'
 import { addRoutes, load, SECRETS } from './load.js'
+import { observedApp } from './observed-app.js'
 
 /** A broker whose events the test causes. */
 class SilentBroker implements Broker {
@@ -130,9 +131,7 @@ t.test('open connections, buffered bytes, drops, limits, errors and the heartbea
   hook.write(handshake('/hook'))
   t.equal((await hook.head()).status, 500)
   t.equal(await sum(registry, `${prefix}_handshake_duration_seconds_count`, { error_type: '_OTHER' }), 1)
-  await client.until(() => client.data.length > 60_000, 'the message')
-  client.data = Buffer.alloc(0)
-  t.equal((await client.frame()).opcode, 9)
+  await client.until(() => decode(client.data).some(({ opcode }) => opcode === 9), 'a ping')
   client.write(frame(10, ''))
   await open(t, port, '/')
   await open(t, port, '/')
@@ -241,24 +240,105 @@ t.test('without fastify-upgrade the registration fails', async t => {
   })
 })
 
-t.test(
-  'every query of the Grafana dashboard names metrics that are scraped, and every metric is on it',
-  async t => {
-    const registry = new Registry()
-    const { app } = await makeApp(t)
-    await app.register(prometheusMetrics, { registry, messageSizes: true })
-    const names = registry.getMetricsAsArray().map(({ name }) => name)
-    const text = readFileSync(join(root, 'docs/dashboards/grafana.json'), 'utf8')
-    const used = new Set<string>()
-    for (const [, expr = ''] of text.matchAll(/"expr": "((?:[^"\\]|\\.)*)"/g)) {
-      const metrics = expr.match(/websocket_server_[a-z_]+/g) ?? []
-      t.ok(metrics.length > 0, expr)
-      for (const metric of metrics) {
-        const name = metric.replace(/_(bucket|count|sum)$/, '')
-        t.ok(names.includes(name), `${metric} is scraped`)
-        used.add(name)
-      }
+t.test('the dashboard asks for metrics and labels that a scrape of a loaded application has', async t => {
+  const registry = new Registry()
+  await observedApp(t, app => app.register(prometheusMetrics, { registry, messageSizes: true }))
+  const samples = (await registry.metrics()).split('\n').flatMap(line => {
+    const [, metric, labels = ''] = /^([a-z_]+)(?:\{(.*)\})? [^ ]+$/.exec(line) ?? []
+    return metric === undefined
+      ? []
+      : [{ metric, labels: Array.from(labels.matchAll(/[a-z_]+(?==")/g), String) }]
+  })
+  const text = readFileSync(join(root, 'docs/dashboards/grafana.json'), 'utf8')
+  const used = new Set<string>()
+  for (const [, query = ''] of text.matchAll(
+    /"(?:expr|query)": "((?:[^"\\]|\\.)*websocket(?:[^"\\]|\\.)*)"/g
+  )) {
+    const metrics = query.match(/websocket_server_[a-z_]+/g) ?? []
+    t.ok(metrics.length > 0, query)
+    // Prometheus itself adds these two.
+    const labels = labelsIn(query).filter(label => label !== 'job' && label !== 'instance')
+    for (const metric of metrics) {
+      used.add(metric.replace(/_(bucket|count|sum)$/, ''))
+      const found = samples.some(
+        one => one.metric === metric && labels.every(label => one.labels.includes(label))
+      )
+      t.ok(found, `${metric} has ${labels.join(', ') || 'no labels'}`)
     }
-    t.strictSame([...used].sort(), [...names].sort())
   }
-)
+  const names = registry.getMetricsAsArray().map(({ name }) => name)
+  t.strictSame([...used].sort(), [...names].sort(), 'every metric is on the dashboard')
+})
+
+/** The labels that a query of Prometheus names. */
+function labelsIn(query: string): string[] {
+  const lists = Array.from(query.matchAll(/by \(([^)]*)\)/g), ([, list = '']) => list.split(','))
+  const selectors = Array.from(query.matchAll(/([a-z_]+)=~?\\"/g), ([, label = '']) => [label])
+  return [...new Set([...lists, ...selectors].flat().map(label => label.trim()))]
+}
+
+t.test('the labels of a query are found', async t => {
+  const query = 'sum by (le, a_b) (rate(x{job=~\\"$job\\",c=\\"d\\"}[5m]))'
+  t.strictSame(labelsIn(query), ['le', 'a_b', 'job', 'c'])
+})
+
+t.test('the broker, recoveries and gaps are measured', async t => {
+  const registry = new Registry()
+  await observedApp(t, app => app.register(prometheusMetrics, { registry }))
+  const prefix = 'websocket_server'
+  const of = (name: string, labels = {}): Promise<number> => sum(registry, `${prefix}_${name}`, labels)
+  t.strictSame(
+    {
+      messages: await of('broker_publish_duration_seconds_count', {
+        websocket_broker_publication: 'message'
+      }),
+      history: await of('broker_publish_duration_seconds_count', { websocket_broker_publication: 'history' }),
+      refused: await of('broker_publish_duration_seconds_count', {
+        error_type: 'FST_UPGRADE_BROKER_PUBLISH'
+      }),
+      pending: await of('broker_pending_bytes'),
+      lag: await of('history_lag'),
+      recovered: await of('history_recoveries_total', { websocket_history_recovered: 'true' }),
+      notRecovered: await of('history_recoveries_total', { websocket_history_recovered: 'false' }),
+      recoveredMessages: await of('history_recovered_messages_total'),
+      filled: await of('history_gaps_total', { websocket_history_filled: 'true' }),
+      filledMessages: await of('history_filled_messages_total'),
+      timeouts: await of('limits_reached_total', {
+        websocket_limit: 'handshakeTimeout',
+        http_route: '/never'
+      })
+    },
+    {
+      messages: 2,
+      history: 6,
+      refused: 1,
+      pending: 0,
+      lag: 0,
+      recovered: 1,
+      notRecovered: 1,
+      recoveredMessages: 1,
+      filled: 1,
+      filledMessages: 2,
+      timeouts: 1
+    }
+  )
+})
+
+t.test('no address, user, topic or URL is in a scrape of a loaded application', async t => {
+  const registry = new Registry()
+  await observedApp(t, app => app.register(prometheusMetrics, { registry, messageSizes: true }))
+  const text = await registry.metrics()
+  t.match(text, 'http_route="/rooms/:room"')
+  for (const secret of SECRETS) t.notOk(text.includes(secret), `no ${secret}`)
+})
+
+t.test('what another application publishes, recovers and misses is left out', async t => {
+  const registry = new Registry()
+  const { app } = await makeApp(t)
+  await app.register(prometheusMetrics, { registry })
+  await observedApp(t, async () => {})
+  const text = await registry.metrics()
+  t.notMatch(text, 'websocket_history_')
+  t.notMatch(text, 'websocket_broker_publication')
+  t.notMatch(text, '/never')
+})
