@@ -1,33 +1,11 @@
-import { createReadStream, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { FastifyInstance, RouteShorthandOptions } from 'fastify'
+import { type Asset, addAssets, asPage, escapeHtml, folderOf } from '../fastify/web-page.js'
 import { MissingComponentError } from './error.js'
 
 /** The script and the style sheet of the page. They are not compiled. */
 const FOLDER = join(import.meta.dirname, '..', '..', '..', 'lib', 'asyncapi', 'page')
-
-const JAVASCRIPT = 'text/javascript; charset=utf-8'
-const CSS = 'text/css; charset=utf-8'
-
-/** Everything comes from the application itself, no script or style is in the page, and no script is made from text. */
-const CONTENT_SECURITY_POLICY = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "img-src 'self' data:",
-  "font-src 'self' data:",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'"
-].join('; ')
-
-/** A file of the page. */
-interface Asset {
-  readonly path: string
-  readonly type: string
-}
 
 /**
  * The folder of `@asyncapi/react-component`.
@@ -49,43 +27,19 @@ export function addPage(
 ): void {
   const assets: Readonly<Record<string, Asset>> = {
     ...Object.fromEntries(
-      ['page.mjs', 'try-it.mjs', 'sample.mjs'].map(name => [
-        name,
-        { path: join(FOLDER, name), type: JAVASCRIPT }
-      ])
+      ['page.mjs', 'try-it.mjs', 'sample.mjs'].map(name => [name, { path: join(FOLDER, name), type: 'js' }])
     ),
-    'page.css': { path: join(FOLDER, 'page.css'), type: CSS },
+    'page.css': { path: join(FOLDER, 'page.css'), type: 'css' },
     // The build without the parser: that makes functions from text, which the policy forbids.
-    'component.js': { path: join(component, 'browser', 'standalone', 'without-parser.js'), type: JAVASCRIPT },
-    'component.css': { path: join(component, 'styles', 'default.min.css'), type: CSS }
+    'component.js': { path: join(component, 'browser', 'standalone', 'without-parser.js'), type: 'js' },
+    'component.css': { path: join(component, 'styles', 'default.min.css'), type: 'css' }
   }
   // With and without a slash at the end.
   app.get('/', options, async (request, reply) => {
-    reply
-      .type('text/html; charset=utf-8')
-      .header('content-security-policy', CONTENT_SECURITY_POLICY)
-      .header('x-content-type-options', 'nosniff')
-      .header('referrer-policy', 'no-referrer')
+    asPage(reply)
     return html(title, app.prefix, folderOf(request.url))
   })
-  for (const [name, { path, type }] of Object.entries(assets)) {
-    const { size, mtimeMs } = statSync(path)
-    const etag = `"${size.toString(36)}-${mtimeMs.toString(36)}"`
-    app.get(`/${name}`, options, async (request, reply) => {
-      reply
-        .header('etag', etag)
-        .header('cache-control', 'no-cache')
-        .header('x-content-type-options', 'nosniff')
-      if (request.headers['if-none-match'] === etag) return reply.code(304).send()
-      return reply.type(type).send(createReadStream(path))
-    })
-  }
-}
-
-/** The folder of the page's files, relative to the page, so that a proxy may serve it under another path. */
-function folderOf(url: string): string {
-  const [path] = url.split('?', 1)
-  return `./${path.slice(path.lastIndexOf('/') + 1)}/`.replace('.//', './')
+  addAssets(app, options, assets)
 }
 
 function html(title: string, prefix: string, folder: string): string {
@@ -107,8 +61,4 @@ function html(title: string, prefix: string, folder: string): string {
   </body>
 </html>
 `
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, letter => `&#${letter.charCodeAt(0)};`)
 }
