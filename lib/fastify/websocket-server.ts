@@ -7,13 +7,13 @@ import { TRY_AGAIN_LATER } from '../protocol/close-code.js'
 import type { SendData } from '../socket/codec.js'
 import { type PreparedMessage, type PrepareOptions, prepare } from '../socket/prepared-message.js'
 import type { BrokerEvent } from '../topics/broker-link.js'
-import { type ConnectionList, Connections } from '../topics/connections/connections.js'
+import { type ConnectionList, Connections, type Reports } from '../topics/connections/connections.js'
 import type { HistoryOption, HistoryRange, HistoryResult } from '../topics/history.js'
 import type { Deliver } from '../topics/history-entry.js'
 import type { Subscription } from '../topics/history-topic.js'
 import type { Presence } from '../topics/presence.js'
 import type { ReportSettings } from '../topics/report-timer.js'
-import { type Backlog, Topics } from '../topics/topics.js'
+import { type Backlog, type TopicSummaries, Topics } from '../topics/topics.js'
 import { UnknownRouteError } from './error.js'
 import type { MessageSchemas } from './messages/message-schemas.js'
 import type { MessageSerializer } from './messages/message-serializer.js'
@@ -269,6 +269,29 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   /** @internal */
   get backlog(): Backlog {
     return this.#topics.backlog
+  }
+
+  /** @internal */
+  summarizeTopics(limit: number): TopicSummaries {
+    return this.#topics.summarize(limit)
+  }
+
+  /** @internal */
+  hasHistory(topic: string): boolean {
+    return this.#topics.hasHistory(topic)
+  }
+
+  /**
+   * Answers the {@link reports} of other processes about this one.
+   * @internal
+   */
+  set reporter(reporter: (() => string) | undefined) {
+    this.#connections.reporter = reporter
+  }
+
+  /** @internal */
+  reports(): Promise<Reports> {
+    return this.#connections.reports()
   }
 
   /**

@@ -125,6 +125,11 @@ export class HistoryTopic<Message extends Publication, To extends Receiver<Messa
     return this.#live.size + this.#joins.size
   }
 
+  /** Of the last message that was delivered; undefined before it is known. */
+  get position(): Position | undefined {
+    return this.#position === UNKNOWN ? undefined : this.#position
+  }
+
   /** Publications that the engine has delivered, and that wait for earlier ones. */
   get undelivered(): number {
     const { offset, epoch } = this.#latest

@@ -85,6 +85,16 @@ export class History<Message extends Publication, To extends object & { send(mes
     return this.#topics.get(topic)?.size ?? 0
   }
 
+  /** The topics with subscribers in this process. */
+  topics(): Iterable<string> {
+    return this.#topics.keys()
+  }
+
+  /** The offset of the last publication that was delivered; undefined without subscribers, and before it is known. */
+  offsetOf(topic: string): number | undefined {
+    return this.#topics.get(topic)?.position?.offset
+  }
+
   /** Publications that wait for earlier ones, of all topics. */
   get undelivered(): number {
     let undelivered = 0

@@ -54,6 +54,11 @@ export class PresenceManager {
     this.#release(topic, members)
   }
 
+  /** The number of members of this process. */
+  ownCount(topic: string): number {
+    return this.#members.get(topic)?.own.size ?? 0
+  }
+
   watch(topic: string): Presence {
     const members = this.#acquire(topic)
     // One query serves all views of a topic.

@@ -2,6 +2,7 @@ import type { Broker, HistoryBroker, Position } from '../brokers/broker.js'
 import { hasMethods } from '../brokers/engine.js'
 import { MemoryBroker, MemoryHub } from '../brokers/memory.js'
 import { type BrokerEvent, BrokerLink, type BrokerLinkOptions, type ChannelKind } from './broker-link.js'
+import { First } from './connections/first.js'
 import { Processes } from './connections/processes.js'
 import { BrokerWithoutHistoryError, InvalidHistoryError, InvalidTopicError, NoHistoryError } from './error.js'
 import { checkSince, History, type HistoryOption, type HistoryRange, type HistoryResult } from './history.js'
@@ -42,6 +43,20 @@ export interface Backlog {
   readonly pendingBytes: number
   /** Publications of topics with history that wait for earlier ones. Undefined when no topic has history. */
   readonly undelivered: number | undefined
+}
+
+/** Topics as one process knows them. */
+export interface TopicSummaries {
+  readonly topics: readonly {
+    readonly topic: string
+    readonly subscribers: number
+    /** Presence members of this process. */
+    readonly members: number
+    /** Of the last publication that was delivered. Undefined for a topic without history, and before it is known. */
+    readonly offset: number | undefined
+  }[]
+  /** The number of topics with subscribers. */
+  readonly total: number
 }
 
 /** Options of {@link Topics.subscribe}. */
@@ -121,6 +136,27 @@ export class Topics<Message extends Publication, Receiver extends Subscriber<Mes
   /** The number of messages that did not reach other processes. */
   get lost(): number {
     return this.#openLink?.lost ?? 0
+  }
+
+  /** The topics with the most subscribers in this process, at most `limit`. */
+  summarize(limit: number): TopicSummaries {
+    const first = new First<string>(limit, topic => -this.subscriberCount(topic))
+    const histories = this.#history?.topics() ?? []
+    // A topic has one kind of subscribers or the other, unless the application has changed its mind about its history.
+    const names = new Set([...this.#subscribers.keys(), ...histories])
+    for (const topic of names) first.add(topic)
+    const topics = first.sorted().map(topic => ({
+      topic,
+      subscribers: this.subscriberCount(topic),
+      members: this.#presence.ownCount(topic),
+      offset: this.#history?.offsetOf(topic)
+    }))
+    return { topics, total: names.size }
+  }
+
+  /** Whether a topic has history. */
+  hasHistory(topic: string): boolean {
+    return this.#history?.limitsOf(topic) !== undefined
   }
 
   /** How far the engine of the broker, and the deliveries of this process, are behind. */

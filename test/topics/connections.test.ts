@@ -76,6 +76,7 @@ class Process {
 
   constructor(t: Test, broker: Broker | undefined) {
     this.topics = new Topics<Publication, Fake>({
+      server: {},
       broker,
       prepare: (payload, { binary, compress }) => {
         this.prepared++

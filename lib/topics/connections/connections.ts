@@ -4,6 +4,7 @@ import type { Prepare } from '../history-entry.js'
 import type { Publication, RemoteMessage } from '../publication.js'
 import { problemOf } from '../text.js'
 import type { Subscriber } from '../topics.js'
+import { First } from './first.js'
 import type { Parts, Processes, Replies, RequestHandler, Result } from './processes.js'
 import {
   type Answer,
@@ -74,6 +75,17 @@ export interface ConnectionQuery extends ConnectionFilter {
   readonly limit: number
 }
 
+/** The reports of all processes about themselves, that of this one first. */
+export interface Reports extends Pick<Reached, 'isComplete'> {
+  readonly reports: readonly {
+    readonly process: string
+    /** The number of open connections. */
+    readonly connections: number
+    /** Undefined for a process that has no reporter. */
+    readonly report: string | undefined
+  }[]
+}
+
 interface ConnectionsOptions<Message, Own> {
   /** The connections of this process in the order in which they were opened. The set changes as they come and go. */
   readonly own: ReadonlySet<Own>
@@ -96,6 +108,8 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
   readonly #prepare: Prepare<Message>
   readonly #onError: (error: unknown) => void
   readonly #process: string
+  /** Reports about this process, in at most 64 KiB. */
+  reporter: (() => string) | undefined
   /** The connections that have a user, by its id. */
   readonly #byUser = new Map<string, Set<Own>>()
   /** The connections whose id was read. */
@@ -198,6 +212,24 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
     return this.#ask(request, count, undefined, answer => answer.count > 0)
   }
 
+  /** Asks all processes for their reports. */
+  async reports(): Promise<Reports> {
+    const { count: connections, report } = this.#report()
+    const own = { process: this.#process, connections, report }
+    if (this.#processes === undefined) return { reports: [own], isComplete: true }
+    const { answers, isComplete } = await this.#processes.ask({ type: 'report' })
+    const others = Array.from(answers, ([process, { count, report }]) => ({
+      process,
+      connections: count,
+      report
+    }))
+    return { reports: [own, ...others], isComplete }
+  }
+
+  #report(): Result {
+    return { count: this.#own.size, report: this.reporter?.() }
+  }
+
   async #ask(
     request: Request,
     own: number,
@@ -214,6 +246,7 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
   onRequest(request: Request, { payload, isBinary, compress }: RemoteMessage): Result {
     if (request.type === 'close') return { count: this.#close(request) }
     if (request.type === 'renew') return { count: this.#renew(request.user, request.until) }
+    if (request.type === 'report') return this.#report()
     if (request.type === 'send') {
       // Without connections there is nothing to prepare.
       if (!this.#byUser.has(request.user)) return { count: 0 }
@@ -322,41 +355,6 @@ const INFO_KEYS: Readonly<Record<ConnectionSort, (connection: ConnectionInfo) =>
   since: ({ since }) => since,
   traffic: ({ bytesReceived, bytesSent }) => -(bytesReceived + bytesSent),
   buffered: ({ bufferedAmount }) => -bufferedAmount
-}
-
-/** The first items in the order of a number, of which there may be many more. */
-class First<Item> {
-  readonly #limit: number
-  readonly #keyOf: (item: Item) => number
-  #items: { readonly key: number; readonly item: Item }[] = []
-  /** Items from this number on are not among the first. */
-  #bound = Infinity
-
-  constructor(limit: number, keyOf: (item: Item) => number) {
-    this.#limit = limit
-    this.#keyOf = keyOf
-  }
-
-  add(item: Item): void {
-    const key = this.#keyOf(item)
-    if (key >= this.#bound) return
-    this.#items.push({ key, item })
-    // Sorted rarely, and never more than twice the limit.
-    if (this.#items.length >= 2 * this.#limit) this.#sort()
-  }
-
-  sorted(): readonly Item[] {
-    this.#sort()
-    return this.#items.map(({ item }) => item)
-  }
-
-  #sort(): void {
-    // The sort is stable: of equal items, the earlier one stays.
-    this.#items.sort((a, b) => a.key - b.key)
-    if (this.#items.length < this.#limit) return
-    this.#items.length = this.#limit
-    this.#bound = this.#items.at(-1)?.key ?? -Infinity
-  }
 }
 
 /** A list for another process. A connection that has closed meanwhile is left out. */

@@ -26,6 +26,8 @@ export interface Result {
   readonly count: number
   /** The list that was asked for. */
   readonly parts?: Parts
+  /** The report that was asked for. */
+  readonly report?: string | undefined
 }
 
 /** The rest of a list, for the process that has asked for it. */
@@ -257,10 +259,10 @@ export class Processes {
     for (const call of this.#calls.values()) call.onLeave(origin, this.#isIntroduced)
   }
 
-  #answer(origin: string, call: number, { count, parts }: Result): void {
+  #answer(origin: string, call: number, { count, parts, report }: Result): void {
     const { connections, more } = parts?.next() ?? { connections: [], more: false }
     if (parts !== undefined && more) this.#keep(`${origin} ${call}`, count, parts)
-    this.#reply(origin, { type: 'answer', call, count, connections, more })
+    this.#reply(origin, { type: 'answer', call, count, connections, more, report })
   }
 
   #keep(key: string, count: number, parts: Parts): void {

@@ -57,6 +57,8 @@ export type Request =
   | { readonly type: 'send'; readonly user: string }
   /** Milliseconds since 1970. */
   | { readonly type: 'renew'; readonly user: string; readonly until: number }
+  /** Asks for the report of a process about itself. */
+  | { readonly type: 'report' }
   | {
       readonly type: 'close'
       readonly of: 'user' | 'connection'
@@ -73,6 +75,8 @@ export interface Answer {
   readonly connections: readonly DescribedConnection[]
   /** Whether there are more. */
   readonly more: boolean
+  /** The report that was asked for, which the application of these messages reads. */
+  readonly report?: string | undefined
 }
 
 /** The messages that processes exchange. A call is a number that the asking process has chosen. */
@@ -175,6 +179,7 @@ const MESSAGES: Readonly<Record<ProcessMessage['type'], Readonly<Record<string, 
   },
   send: { call: isCount, user: isText },
   renew: { call: isCount, user: isText, until: isNumber },
+  report: { call: isCount },
   close: {
     call: isCount,
     of: value => value === 'user' || value === 'connection',
@@ -186,7 +191,8 @@ const MESSAGES: Readonly<Record<ProcessMessage['type'], Readonly<Record<string, 
     call: isCount,
     count: isCount,
     connections: value => Array.isArray(value) && value.every(one => hasAll(one, CONNECTION)),
-    more: value => typeof value === 'boolean'
+    more: value => typeof value === 'boolean',
+    report: optional(isText)
   },
   more: { call: isCount }
 }
