@@ -154,9 +154,12 @@ export interface BrokerDiagnosis {
 /** The payload of `fastify-upgrade:broker:published`. */
 export interface BrokerPublished {
   readonly server: object
-  /** The kind of the publication. `history` is a message to a topic with history. */
-  readonly kind: 'message' | 'presence' | 'broadcast' | 'history'
-  /** The topic, which may contain personal data; empty for broadcasts. */
+  /**
+   * The kind of the publication. `history` is a message to a topic with history; processes ask each other about users and
+   * connections with `request` and `reply`.
+   */
+  readonly kind: 'message' | 'presence' | 'broadcast' | 'history' | 'request' | 'reply'
+  /** The topic, which may contain personal data; empty for broadcasts and requests, and an id of a process for replies. */
   readonly topic: string
   /** Milliseconds until the engine of the broker accepted or refused the publication. */
   readonly duration: number

@@ -5,6 +5,7 @@ import t from 'tap'
 import * as asyncapiErrors from '../lib/asyncapi/error.js'
 import * as brokerErrors from '../lib/brokers/error.js'
 import * as fastifyErrors from '../lib/fastify/error.js'
+import * as observeErrors from '../lib/observe/error.js'
 import * as optionErrors from '../lib/options/error.js'
 import { SECTIONS } from '../lib/options/table.js'
 import * as violations from '../lib/protocol/violation.js'
@@ -30,6 +31,7 @@ function codesInSource(): string[] {
     ...topicErrors,
     ...testingErrors,
     ...asyncapiErrors,
+    ...observeErrors,
     ...optionErrors
   })) {
     if (typeof one !== 'function' || !/^[A-Z]\w*Error$/.test(name)) continue

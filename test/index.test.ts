@@ -35,7 +35,8 @@ t.test(
       './redis',
       './nats',
       './prometheus',
-      './opentelemetry'
+      './opentelemetry',
+      './console'
     ])
     const load = createRequire(import.meta.url)
     for (const entry of entries) {
@@ -66,6 +67,7 @@ t.test('the built fastify-upgrade/testing entry works', async t => {
 /** The peer dependencies that a file loads. */
 const LOADED_BY: Readonly<Record<string, readonly string[]>> = {
   [join('observe', 'opentelemetry')]: ['@opentelemetry/api'],
+  [join('observe', 'spans')]: ['@opentelemetry/api'],
   [join('observe', 'prometheus')]: ['prom-client']
 }
 
@@ -89,4 +91,5 @@ t.test('only the entries for metrics load their peer dependencies', async t => {
   t.strictSame(Object.keys(await import('fastify-upgrade/redis')), ['redisBroker'])
   t.strictSame(Object.keys(await import('fastify-upgrade/nats')), ['natsBroker'])
   t.strictSame(Object.keys(await import('fastify-upgrade/asyncapi')), ['asyncapi', 'default'])
+  t.strictSame(Object.keys(await import('fastify-upgrade/console')), ['default', 'websocketConsole'])
 })

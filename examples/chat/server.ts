@@ -1,5 +1,5 @@
 // A chat: rooms at ws://localhost:8002/rooms/<room>?name=<name>, in two subprotocols. Run it with `npm start`.
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash, randomUUID, timingSafeEqual } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyReply, type FastifyRequest, type FastifyServerOptions } from 'fastify'
@@ -9,6 +9,7 @@ import upgrade, {
   type Presence,
   type WebSocket
 } from 'fastify-upgrade'
+import { websocketConsole } from 'fastify-upgrade/console'
 
 type RoomRequest = FastifyRequest<{ Params: { room: string }; Querystring: { name: string } }>
 
@@ -53,6 +54,17 @@ const schema = {
   querystring: { type: 'object', properties: { name: userName }, required: ['name'] }
 }
 
+// Asks for a password. Browsers send it again for the WebSocket of the page.
+function passwordHook(password: string) {
+  const digest = (text: string) => createHash('sha256').update(text).digest()
+  return async ({ headers }: FastifyRequest, reply: FastifyReply) => {
+    const credentials = Buffer.from(headers.authorization?.replace(/^Basic /, '') ?? '', 'base64').toString()
+    const given = credentials.slice(credentials.indexOf(':') + 1)
+    if (timingSafeEqual(digest(given), digest(password))) return
+    return reply.code(401).header('www-authenticate', 'Basic realm="console"').send()
+  }
+}
+
 // `upgradeOptions` has a broker where there is more than one process: see examples/scale.
 export async function buildChat(
   options: FastifyServerOptions = {},
@@ -66,6 +78,9 @@ export async function buildChat(
     shutdown: { reason: 'the server is stopping', timeout: 2000 },
     ...upgradeOptions
   })
+  // For operators, at /console.
+  const { CONSOLE_PASSWORD } = process.env
+  if (CONSOLE_PASSWORD) await app.register(websocketConsole, { onRequest: passwordHook(CONSOLE_PASSWORD) })
 
   const rooms = new Map<string, Room>()
 

@@ -223,7 +223,7 @@ export interface MetricsOptions {
 }
 
 /** The connections with the same attributes: those that are open, and the totals of the others. */
-class Group {
+export class Group {
   readonly attributes: Attributes
   readonly received: Attributes
   readonly sent: Attributes
@@ -524,6 +524,6 @@ export function codeOf(error: unknown): string {
 }
 
 /** A client could send any of the 2000 codes from 3000 to 4999, so that they share two values. */
-function closeCode(code: number): string {
+export function closeCode(code: number): string {
   return code < 3000 ? String(code) : `${Math.floor(code / 1000)}xxx`
 }

@@ -6,6 +6,7 @@ import {
   connectRaw,
   handshake,
   headerOf,
+  listen,
   open,
   PAGE_ACCEPT,
   PAGE_HANDSHAKE,
@@ -206,3 +207,27 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     t.strictSame(await withDeadline(exited, 10_000, 'exit'), [0, null])
   })
 }
+
+t.test('with a password there is a console for operators', async t => {
+  process.env.CONSOLE_PASSWORD = 'secret:1'
+  t.teardown(() => delete process.env.CONSOLE_PASSWORD)
+  const app = await buildChat()
+  t.teardown(() => app.close())
+  const port = await listen(app)
+  const authorization = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`
+  for (const wrong of ['', 'me:', 'me:secret', 'secret:1:']) {
+    const headers = { Authorization: authorization(wrong) }
+    t.equal((await shake(t, port, '/console/socket', headers)).status, 401, wrong)
+  }
+  t.equal((await app.inject('/console')).headers['www-authenticate'], 'Basic realm="console"')
+  const page = await open(t, port, '/console/socket', {
+    headers: { authorization: authorization('me:secret:1') }
+  })
+  t.match(JSON.parse(await page.next()), { type: 'summary', processes: [{ connections: 1 }] })
+})
+
+t.test('without one there is none', async t => {
+  const app = await buildChat()
+  t.teardown(() => app.close())
+  t.equal((await app.inject('/console')).statusCode, 404)
+})

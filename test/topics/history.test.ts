@@ -973,3 +973,18 @@ t.test('a subscription that was replaced does not end the one that follows', asy
   t.match(await second, { recovered: true, position: { offset: 2 } })
   t.strictSame(receiver.received, ['2'])
 })
+
+t.test('a topic is summarized before its position is known, and after', async t => {
+  const { broker, subscribe, publish, topics } = make(t)
+  await publish(1, 2)
+  const open = broker.holdReads()
+  const subscribed = subscribe(new Receiver())
+  await settled()
+  const of = (offset: number | undefined) => [{ topic: 'room', subscribers: 1, members: 0, offset }]
+  t.strictSame(topics.summarize(10), { topics: of(undefined), total: 1 })
+  open()
+  await subscribed
+  t.strictSame(topics.summarize(10), { topics: of(2), total: 1 })
+  t.strictSame(topics.summarize(0), { topics: [], total: 1 })
+  t.strictSame([topics.hasHistory('room'), topics.hasHistory('plain')], [true, false])
+})

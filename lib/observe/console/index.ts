@@ -1,0 +1,1 @@
+export { type ConsoleOptions, websocketConsole, websocketConsole as default } from './plugin.js'
