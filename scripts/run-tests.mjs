@@ -49,7 +49,7 @@ const LONGEST = [
 const ALONE = [
   ...['deflate-bad', 'late-import', 'ordinary-request', 'request-memory'].map(name => `fastify/${name}`),
   ...['rolling-restart', 'shutdown-spread', 'slow-readers'].map(name => `fastify/${name}`),
-  ...['flush-queue', 'heartbeat', 'transport-inflate'].map(name => `socket/${name}`),
+  ...['expiry', 'flush-queue', 'heartbeat', 'transport-inflate'].map(name => `socket/${name}`),
   ...['processes', 'unused-topics'].map(name => `topics/${name}`),
   'testing/fake-timers'
 ].map(name => `test/${name}.test.ts`)
