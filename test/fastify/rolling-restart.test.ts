@@ -9,7 +9,7 @@ import { ms, portOf, watchProcess, withDeadline } from '../helpers/app.js'
 const CLIENTS = 2_000
 /** The number of clients that are reset from time to time: messages to them are lost, and must be reported as lost. */
 const UNRELIABLE = 50
-const SPREAD = ms(1_500)
+const SPREAD = ms(4_000)
 const RESTART = 1012
 
 /** The records of a server about a connection, and those of its client. */
