@@ -155,37 +155,37 @@ export interface BrokerDiagnosis {
 export interface BrokerPublished {
   readonly server: object
   /**
-   * The kind of the publication. `history` is a message to a topic with history; processes ask each other about users and
-   * connections with `request` and `reply`.
+   * The kind of the publication. `history` is a message to a topic with history. `request` and `reply` are calls between
+   * processes, about users and connections.
    */
   readonly kind: 'message' | 'presence' | 'broadcast' | 'history' | 'request' | 'reply'
-  /** The topic, which may contain personal data; empty for broadcasts and requests, and an id of a process for replies. */
+  /** The topic, which may contain personal data; empty for broadcasts and requests, and the id of a process for replies. */
   readonly topic: string
   /** Milliseconds until the engine of the broker accepted or refused the publication. */
   readonly duration: number
-  /** Why the engine did not accept it. */
+  /** The reason for which the engine did not accept the publication; undefined if it did. */
   readonly error: Error | undefined
 }
 
 /** The payload of `fastify-upgrade:history:recovery`. */
 export interface HistoryRecovery {
   readonly server: object
-  /** It may contain personal data. */
+  /** The topic, which may contain personal data. */
   readonly topic: string
-  /** Whether the missed publications were delivered, all of them. */
+  /** Whether all missed publications were delivered. */
   readonly recovered: boolean
-  /** The publications that were delivered. */
+  /** The number of publications that were delivered. */
   readonly publications: number
 }
 
 /** The payload of `fastify-upgrade:history:gap`. */
 export interface HistoryGap {
   readonly server: object
-  /** It may contain personal data. */
+  /** The topic, which may contain personal data. */
   readonly topic: string
   /** Whether the history had all missing publications. Otherwise subscribers have missed some. */
   readonly filled: boolean
-  /** The publications that were read from the history. */
+  /** The number of publications that were read from the history. */
   readonly publications: number
 }
 

@@ -48,7 +48,7 @@ export type WebSocketHandler<
 
 /**
  * Takes a message that is binary, is not JSON or breaks the schema `receive`. The connection stays open unless it closes it.
- * What it throws, or rejects with, goes to the `errorHandler` option.
+ * Errors that it throws or rejects with go to the option `errorHandler`.
  */
 export type InvalidMessageHandler<Request = FastifyRequest, Socket = WebSocket> = (
   this: FastifyInstance,

@@ -18,8 +18,8 @@ type Transmitted<TypeProvider extends FastifyTypeProvider, Schema> = Schema exte
   ? Input
   : Serialized<TypeProvider, Schema>
 
-// The socket of a route is a `WebSocket` of the following two. It has no name of its own, which editors would show in place
-// of the types of its messages.
+// The socket of a route is a `WebSocket` of the following two types. There is no alias for it: editors would show the alias
+// instead of the types of the messages.
 
 /** The messages that a handler receives: those of `Receive` in the route's type argument, else of the schema `receive`. */
 export type Received<Generic, Schema, TypeProvider extends FastifyTypeProvider> = Generic extends {

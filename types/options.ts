@@ -85,23 +85,23 @@ export interface WebSocketOptions<Request = FastifyRequest, Socket = WebSocket>
   readonly selectSubprotocol?: SubprotocolChoice<Request> | undefined
   /**
    * Returns the id of the user of a connection, a string of 1 to 256 bytes: `(request) => string`, or `undefined` for
-   * none. It is called when the handshake is about to be accepted, after the hooks of the application. An error that it
-   * throws refuses the handshake. With it, `websocketServer.user(id)` finds the connections of a user.
+   * none. The function is called after the hooks of the application, right before the handshake is accepted. An error
+   * that it throws refuses the handshake. `websocketServer.user(id)` finds the connections of a user by this id.
    */
   readonly user?: UserChoice<Request> | undefined
   /**
-   * Returns when the credentials of a connection expire: `(request) => Date`, or a number of milliseconds since 1970, or
-   * `undefined` for never. The connection is closed at that time, unless `socket.renew` has moved it. It is called when
-   * the handshake is about to be accepted, after the hooks of the application. A time that has passed refuses the
-   * handshake with 401, and an error that it throws refuses it, too.
+   * Returns when the credentials of a connection expire: `(request) => Date`, or a number of milliseconds since 1970,
+   * or `undefined` for never. The connection is closed at that time, unless `socket.renew` has moved it. The function
+   * is called after the hooks of the application, right before the handshake is accepted. A time that has passed
+   * refuses the handshake with 401. An error that the function throws refuses it, too.
    */
   readonly expires?: ExpiryChoice<Request> | undefined
   /** The close code of a connection that has expired. Default: 1008. */
   readonly expiredCode?: number | undefined
   /**
-   * Connections of a user at the same time, in this process: other processes have a limit of their own. The plugin's
-   * limit applies to all its routes together, the limit of a route to that route. Further handshakes are refused with
-   * 503 and `Retry-After`. Connections without a user are not limited. Default: `false`.
+   * Connections of a user at the same time, in one process: each process counts its own connections. The plugin's limit
+   * applies to all its routes together, the limit of a route to that route. Further handshakes are refused with 503 and
+   * `Retry-After`. Connections without a user are not limited. Default: `false`.
    */
   readonly maxConnectionsPerUser?: number | false | undefined
 }
@@ -172,7 +172,7 @@ export interface PresenceOptions {
   /** Interval in milliseconds between reports to other processes. Default: 5000. */
   readonly interval?: number | undefined
   /**
-   * Milliseconds after which a silent process counts as gone, and its members are removed. Default: three times
+   * Milliseconds of silence after which a process counts as ended, and its members are removed. Default: three times
    * `interval`.
    */
   readonly timeout?: number | undefined
@@ -206,7 +206,7 @@ export interface FastifyUpgradeOptions extends WebSocketOptions, BudgetOptions {
    * Publications that a subscriber recovers at most. One that has missed more is not recovered. Default: 300.
    */
   readonly maxRecoveredPublications?: number | undefined
-  /** How the processes of an application report to each other that they run, and the members of topics. */
+  /** The timing of the reports in which processes announce that they run, and their members of topics. */
   readonly presence?: PresenceOptions | undefined
   /**
    * Runs when `app.close()` is called, before the connections are closed: `(done) => void`, or an async function without

@@ -96,7 +96,8 @@ export interface HistoryPage {
 export interface HistoryBroker extends Broker {
   /**
    * Adds a message to the history and publishes it, in one atomic step. Resolves with its position, or for a known `id` with
-   * the position of the first message; its offset is 0 when the engine knows the id and no longer the message. When it rejects because the connection was lost, the message may have been added.
+   * the position of the first message. The offset is 0 when the engine still knows the id, but no longer has the message. When
+   * the promise rejects because the connection was lost, the message may have been added.
    * The bytes must not change afterwards.
    */
   append(channel: string, message: Uint8Array, options: AppendOptions): Promise<Position>

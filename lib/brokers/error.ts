@@ -18,13 +18,13 @@ export const HistoryFullError = defineError(
 )
 export const JetStreamUnavailableError = defineError(
   'JETSTREAM_UNAVAILABLE',
-  'NATS cannot keep histories in the stream "%s": %s; start nats-server with "-js" or with "jetstream" in its configuration, and allow the account and the user to use it.'
+  'NATS cannot keep histories in the stream "%s": %s; start nats-server with "-js" or with "jetstream" in its configuration, and allow the account and the user to use JetStream.'
 )
 export const InvalidStreamError = defineError(
   'INVALID_STREAM',
-  'The JetStream stream "%s" cannot keep histories, as its "%s" must be %s; change it, or delete it and let the broker create it.'
+  'The JetStream stream "%s" cannot keep histories, because its "%s" must be %s; change it, or delete it and let the broker create it.'
 )
 export const UnknownRecordError = defineError(
   'UNKNOWN_RECORD',
-  'The JetStream stream has a message that no broker of this package wrote; let nothing else publish to its subjects, and remove the message.'
+  'The JetStream stream has a message that no broker of this package wrote; let no other client publish to its subjects, and remove the message.'
 )

@@ -27,10 +27,11 @@ export class User {
   }
 
   /**
-   * Sends a message to each connection: to those of this process at once, and with a broker to those of the other processes.
-   * Each process frames it once. That a connection was reached does not mean that the client has received the message.
-   * @returns resolves when all processes have answered, at the latest after two seconds. It does not reject. When the broker
-   * does not accept the message, the event `broker` reports it as lost.
+   * Sends a message to each connection: at once in this process, and through the broker in the other processes. Each process
+   * frames the message once. The result counts the connections that the message was sent to. The clients may not have received
+   * it.
+   * @returns resolves when all processes have answered, at the latest after two seconds. The promise does not reject. When the
+   * broker does not accept the message, the event `broker` reports it as lost.
    * @throws {TypeError} `FST_UPGRADE_INVALID_DATA` when `data` is neither text nor bytes, or `FST_UPGRADE_INVALID_TEXT` when
    * bytes that are to leave as text are not UTF-8.
    */
@@ -49,12 +50,12 @@ export class User {
   }
 
   /**
-   * Begins the closing handshake on each connection.
+   * Starts the closing handshake on each connection.
    * @param code as for `socket.close`.
    * @param reason as for `socket.close`.
    * @returns as {@link send} does.
-   * @throws {TypeError} for another code.
-   * @throws {RangeError} for a longer reason.
+   * @throws {TypeError} for a code that may not be sent.
+   * @throws {RangeError} for a reason that is too long.
    */
   close(code?: number, reason?: string): Promise<Reached> {
     closeBody(code, reason)
@@ -83,12 +84,13 @@ export class ConnectionById {
   }
 
   /**
-   * Begins the closing handshake, if the connection is open.
+   * Starts the closing handshake, if the connection is open.
    * @param code as for `socket.close`.
    * @param reason as for `socket.close`.
-   * @returns resolves when a process has closed it, or all have answered, at the latest after two seconds. It does not reject.
-   * @throws {TypeError} for another code.
-   * @throws {RangeError} for a longer reason.
+   * @returns resolves when a process has closed the connection or all processes have answered, at the latest after two
+   * seconds. The promise does not reject.
+   * @throws {TypeError} for a code that may not be sent.
+   * @throws {RangeError} for a reason that is too long.
    */
   close(code?: number, reason?: string): Promise<Reached> {
     closeBody(code, reason)
@@ -98,19 +100,19 @@ export class ConnectionById {
 
 /** Options of `websocketServer.connections`. */
 export interface ConnectionsOptions extends ConnectionFilter {
-  /** Connections of this user only. */
+  /** Only connections of this user. */
   readonly user?: string | undefined
-  /** Connections that are subscribed to this topic only. */
+  /** Only connections that are subscribed to this topic. They may have other subscriptions, too. */
   readonly topic?: string | undefined
-  /** Connections of this route only: its path as it was registered, with its prefix. */
+  /** Only connections of this route: its path as it was registered, with its prefix. */
   readonly route?: string | undefined
-  /** Connections of this address only. */
+  /** Only connections from this address. */
   readonly remoteAddress?: string | undefined
-  /** The maximum of connections in the list, 1 to 10,000. Default: 100. */
+  /** The maximum number of connections in the list, 1 to 10,000. Default: 100. */
   readonly limit?: number | undefined
   /**
-   * The order: `since`, the oldest connections first; `traffic`, those with the most bytes of both directions; `buffered`,
-   * those with the most pending bytes. Default: `since`.
+   * The order: `since`, the oldest connections first; `traffic`, the most bytes in both directions first; `buffered`, the most
+   * pending bytes first. Default: `since`.
    */
   readonly sort?: ConnectionSort | undefined
 }

@@ -234,9 +234,10 @@ export class WebSocketServer extends EventEmitter<WebSocketServerEvents> {
   }
 
   /**
-   * The open connections of all processes, or those that have some properties. Only code of this server can call it: pass the
-   * result on to clients with care, as it has addresses and user ids.
-   * @returns resolves when all processes have answered, at the latest two seconds after the last answer. It does not reject.
+   * Lists the open connections of all processes, or only those that match the options. The list has addresses and user ids,
+   * so take care which clients get it.
+   * @returns resolves when all processes have answered. A process that does not answer a request delays the result by at most
+   * two seconds. The promise does not reject.
    * @throws {TypeError} `FST_UPGRADE_INVALID_OPTION` or `FST_UPGRADE_UNKNOWN_OPTION`
    */
   connections(options: ConnectionsOptions = {}): Promise<ConnectionList> {

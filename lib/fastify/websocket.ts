@@ -88,12 +88,12 @@ export class WebSocket<Receive = Message, Send = SendData> extends TransportWebS
     this[DETAILS] = details
   }
 
-  /** The id of this connection, which is random. `websocketServer.connection` finds a connection by it, in any process. */
+  /** A random id of this connection. `websocketServer.connection` finds the connection by this id, from any process. */
   get id(): string {
     return this.presenceId
   }
 
-  /** The id of the user, which the option `user` has returned; undefined for none. */
+  /** The id of the user, as returned by the option `user`; undefined for a connection without a user. */
   get user(): string | undefined {
     return this[DETAILS].user
   }
@@ -133,7 +133,7 @@ export class WebSocket<Receive = Message, Send = SendData> extends TransportWebS
     if (this.#id !== undefined) this.#server.leave(topic, this.#id)
   }
 
-  /** The id of this connection as a presence member, which is its {@link id}. */
+  /** The id of this connection as a presence member. It equals {@link id}. */
   get presenceId(): string {
     if (this.#id === undefined) {
       this.#id = randomUUID()

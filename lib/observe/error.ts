@@ -4,5 +4,5 @@ import { defineError } from '../error.js'
 
 export const UnguardedConsoleError = defineError(
   'UNGUARDED_CONSOLE',
-  'The console shows addresses and users and closes connections, so it needs a hook that checks who may use it; give it "onRequest", or write "unprotected: true" where nobody else can reach it.'
+  'The console shows addresses and user ids and closes connections, so it needs a hook that checks who may use it; set "onRequest", or "unprotected: true" if only operators can reach the server.'
 )

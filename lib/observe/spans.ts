@@ -35,22 +35,22 @@ import {
 
 /** Options of {@link opentelemetrySpans}. */
 export interface SpanOptions {
-  /** Default: the global one of `@opentelemetry/api` at the time of the registration. */
+  /** Default: the global provider of `@opentelemetry/api` at the time of the registration. */
   readonly tracerProvider?: TracerProvider | undefined
   /**
    * The share of messages that get a span, 0 to 1: 0.01 is one message in a hundred. The span lasts until the `message`
-   * listeners are done, and is active in them. Messages that an iterator or a stream reads have none. The sampler of the SDK
-   * decides after this. Default: 0.
+   * listeners are done, and is active in them. Messages that an iterator or a stream reads get no span. The sampler of the SDK
+   * applies to the selected messages. Default: 0.
    */
   readonly messages?: number | undefined
 }
 
 /**
  * Records a span for each connection of `websocketServer` with OpenTelemetry, and spans for a share of the messages. Start the
- * SDK first, then register this after fastify-upgrade, in the same scope. Register it once: a later registration takes the
- * place of an earlier one.
+ * SDK first, then register this after fastify-upgrade, in the same scope. Register it once: a later registration replaces an
+ * earlier one.
  * @throws `FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED` when fastify-upgrade is not registered.
- * @throws {TypeError} `FST_UPGRADE_INVALID_OPTION` for `messages` that is no number from 0 to 1.
+ * @throws {TypeError} `FST_UPGRADE_INVALID_OPTION` when `messages` is not a number from 0 to 1.
  */
 export const opentelemetrySpans: FastifyPluginAsync<SpanOptions> = fp(
   async (app, { tracerProvider = trace.getTracerProvider(), messages = 0 }: SpanOptions) => {

@@ -262,15 +262,15 @@ const CLOSE_CODE = {
   values: '1000 to 1003, 1007 to 1014, or 3000 to 4999'
 }
 
-/** Of the users of the connections, and of their credentials. */
+/** Of the users of connections, and of their credentials. */
 export const USER_OPTIONS = {
   user: callback({
     description:
-      'Returns the id of the user of a connection, a string of 1 to 256 bytes: `(request) => string`, or `undefined` for none. It is called when the handshake is about to be accepted, after the hooks of the application. An error that it throws refuses the handshake. With it, `websocketServer.user(id)` finds the connections of a user.'
+      'Returns the id of the user of a connection, a string of 1 to 256 bytes: `(request) => string`, or `undefined` for none. The function is called after the hooks of the application, right before the handshake is accepted. An error that it throws refuses the handshake. `websocketServer.user(id)` finds the connections of a user by this id.'
   }),
   expires: callback({
     description:
-      'Returns when the credentials of a connection expire: `(request) => Date`, or a number of milliseconds since 1970, or `undefined` for never. The connection is closed at that time, unless `socket.renew` has moved it. It is called when the handshake is about to be accepted, after the hooks of the application. A time that has passed refuses the handshake with 401, and an error that it throws refuses it, too.'
+      'Returns when the credentials of a connection expire: `(request) => Date`, or a number of milliseconds since 1970, or `undefined` for never. The connection is closed at that time, unless `socket.renew` has moved it. The function is called after the hooks of the application, right before the handshake is accepted. A time that has passed refuses the handshake with 401. An error that the function throws refuses it, too.'
   }),
   expiredCode: checked({
     description: 'The close code of a connection that has expired.',
@@ -284,7 +284,7 @@ export const USER_OPTIONS = {
 export const USER_LIMITS = {
   maxConnectionsPerUser: limit({
     description:
-      "Connections of a user at the same time, in this process: other processes have a limit of their own. The plugin's limit applies to all its routes together, the limit of a route to that route. Further handshakes are refused with 503 and `Retry-After`. Connections without a user are not limited.",
+      "Connections of a user at the same time, in one process: each process counts its own connections. The plugin's limit applies to all its routes together, the limit of a route to that route. Further handshakes are refused with 503 and `Retry-After`. Connections without a user are not limited.",
     default: false
   })
 }
@@ -389,7 +389,8 @@ const PRESENCE = {
   }),
   // A message that is late by a moment does not remove members.
   timeout: integer({
-    description: 'Milliseconds after which a silent process counts as gone, and its members are removed.',
+    description:
+      'Milliseconds of silence after which a process counts as ended, and its members are removed.',
     default: computedFrom('interval', 'three times `interval`', interval => 3 * interval),
     min: computedFrom('interval', '`interval` + 1', interval => interval + 1)
   })
@@ -482,7 +483,7 @@ export const PLUGIN_OPTIONS = {
   }),
   presence: group({
     description:
-      'How the processes of an application report to each other that they run, and the members of topics.',
+      'The timing of the reports in which processes announce that they run, and their members of topics.',
     options: PRESENCE
   })
 }

@@ -51,12 +51,12 @@ export const AlreadyReadError = defineError(
 
 export const InvalidExpiryError = defineError(
   'INVALID_EXPIRY',
-  'A time of expiry must be a Date, or a number of milliseconds since 1970, but it is %s; multiply the "exp" of a JWT by 1000.',
+  'The expiry must be a Date or a number of milliseconds since 1970, but it is %s; multiply the "exp" of a JWT by 1000.',
   { base: TypeError }
 )
 
 /**
- * Reads a time of expiry.
+ * Reads an expiry.
  * @returns milliseconds since 1970.
  * @throws {TypeError} `FST_UPGRADE_INVALID_EXPIRY`
  */

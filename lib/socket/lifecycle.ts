@@ -20,7 +20,7 @@ const NO_LIMITS: readonly (IdleWatch | Lifetime | Expiry)[] = []
 
 /**
  * The life of a connection after the handshake: the ways in which it ends, and everything that has a deadline. It has the
- * heartbeat, closes connections that are idle or too old or whose credentials have expired, and limits the time of the closing handshake.
+ * heartbeat, closes connections that are idle, too old or expired, and limits the time of the closing handshake.
  */
 export class Lifecycle {
   readonly #stream: ByteStream
@@ -70,7 +70,7 @@ export class Lifecycle {
   }
 
   /**
-   * The credentials expire at this time, whenever they would have expired before.
+   * Sets when the credentials expire, in place of an earlier time.
    * @param at milliseconds since 1970.
    * @returns whether the connection is still open.
    */

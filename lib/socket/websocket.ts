@@ -21,8 +21,8 @@ import type { Traffic } from './stats.js'
 import { WebSocketStream } from './stream.js'
 
 /**
- * Lets applications assign to names that they may have used before there were properties of these names. Their value is an
- * own property of the object.
+ * Lets applications assign to these properties, because they may already use the names for values of their own. The assigned
+ * value becomes an own property of the object.
  */
 export function allowAssignment(prototype: object, names: readonly string[]): void {
   for (const name of names) {
@@ -240,14 +240,14 @@ export class WebSocket<Receive = Message, Send = SendData>
 
   // ---- Expiry
 
-  /** When the connection expires, in milliseconds since 1970; undefined when it does not. */
+  /** When the connection expires, in milliseconds since 1970; undefined when it does not expire. */
   get expiresAt(): number | undefined {
     return this.#receiver.lifecycle.expiresAt
   }
 
   /**
-   * The connection expires at this time, whenever it would have expired before. A time that has passed closes it now, with
-   * the option `expiredCode` (1008).
+   * Sets when the connection expires, in place of an earlier time. A time that has passed closes the connection now, with the
+   * code of the option `expiredCode` (1008).
    * @param until a Date, or milliseconds since 1970.
    * @returns whether the connection is open.
    * @throws {TypeError} `FST_UPGRADE_INVALID_EXPIRY` for anything else, such as an invalid Date.

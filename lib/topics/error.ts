@@ -7,7 +7,7 @@ export const InvalidTopicError = defineError(
   'A topic must be a string of 1 to 1024 bytes in UTF-8, but this one %s.',
   { base: TypeError }
 )
-/** Also thrown for the result of the option `user`, where it refuses the handshake. */
+/** Also thrown for an invalid result of the option `user`: it refuses the handshake. */
 export const InvalidIdError = defineError(
   'INVALID_ID',
   'The id of a %s must be a string of 1 to 256 bytes in UTF-8, but this one %s.',

@@ -82,7 +82,7 @@ interface Pending {
 interface Channel {
   readonly subject: string
   readonly pending: Pending[]
-  /** What the writer knows, and checks with each record. */
+  /** The last record that the writer knows. It checks this with each record. */
   last: Last | undefined
   isWriting: boolean
   /** Records of the history, oldest first, at some distance. Those before a record whose messages are gone can be purged. */
@@ -385,7 +385,7 @@ export class NatsHistory {
     void this.#purge(subject, { seq: marks[0].seq })
   }
 
-  /** What remains is not read: the floor is in the records. */
+  /** Records that remain are not read: the floor is in the records. */
   async #purge(subject: string, range: { readonly seq: number } | { readonly keep: number }): Promise<void> {
     const { manager, stream } = this.#settings
     await manager.streams.purge(stream, { filter: subject, ...range }).catch(() => {})

@@ -22,7 +22,7 @@ export interface ConsumerInfo {
   readonly name: string
 }
 
-/** What `jetstreamManager()` of `@nats-io/jetstream` resolves to. */
+/** The result of `jetstreamManager()` of `@nats-io/jetstream`. */
 export interface JetStreamManager {
   readonly streams: {
     info(stream: string): Promise<{ readonly config: StreamConfig }>

@@ -56,14 +56,14 @@ export interface NatsBrokerOptions {
 
 /** Where {@link natsBroker} keeps histories. */
 export interface NatsHistoryOptions {
-  /** What `jetstreamManager(connection)` of `@nats-io/jetstream` resolves to, for the connection of the broker. */
+  /** The result of `jetstreamManager(connection)` of `@nats-io/jetstream`, for the connection of the broker. */
   readonly manager: JetStreamManager
   /**
-   * The name of the stream, which the broker creates unless it exists. Default: the prefix, without its last dot and with
-   * `_` for the others, or 'fastify-upgrade' without a prefix.
+   * The name of the stream, which the broker creates unless it exists. Default: the prefix without its last dot and with `_`
+   * in place of other dots, or 'fastify-upgrade' if the prefix is empty.
    */
   readonly stream?: string | undefined
-  /** Where a stream that the broker creates is kept. In memory, a restart begins a new epoch. Default: 'file'. */
+  /** The storage of a stream that the broker creates. With 'memory', a restart begins a new epoch. Default: 'file'. */
   readonly storage?: 'file' | 'memory' | undefined
   /** The number of servers of a cluster that keep a stream that the broker creates, 1 to 5. Default: 1. */
   readonly replicas?: number | undefined
@@ -136,7 +136,7 @@ function makeHistory(
   return new NatsHistory({ manager, stream, storage, replicas, prefix, timeout, maxPayload })
 }
 
-/** As the server has it without a configuration. */
+/** The default of the server. */
 const DEFAULT_MAX_PAYLOAD = 2 ** 20
 
 function streamOf(prefix: string): string {
@@ -318,7 +318,7 @@ class NatsBroker implements Broker {
   }
 }
 
-/** Milliseconds until the broker looks for a stream again that it could not use. */
+/** Milliseconds until the broker tries again to use its stream. */
 const RETRY_DELAY = 250
 
 /** It is connected while it can use its stream. */

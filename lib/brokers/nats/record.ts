@@ -1,6 +1,6 @@
 import type { StoredMessage } from '../broker.js'
 
-// A record is what a stream stores in one step: the messages that were appended together, and the state of their history.
+// A stream stores a record in one step: the messages that were appended together, and the state of their history.
 
 /** The first byte of a record, for changes of the format. */
 const VERSION = 1

@@ -5,7 +5,7 @@ import { checkId } from '../../topics/connections/connections.js'
 import { ExpiredError } from '../error.js'
 import type { WebSocketRoute } from './route.js'
 
-/** Whose a connection is, and for how long. */
+/** The user of a connection, and when it expires. */
 export interface Credentials {
   readonly user: string | undefined
   /** Milliseconds since 1970. */

@@ -5,7 +5,7 @@ import { Reporter } from './reporter.js'
 import { matches } from './schema.js'
 import { type PageSocket, Viewer } from './viewer.js'
 
-/** The console of a process: reports its own state to the others, and sends that of all to the pages that are open. */
+/** The console of a process: reports its state to the other processes, and sends the state of all processes to open pages. */
 export class Console {
   readonly #server: WebSocketServer
   readonly #interval: number

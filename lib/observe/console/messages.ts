@@ -38,7 +38,7 @@ export const REPORT = object({
   bufferedAmount: count,
   /** The number of closed connections by close code. */
   closes: record(count),
-  /** Milliseconds that the event loop was late since the last report: 99 of 100 times at most, and at most. */
+  /** The delay of the event loop since the last report, in milliseconds: the 99th percentile and the maximum. */
   eventLoopDelay: object({ p99: number, max: number }),
   /** Bytes of the resident set. */
   memory: count,

@@ -14,15 +14,15 @@ import { matches } from './schema.js'
 /** Options of {@link websocketConsole}. */
 export interface ConsoleOptions {
   /**
-   * Hooks of the page, of its files and of its WebSocket, such as one that checks who may use the console. It is required,
+   * Hooks of the page, of its files and of its WebSocket, which check who may use the console. At least one is required,
    * unless `unprotected` is true.
    */
   readonly onRequest?: RouteShorthandOptions['onRequest'] | undefined
-  /** Whether the console may be used by everybody who can reach it. Default: `false`. */
+  /** Registers the console without a hook: every client that can reach the server may use it. Default: `false`. */
   readonly unprotected?: boolean | undefined
-  /** Path of the page. Default: `/console`. */
+  /** The path of the page. Default: `/console`. */
   readonly routePrefix?: string | undefined
-  /** Milliseconds between two summaries, 100 to 60,000. Default: 2000. */
+  /** Milliseconds between two updates of the page, 100 to 60,000. Default: 2000. */
   readonly interval?: number | undefined
 }
 
@@ -49,7 +49,7 @@ const register: FastifyPluginAsync<ConsoleOptions> = async (app, options) => {
   await app.register(routes, { prefix: routePrefix, console, hooks: { onRequest: hooks } })
 }
 
-/** The routes of the console. All of them run the hooks that the application gives. */
+/** The routes of the console. All of them run the hooks of the application. */
 async function routes(
   app: FastifyInstance,
   { console, hooks }: { readonly console: Console; readonly hooks: RouteShorthandOptions }
@@ -69,7 +69,7 @@ async function routes(
     '/socket',
     {
       ...hooks,
-      // What the application sets for its own routes may suit none of this.
+      // The defaults of the application may not suit this route.
       websocket: {
         origin: 'same-origin',
         maxPayload: 8192,

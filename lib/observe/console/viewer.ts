@@ -10,7 +10,7 @@ const REASON = 'closed by an operator'
 const MAX_MEMBERS = 100
 const MAX_LIST = 500
 
-/** Pending bytes above which a page that does not read gets no further news. */
+/** Pending bytes above which a page that does not read gets no further messages. */
 const MAX_PENDING = 4 * 2 ** 20
 
 /** The connection of a page. */
@@ -37,7 +37,7 @@ export class Viewer {
     this.#log = log
   }
 
-  /** Whether the page reads what it gets. */
+  /** Whether the page reads its messages. */
   get isReading(): boolean {
     return this.#socket.readyState === this.#socket.OPEN && this.#socket.bufferedAmount < MAX_PENDING
   }
@@ -70,13 +70,13 @@ export class Viewer {
     }
   }
 
-  /** Sends what the page shows anew. */
+  /** Sends the current state of the list and the topic that the page shows. */
   async refresh(): Promise<void> {
     if (!this.isReading) return
     await Promise.all([this.#sendList(), this.#sendTopic()])
   }
 
-  /** The page has gone. */
+  /** The page has closed. */
   close(): void {
     this.#watch(undefined)
   }

@@ -49,11 +49,11 @@ export interface OwnConnection<Message> extends Subscriber<Message> {
   close(code?: number, reason?: string): void
 }
 
-/** The connections that a call has reached. */
+/** The result of a call to connections in all processes. */
 export interface Reached {
-  /** The number of open connections. */
+  /** The number of open connections that the call has reached. */
   readonly connections: number
-  /** The number of processes that have answered, with this one. */
+  /** The number of processes that have answered, including this one. */
   readonly processes: number
   /**
    * Whether all processes have answered. False when a process that is known to run has not answered within two seconds, or
@@ -64,9 +64,9 @@ export interface Reached {
 
 /** A list of connections of all processes. */
 export interface ConnectionList extends Pick<Reached, 'processes' | 'isComplete'> {
-  /** The first of the open connections that were asked for, at most `limit`. */
+  /** The first matching connections in the requested order, at most `limit`. */
   readonly connections: readonly ConnectionInfo[]
-  /** The number of open connections that were asked for, in the processes that have answered. */
+  /** The number of all matching connections, in the processes that have answered. */
   readonly total: number
 }
 
@@ -343,7 +343,7 @@ function matches<Message>(
   )
 }
 
-/** By these numbers connections are sorted, the lowest first. */
+/** Connections are sorted by these numbers, the lowest first. */
 const KEYS: Readonly<Record<ConnectionSort, (connection: OwnConnection<never>) => number>> = {
   since: connection => connection[DETAILS].since,
   traffic: ({ traffic }) => -(traffic.bytesReceived + traffic.bytesSent),
@@ -381,7 +381,7 @@ class ListParts implements Parts {
   }
 }
 
-/** The lists of the processes, so far. */
+/** The lists that the processes have sent so far. */
 type Lists = Map<string, readonly ConnectionInfo[]>
 
 /** A process that has more connections than it has sent. */

@@ -103,8 +103,8 @@ class Call {
 }
 
 /**
- * The processes of an application: those that run, and the requests that they make of each other. A process introduces
- * itself, repeats that it is alive, and takes its leave, so that a call ends as soon as all others have answered.
+ * The running processes of an application, and the requests that they send to each other. A process introduces
+ * itself, repeats that it is alive, and announces its end, so that a call ends as soon as all others have answered.
  */
 export class Processes {
   readonly #link: BrokerLink
@@ -139,7 +139,7 @@ export class Processes {
     this.#timer.start()
   }
 
-  /** Takes its leave, if the broker does that soon, and ends all calls. */
+  /** Ends all calls, and announces the end of this process, if the broker accepts that soon. */
   async close(): Promise<void> {
     this.#timer.stop()
     this.#introduction?.cancel()
@@ -309,7 +309,7 @@ export class Processes {
     void this.#introduce()
   }
 
-  /** Asks the other processes who they are, once their answers can arrive. */
+  /** Asks the other processes to introduce themselves, once their answers can arrive. */
   async #introduce(): Promise<void> {
     if (!this.#isUp || this.#handler === undefined) return
     try {

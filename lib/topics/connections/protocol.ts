@@ -20,9 +20,9 @@ export interface DescribedConnection {
   readonly id: string
   /** The id of its user, if it has one. */
   readonly user?: string | undefined
-  /** When it was opened, in milliseconds since 1970. */
+  /** When the connection was opened, in milliseconds since 1970. */
   readonly since: number
-  /** The address of the client, as `request.ip`. It is absent where there is none, such as over a Unix socket. */
+  /** The address of the client, as `request.ip`. It is absent if there is no address, for example over a Unix socket. */
   readonly remoteAddress?: string | undefined
   /** The path of its route as it was registered, with its prefix. */
   readonly route: string
@@ -30,7 +30,7 @@ export interface DescribedConnection {
   readonly subprotocol: string
   /** `1.1` or `2.0`. */
   readonly httpVersion: string
-  /** The topics that it is subscribed to, at most the first 100. */
+  /** The subscriptions of the connection, at most the first 100. */
   readonly topics: readonly string[]
   /** The last round trip of the heartbeat in milliseconds; absent before the first. */
   readonly latency?: number | undefined
@@ -46,7 +46,7 @@ export interface DescribedConnection {
 
 /** A connection of any process. */
 export interface ConnectionInfo extends DescribedConnection {
-  /** The id of its process, which is random. Each `websocketServer` has its own. */
+  /** A random id of its process. Each `websocketServer` has its own. */
   readonly process: string
 }
 
@@ -81,7 +81,7 @@ export interface Answer {
 
 /** The messages that processes exchange. A call is a number that the asking process has chosen. */
 export type ProcessMessage =
-  /** A process has started, or was cut off. It wants to know the others. */
+  /** The sender has started, or was disconnected. The other processes introduce themselves. */
   | { readonly type: 'hello' }
   /** The sender is running. Processes repeat this message, so a silent process has crashed. */
   | { readonly type: 'alive' }
@@ -95,7 +95,7 @@ export type ProcessMessage =
 /** The maximum size of the connections in one answer, in bytes, as engines limit messages. One connection may be larger. */
 export const MAX_ANSWER_SIZE = 65_536
 
-/** The maximum of topics of a connection in an answer. */
+/** The maximum number of topics of a connection in an answer. */
 export const MAX_TOPICS = 100
 
 const NEWLINE = 10
