@@ -41,6 +41,7 @@ const BUNDLES = {
 const LONGEST = [
   'typescript/versions',
   'socket/heartbeat',
+  'topics/recovery',
   'fastify/rolling-restart',
   'topics/processes'
 ].map(name => `test/${name}.test.ts`)
@@ -50,7 +51,7 @@ const ALONE = [
   ...['deflate-bad', 'late-import', 'ordinary-request', 'request-memory'].map(name => `fastify/${name}`),
   ...['rolling-restart', 'shutdown-spread', 'slow-readers'].map(name => `fastify/${name}`),
   ...['expiry', 'flush-queue', 'heartbeat', 'transport-inflate'].map(name => `socket/${name}`),
-  ...['processes', 'unused-topics'].map(name => `topics/${name}`),
+  ...['processes', 'recovery', 'unused-topics'].map(name => `topics/${name}`),
   'testing/fake-timers'
 ].map(name => `test/${name}.test.ts`)
 

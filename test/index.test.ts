@@ -76,6 +76,7 @@ t.test('only the entries for metrics load their peer dependencies', async t => {
   const peers = Object.keys(peerDependenciesMeta)
   t.strictSame(peers, [
     '@asyncapi/react-component',
+    '@nats-io/jetstream',
     '@nats-io/transport-node',
     '@opentelemetry/api',
     'ioredis',
