@@ -809,7 +809,12 @@ t.test('a process remembers the last records of two thousand channels', { skip: 
   const append = (n: number) => broker.append(`h:${n}`, HELLO, LIMITS)
   const count = 2001
   // All at once: none can be forgotten while it is written.
-  await Promise.all(Array.from({ length: count }, (_, i) => append(i)))
+  await Promise.all([...Array.from({ length: count }, (_, i) => append(i)), append(count - 1)])
+  const token = Buffer.from(`h:${count - 1}`).toString('base64url')
+  const last = await manager.streams.getMessage(STREAM, {
+    last_by_subj: `fastify-upgrade.history.${token}`
+  })
+  t.equal(last && decodeRecord(last.data)?.messages.length, 2, 'one writer stores the messages of one turn')
   await append(count)
   asked.clear()
   t.equal((await append(count)).offset, 2)

@@ -266,16 +266,17 @@ export class NatsHistory {
       conflictAt: Number.NEGATIVE_INFINITY
     }
     this.#channels.delete(subject)
+    this.#forgetOldest(MAX_CHANNELS - 1)
     this.#channels.set(subject, channel)
-    if (this.#channels.size > MAX_CHANNELS) {
-      for (const [oldest, { isWriting }] of this.#channels) {
-        // A second writer would change the order of the messages.
-        if (isWriting) continue
-        this.#channels.delete(oldest)
-        break
-      }
-    }
     return channel
+  }
+
+  /** Keeps the channels that are being written: a second writer would change the order of the messages. */
+  #forgetOldest(max: number): void {
+    for (const [oldest, { isWriting }] of this.#channels) {
+      if (isWriting || this.#channels.size <= max) return
+      this.#channels.delete(oldest)
+    }
   }
 
   async #write(channel: Channel): Promise<void> {
@@ -295,6 +296,7 @@ export class NatsHistory {
       if (channel.pending.length > 0) await this.#giveWay(channel)
     }
     channel.isWriting = false
+    this.#forgetOldest(MAX_CHANNELS)
   }
 
   /** Messages with an id are stored alone, as JetStream knows the ids of records. */
