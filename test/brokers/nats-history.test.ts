@@ -457,6 +457,34 @@ t.test('records whose messages are gone are purged', { skip: natsSkip }, async t
   t.strictSame(await texts(broker), ['199 199', '200 200', '201 hello'])
 })
 
+t.test('the places of a lost stream do not purge the next one', { skip: natsSkip }, async t => {
+  const engine = await startJetStream(t)
+  const manager = await admin(t, engine)
+  const storage = 'memory'
+  const broker = await jetStreamBroker(t, engine.engine, { history: { storage } })
+  const other = await jetStreamBroker(t, engine.engine, { history: { storage } })
+  const events = record(t, broker)
+  record(t, other)
+  const limits = { ...LIMITS, size: 10 }
+  // The next stream will use these numbers again, for other records.
+  for (let n = 0; n < 50; n++) await broker.append('h:y', HELLO, limits)
+  for (let n = 0; n < 40; n++) await broker.append('h:x', HELLO, limits)
+  await broker.subscribe('h:x')
+  // The new epoch begins in this process, or in another one whose records this one receives.
+  for (const first of [broker, other]) {
+    await manager.streams.delete(STREAM)
+    const { epoch } = await first.append('h:x', Buffer.from('first'), limits)
+    while ((await events.next()) !== 'h:x first');
+    for (let n = 2; n <= 70; n++)
+      t.strictSame(await broker.append('h:x', Buffer.from(String(n)), limits), { epoch, offset: n })
+    t.strictSame(
+      await texts(broker),
+      Array.from({ length: 10 }, (_, i) => `${61 + i} ${61 + i}`)
+    )
+    for (let n = 0; n < 50; n++) await broker.append('h:y', HELLO, limits)
+  }
+})
+
 t.test('expired messages are removed, though nothing reads them', { skip: natsSkip }, async t => {
   const engine = await startJetStream(t)
   const manager = await admin(t, engine)

@@ -78,6 +78,14 @@ interface Pending {
   reject(error: unknown): void
 }
 
+/** The place of a record, in the stream in which its epoch began. */
+interface Mark {
+  readonly epoch: string
+  /** Of the first message of the record. */
+  readonly offset: number
+  readonly seq: number
+}
+
 /** A channel to which this process appends. */
 interface Channel {
   readonly subject: string
@@ -86,7 +94,7 @@ interface Channel {
   last: Last | undefined
   isWriting: boolean
   /** Records of the history, oldest first, at some distance. Those before a record whose messages are gone can be purged. */
-  readonly marks: { readonly offset: number; readonly seq: number }[]
+  readonly marks: Mark[]
   /** Records since another process was first. */
   wins: number
   /** When another process was first. */
@@ -209,9 +217,12 @@ export class NatsHistory {
   /** The engine has delivered a record. */
   onRecord(token: string, seq: number, record: HistoryRecord): void {
     const channel = this.#channels.get(this.#subjectOf(token))
-    if (channel?.last === undefined || seq <= channel.last.seq) return
+    if (channel?.last === undefined) return
     const { epoch, offset, floor, ttl } = record
-    channel.last = { seq, epoch, offset, floor, ttl, expiresAt: performance.now() + ttl }
+    // Another epoch may be in another stream, whose numbers begin again.
+    if (epoch !== channel.last.epoch) channel.last = undefined
+    else if (seq > channel.last.seq)
+      channel.last = { seq, epoch, offset, floor, ttl, expiresAt: performance.now() + ttl }
   }
 
   /** Removes the messages that this process has appended and that have expired, and forgets their channels. */
@@ -356,7 +367,7 @@ export class NatsHistory {
       // The record may have arrived before its confirmation, and others after it.
       if (channel.last === last) channel.last = { seq, epoch, offset, floor, ttl, expiresAt: now + ttl }
       channel.wins++
-      this.#trim(channel, { offset: last.offset + 1, seq }, floor, size)
+      this.#trim(channel, { epoch, offset: last.offset + 1, seq }, floor, size)
       return { epoch, first: last.offset + 1 }
     }
   }
@@ -367,8 +378,8 @@ export class NatsHistory {
     const { seq, epoch, offset, floor, ttl } = record
     const expiresAt = await this.#expiryOf(record)
     channel.last = { seq, epoch, offset, floor, ttl, expiresAt }
-    if (channel.marks.length === 0) {
-      channel.marks.push({ offset: firstOffset(record), seq })
+    if (channel.marks.at(-1)?.epoch !== epoch) {
+      channel.marks.splice(0, channel.marks.length, { epoch, offset: firstOffset(record), seq })
       // Older records than those of this process.
       void this.#purge(channel.subject, { keep: size })
     }
@@ -376,7 +387,7 @@ export class NatsHistory {
   }
 
   /** Drops records whose messages are gone, several at a time. */
-  #trim(channel: Channel, mark: { offset: number; seq: number }, floor: number, size: number): void {
+  #trim(channel: Channel, mark: Mark, floor: number, size: number): void {
     const { marks, subject } = channel
     const newest = marks.at(-1)
     if (newest === undefined || mark.offset - newest.offset >= Math.max(size / 8, MIN_TRIM)) marks.push(mark)
