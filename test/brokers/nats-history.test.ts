@@ -87,6 +87,22 @@ t.test('a memory store begins a new epoch when NATS restarts', { skip: natsSkip 
   t.not(after.epoch, before.epoch)
 })
 
+t.test('a lost epoch does not come back', { skip: natsSkip }, async t => {
+  const { engine } = await startJetStream(t)
+  const history = { storage: 'memory' } as const
+  const brokers = await Promise.all([1, 2].map(() => jetStreamBroker(t, engine, { history })))
+  const [broker, other] = brokers
+  const events = brokers.map(one => record(t, one))
+  const { epoch } = await broker.append('h:x', HELLO, LIMITS)
+  await engine.kill()
+  await engine.start()
+  await Promise.all(events.map(one => one.until('up', 'down', 'up')))
+  // Its record gets the number of the one that is lost.
+  const first = await other.append('h:x', HELLO, LIMITS)
+  t.not(first.epoch, epoch)
+  t.strictSame(await broker.append('h:x', HELLO, LIMITS), { ...first, offset: 2 })
+})
+
 t.test(
   'a stream that is deleted, or a subject that is purged, begins a new epoch',
   { skip: natsSkip },

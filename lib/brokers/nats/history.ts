@@ -121,6 +121,8 @@ export class NatsHistory {
   readonly #channels = new Map<string, Channel>()
   /** Reject the calls that wait for the engine. */
   readonly #interrupts = new Set<(error: Error) => void>()
+  /** When the stream was created. */
+  #created: string | undefined
   /** The engine's clock minus `performance.now()`. */
   #clock: Promise<number> | undefined
   #clockAt = 0
@@ -149,12 +151,20 @@ export class NatsHistory {
         })
       })
       checkConfig(found.config, wanted)
+      this.#onStream(found.created)
     } catch (error) {
       if (error instanceof InvalidStreamError) throw error
       const unavailable = new JetStreamUnavailableError(name, messageOf(error))
       unavailable.cause = error
       throw unavailable
     }
+  }
+
+  /** The numbers of another stream begin again: a record of it may have the number of the last one that is remembered. */
+  #onStream(created: string): void {
+    if (created === this.#created) return
+    this.#created = created
+    for (const channel of this.#channels.values()) channel.last = undefined
   }
 
   #config(): StreamConfig {

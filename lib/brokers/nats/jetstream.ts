@@ -11,6 +11,12 @@ export interface StreamConfig {
   readonly republish?: { src: string; dest: string }
 }
 
+export interface StreamInfo {
+  readonly config: StreamConfig
+  /** The time of its creation. */
+  readonly created: string
+}
+
 /** A message of a stream. */
 export interface StoredRecord {
   readonly seq: number
@@ -25,8 +31,8 @@ export interface ConsumerInfo {
 /** The result of `jetstreamManager()` of `@nats-io/jetstream`. */
 export interface JetStreamManager {
   readonly streams: {
-    info(stream: string): Promise<{ readonly config: StreamConfig }>
-    add(config: StreamConfig): Promise<{ readonly config: StreamConfig }>
+    info(stream: string): Promise<StreamInfo>
+    add(config: StreamConfig): Promise<StreamInfo>
     purge(stream: string, options: { filter: string; seq?: number; keep?: number }): Promise<unknown>
     getMessage(
       stream: string,
