@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { jetstreamManager, type JetStreamManager as Manager } from '@nats-io/jetstream'
 import t, { type Test } from 'tap'
 import { type JetStreamManager, type NatsConnection, natsBroker } from '../../lib/brokers/nats/nats.js'
@@ -907,7 +907,9 @@ t.test(
       broker.append('h:x', Buffer.from('c'), LIMITS),
       broker.append('h:y', Buffer.from('c'), LIMITS),
       broker.read('h:x', { limit: 10 }),
-      broker.remove('h:x')
+      broker.remove('h:x'),
+      // In a later record than the first.
+      turn().then(() => broker.append('h:x', Buffer.from('e'), LIMITS))
     ]
     const rejections = Promise.all(
       calls.map(call => t.rejects(async () => await call, /the connection to NATS was lost/))
@@ -919,6 +921,44 @@ t.test(
     const { offset } = await broker.append('h:x', Buffer.from('d'), LIMITS)
     t.ok(offset === 3 || offset === 4, 'the third one may have been stored')
     t.strictSame(accidents, [])
+  }
+)
+
+t.test(
+  'a message that was rejected when NATS was lost is not stored after later ones',
+  { skip: natsSkip },
+  async t => {
+    const { engine } = await startJetStream(t)
+    const connection = await natsConnection(t, engine)
+    const manager = await jetstreamManager(connection)
+    const client = manager.jetstream()
+    let attempts = 0
+    let refuse: (error: Error) => void = () => {}
+    const refusal = new Promise<never>((_resolve, reject) => {
+      refuse = reject
+    })
+    const publish = async (subject: string, data: Uint8Array, options?: object) => {
+      if (subject === SUBJECT && data.length > 100 && ++attempts === 1) return await refusal
+      return await client.publish(subject, data, options)
+    }
+    const wrapped: JetStreamManager = {
+      ...withStreams(manager, {}),
+      jetstream: () => ({ publish, consumers: client.consumers })
+    }
+    const broker = natsBroker(connection, { timeout: ms(20_000), history: { manager: wrapped } })
+    const events = record(t, broker)
+    await events.until('up')
+    const rejection = t.rejects(broker.append('h:x', Buffer.alloc(100), LIMITS), /was lost/)
+    while (attempts === 0) await turn()
+    await engine.kill()
+    await rejection
+    await engine.start()
+    await events.until('up', 'down', 'up')
+    await broker.append('h:x', Buffer.from('a'), LIMITS)
+    refuse(Object.assign(new Error('wrong last sequence'), { code: 10071 }))
+    await appendAll(broker, 'bcd')
+    t.strictSame(await texts(broker), ['1 a', '2 b', '3 c', '4 d'])
+    t.equal(attempts, 1)
   }
 )
 

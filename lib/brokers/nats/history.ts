@@ -121,6 +121,7 @@ export class NatsHistory {
   readonly #channels = new Map<string, Channel>()
   /** Reject the calls that wait for the engine. */
   readonly #interrupts = new Set<(error: Error) => void>()
+  #interruptions = 0
   /** When the stream was created. */
   #created: string | undefined
   /** The engine's clock minus `performance.now()`. */
@@ -246,10 +247,13 @@ export class NatsHistory {
     }
   }
 
-  /** Rejects all calls that wait for the engine. */
+  /** Rejects all calls that wait for the engine, or for calls before them. */
   interrupt(error: Error): void {
     this.#clock = undefined
+    this.#interruptions++
     for (const reject of this.#interrupts) reject(error)
+    for (const { pending } of this.#channels.values())
+      for (const { reject } of pending.splice(0)) reject(error)
   }
 
   /** Makes calls of the engine, and again when its stream was lost. */
@@ -348,6 +352,7 @@ export class NatsHistory {
     const { size, ttl, id } = options
     const messages = batch.map(({ message }) => message)
     const deadline = performance.now() + this.#settings.timeout
+    const interruptions = this.#interruptions
     for (;;) {
       const last = channel.last ?? (await this.#load(channel, size))
       const { epoch } = last
@@ -363,6 +368,8 @@ export class NatsHistory {
         channel.conflictAt = performance.now()
         channel.wins = 0
         if (performance.now() > deadline) throw new Error('other processes were always faster')
+        // Its messages were rejected, and later ones may be stored already.
+        if (interruptions !== this.#interruptions) throw new Error('interrupted')
         continue
       }
       const { seq, duplicate } = ack
