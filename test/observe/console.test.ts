@@ -378,6 +378,18 @@ t.test('a message that is none of the console closes its connection', async t =>
   }
 })
 
+t.test('the page has its own limits of buffered bytes', async t => {
+  const { app, port } = await start(t, undefined, undefined, { highWaterMark: 1, maxBufferedAmount: 100 })
+  const page = await open(t, port, '/console/socket')
+  await until(page, 'list')
+  for (const socket of app.websocketServer.clients) {
+    // As after a message that the page has not read yet.
+    for (let n = 0; n < 3; n++) socket.send(JSON.stringify({ type: 'other', text: 'x'.repeat(1000) }))
+    t.equal(socket.readyState, socket.OPEN)
+  }
+  await until(page, 'list')
+})
+
 t.test('the console works in an application whose schemas are in another language', async t => {
   const { app } = await makeApp(t)
   app.setValidatorCompiler(validatorCompiler)

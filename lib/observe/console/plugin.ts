@@ -10,6 +10,7 @@ import { UnguardedConsoleError } from '../error.js'
 import { Console } from './console.js'
 import { type ConsoleMessage, type PageMessage, RECEIVE, SEND } from './messages.js'
 import { matches } from './schema.js'
+import { MAX_PENDING } from './viewer.js'
 
 /** Options of {@link websocketConsole}. */
 export interface ConsoleOptions {
@@ -73,6 +74,8 @@ async function routes(
       websocket: {
         origin: 'same-origin',
         maxPayload: 8192,
+        highWaterMark: 65_536,
+        maxBufferedAmount: 4 * MAX_PENDING,
         backpressure: 'close',
         invalidMessage: 'close',
         maxLifetime: MAX_LIFETIME,

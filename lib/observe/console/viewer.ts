@@ -11,7 +11,7 @@ const MAX_MEMBERS = 100
 const MAX_LIST = 500
 
 /** Pending bytes above which a page that does not read gets no further messages. */
-const MAX_PENDING = 4 * 2 ** 20
+export const MAX_PENDING = 4 * 2 ** 20
 
 /** The connection of a page. */
 export interface PageSocket {
