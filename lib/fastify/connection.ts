@@ -51,7 +51,7 @@ function open(app: FastifyInstance, route: WebSocketRoute, opened: Opened): void
   const { stream, protocol = '', extension, request, topics, credentials } = opened
   const owner = new Owner(app, route, opened)
   const { settings, server, schemas } = route
-  const { tracer } = server
+  const tracer = server.tracer?.messageTracer
   const decoder = schemas.validator === undefined ? undefined : owner
   const setup = { role: 'server', protocol, settings, extension, owner, decoder, tracer } as const
   const socket =

@@ -12,7 +12,9 @@ export interface Opening {
 }
 
 /** Opens the connections of a server, and calls their listeners, each in a scope such as a span. */
-export interface ConnectionTracer extends MessageTracer<DiagnosedSocket> {
+export interface ConnectionTracer {
+  /** Calls the listeners of new connections; undefined when none of their messages gets a scope of its own. */
+  readonly messageTracer: MessageTracer<DiagnosedSocket> | undefined
   /** Calls `open` once, at once. The handler and all listeners run in the async context of this call. */
   traceConnection(opening: Opening, open: () => void): void
 }

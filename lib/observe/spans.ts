@@ -89,6 +89,10 @@ class Spans implements ConnectionTracer {
     this.#connections.clear()
   }
 
+  get messageTracer(): ConnectionTracer['messageTracer'] {
+    return this.#share > 0 ? this : undefined
+  }
+
   traceConnection({ request, route, subprotocol }: Opening, open: () => void): void {
     const active = context.active()
     const hasParent = trace.getSpan(active) !== undefined
@@ -138,8 +142,7 @@ class Spans implements ConnectionTracer {
     isBinary: boolean,
     deliver: () => readonly PromiseLike<unknown>[]
   ): void {
-    const connection =
-      this.#share > 0 && Math.random() < this.#share ? this.#connections.get(socket) : undefined
+    const connection = Math.random() < this.#share ? this.#connections.get(socket) : undefined
     if (connection === undefined) {
       deliver()
       return

@@ -175,6 +175,25 @@ t.test('a share of the messages has spans', async t => {
   t.ok(sampled > 120 && sampled < 380, `${sampled} of 1001`)
 })
 
+t.test('without a share, messages cost nothing: their listeners are called directly', async t => {
+  for (const messages of [undefined, 0, 1]) {
+    const { tracerProvider } = exported()
+    const { app } = await makeApp(t)
+    await app.register(opentelemetrySpans, { tracerProvider, messages })
+    let stack = ''
+    app.get('/', { websocket: true }, socket => {
+      socket.on('message', () => {
+        stack = String(new Error('here').stack)
+        socket.close()
+      })
+    })
+    const client = await open(t, await listen(app), '/')
+    client.socket.send('x')
+    await client.closed()
+    t.equal(/traceMessage/.test(stack), messages === 1, `share ${messages}`)
+  }
+})
+
 t.test('with asynchronous listeners, spans keep the order and the limit of pending messages', async t => {
   const { tracerProvider, spans } = exported()
   const { app } = await makeApp(t, { maxPendingMessages: 2 })
