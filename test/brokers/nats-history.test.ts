@@ -245,7 +245,11 @@ t.test('a stream that cannot keep histories is refused, with the reason', { skip
     const events = record(t, broker)
     await events.until('down')
     const key = name.split(' ')[0]
-    t.match(events.errors, [{ code: 'FST_UPGRADE_INVALID_STREAM', message: `as its "${key}" must be` }], name)
+    t.match(
+      events.errors,
+      [{ code: 'FST_UPGRADE_INVALID_STREAM', message: `because its "${key}" must be` }],
+      name
+    )
     await broker.close()
     await manager.streams.delete('own')
   }
