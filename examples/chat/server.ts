@@ -6,18 +6,28 @@ import Fastify, { type FastifyReply, type FastifyRequest, type FastifyServerOpti
 import upgrade, {
   type FastifyUpgradeOptions,
   type OriginCheck,
+  type Position,
   type Presence,
+  type TopicPublication,
   type WebSocket
 } from 'fastify-upgrade'
 import { websocketConsole } from 'fastify-upgrade/console'
 
-type RoomRequest = FastifyRequest<{ Params: { room: string }; Querystring: { name: string } }>
+// A client that connects again has the position of the last message that it received.
+type RoomRequest = FastifyRequest<{
+  Params: { room: string }
+  Querystring: { name: string; offset?: number; epoch?: string }
+}>
 
-// The events that a client gets: as JSON with chat.v2, as a line of text with chat.v1.
+// The events that a client gets: as JSON with chat.v2, as a line of text with chat.v1. The messages before the welcome are
+// those that the client missed (`recovered`), or the last ones of the room.
 type ChatEvent =
-  | { type: 'welcome'; name: string; returning: boolean }
+  | ({ type: 'welcome'; name: string; returning: boolean; recovered: boolean } & Partial<Position>)
   | { type: 'join' | 'leave'; name: string; names: string[] }
-  | { type: 'message'; name: string; text: string }
+  | (Message & Position)
+
+// A message, as it is published and kept. The time is in milliseconds since 1970.
+type Message = { type: 'message'; id: string; name: string; text: string; time: number }
 
 // A name, and the person who has it. A person is the hash of a token that the client made up, or '' without one. Two
 // connections with one token, such as a reloaded page and its old connection, are one person.
@@ -34,12 +44,16 @@ type Room = { presence: Presence; clients: Map<WebSocket, Client> }
 const NAME_KEPT = 120_000
 const MAX_NAMES_KEPT = 10_000
 
-// Each version has a topic of its own in a room, because its messages have another format.
-const versions = ['chat.v1', 'chat.v2'] as const
-type Version = (typeof versions)[number]
-const encode: Record<Version, (event: ChatEvent) => string> = {
-  'chat.v1': toLine,
-  'chat.v2': event => JSON.stringify(event)
+// The messages that each room keeps, in the process or in the engine of its broker, and for how many milliseconds.
+const HISTORY = { size: 50, ttl: 86_400_000 }
+
+const encode = { 'chat.v1': toLine, 'chat.v2': (event: ChatEvent) => JSON.stringify(event) }
+type Version = keyof typeof encode
+
+// What the clients of a version get from a message that was published.
+const deliver = {
+  'chat.v1': (publication: TopicPublication) => toLine(toMessage(publication)),
+  'chat.v2': (publication: TopicPublication) => JSON.stringify(toMessage(publication))
 }
 
 // The page is not compiled: it is in examples/ even if this file runs from dist/examples/.
@@ -51,7 +65,16 @@ const roomName = { type: 'string', pattern: '^[a-z0-9-]{1,32}$' }
 const userName = { type: 'string', maxLength: MAX_NAME, pattern: '^[\\p{L}\\p{N}][\\p{L}\\p{M}\\p{N} _-]*$' }
 const schema = {
   params: { type: 'object', properties: { room: roomName } },
-  querystring: { type: 'object', properties: { name: userName }, required: ['name'] }
+  querystring: {
+    type: 'object',
+    properties: {
+      name: userName,
+      offset: { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
+      epoch: { type: 'string', maxLength: 100 }
+    },
+    required: ['name'],
+    dependencies: { offset: ['epoch'], epoch: ['offset'] }
+  }
 }
 
 // Asks for a password. Browsers send it again for the WebSocket of the page.
@@ -76,6 +99,7 @@ export async function buildChat(
     maxPayload: 4096, // a longer message closes its connection with 1009
     maxBufferedAmount: 1_048_576, // a client that does not read is cut, so that it cannot fill our memory
     shutdown: { reason: 'the server is stopping', timeout: 2000 },
+    history: topic => (topic.endsWith(' messages') ? HISTORY : undefined),
     ...upgradeOptions
   })
   // For operators, at /console.
@@ -163,35 +187,53 @@ export async function buildChat(
     const { person } = client
     const name = chooseName(title, room, person, request.query.name.trimEnd())
     client.name = name
+    // Subscribed before the join is announced, so that it misses no answer. Waits for the broker's engine.
+    const topic = `${title} messages`
+    const { recovered, position } =
+      version === 'chat.v1' ? await socket.subscribe(topic) : await catchUp(socket, topic, request.query)
     client.send = event => socket.send(encode[version](event))
-    client.send({ type: 'welcome', name, returning: visitorOf(request) !== undefined })
-    // Subscribed before the join is announced, so that it misses no answer. Without the broker's engine, only messages of
-    // this process arrive.
-    await socket.subscribe(`${title} ${version}`).catch(() => {})
+    client.send({
+      type: 'welcome',
+      name,
+      returning: visitorOf(request) !== undefined,
+      recovered,
+      ...position
+    })
     void socket.subscribe(`${title} members`, { presence: { name, person } })
-    return (said: string) => {
+    return async (said: string) => {
       // A message is one line, so that it cannot forge a line of chat.v1, and contains no escape codes for terminals.
       const text = said.replace(/[\s\p{Cc}]+/gu, ' ').trim()
       if (text === '') return
-      for (const version of versions) {
-        void app.websocketServer.publish(
-          `${title} ${version}`,
-          encode[version]({ type: 'message', name, text })
-        )
-      }
+      const message: Message = { type: 'message', id: randomUUID(), name, text, time: Date.now() }
+      // If it is not stored, the connection closes with 1011: the client does not see it, and may send it again.
+      await app.websocketServer.publish(topic, JSON.stringify(message))
     }
+  }
+
+  /** Sends what a client has missed since its position, or else the last messages, and then those that follow. */
+  async function catchUp(socket: WebSocket, topic: string, { offset, epoch }: RoomRequest['query']) {
+    if (offset !== undefined && epoch !== undefined) {
+      const subscription = await socket.subscribe(topic, { since: { offset, epoch } })
+      if (subscription.recovered) return subscription
+      socket.unsubscribe(topic) // The last messages come first.
+    }
+    const last = await app.websocketServer.history(topic, { limit: HISTORY.size, reverse: true })
+    const oldestFirst = [...last.publications].reverse()
+    for (const publication of oldestFirst) socket.send(deliver['chat.v2'](publication))
+    const { position } = await socket.subscribe(topic, { since: last.position })
+    return { recovered: false, position }
   }
 
   // Two subprotocols, two routes: the offers of the client select one of them.
   const roomOptions = { schema, onRequest: setVisitor }
-  const v1 = { ...roomOptions, websocket: { subprotocol: 'chat.v1' } }
-  const v2 = { ...roomOptions, websocket: { subprotocol: 'chat.v2' } }
+  const v1 = { ...roomOptions, websocket: { subprotocol: 'chat.v1', deliver: deliver['chat.v1'] } }
+  const v2 = { ...roomOptions, websocket: { subprotocol: 'chat.v2', deliver: deliver['chat.v2'] } }
 
   app.get('/rooms/:room', v1, async (socket, request: RoomRequest) => {
     const say = await enter(socket, request, 'chat.v1')
     for await (const message of socket) {
       if (typeof message !== 'string') return socket.close(1003, 'text only')
-      say(message)
+      await say(message)
     }
   })
 
@@ -206,7 +248,7 @@ export async function buildChat(
         return socket.close(1007, 'not JSON')
       }
       if (!isChatMessage(value)) return socket.close(1008, 'expected { "type": "message", "text": "…" }')
-      say(value.text)
+      await say(value.text)
     }
   })
 
@@ -256,6 +298,10 @@ function toMember(data: unknown): Member {
     return { name: '', person: '' }
   }
   return { name: String(data.name), person: String(data.person) }
+}
+
+function toMessage({ data, offset, epoch }: TopicPublication): Message & Position {
+  return { ...JSON.parse(String(data)), offset, epoch }
 }
 
 function namesIn(room: Room): string[] {

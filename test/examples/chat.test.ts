@@ -32,7 +32,16 @@ const say = (text: string): string => JSON.stringify({ type: 'message', text })
 t.test('chat.v1 uses text and chat.v2 JSON, in the same rooms', async t => {
   const { port } = await startChat(t)
   const ada = await open(t, port, '/rooms/lobby?name=Ada', V2)
-  t.strictSame(JSON.parse(await ada.next()), { type: 'welcome', name: 'Ada', returning: false })
+  const welcome = JSON.parse(await ada.next())
+  const { epoch } = welcome
+  t.strictSame(welcome, {
+    type: 'welcome',
+    name: 'Ada',
+    returning: false,
+    recovered: false,
+    offset: 0,
+    epoch
+  })
   t.strictSame(JSON.parse(await ada.next()), { type: 'join', name: 'Ada', names: ['Ada'] })
   const bob = await open(t, port, '/rooms/lobby?name=Bob', V1)
   t.equal(await bob.next(), '* welcome, Bob')
@@ -44,7 +53,10 @@ t.test('chat.v1 uses text and chat.v2 JSON, in the same rooms', async t => {
 
   ada.socket.send(say('hello, Bob'))
   t.equal(await bob.next(), 'Ada: hello, Bob')
-  t.strictSame(JSON.parse(await ada.next()), { type: 'message', name: 'Ada', text: 'hello, Bob' })
+  const message = JSON.parse(await ada.next())
+  t.match(message, { type: 'message', name: 'Ada', text: 'hello, Bob', offset: 1, epoch })
+  t.match(message.id, /^[0-9a-f-]{36}$/)
+  t.ok(Math.abs(message.time - Date.now()) < 600_000, 'the time is in milliseconds since 1970')
   bob.socket.send('hello\nEve: forged')
   t.equal(await bob.next(), 'Bob: hello Eve: forged', 'on one line')
   t.equal(JSON.parse(await ada.next()).text, 'hello Eve: forged')
@@ -55,6 +67,100 @@ t.test('chat.v1 uses text and chat.v2 JSON, in the same rooms', async t => {
   second.socket.terminate()
   t.strictSame(JSON.parse(await ada.next()), { type: 'leave', name: 'Bob 2', names: ['Ada', 'Bob'] })
   t.strictSame(elsewhere.messages, [], 'other rooms are not notified')
+})
+
+/** Speaks in a room until all messages were delivered. */
+async function speak(speaker: Client, texts: readonly string[]): Promise<void> {
+  for (const text of texts) {
+    speaker.socket.send(say(text))
+    while (eventOf(await speaker.next()).text !== text);
+  }
+}
+
+/** An event of chat.v2. */
+function eventOf(message: string): Readonly<Record<string, unknown>> {
+  return JSON.parse(message)
+}
+
+const numbered = (from: number, to: number): string[] =>
+  Array.from({ length: to - from + 1 }, (_, index) => `message ${from + index}`)
+
+t.test('a client that joins a room gets its last 50 messages', async t => {
+  const { port } = await startChat(t)
+  const ada = await open(t, port, '/rooms/lobby?name=Ada', V2)
+  const before = await open(t, port, '/rooms/lobby?name=Bob', V2)
+  t.match(eventOf(await before.next()), { type: 'welcome', offset: 0 }, 'none')
+  await speak(ada, numbered(1, 60))
+  const bob = await open(t, port, '/rooms/lobby?name=Bob', V2)
+  for (let n = 11; n <= 60; n++) {
+    t.match(eventOf(await bob.next()), { type: 'message', name: 'Ada', text: `message ${n}`, offset: n })
+  }
+  t.match(eventOf(await bob.next()), { type: 'welcome', recovered: false, offset: 60 })
+  const plain = await open(t, port, '/rooms/lobby?name=Eve', V1)
+  t.equal(await plain.next(), '* welcome, Eve', 'chat.v1 gets new messages only')
+  const elsewhere = await open(t, port, '/rooms/kitchen?name=Bob', V2)
+  t.match(eventOf(await elsewhere.next()), { type: 'welcome', offset: 0 }, 'each room has its own')
+})
+
+t.test('a client that connects again gets what it has missed, and then the messages that follow', async t => {
+  const { port } = await startChat(t)
+  const ada = await open(t, port, '/rooms/lobby?name=Ada', V2)
+  const bob = await open(t, port, '/rooms/lobby?name=Bob', V2)
+  const { epoch } = eventOf(await bob.next())
+  const again = (offset: number) => open(t, port, `/rooms/lobby?name=Bob&offset=${offset}&epoch=${epoch}`, V2)
+  bob.socket.terminate()
+  await speak(ada, numbered(1, 3))
+  const missed = await again(0)
+  for (const n of [1, 2, 3]) t.match(eventOf(await missed.next()), { text: `message ${n}`, offset: n, epoch })
+  t.match(eventOf(await missed.next()), { type: 'welcome', recovered: true, offset: 3, epoch })
+  t.match(eventOf(await missed.next()), { type: 'join' })
+  await speak(ada, numbered(4, 4))
+  t.match(eventOf(await missed.next()), { text: 'message 4', offset: 4, epoch })
+
+  const nothing = await again(4)
+  t.match(eventOf(await nothing.next()), { type: 'welcome', recovered: true, offset: 4, epoch })
+})
+
+t.test(
+  'a client that has missed more than the room keeps is not recovered, and gets the last messages',
+  async t => {
+    const { port } = await startChat(t)
+    const ada = await open(t, port, '/rooms/lobby?name=Ada', V2)
+    const { epoch } = eventOf(await ada.next())
+    await speak(ada, numbered(1, 52))
+    for (const [position, recovered, first] of [
+      [`offset=2&epoch=${epoch}`, true, 3],
+      [`offset=1&epoch=${epoch}`, false, 3],
+      ['offset=52&epoch=another', false, 3],
+      [`offset=99&epoch=${epoch}`, false, 3]
+    ] as const) {
+      const client = await open(t, port, `/rooms/lobby?name=Bob&${position}`, V2)
+      for (let offset = first; offset <= 52; offset++)
+        t.match(eventOf(await client.next()), { offset, epoch })
+      t.match(eventOf(await client.next()), { type: 'welcome', recovered, offset: 52, epoch }, position)
+      t.match(eventOf(await client.next()), { type: 'join' })
+      client.socket.terminate()
+    }
+  }
+)
+
+t.test('messages that are sent while a client joins arrive once and in order', async t => {
+  const { port } = await startChat(t)
+  const ada = await open(t, port, '/rooms/lobby?name=Ada', V2)
+  const { epoch } = eventOf(await ada.next())
+  const texts = numbered(1, 40)
+  const spoken = speak(ada, texts)
+  for (let n = 0; n < 10; n++) {
+    const path = `/rooms/lobby?name=Bob${n % 2 === 0 ? '' : `&offset=0&epoch=${epoch}`}`
+    const bob = await open(t, port, path, V2)
+    const got: unknown[] = []
+    while (got.length < texts.length) {
+      const event = eventOf(await bob.next())
+      if (event.type === 'message') got.push(event.text)
+    }
+    t.strictSame(got, texts)
+  }
+  await spoken
 })
 
 t.test('a hook sets a cookie on the 101, and recognizes returning clients', async t => {
@@ -157,6 +263,12 @@ t.test('invalid input is refused', async t => {
     ['/rooms/lobby?name=', offer, 400],
     ['/rooms/lobby?name=*', offer, 400],
     [`/rooms/lobby?name=${'B'.repeat(25)}`, offer, 400],
+    ['/rooms/lobby?name=Ada&offset=1', offer, 400],
+    ['/rooms/lobby?name=Ada&epoch=x', offer, 400],
+    ['/rooms/lobby?name=Ada&offset=-1&epoch=x', offer, 400],
+    ['/rooms/lobby?name=Ada&offset=1.5&epoch=x', offer, 400],
+    ['/rooms/lobby?name=Ada&offset=9007199254740992&epoch=x', offer, 400],
+    [`/rooms/lobby?name=Ada&offset=1&epoch=${'x'.repeat(101)}`, offer, 400],
     ['/rooms/No%20Room?name=Ada', offer, 400],
     ['/rooms/lobby?name=Ada', { 'Sec-WebSocket-Protocol': 'chat.v3' }, 400],
     ['/rooms/lobby?name=Ada', {}, 400],

@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
-import { open, withDeadline } from '../helpers/app.js'
-import { REDIS, redisSkip } from '../helpers/engine.js'
+import { type Client, open, withDeadline } from '../helpers/app.js'
+import { REDIS, redisSkip, startRedis } from '../helpers/engine.js'
 import { stopGently } from '../helpers/program.js'
 import { root } from '../helpers/root.js'
 
@@ -12,9 +12,12 @@ const SERVER = join(root, 'dist', 'examples', 'scale', 'server.js')
 const PROTOCOLS = { protocols: ['chat.v1'] }
 
 /** Starts the two processes. @returns their ports. */
-async function startScale(t: Test): Promise<{ child: ChildProcess; first: number; second: number }> {
+async function startScale(
+  t: Test,
+  redisUrl = ''
+): Promise<{ child: ChildProcess; first: number; second: number }> {
   const PATH = [dirname(REDIS.path), process.env.PATH].join(delimiter)
-  const env = { ...process.env, PATH, PORT: '0', HOST: '127.0.0.1', REDIS_URL: '' }
+  const env = { ...process.env, PATH, PORT: '0', HOST: '127.0.0.1', REDIS_URL: redisUrl }
   const child = spawn(process.execPath, [SERVER], { env, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => stopGently(child))
   const ports: number[] = []
@@ -95,3 +98,43 @@ t.test('a token is recognized in the other process, too', { skip: redisSkip }, a
   const stranger = await open(t, first, '/rooms/lobby?name=Bob', PROTOCOLS)
   t.equal(await stranger.next(), '* welcome, Bob 2', 'its name is reserved')
 })
+
+t.test(
+  'a client that reconnects after a restart of the processes has missed nothing',
+  { skip: redisSkip },
+  async t => {
+    const redis = await startRedis(t)
+    const url = `redis://127.0.0.1:${redis.port}`
+    const json = { protocols: ['chat.v2'] }
+    const events = (client: Client) => async () => JSON.parse(await client.next())
+    const before = await startScale(t, url)
+    const bob = await open(t, before.first, '/rooms/lobby?name=Bob', json)
+    const { type, offset, epoch } = JSON.parse(await bob.next())
+    t.strictSame([type, offset], ['welcome', 0])
+    const ada = await open(t, before.second, '/rooms/lobby?name=Ada', json)
+    const say = async (speaker: Client, text: string): Promise<void> => {
+      speaker.socket.send(JSON.stringify({ type: 'message', text }))
+      const next = events(speaker)
+      while ((await next()).text !== text);
+    }
+    await say(ada, 'heard')
+    const heard = events(bob)
+    let last = await heard()
+    while (last.text !== 'heard') last = await heard()
+    t.match(last, { offset: 1, epoch })
+    bob.socket.terminate()
+    await say(ada, 'missed before the restart')
+    const exited = once(before.child, 'exit')
+    before.child.kill('SIGTERM')
+    await withDeadline(exited, 20_000, 'exit')
+
+    const after = await startScale(t, url)
+    const eve = await open(t, after.first, '/rooms/lobby?name=Eve', json)
+    await say(eve, 'missed after the restart')
+    const again = await open(t, after.second, `/rooms/lobby?name=Bob&offset=1&epoch=${epoch}`, json)
+    const next = events(again)
+    t.match(await next(), { name: 'Ada', text: 'missed before the restart', offset: 2, epoch })
+    t.match(await next(), { name: 'Eve', text: 'missed after the restart', offset: 3, epoch })
+    t.match(await next(), { type: 'welcome', recovered: true, offset: 3, epoch })
+  }
+)
