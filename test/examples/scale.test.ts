@@ -106,21 +106,19 @@ t.test(
     const redis = await startRedis(t)
     const url = `redis://127.0.0.1:${redis.port}`
     const json = { protocols: ['chat.v2'] }
-    const events = (client: Client) => async () => JSON.parse(await client.next())
+    const next = async (client: Client) => JSON.parse(await client.next())
     const before = await startScale(t, url)
     const bob = await open(t, before.first, '/rooms/lobby?name=Bob', json)
-    const { type, offset, epoch } = JSON.parse(await bob.next())
+    const { type, offset, epoch } = await next(bob)
     t.strictSame([type, offset], ['welcome', 0])
     const ada = await open(t, before.second, '/rooms/lobby?name=Ada', json)
     const say = async (speaker: Client, text: string): Promise<void> => {
       speaker.socket.send(JSON.stringify({ type: 'message', text }))
-      const next = events(speaker)
-      while ((await next()).text !== text);
+      while ((await next(speaker)).text !== text);
     }
     await say(ada, 'heard')
-    const heard = events(bob)
-    let last = await heard()
-    while (last.text !== 'heard') last = await heard()
+    let last = await next(bob)
+    while (last.text !== 'heard') last = await next(bob)
     t.match(last, { offset: 1, epoch })
     bob.socket.terminate()
     await say(ada, 'missed before the restart')
@@ -132,9 +130,8 @@ t.test(
     const eve = await open(t, after.first, '/rooms/lobby?name=Eve', json)
     await say(eve, 'missed after the restart')
     const again = await open(t, after.second, `/rooms/lobby?name=Bob&offset=1&epoch=${epoch}`, json)
-    const next = events(again)
-    t.match(await next(), { name: 'Ada', text: 'missed before the restart', offset: 2, epoch })
-    t.match(await next(), { name: 'Eve', text: 'missed after the restart', offset: 3, epoch })
-    t.match(await next(), { type: 'welcome', recovered: true, offset: 3, epoch })
+    t.match(await next(again), { name: 'Ada', text: 'missed before the restart', offset: 2, epoch })
+    t.match(await next(again), { name: 'Eve', text: 'missed after the restart', offset: 3, epoch })
+    t.match(await next(again), { type: 'welcome', recovered: true, offset: 3, epoch })
   }
 )
