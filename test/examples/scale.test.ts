@@ -135,3 +135,17 @@ t.test(
     t.match(await next(again), { type: 'welcome', recovered: true, offset: 3, epoch })
   }
 )
+
+t.test(
+  'a message that the engine does not store closes the connection of its client',
+  { skip: redisSkip },
+  async t => {
+    const redis = await startRedis(t)
+    const { first } = await startScale(t, `redis://127.0.0.1:${redis.port}`)
+    const ada = await open(t, first, '/rooms/lobby?name=Ada', { protocols: ['chat.v2'] })
+    t.match(JSON.parse(await ada.next()), { type: 'welcome' })
+    await redis.kill()
+    ada.socket.send('{"type":"message","text":"hello"}')
+    t.match(await ada.closed(), /^1011/)
+  }
+)
