@@ -223,6 +223,28 @@ t.test('the page works in Chromium', { skip: browserSkip }, async t => {
     )
   })
 
+  await t.test('messages that are on the page are not shown again in another epoch', async t => {
+    const link = await startLink(t, port)
+    const page = await visit(t, browser, link.port, { name: 'Ada', room: 'epoch', random: 0.1 })
+    for (const text of ['one', 'two']) {
+      await type(page, text)
+      await message(page, text).locator('time').waitFor()
+    }
+    await page.evaluate(`
+      window.WebSocket = new Proxy(WebSocket, {
+        construct: (Socket, [url, protocols]) => new Socket(String(url).replace(/epoch=[^&]*/, 'epoch=another'), protocols)
+      })
+    `)
+    link.cut()
+    await page.locator('#offline').waitFor()
+    link.restore()
+    await page.getByText('Some messages may be missing').waitFor()
+    await type(page, 'three')
+    await message(page, 'three').locator('time').waitFor()
+    const texts = await page.locator('#log .message .text').allTextContents()
+    t.strictSame(texts, ['one', 'two', 'three'])
+  })
+
   await t.test('a message whose echo was cut off is not shown twice, and not counted', async t => {
     const link = await startLink(t, port)
     const page = await visit(t, browser, link.port, { name: 'Ada', room: 'echo', random: 0.1 })
