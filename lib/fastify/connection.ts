@@ -299,9 +299,12 @@ class Owner implements WebSocketOwner<WebSocket>, MessageDecoder<WebSocket>, Con
   }
 }
 
+/** Proxies forward any text as an address. */
+const MAX_ADDRESS_LENGTH = 256
+
 /** A copy that does not keep the header in memory of which an address is a part. */
 function copyOf(address: string | undefined): string | undefined {
-  return address === undefined ? undefined : Buffer.from(address).toString()
+  return address === undefined ? undefined : Buffer.from(address.slice(0, MAX_ADDRESS_LENGTH)).toString()
 }
 
 /** The remote address of a connection, or of the HTTP/2 connection that its stream belongs to. */

@@ -325,6 +325,10 @@ t.test('the remote address is request.ip', async t => {
   t.match((await server.connections({ remoteAddress: '192.0.2.7' })).connections, [
     { remoteAddress: '192.0.2.7' }
   ])
+  await open(t, port, '/', { headers: { 'x-forwarded-for': 'a'.repeat(5000) } })
+  t.match((await server.connections({ remoteAddress: 'a'.repeat(256) })).connections, [
+    { remoteAddress: 'a'.repeat(256) }
+  ])
 })
 
 for (const trustProxy of [false, true]) {

@@ -293,13 +293,18 @@ t.test('a long list comes in parts, and only as far as it matters', async t => {
   const whole = await first.connections.list({ ...all, limit: 10_000 })
   t.equal(whole.connections.length, 3 * count)
   t.equal(new Set(whole.connections.map(({ id }) => id)).size, 3 * count)
+  const long = Array.from({ length: 5 }, (_, n) => `${n}`.repeat(1024))
+  first.add({ id: 'long', since: 0, user: 'bob', topics: long })
+  const { connections: ofBob } = await second.connections.list({ ...all, limit: 1, user: 'bob' })
+  t.strictSame(ofBob[0]?.topics, long.slice(0, 4), 'at most 4,096 characters of topics')
 })
 
 t.test('connections that close while their list is sent are left out', async t => {
   const [first, second] = await start(t, 2)
   if (first === undefined || second === undefined) throw new Error('no processes')
-  const topics = Array.from({ length: 100 }, (_, n) => `topic ${n} ${'x'.repeat(500)}`)
-  const fakes = Array.from({ length: 4 }, (_, n) => second.add({ id: `${n}`, since: n, topics }))
+  const fakes = Array.from({ length: 40 }, (_, n) =>
+    second.add({ id: `${n}`, since: n, topics: ['x'.repeat(4096)] })
+  )
   const { processes } = second
   const receive = processes.onPublication
   processes.onPublication = (...args) => {
@@ -308,11 +313,12 @@ t.test('connections that close while their list is sent are left out', async t =
     for (const fake of fakes.slice(1)) fake.close()
   }
   const { connections, total } = await first.connections.list(all)
+  // 64 KiB have room for fifteen.
   t.strictSame(
     connections.map(({ id }) => id),
-    ['0']
+    Array.from({ length: 15 }, (_, n) => `${n}`)
   )
-  t.equal(total, 4)
+  t.equal(total, 40)
 })
 
 t.test('an application that replaces methods of a connection cannot stop a call', async t => {
@@ -559,16 +565,16 @@ t.test('an introduction that an outage has overtaken does not count', async t =>
 t.test('the rest of a list is kept for its process for a time, and not for more than 64', async t => {
   const { process, sent, receive, up, pass } = make(t)
   await up()
-  const topics = Array.from({ length: 100 }, (_, n) => `topic ${n} ${'x'.repeat(700)}`)
-  for (let n = 0; n < 2; n++) process.add({ id: `${n}`, since: n, topics })
-  const list = (call: number) => receive({ type: 'list', call, sort: 'since', limit: 2 })
+  // A part has room for fifteen.
+  for (let n = 0; n < 16; n++) process.add({ id: `${n}`, since: n, topics: ['x'.repeat(4096)] })
+  const list = (call: number) => receive({ type: 'list', call, sort: 'since', limit: 16 })
   const more = async (call: number): Promise<(readonly [RegExpExecArray | null, boolean])[]> => {
     receive({ type: 'more', call })
-    return (await sent()).map(line => [/"id":"(\d)"/.exec(line), line.includes('"more":true')] as const)
+    return (await sent()).map(line => [/"id":"(\d+)"/.exec(line), line.includes('"more":true')] as const)
   }
   list(1)
   t.match(await sent(), [/"id":"0".*"more":true/])
-  t.match(await more(1), [[['"id":"1"', '1'], false]])
+  t.match(await more(1), [[['"id":"15"', '15'], false]])
   t.strictSame(await more(1), [], 'it is finished')
   list(2)
   await sent()

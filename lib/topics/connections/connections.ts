@@ -14,6 +14,7 @@ import {
   type DescribedConnection,
   MAX_ANSWER_SIZE,
   MAX_TOPICS,
+  MAX_TOPICS_LENGTH,
   type Request
 } from './protocol.js'
 
@@ -317,7 +318,7 @@ function describe(connection: OwnConnection<never>): DescribedConnection {
     route,
     subprotocol: protocol,
     httpVersion,
-    topics: firstOf(topics, MAX_TOPICS),
+    topics: firstOf(topics),
     latency,
     bufferedAmount,
     ...traffic
@@ -430,10 +431,13 @@ function sumOf(answers: Replies['answers'], own: number): number {
   return [...answers.values()].reduce((sum, { count }) => sum + count, own)
 }
 
-function firstOf(topics: Iterable<string>, limit: number): string[] {
+/** The first topics of a connection. Clients may choose their names, and a list has many connections. */
+function firstOf(topics: Iterable<string>): string[] {
   const first: string[] = []
+  let length = 0
   for (const topic of topics) {
-    if (first.length === limit) break
+    length += topic.length
+    if (first.length === MAX_TOPICS || length > MAX_TOPICS_LENGTH) break
     first.push(topic)
   }
   return first

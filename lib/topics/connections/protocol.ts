@@ -30,7 +30,7 @@ export interface DescribedConnection {
   readonly subprotocol: string
   /** `1.1` or `2.0`. */
   readonly httpVersion: string
-  /** The subscriptions of the connection, at most the first 100. */
+  /** The first subscriptions of the connection: at most 100, and 4,096 characters together. */
   readonly topics: readonly string[]
   /** The last round trip of the heartbeat in milliseconds; absent before the first. */
   readonly latency?: number | undefined
@@ -97,6 +97,9 @@ export const MAX_ANSWER_SIZE = 65_536
 
 /** The maximum number of topics of a connection in an answer. */
 export const MAX_TOPICS = 100
+
+/** The maximum length of these topics together, in characters. */
+export const MAX_TOPICS_LENGTH = 4096
 
 const NEWLINE = 10
 
