@@ -111,7 +111,7 @@ async function all(steps) {
 function announce(missing) {
   const tests = isWholeSuite ? 'all tests with their coverage' : `the tests of ${paths.join(', ')}`
   console.log(`Biome, the build, the type check, ${tests}, publint and attw.`)
-  if (isWholeSuite) console.log('This takes three to four minutes on two idle processors.')
+  if (isWholeSuite) console.log('This takes eight to nine minutes on two idle processors.')
   const folders = packages.filter(({ folder }) => !isInstalled(folder)).map(({ folder }) => folder)
   if (!mayInstall) {
     console.log('Nothing is installed. Tests that lack a program or a package are skipped.')

@@ -218,7 +218,7 @@ t.test(
 t.test('restoring subscriptions may take longer than the reply timeout', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const proxy = await startProxy(t, engine)
-  const broker = redisBroker(redisClient(t, proxy), { timeout: ms(1200) })
+  const broker = redisBroker(redisClient(t, proxy), { timeout: ms(2400) })
   const events = record(t, broker)
   await Promise.all(Array.from({ length: 6000 }, (_, i) => broker.subscribe(`x${i}`)))
   proxy.delay = ms(250)

@@ -45,7 +45,10 @@ async function startLink(t: Test, port: number): Promise<Link> {
   let isCut = false
   const server = createServer(near => {
     near.on('error', () => {})
-    if (isCut) return near.destroy()
+    if (isCut) {
+      near.destroy()
+      return
+    }
     const far = connect(port, '127.0.0.1').on('error', () => {})
     const pair = [near, far] as const
     pairs.add(pair)

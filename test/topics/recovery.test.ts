@@ -20,8 +20,8 @@ import { withDeadline } from '../helpers/timeout.js'
 // are killed, the network between them is cut and slow, and the processes are replaced in turn. Each subscriber connects
 // again, to any process, with its last position. `npm run soak:recovery` runs this with larger counts.
 
-const COUNT = Number(process.env.RECOVERY_COUNT ?? 1000)
-const SUBSCRIBERS = Number(process.env.RECOVERY_SUBSCRIBERS ?? 20)
+const COUNT = Number(process.env.RECOVERY_COUNT ?? 300)
+const SUBSCRIBERS = Number(process.env.RECOVERY_SUBSCRIBERS ?? 12)
 /** Numbers after which the accidents begin again. */
 const ROUND = Math.min(COUNT, 4000)
 /** Milliseconds for which the whole takes place. */
