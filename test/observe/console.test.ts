@@ -142,14 +142,14 @@ t.test('the page has a strict policy, and no script or style inside', async t =>
     t.equal(headers['x-content-type-options'], 'nosniff')
     t.strictSame(
       Array.from(body.matchAll(/(?:src|href)="([^"#][^"]*)"/g), ([, target]) => target),
-      ['data:,', `${folder}console.css`, `${folder}console.js`],
+      ['data:,', `${folder}console.css`, `${folder}console.mjs`],
       url
     )
     t.notMatch(body, /<style|<script>|\sstyle=|\son[a-z]+=/)
   }
   for (const [name, type] of [
     ['console.css', 'text/css; charset=utf-8'],
-    ['console.js', 'text/javascript; charset=utf-8']
+    ['console.mjs', 'text/javascript; charset=utf-8']
   ]) {
     const { statusCode, headers, body } = await app.inject(`/console/${name}`)
     t.equal(statusCode, 200)
@@ -172,7 +172,7 @@ t.test('the hook guards the page, its files and its WebSocket', async t => {
     }
   })
   const authorization = 'Bearer operator'
-  for (const url of ['/admin/ws', '/admin/ws/', '/admin/ws/console.css', '/admin/ws/console.js']) {
+  for (const url of ['/admin/ws', '/admin/ws/', '/admin/ws/console.css', '/admin/ws/console.mjs']) {
     t.equal((await app.inject(url)).statusCode, 401, url)
     t.equal((await app.inject({ url, headers: { authorization } })).statusCode, 200, url)
   }

@@ -107,6 +107,16 @@ t.test('lifetimes are spread over a tenth', async t => {
   for (const life of lives) life.stop()
 })
 
+t.test(
+  'credentials that have expired close the connection with 1008, where no other code is set',
+  async t => {
+    const { socket, peer } = await connect(t, { over: 'memory' })
+    socket.on('message', () => {})
+    socket.renew(Date.now() - 1)
+    t.equal(await peer.next(), 'close 1008 expired')
+  }
+)
+
 t.test('a slow peer gets time to read although its data arrives while this side closes', async t => {
   const { socket, peer } = await connect(t, { over: 'memory', closeTimeout: ms(60), heartbeat: false })
   socket.on('message', () => {})

@@ -64,7 +64,7 @@ async function routes(
   })
   addAssets(app, route, {
     'console.css': { path: join(FOLDER, 'console.css'), type: 'css' },
-    'console.js': { path: join(FOLDER, 'console.js'), type: 'js' }
+    'console.mjs': { path: join(FOLDER, 'console.mjs'), type: 'js' }
   })
   app.get<{ Receive: PageMessage; Send: ConsoleMessage }>(
     '/socket',
