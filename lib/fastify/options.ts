@@ -117,7 +117,7 @@ function readSettings(
   defaults: Settings | undefined
 ): Settings {
   checkOptions(HANDSHAKE_OPTIONS, options, prefix)
-  const { expiredCode } = readOptions(USER_OPTIONS, options, { prefix })
+  const { expiredCode } = readOptions(USER_OPTIONS, options, { prefix, inherited: defaults })
   const { errorHandler, invalidMessage, closeLogLevel, selectSubprotocol, user, expires } = options
   return {
     ...readConnectionSettings(options, prefix, defaults),
@@ -129,7 +129,7 @@ function readSettings(
     selectSubprotocol: selectSubprotocol ?? defaults?.selectSubprotocol,
     user: user ?? defaults?.user,
     expires: expires ?? defaults?.expires,
-    expiredCode: options.expiredCode === undefined ? (defaults?.expiredCode ?? expiredCode) : expiredCode
+    expiredCode
   }
 }
 

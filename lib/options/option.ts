@@ -37,7 +37,7 @@ interface Reading<Values> {
   /** The part of an option's name before its own, in an error. */
   readonly prefix: string
   /** The values of options that are not set. */
-  readonly inherited?: Values | undefined
+  readonly inherited?: Partial<Values> | undefined
 }
 
 /**
