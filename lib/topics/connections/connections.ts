@@ -263,7 +263,7 @@ export class Connections<Message extends Publication, Own extends OwnConnection<
   #select(query: ConnectionQuery): { readonly selected: readonly Own[]; readonly total: number } {
     const { user, limit, sort } = query
     const candidates = user === undefined ? this.#own : this.#ofUser(user)
-    const first = new First<Own>(limit, KEYS[sort])
+    const first = new First<Own>(limit, connection => KEYS[sort](sortable(connection)))
     let total = 0
     for (const connection of candidates) {
       if (connection.readyState !== connection.OPEN || !matches(connection, query)) continue
@@ -344,18 +344,18 @@ function matches<Message>(
   )
 }
 
-/** Connections are sorted by these numbers, the lowest first. */
-const KEYS: Readonly<Record<ConnectionSort, (connection: OwnConnection<never>) => number>> = {
-  since: connection => connection[DETAILS].since,
-  traffic: ({ traffic }) => -(traffic.bytesReceived + traffic.bytesSent),
-  buffered: ({ bufferedAmount }) => -bufferedAmount
-}
+/** The properties by which connections are sorted. */
+type Sortable = Pick<DescribedConnection, 'since' | 'bytesReceived' | 'bytesSent' | 'bufferedAmount'>
 
-/** The same for connections of other processes. */
-const INFO_KEYS: Readonly<Record<ConnectionSort, (connection: ConnectionInfo) => number>> = {
+/** Connections are sorted by these numbers, the lowest first, in their process and in the list of all. */
+const KEYS: Readonly<Record<ConnectionSort, (connection: Sortable) => number>> = {
   since: ({ since }) => since,
   traffic: ({ bytesReceived, bytesSent }) => -(bytesReceived + bytesSent),
   buffered: ({ bufferedAmount }) => -bufferedAmount
+}
+
+function sortable({ [DETAILS]: { since }, traffic, bufferedAmount }: OwnConnection<never>): Sortable {
+  return { since, bufferedAmount, ...traffic }
 }
 
 /** A list for another process. A connection that has closed meanwhile is left out. */
@@ -405,7 +405,7 @@ function receive(lists: Lists, answers: Replies['answers'], { limit }: Connectio
 }
 
 function byKey(sort: ConnectionSort): (a: ConnectionInfo, b: ConnectionInfo) => number {
-  const keyOf = INFO_KEYS[sort]
+  const keyOf = KEYS[sort]
   return (a, b) => keyOf(a) - keyOf(b) || (a.id < b.id ? -1 : 1)
 }
 
