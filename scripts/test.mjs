@@ -79,25 +79,25 @@ async function everything(failures) {
   const missing = programs.filter(program => !findProgram(program))
   announce(missing)
   // Installing mostly waits for the network: the other tests run meanwhile.
-  const start = installPackages().then(startLate)
-  start.catch(() => {}) // runFiles reports it.
+  const installed = installPackages()
+  installed.catch(() => {}) // runFiles reports it.
   await all([installPrograms(missing), step('build', 'npm', ['run', 'build']), compile()])
   const checks = [() => step('Biome', 'biome', ['check', '.']), checkPackage]
   const files = testFiles(isWholeSuite ? undefined : paths)
-  await runTests(failures, files, { checks, late: { isLate, start } })
+  await runTests(failures, files, { checks, late: { isLate, start: installed.then(startLate) } })
 }
 
 /** Whether a test needs a package of its own. */
-const isLate = file => packages.some(({ folder }) => file.startsWith(`${folder}/`))
+const isLate = file => packageOf(file) !== undefined
+const packageOf = file => packages.find(({ folder }) => file.startsWith(`${folder}/`))
 
-/** The checks that need the packages of their own, and which tests of theirs can run. */
+/** The checks that need the packages of their own, and which tests of theirs can run. Links into the compiled tests. */
 function startLate() {
   linkPackages()
   const project = isInstalled('test/interop') ? 'test/interop' : '.'
-  const skipped = packages.filter(({ folder }) => !isInstalled(folder))
   return {
     checks: [() => step('type check', 'tsc', ['-p', project])],
-    isReady: file => !skipped.some(({ folder }) => file.startsWith(`${folder}/`))
+    isReady: file => !isLate(file) || isInstalled(packageOf(file).folder)
   }
 }
 
