@@ -416,7 +416,8 @@ t.test('a process without a console, or with another version of it, has no repor
   }
 })
 
-t.test('a page that does not read gets no further news', async t => {
+/** A page whose messages are collected. */
+async function makeViewer(t: Test) {
   const { app } = await makeApp(t)
   const sent: ConsoleMessage[] = []
   const socket = {
@@ -426,6 +427,11 @@ t.test('a page that does not read gets no further news', async t => {
     send: (message: ConsoleMessage) => sent.push(message)
   }
   const viewer = new Viewer(app.websocketServer, socket, app.log)
+  return { viewer, socket, sent }
+}
+
+t.test('a page that does not read gets no further news', async t => {
+  const { viewer, socket, sent } = await makeViewer(t)
   await viewer.refresh()
   t.equal(sent.length, 1)
   socket.bufferedAmount = 8 * 2 ** 20
@@ -439,15 +445,7 @@ t.test('a page that does not read gets no further news', async t => {
 })
 
 t.test('an answer to an earlier question is not sent', async t => {
-  const { app } = await makeApp(t)
-  const sent: ConsoleMessage[] = []
-  const socket = {
-    bufferedAmount: 0,
-    readyState: 1,
-    OPEN: 1,
-    send: (message: ConsoleMessage) => sent.push(message)
-  }
-  const viewer = new Viewer(app.websocketServer, socket, app.log)
+  const { viewer, sent } = await makeViewer(t)
   await Promise.all([
     viewer.onMessage({ type: 'list', sort: 'since', limit: 1 }),
     viewer.onMessage({ type: 'list', sort: 'traffic', limit: 1 }),
