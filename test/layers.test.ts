@@ -33,7 +33,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   testing: ['protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   ws: ['error', 'protocol', 'options', 'compression', 'limits', 'socket', 'upgrade'],
   // Nothing imports it: applications load its files by their sub-paths.
-  observe: ['error', 'diagnostics', 'options', 'topics', 'fastify'],
+  observe: ['error', 'diagnostics', 'protocol', 'options', 'topics', 'fastify'],
   index: [
     'diagnostics',
     'protocol',

@@ -21,6 +21,7 @@ import {
 import type { ConnectionTracer, Opening } from '../fastify/tracer.js'
 import type { WebSocketServer } from '../fastify/websocket-server.js'
 import { invalidOption } from '../options/error.js'
+import { INTERNAL_ERROR } from '../protocol/close-code.js'
 import {
   attributesOf,
   CLOSE_CODE,
@@ -111,7 +112,18 @@ class Spans implements ConnectionTracer {
       parent
     )
     this.#opening = span
-    context.with(trace.setSpan(parent, span), open)
+    try {
+      context.with(trace.setSpan(parent, span), open)
+    } finally {
+      if (this.#opening === span) this.#fail(span)
+    }
+  }
+
+  /** The connection has not opened. */
+  #fail(span: Span): void {
+    this.#opening = undefined
+    span.setStatus({ code: SpanStatusCode.ERROR })
+    span.end()
   }
 
   readonly #onOpened = ({ server, socket, route }: ConnectionOpened): void => {
@@ -175,5 +187,3 @@ class Spans implements ConnectionTracer {
     }
   }
 }
-
-const INTERNAL_ERROR = 1011

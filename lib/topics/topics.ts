@@ -365,3 +365,8 @@ export function checkTopic(topic: unknown): asserts topic is string {
   const problem = problemOf(topic, MAX_TOPIC_SIZE)
   if (problem !== undefined) throw new InvalidTopicError(problem)
 }
+
+/** Whether a value can be the name of a topic. */
+export function isTopic(value: unknown): value is string {
+  return problemOf(value, MAX_TOPIC_SIZE) === undefined
+}

@@ -1,3 +1,5 @@
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
 import { FastifyOtelInstrumentation } from '@fastify/otel'
 import { context, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
@@ -92,6 +94,22 @@ t.test('a connection has a span from its handshake to its end, in the trace of t
     'websocket.bytes.received': 6 + 5 + 8,
     'websocket.bytes.sent': 18 + 18 + 4
   })
+})
+
+t.test('the span of a connection that does not open ends at once, as an error', async t => {
+  const { app, spans } = await start(t)
+  const request = Object.assign(new IncomingMessage(new Socket()), { httpVersion: '1.1' })
+  const error = new Error('no memory')
+  const opening = { request, route: '/', subprotocol: undefined }
+  const openConnection = (): void =>
+    app.websocketServer.tracer?.traceConnection(opening, () => {
+      throw error
+    })
+  t.throws(openConnection, error)
+  const [span, ...others] = spans()
+  t.strictSame(others, [])
+  t.equal(span?.name, 'websocket.connection /')
+  t.equal(span?.status.code, SpanStatusCode.ERROR)
 })
 
 t.test('without a traceparent, the span begins a trace', async t => {

@@ -1,6 +1,6 @@
-import type { ConnectionInfo, ConnectionSort } from '../../topics/connections/protocol.js'
 import {
   array,
+  boolean,
   count,
   type Infer,
   number,
@@ -8,11 +8,13 @@ import {
   oneOf,
   optional,
   record,
-  type Schema,
-  text
+  text,
+  union
 } from './schema.js'
 
 // The messages between the page and the console, and those between the consoles of all processes.
+
+const SORT = oneOf('since', 'traffic', 'buffered')
 
 /** A topic in one process. */
 const TOPIC = object({
@@ -57,7 +59,7 @@ export type TopicReport = Infer<typeof TOPIC>
 
 const LIST = object({
   type: oneOf('list'),
-  sort: oneOf('since', 'traffic', 'buffered'),
+  sort: SORT,
   limit: count,
   user: optional(text(256)),
   topic: optional(text(1024)),
@@ -66,71 +68,20 @@ const LIST = object({
 })
 
 /** The messages of the page. */
-export const RECEIVE: Schema = {
-  anyOf: [
-    /** Which connections to show from now on. */
-    LIST,
-    /** Which topic to show in detail from now on; none without a name. */
-    object({ type: oneOf('topic'), topic: optional(text(1024)) }),
-    object({ type: oneOf('close'), connection: text(256) }),
-    object({ type: oneOf('closeUser'), user: text(256) })
-  ]
-}
+export const RECEIVE = union(
+  /** Which connections to show from now on. */
+  LIST,
+  /** Which topic to show in detail from now on; none without a name. */
+  object({ type: oneOf('topic'), topic: optional(text(1024)) }),
+  object({ type: oneOf('close'), connection: text(256) }),
+  object({ type: oneOf('closeUser'), user: text(256) })
+)
 
 export type ListRequest = Infer<typeof LIST>
-export type PageMessage =
-  | ListRequest
-  | { readonly type: 'topic'; readonly topic?: string | undefined }
-  | { readonly type: 'close'; readonly connection: string }
-  | { readonly type: 'closeUser'; readonly user: string }
+export type PageMessage = Infer<typeof RECEIVE>
 
 /** A process in a summary. One without a console has no report. */
-export interface ProcessSummary {
-  readonly process: string
-  readonly connections: number
-  readonly report?: Report | undefined
-}
-
-/** The messages for the page. */
-export type ConsoleMessage =
-  | {
-      readonly type: 'summary'
-      /** Milliseconds until the next. */
-      readonly interval: number
-      /** The process with the page. */
-      readonly process: string
-      readonly processes: readonly ProcessSummary[]
-      /** Whether all known processes have answered. */
-      readonly isComplete: boolean
-    }
-  | {
-      readonly type: 'list'
-      readonly connections: readonly ConnectionInfo[]
-      readonly total: number
-      readonly isComplete: boolean
-      readonly sort: ConnectionSort
-    }
-  | TopicDetail
-  | {
-      readonly type: 'closed'
-      readonly connections: number
-      readonly isComplete: boolean
-    }
-
-/** A topic in all processes. */
-export interface TopicDetail {
-  readonly type: 'topic'
-  readonly topic: string
-  readonly subscribers: number
-  /** The first presence members, with their data as JSON. */
-  readonly members: readonly { readonly id: string; readonly data: string }[]
-  readonly memberCount: number
-  /** Absent for a topic without history. */
-  readonly history?:
-    | { readonly first: number; readonly last: number; readonly epoch: string }
-    | { readonly error: string }
-    | undefined
-}
+const PROCESS = object({ process: text(256), connections: count, report: optional(REPORT) })
 
 const CONNECTION = object({
   id: text(256),
@@ -150,31 +101,43 @@ const CONNECTION = object({
   bytesSent: count
 })
 
-/** The schema of {@link ConsoleMessage}. */
-export const SEND: Schema = {
-  anyOf: [
-    object({
-      type: oneOf('summary'),
-      interval: count,
-      process: text(256),
-      processes: array(object({ process: text(256), connections: count, report: optional(REPORT) })),
-      isComplete: { type: 'boolean' }
-    }),
-    object({
-      type: oneOf('list'),
-      connections: array(CONNECTION),
-      total: count,
-      isComplete: { type: 'boolean' },
-      sort: oneOf('since', 'traffic', 'buffered')
-    }),
-    object({
-      type: oneOf('topic'),
-      topic: text(1024),
-      subscribers: count,
-      members: array(object({ id: text(256), data: text(65_536) })),
-      memberCount: count,
-      history: optional({ type: 'object' })
-    }),
-    object({ type: oneOf('closed'), connections: count, isComplete: { type: 'boolean' } })
-  ]
-}
+/** A topic in all processes. */
+const TOPIC_DETAIL = object({
+  type: oneOf('topic'),
+  topic: text(1024),
+  subscribers: count,
+  /** The first presence members, with their data as JSON. */
+  members: array(object({ id: text(256), data: text(65_536) })),
+  memberCount: count,
+  /** Absent for a topic without history. */
+  history: optional(
+    union(object({ first: count, last: count, epoch: text(256) }), object({ error: text(65_536) }))
+  )
+})
+
+/** The messages for the page. */
+export const SEND = union(
+  object({
+    type: oneOf('summary'),
+    /** Milliseconds until the next. */
+    interval: count,
+    /** The process with the page. */
+    process: text(256),
+    processes: array(PROCESS),
+    /** Whether all known processes have answered. */
+    isComplete: boolean
+  }),
+  object({
+    type: oneOf('list'),
+    connections: array(CONNECTION),
+    total: count,
+    isComplete: boolean,
+    sort: SORT
+  }),
+  TOPIC_DETAIL,
+  object({ type: oneOf('closed'), connections: count, isComplete: boolean })
+)
+
+export type ProcessSummary = Infer<typeof PROCESS>
+export type ConsoleMessage = Infer<typeof SEND>
+export type TopicDetail = Infer<typeof TOPIC_DETAIL>

@@ -6,6 +6,7 @@ import { FASTIFY_OPTIONS } from '../../fastify/options.js'
 import { addAssets, asPage, escapeHtml, folderOf } from '../../fastify/web-page.js'
 import { invalidOption } from '../../options/error.js'
 import { checkNames } from '../../options/option.js'
+import { isTopic } from '../../topics/topics.js'
 import { UnguardedConsoleError } from '../error.js'
 import { Console } from './console.js'
 import { type ConsoleMessage, type PageMessage, RECEIVE, SEND } from './messages.js'
@@ -96,7 +97,13 @@ async function routes(
 /** The application may have compilers for another language. */
 function validatorCompiler() {
   return (value: unknown) =>
-    matches(RECEIVE, value) ? { value } : { error: new Error('the message is not one of the console') }
+    isPageMessage(value) ? { value } : { error: new Error('the message is not one of the console') }
+}
+
+function isPageMessage(value: unknown): value is PageMessage {
+  if (!matches(RECEIVE, value)) return false
+  const topic: unknown = Reflect.get(Object(value), 'topic')
+  return topic === undefined || isTopic(topic)
 }
 
 /**

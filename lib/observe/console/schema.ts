@@ -23,8 +23,8 @@ export interface ObjectSchema<Properties extends Record<string, Schema> = Record
   readonly required?: readonly string[]
   readonly additionalProperties?: false | Schema
 }
-export interface UnionSchema {
-  readonly anyOf: readonly Schema[]
+export interface UnionSchema<Member extends Schema = Schema> {
+  readonly anyOf: readonly Member[]
 }
 
 export type Schema = TextSchema | NumberSchema | BooleanSchema | ArraySchema | ObjectSchema | UnionSchema
@@ -54,10 +54,14 @@ export type Infer<Of> =
                     Properties[Name]
                   >
                 } & { readonly [Name in OptionalNames<Properties>]?: Infer<Properties[Name]> | undefined }
-              : object
+              : Of extends UnionSchema<infer Member>
+                ? Infer<Member>
+                : object
 
 export const number = { type: 'number', minimum: 0 } as const
 export const count = { type: 'integer', minimum: 0 } as const
+
+export const boolean = { type: 'boolean' } as const
 
 /** @param maxLength in UTF-16 code units. */
 export function text(maxLength: number): TextSchema {
@@ -88,6 +92,12 @@ export function optional<const Of extends Schema>(schema: Of): Optional<Of> {
 export function object<const Properties extends Record<string, Schema>>(properties: Properties) {
   const required = Object.keys(properties).filter(name => !optionals.has(properties[name]))
   return { type: 'object', properties, required, additionalProperties: false } as const
+}
+
+export function union<const Members extends readonly Schema[]>(
+  ...members: Members
+): UnionSchema<Members[number]> {
+  return { anyOf: members }
 }
 
 /** Whether a value is one that the schema describes. */

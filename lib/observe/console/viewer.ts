@@ -1,10 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { WebSocketServer } from '../../fastify/websocket-server.js'
+import { POLICY_VIOLATION } from '../../protocol/close-code.js'
 import type { Presence } from '../../topics/presence.js'
 import type { ConsoleMessage, ListRequest, PageMessage, TopicDetail } from './messages.js'
 
-/** The close code and reason of connections that an operator closes: they broke a policy. */
-const POLICY_VIOLATION = 1008
+/** The close reason of connections that an operator closes. */
 const REASON = 'closed by an operator'
 
 const MAX_MEMBERS = 100
