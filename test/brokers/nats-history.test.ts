@@ -1,7 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
-import { jetstreamManager, type JetStreamManager as Manager } from '@nats-io/jetstream'
+import { jetstreamManager, type JetStreamManager as Manager, RetentionPolicy } from '@nats-io/jetstream'
 import t, { type Test } from 'tap'
 import { type JetStreamManager, type NatsConnection, natsBroker } from '../../lib/brokers/nats/nats.js'
 import { decodeRecord, encodeRecord } from '../../lib/brokers/nats/record.js'
@@ -229,15 +229,14 @@ t.test('a stream that cannot keep histories is refused, with the reason', { skip
   const engine = await startJetStream(t)
   const manager = await admin(t, engine)
   const [src, dest] = ['app.history.*', 'app.{{wildcard(1)}}']
+  const right = { subjects: [src], republish: { src, dest }, duplicate_window: 300e9 }
   const wrong = {
+    retention: { ...right, retention: RetentionPolicy.Interest },
+    deny_purge: { ...right, deny_purge: true },
     subjects: { subjects: ['other'] },
     republish: { subjects: [src] },
-    'republish to': {
-      subjects: [src],
-      republish: { src, dest: 'b.{{wildcard(1)}}' },
-      duplicate_window: 300e9
-    },
-    duplicate_window: { subjects: [src], republish: { src, dest }, duplicate_window: 1e9 }
+    'republish to': { ...right, republish: { src, dest: 'b.{{wildcard(1)}}' } },
+    duplicate_window: { ...right, duplicate_window: 1e9 }
   }
   for (const [name, config] of Object.entries(wrong)) {
     await manager.streams.add({ name: 'own', ...config })

@@ -9,7 +9,7 @@ import {
   type StoredMessage
 } from '../broker.js'
 import { InvalidStreamError, JetStreamUnavailableError, UnknownRecordError } from '../error.js'
-import type { JetStreamManager, StoredRecord, StreamConfig } from './jetstream.js'
+import type { JetStreamManager, StoredRecord, StreamConfig, StreamInfo } from './jetstream.js'
 import {
   decodeRecord,
   encodeRecord,
@@ -239,12 +239,18 @@ export class NatsHistory {
   /** Removes the messages that this process has appended and that have expired, and forgets their channels. */
   sweep(): void {
     const now = performance.now()
+    const expired: (readonly [string, Last])[] = []
     for (const [subject, { last, isWriting }] of this.#channels) {
       if (isWriting || (last !== undefined && last.expiresAt > now)) continue
       this.#channels.delete(subject)
-      // Another process may have appended since; then nothing is removed.
-      if (last !== undefined) this.#clear(subject, last).catch(() => {})
+      if (last !== undefined) expired.push([subject, last])
     }
+    void this.#clearAll(expired)
+  }
+
+  /** One after the other, as there may be many. If another process has appended since, nothing is removed. */
+  async #clearAll(expired: readonly (readonly [string, Last])[]): Promise<void> {
+    for (const [subject, last] of expired) await this.#clear(subject, last).catch(() => {})
   }
 
   /** Rejects all calls that wait for the engine, or for calls before them. */
@@ -624,10 +630,13 @@ function storedOf({ seq, data, time }: StoredRecord & { readonly seq: number }):
 
 /** @throws `FST_UPGRADE_INVALID_STREAM` when messages would be lost without notice. */
 function checkConfig(
-  found: StreamConfig,
+  found: StreamInfo['config'],
   { name, subjects, republish, duplicate_window }: StreamConfig
 ): void {
   const [subject] = subjects
+  // With another policy, messages are removed when they are read, or when nobody reads.
+  if (found.retention !== 'limits') throw new InvalidStreamError(name, 'retention', 'limits')
+  if (found.deny_purge === true) throw new InvalidStreamError(name, 'deny_purge', 'false')
   if (!found.subjects.includes(subject)) throw new InvalidStreamError(name, 'subjects', subject)
   const { src, dest } = found.republish ?? {}
   if (src !== republish?.src || dest !== republish?.dest) {

@@ -12,7 +12,7 @@ export interface StreamConfig {
 }
 
 export interface StreamInfo {
-  readonly config: StreamConfig
+  readonly config: StreamConfig & { readonly retention: string; readonly deny_purge?: boolean }
   /** The time of its creation. */
   readonly created: string
 }

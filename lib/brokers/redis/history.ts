@@ -35,8 +35,9 @@ export interface ScriptCall {
  * milliseconds for which the position is kept, 3 whether Redis is durable (1) or not (0).
  *
  * A server that restarts, or a replica that takes over, may have lost the last messages and would use their offsets again,
- * so it begins another epoch. `run` is the replication id, which a master changes when it starts and when it takes over; the
- * section of `INFO` with the id of the process takes Redis as long as all the rest of an append. `birth` is the first epoch:
+ * so it begins another epoch. `run` is the replication id, which a master changes when it starts and when it takes over, and
+ * also when its first replica connects, which loses nothing. The section of `INFO` with the id of the process, which does
+ * not change then, takes Redis as long as all the rest of an append. `birth` is the first epoch:
  * ids belong to one birth.
  */
 const OPEN = `
