@@ -161,13 +161,9 @@ app.route({
   // @ts-expect-error a WebSocket route sends no reply
   handler: (_socket, request) => request.send('x')
 })
+const ordinary = (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url)
 // @ts-expect-error an ordinary handler beside websocket: true
-app.route({
-  method: 'GET',
-  url: '/',
-  websocket: true,
-  handler: (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url)
-})
+app.route({ method: 'GET', url: '/', websocket: true, handler: ordinary })
 
 // ---- the handler among the options of a shorthand
 
@@ -200,10 +196,7 @@ app.get('/', {
   }
 })
 // @ts-expect-error an ordinary handler beside websocket: true
-app.get('/', {
-  websocket: true,
-  handler: (request: FastifyRequest, reply: FastifyReply) => reply.send(request.url)
-})
+app.get('/', { websocket: true, handler: ordinary })
 app.get('/', {
   websocket: true,
   // @ts-expect-error a WebSocket handler receives no reply

@@ -1,24 +1,58 @@
 // node compile.js <package of TypeScript>: compiles the applications in the working directory and prints the errors in
 // them and in the declarations of this package. Errors in the declarations of other packages are not printed, so what
 // `skipLibCheck` says makes no difference. With `all` as the second argument, the first program prints these errors,
-// too.
+// too. TypeScript 7 has no programs for JavaScript, so its command compiles them. It has no
+// resolution as that of Node 10.
+import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { join, sep } from 'node:path'
+import { join, resolve, sep } from 'node:path'
 
 const [path, scope] = process.argv.slice(2)
-const ts = createRequire(import.meta.url)(path)
+const require = createRequire(import.meta.url)
+const { version } = require(join(path, 'package.json'))
 const dist = join(import.meta.dirname, '..', '..', 'dist') + sep
+const ESM = 'esm.mts'
+const NODE = [ESM, 'surface.mts', 'cjs.cts', 'equals.cts']
+const isOwn = file => join(file).startsWith(dist)
+
+if (Number.parseInt(version, 10) >= 7) {
+  checkByCommand('nodenext', NODE, ['--module', 'nodenext'])
+  checkByCommand('bundler', [ESM], ['--module', 'esnext', '--moduleResolution', 'bundler'])
+  process.exit()
+}
+
+function checkByCommand(name, files, options) {
+  const settings = ['--noEmit', '--strict', '--esModuleInterop', '--target', 'es2022', '--types', 'node']
+  const args = [...files, ...settings, ...options, '--ignoreConfig', '--listFiles', '--pretty', 'false']
+  const { stdout, error } = spawnSync(process.execPath, [join(path, 'bin', 'tsc'), ...args], {
+    encoding: 'utf8'
+  })
+  if (error) throw error
+  for (const line of stdout.split('\n')) {
+    const [, file, message] = /^([^ ].*)\((?:\d+,\d+)\): (error .*)$/.exec(line) ?? []
+    const isGeneral = /^error /.test(line)
+    if (isGeneral || (file && (files.includes(file) || isOwn(resolve(file)))))
+      console.log(`${name} ${isGeneral ? line : `${file} ${message}`}`)
+  }
+  noteDeclarations(name, stdout.split('\n').filter(isOwn))
+}
+
+function noteDeclarations(name, { length }) {
+  if (length < 10) console.log(`${name} loaded ${length} declarations`)
+}
+
+const ts = require(path)
 const { ESNext, NodeNext, CommonJS } = ts.ModuleKind
 const { NodeNext: nodenext, Bundler: bundler, Node10: node10 } = ts.ModuleResolutionKind
 /** Parsed files. Most of them belong to all programs. */
 const parsed = new Map()
-const isOldSetting = ts.version.startsWith('6.') ? { ignoreDeprecations: '6.0' } : {}
+const isOldSetting = version.startsWith('6.') ? { ignoreDeprecations: '6.0' } : {}
 
-check('nodenext', ['esm.mts', 'surface.mts', 'cjs.cts', 'equals.cts'], {
+check('nodenext', NODE, {
   module: NodeNext,
   moduleResolution: nodenext
 })
-check('bundler', ['esm.mts'], { module: ESNext, moduleResolution: bundler })
+check('bundler', [ESM], { module: ESNext, moduleResolution: bundler })
 check('node', ['cjs.ts', 'equals.ts'], { module: CommonJS, moduleResolution: node10, ...isOldSetting })
 
 function check(name, files, options) {
@@ -31,13 +65,11 @@ function check(name, files, options) {
     ...options
   }
   const program = ts.createProgram(files, settings, hostWithSharedFiles(settings))
-  const isOwn = ({ fileName }) => join(fileName).startsWith(dist)
   const all = program.getSourceFiles()
   const sources =
     scope === 'all' && name === 'nodenext'
       ? all
-      : all.filter(one => files.includes(one.fileName) || isOwn(one))
-  const declarations = sources.filter(isOwn)
+      : all.filter(one => files.includes(one.fileName) || isOwn(one.fileName))
   const diagnostics = [
     ...program.getOptionsDiagnostics(),
     ...program.getGlobalDiagnostics(),
@@ -48,7 +80,10 @@ function check(name, files, options) {
     const line = file ? `${file.fileName}:${file.getLineAndCharacterOfPosition(start).line + 1}` : ''
     console.log(`${name} ${line} ${ts.flattenDiagnosticMessageText(messageText, '\n')}`)
   }
-  if (declarations.length < 10) console.log(`${name} loaded ${declarations.length} declarations`)
+  noteDeclarations(
+    name,
+    sources.filter(({ fileName }) => isOwn(fileName))
+  )
 }
 
 /** A host that parses a file once for programs that give it the same module format, which TypeScript's libraries lack. */
