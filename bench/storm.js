@@ -1,8 +1,8 @@
 // npm run bench:storm: clients that come back at once to a server that has just started.
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { warnOfShortBacklog } from './harness/backlog.js'
 import { build } from './harness/build.js'
 import { Child } from './harness/child.js'
 import { findCores } from './harness/cores.js'
@@ -66,12 +66,6 @@ async function measure(kind, count) {
   }
 }
 
-/** Linux keeps fewer connections for a server to accept than it asks for, and drops the attempts beyond. */
-function longestBacklog() {
-  if (process.platform !== 'linux') return Number.POSITIVE_INFINITY
-  return Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8'))
-}
-
 /**
  * The medians of all rounds.
  * @param {string} kind
@@ -97,12 +91,7 @@ await main(async () => {
   const rounds = positiveInteger(values.rounds, '--rounds')
   const count = Math.min(wanted, connectionLimit())
   if (count < wanted) console.log(`The limit of open files allows ${count} connections only (ulimit -Hn).`)
-  if (longestBacklog() < count) {
-    console.log(
-      `net.core.somaxconn is ${longestBacklog()}. Connections beyond it are attempted again by the system, a second ` +
-        'later or more. To measure the server alone, set it to the number of connections.'
-    )
-  }
+  warnOfShortBacklog(count)
   await build()
   /** @type {Map<string, Run[]>} */
   const runs = new Map(KINDS.map(kind => [kind, []]))
