@@ -58,6 +58,8 @@ export class FrameParser {
   /** Unparsed data; only while paused or inside `push`. */
   #chunk: Buffer = EMPTY
   #position = 0
+  /** Whether nothing else refers to the memory of the chunk. */
+  #isSole = false
   /** The beginning of a header that a chunk broke off in. */
   #partial: Buffer | undefined
   #partialSize = 0
@@ -118,9 +120,13 @@ export class FrameParser {
     return this.#position < this.#chunk.length
   }
 
-  /** Takes the bytes that arrived. The chunk is overwritten: it must belong to the caller alone. */
-  push(chunk: Buffer): void {
+  /**
+   * Takes the bytes that arrived. The chunk is overwritten: it must belong to the caller alone.
+   * @param isSole whether nothing else refers to the memory of the chunk, which is freed early then.
+   */
+  push(chunk: Buffer, isSole = false): void {
     if (this.#stopped) return
+    this.#isSole = isSole
     const rest = this.#chunk.length - this.#position
     this.#chunk = rest === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#position), chunk])
     this.#position = 0
@@ -263,7 +269,7 @@ export class FrameParser {
   }
 
   #append(message: Message, first: number, piece: Buffer, remaining: number): void {
-    if (!message.append(piece, remaining, (first & FIN) !== 0)) {
+    if (!message.append(piece, remaining, (first & FIN) !== 0, this.#isSole)) {
       this.#controls.onViolation(INVALID_UTF8)
       return
     }

@@ -29,6 +29,8 @@ export class Message {
   readonly #text: Utf8Validator | undefined
   /** Everything before the bytes in `#buffer`. */
   #pieces = NO_PIECES
+  /** Whether nothing else refers to the memory of the pieces that fill their chunks. */
+  #areSole = true
   /** Bytes of memory that the pieces take. */
   #piecesCapacity = 0
   /** Small pieces, copied together; `#filled` bytes of it are in use. */
@@ -48,9 +50,10 @@ export class Message {
    * Takes a piece, already unmasked. The message may keep it.
    * @param remaining bytes of the current frame that have not arrived.
    * @param last whether the message ends with this frame.
+   * @param isSole whether nothing but its chunk and the message refers to the memory of the piece.
    * @returns false when the text is not UTF-8.
    */
-  append(piece: Buffer, remaining: number, last: boolean): boolean {
+  append(piece: Buffer, remaining: number, last: boolean, isSole = false): boolean {
     if (this.#text !== undefined && !this.#text.push(piece)) return false
     const filled = this.#filled + piece.length
     if (filled > this.#buffer.length) {
@@ -59,6 +62,7 @@ export class Message {
       const isFinal = last && this.#pieces === NO_PIECES && announced <= GROWTH * filled
       if (!isFinal && isWorthKeeping(piece)) {
         this.#keep(piece)
+        this.#areSole &&= isSole
         return true
       }
       this.#grow(filled, announced, last)
@@ -89,6 +93,8 @@ export class Message {
       at += piece.length
     }
     message.set(rest, at)
+    // The parser still has the chunk of the last piece.
+    if (this.#areSole) for (const { buffer } of this.#pieces.slice(0, -1).filter(fillsChunk)) free(buffer)
     return message
   }
 
@@ -121,4 +127,17 @@ export class Message {
 /** A piece that is kept keeps its whole chunk in memory. */
 function isWorthKeeping(piece: Buffer): boolean {
   return piece.length >= KEPT_FROM && 2 * piece.length >= piece.buffer.byteLength
+}
+
+function fillsChunk({ length, buffer }: Buffer): boolean {
+  return length === buffer.byteLength
+}
+
+/**
+ * Frees memory now, where Node can (22 and later), and not at the next garbage collection: the next read then gets memory
+ * that is in the cache, and V8 collects garbage less often.
+ */
+function free(buffer: ArrayBufferLike): void {
+  const transfer: unknown = Reflect.get(buffer, 'transfer')
+  if (typeof transfer === 'function') Reflect.apply(transfer, buffer, [0])
 }

@@ -5,7 +5,8 @@ import type { Duplex } from 'node:stream'
 
 /** Takes what happens on a byte stream, in the async context in which the {@link ByteStream} was made. */
 export interface ByteStreamReader {
-  onChunk(chunk: Buffer): void
+  /** @param isSole whether nothing else refers to the memory of the chunk. */
+  onChunk(chunk: Buffer, isSole: boolean): void
   /** The peer has ended its side of the stream. */
   onStreamEnd(): void
   /** The stream is gone. Nothing follows. */
@@ -113,9 +114,9 @@ export class ByteStream extends AsyncResource {
   }
 
   /** @internal */
-  onChunk(chunk: Buffer): void {
+  onChunk(chunk: Buffer, isSole: boolean): void {
     const reader = this.#reader
-    if (reader !== undefined) this.runInAsyncScope(reader.onChunk, reader, chunk)
+    if (reader !== undefined) this.runInAsyncScope(reader.onChunk, reader, chunk, isSole)
   }
 
   /** @internal */
@@ -169,7 +170,8 @@ export function ignoreErrors(stream: Duplex): void {
 function ignore(): void {}
 
 function onData(this: OwnedStream, chunk: Buffer): void {
-  this[kByteStream]?.onChunk(chunk)
+  // The stream may have other listeners.
+  this[kByteStream]?.onChunk(chunk, false)
 }
 
 function onEnd(this: OwnedStream): void {
@@ -187,7 +189,7 @@ function onClose(this: OwnedStream): void {
  */
 function pushPastQueue(this: OwnedStream, chunk: unknown, encoding?: BufferEncoding): boolean {
   if (this.readableFlowing === true && this.readableLength === 0 && Buffer.isBuffer(chunk)) {
-    this[kByteStream]?.onChunk(chunk)
+    this[kByteStream]?.onChunk(chunk, true)
     return true
   }
   return Reflect.apply(Socket.prototype.push, this, [chunk, encoding])

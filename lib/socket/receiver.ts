@@ -81,11 +81,11 @@ export class Receiver implements ByteStreamReader, ConnectionEvents, Reading {
 
   // ---- Messages
 
-  onChunk(chunk: Buffer): void {
+  onChunk(chunk: Buffer, isSole: boolean): void {
     const { connection } = this
     this.stats.onBytesReceived(chunk.length)
     if (this.#rate !== undefined && !this.#rate.onBytes(chunk.length)) return
-    connection.input.push(chunk)
+    connection.input.push(chunk, isSole)
     this.#watchMessage()
     this.lifecycle.onBytes()
     if (connection.input.paused && !this.#stream.isEnded) this.#stream.pause()

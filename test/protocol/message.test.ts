@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Message } from '../../lib/protocol/message.js'
 import { hex } from './wire.js'
 
@@ -155,5 +155,60 @@ t.test('a buffer that reaches its final size at once takes all pieces', t => {
   message.append(Buffer.alloc(60_000, 2), 0, true)
   t.equal(message.capacity, 100_000)
   t.ok(message.take().equals(Buffer.concat([Buffer.alloc(40_000, 1), Buffer.alloc(60_000, 2)])))
+  t.end()
+})
+
+/** Gives buffers the method `transfer`, which Node 20 does not have, or takes it away. */
+function setTransfer(t: Test, isThere: boolean): void {
+  const found = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, 'transfer')
+  const detach = function (this: ArrayBuffer): void {
+    structuredClone(this, { transfer: [this] })
+  }
+  const value = isThere ? (found?.value ?? detach) : undefined
+  Object.defineProperty(ArrayBuffer.prototype, 'transfer', { value, configurable: true })
+  t.teardown(() => {
+    if (found) Object.defineProperty(ArrayBuffer.prototype, 'transfer', found)
+    else Reflect.deleteProperty(ArrayBuffer.prototype, 'transfer')
+  })
+}
+
+const chunks = (): Buffer[] => [1, 2, 3, 4].map(byte => Buffer.alloc(65_536, byte))
+
+t.test('chunks that nothing else uses are freed once the message is complete', t => {
+  setTransfer(t, true)
+  const message = new Message(true)
+  const pieces = chunks()
+  for (const piece of pieces) message.append(piece, 2 ** 20, true, true)
+  const expected = Buffer.concat(chunks())
+  t.ok(message.take().equals(expected))
+  t.strictSame(
+    pieces.map(({ length }) => length),
+    [0, 0, 0, 65_536],
+    'the last one is still being parsed'
+  )
+  t.end()
+})
+
+t.test('chunks that something else may use stay', t => {
+  setTransfer(t, true)
+  for (const [name, isSole, cut] of [
+    ['other listeners of the stream', [true, false, true, true], 0],
+    ['other frames in the chunk', [true, true, true, true], 1]
+  ] as const) {
+    const message = new Message(true)
+    const pieces = chunks()
+    for (const [i, piece] of pieces.entries()) message.append(piece.subarray(cut), 2 ** 20, true, isSole[i])
+    t.ok(message.take().equals(Buffer.concat(chunks().map(chunk => chunk.subarray(cut)))), name)
+    t.ok(Buffer.concat(pieces).equals(Buffer.concat(chunks())), name)
+  }
+  t.end()
+})
+
+t.test('without the method `transfer`, chunks are left to the garbage collection', t => {
+  setTransfer(t, false)
+  const message = new Message(true)
+  const pieces = chunks()
+  for (const piece of pieces) message.append(piece, 2 ** 20, true, true)
+  t.ok(message.take().equals(Buffer.concat(pieces)))
   t.end()
 })

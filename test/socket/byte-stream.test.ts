@@ -10,11 +10,15 @@ import { ManualStream } from './manual.js'
 async function own(t: Test, over: Kind, lead = '') {
   const { stream, peer } = await streamOf(t, over)
   const chunks: Buffer[] = []
+  const soles = new Set<boolean>()
   const lines: string[] = []
   stream.pause()
   if (lead !== '') stream.unshift(Buffer.from(lead))
   new ByteStream(stream).start({
-    onChunk: chunk => void chunks.push(chunk),
+    onChunk: (chunk, isSole) => {
+      chunks.push(chunk)
+      soles.add(isSole)
+    },
     onStreamEnd: () => void lines.push('end'),
     onStreamClose: () => void lines.push('close')
   })
@@ -22,7 +26,7 @@ async function own(t: Test, over: Kind, lead = '') {
   const until = async (length: number): Promise<void> => {
     while (text().length < length) await roundTrip(t, over)
   }
-  return { stream, peer, chunks, lines, text, until }
+  return { stream, peer, chunks, soles, lines, text, until }
 }
 
 /** Counts the chunks that left the stream's own queue. */
@@ -88,13 +92,15 @@ for (const over of KINDS) {
 t.test(
   'chunks of a flowing socket bypass its queue, and those of a paused socket pass through it',
   async t => {
-    const { stream, peer, text, until } = await own(t, 'net')
+    const { stream, peer, soles, text, until } = await own(t, 'net')
     const queued = countQueued(stream)
     stream.pause()
     stream.resume()
     write(peer, 'flowing')
     await until(7)
     t.equal(queued(), 0)
+    t.strictSame([...soles], [true], 'no other listener gets the chunk')
+    soles.clear()
     stream.pause()
     write(peer, ' paused')
     await roundTrip(t, 'net')
@@ -103,6 +109,7 @@ t.test(
     await until(14)
     const before = queued()
     t.ok(before > 0)
+    t.strictSame([...soles], [false], 'other listeners may have the chunk')
     write(peer, ' again')
     await until(20)
     t.equal(queued(), before)
@@ -112,7 +119,7 @@ t.test(
 
 for (const over of ['memory', 'tls'] as const)
   t.test(`over ${over}: all chunks pass through the queue`, async t => {
-    const { stream, peer, text, until } = await own(t, over)
+    const { stream, peer, soles, text, until } = await own(t, over)
     const queued = countQueued(stream)
     stream.pause()
     stream.resume()
@@ -120,6 +127,7 @@ for (const over of ['memory', 'tls'] as const)
     await until(7)
     t.equal(text(), 'flowing')
     t.equal(queued(), 1)
+    t.strictSame([...soles], [false])
   })
 
 t.test('where Node does not call the own push of a socket, all chunks pass through its queue', async t => {
