@@ -179,6 +179,60 @@ t.test('offsets end at 2^53 - 1 with an error', { skip: redisSkip }, async t => 
   t.strictSame(none, { messages: [], position: last })
 })
 
+t.test('of messages that exceed the offsets, those that fit are appended', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  const events = record(t, broker)
+  await broker.subscribe('h:x')
+  const { position } = await broker.read('h:x', { limit: 0 })
+  const max = Number.MAX_SAFE_INTEGER
+  await redisClient(t, engine).hset(POSITION, 'offset', String(max - 2))
+  const results = await Promise.allSettled(
+    ['one', 'two', 'three'].map(text => broker.append('h:x', Buffer.from(text), LIMITS))
+  )
+  t.match(results, [
+    { value: { ...position, offset: max - 1 } },
+    { value: { ...position, offset: max } },
+    { status: 'rejected', reason: { message: /has used all its offsets/ } }
+  ])
+  t.strictSame(await texts(broker), [`${max - 1} one`, `${max} two`])
+  t.strictSame([await events.next(), await events.next()], ['h:x one', 'h:x two'])
+})
+
+t.test('what is appended at once goes through one script', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const admin = redisClient(t, engine)
+  const broker = redisBroker(redisClient(t, engine))
+  const events = record(t, broker)
+  await broker.subscribe('h:x')
+  await broker.append('h:x', Buffer.from('0'), LIMITS)
+  const scripts = async (): Promise<number> =>
+    Number(/cmdstat_evalsha:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1])
+  const appendAll = async (count: number, size: number, more: (i: number) => object = () => ({})) => {
+    const before = await scripts()
+    const { position } = await broker.read('h:x', { limit: 0 })
+    const positions = await Promise.all(
+      Array.from({ length: count }, (_, i) =>
+        broker.append('h:x', Buffer.alloc(size, 'x'), { ...LIMITS, ...more(i) })
+      )
+    )
+    const expected = positions.map((_, i) => ({ ...position, offset: position.offset + 1 + i }))
+    t.strictSame(positions, expected, 'in the order of the calls')
+    return (await scripts()) - before - 1
+  }
+  t.equal(await appendAll(10, 10), 1)
+  t.equal(await appendAll(65, 10), 2, 'at most 64 messages')
+  t.equal(await appendAll(3, 40_000), 3, 'at most 64 KiB')
+  t.equal(await appendAll(3, 10, i => (i === 1 ? { id: 'a' } : {})), 3, 'a message with an id is alone')
+  t.equal(await appendAll(4, 10, i => ({ ttl: i < 2 ? 50_000 : 60_000 })), 2, 'with the same limits')
+  t.equal(await appendAll(3, 10, () => ({ size: 2 })), 2, 'no more than the history keeps')
+  while (events.positions.length < 89) await events.next()
+  t.strictSame(
+    events.positions.map(position => position?.offset),
+    Array.from({ length: 89 }, (_, i) => i + 1)
+  )
+})
+
 t.test(
   'published bytes that look like an appended message arrive as they are',
   { skip: redisSkip },

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type PendingAppend, takeBatch } from '../append-batch.js'
 import {
   type AppendOptions,
   type HistoryPage,
@@ -16,7 +17,6 @@ import {
   firstOffset,
   type HistoryRecord,
   type HistoryState,
-  LENGTH_SIZE,
   numbered
 } from './record.js'
 
@@ -71,13 +71,6 @@ interface Last extends HistoryState {
   readonly expiresAt: number
 }
 
-interface Pending {
-  readonly message: Uint8Array
-  readonly options: AppendOptions
-  resolve(position: Position): void
-  reject(error: unknown): void
-}
-
 /** The place of a record, in the stream in which its epoch began. */
 interface Mark {
   readonly epoch: string
@@ -89,7 +82,7 @@ interface Mark {
 /** A channel to which this process appends. */
 interface Channel {
   readonly subject: string
-  readonly pending: Pending[]
+  readonly pending: PendingAppend[]
   /** The last record that the writer knows. It checks this with each record. */
   last: Last | undefined
   isWriting: boolean
@@ -315,7 +308,8 @@ export class NatsHistory {
     // Let the other messages of this turn come into the first record.
     await Promise.resolve()
     while (channel.pending.length > 0) {
-      const batch = this.#takeBatch(channel.pending)
+      const maxBytes = Math.min(MAX_BYTES, this.#settings.maxPayload() / 2)
+      const batch = takeBatch(channel.pending, MAX_MESSAGES, maxBytes)
       try {
         const { epoch, first } = await this.#call(() => this.#writeBatch(channel, batch))
         for (const [i, { resolve }] of batch.entries()) resolve({ offset: first + i, epoch })
@@ -330,29 +324,12 @@ export class NatsHistory {
     this.#forgetOldest(MAX_CHANNELS)
   }
 
-  /** Messages with an id are stored alone, as JetStream knows the ids of records. */
-  #takeBatch(pending: Pending[]): Pending[] {
-    const maxBytes = Math.min(MAX_BYTES, this.#settings.maxPayload() / 2)
-    const [{ options }] = pending
-    let count = 0
-    let bytes = 0
-    for (const { message, options: others } of pending) {
-      bytes += message.length + LENGTH_SIZE
-      const isSame = others.size === options.size && others.ttl === options.ttl && others.id === undefined
-      const fits = count < MAX_MESSAGES && count < options.size && bytes <= maxBytes
-      if (count > 0 && !(isSame && fits)) break
-      count++
-      if (options.id !== undefined) break
-    }
-    return pending.splice(0, count)
-  }
-
   /**
    * Stores the messages in one record. Resolves with the offset of the first; with 0 for a known id whose message is gone.
    */
   async #writeBatch(
     channel: Channel,
-    batch: readonly Pending[]
+    batch: readonly PendingAppend[]
   ): Promise<{ readonly epoch: string; readonly first: number }> {
     const [{ options }] = batch
     const { size, ttl, id } = options

@@ -56,32 +56,48 @@ end
 `
 
 /**
- * Appends and publishes a message. Further key: 3 the id; without one, any key. Further arguments: 4 the message, 5 the
- * size, 6 the ttl, 7 the milliseconds for which the id is known, or 0 without one, 8 the channel, 9 the command that
- * publishes, 10 the mark of {@link frame}.
+ * Appends and publishes messages. Further key: 3 the id of a single message; without one, any key. Further arguments: 4 the
+ * size, 5 the ttl, 6 the milliseconds for which the id is known, or 0 without one, 7 the channel, 8 the command that
+ * publishes, 9 the mark of {@link frame}, then the messages. The reply has the last offset, the epoch, the number of appended
+ * messages, and the error of the next one.
  *
- * A script that fails midway is not undone. The message is added first, so no offset is ever without its message; a message
+ * A script that fails midway is not undone. The messages are added first, so no offset is ever without its message; a message
  * that was not published leaves a gap that the subscribers fill. A number of Lua counts exactly up to 2^53.
  */
 const APPEND = script(`${OPEN}
-if ARGV[7] ~= '0' then
+if ARGV[6] ~= '0' then
   local known = redis.call('GET', KEYS[3])
   local prefix = birth .. ':'
   if known and string.sub(known, 1, #prefix) == prefix then
-    return { string.sub(known, #prefix + 1), epoch }
+    return { string.sub(known, #prefix + 1), epoch, 1, '' }
   end
 end
-if tonumber(offset) >= ${Number.MAX_SAFE_INTEGER} then
-  return redis.error_reply('ERR the history has used all its offsets')
+local first = tonumber(offset) + 1
+local count, problem = 0, ''
+for i = 10, #ARGV do
+  if first + count > ${Number.MAX_SAFE_INTEGER} then
+    problem = 'ERR the history has used all its offsets'
+    break
+  end
+  local id = string.format('%.0f-0', first + count)
+  local reply = redis.pcall('XADD', KEYS[2], 'MAXLEN', ARGV[4], id, 'm', ARGV[i])
+  if reply.err then
+    problem = reply.err
+    break
+  end
+  count = count + 1
 end
-offset = string.format('%.0f', tonumber(offset) + 1)
-redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[5], offset .. '-0', 'm', ARGV[4])
+if count == 0 then return redis.error_reply(problem) end
+offset = string.format('%.0f', first + count - 1)
 redis.call('HSET', KEYS[1], 'offset', offset)
-redis.call('PEXPIRE', KEYS[2], ARGV[6])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-if ARGV[7] ~= '0' then redis.call('SET', KEYS[3], birth .. ':' .. offset, 'PX', ARGV[7]) end
-redis.call(ARGV[9], ARGV[8], ARGV[10] .. offset .. ' ' .. epoch .. '\\n' .. ARGV[4])
-return { offset, epoch }
+if ARGV[6] ~= '0' then redis.call('SET', KEYS[3], birth .. ':' .. offset, 'PX', ARGV[6]) end
+for i = 0, count - 1 do
+  local header = ARGV[9] .. string.format('%.0f', first + i) .. ' ' .. epoch .. '\\n'
+  redis.call(ARGV[8], ARGV[7], header .. ARGV[10 + i])
+end
+return { offset, epoch, count, problem }
 `)
 
 /** Reads a range of ids. Further arguments: 4 the command, 5 and 6 the ends of the range, 7 the limit. */
@@ -97,11 +113,14 @@ export interface HistorySettings {
   readonly durable: boolean
 }
 
-/** @param key the beginning of the keys. */
+/**
+ * @param key the beginning of the keys.
+ * @param messages with these options. A message with an id is alone.
+ */
 export function appendCall(
   key: string,
   channel: string,
-  message: Uint8Array,
+  messages: readonly Uint8Array[],
   { size, ttl, id }: AppendOptions,
   { sharded, durable }: HistorySettings
 ): ScriptCall {
@@ -110,13 +129,13 @@ export function appendCall(
     keys: [`${key}:p`, `${key}:m`, `${key}:i:${id ?? ''}`],
     args: [
       ...openArgs(durable, ttl),
-      toBuffer(message),
       size,
       ttl,
       id === undefined ? 0 : ID_LIFETIME,
       channel,
       sharded ? 'SPUBLISH' : 'PUBLISH',
-      MARK
+      MARK,
+      ...messages.map(toBuffer)
     ]
   }
 }
@@ -159,6 +178,20 @@ export function toBuffer(message: Uint8Array): Buffer {
 export function positionOf(reply: unknown): Position {
   const [offset, epoch] = listOf(reply)
   return { offset: Number(String(offset)), epoch: String(epoch) }
+}
+
+/** @returns the positions of the appended messages, and the error of the next one if not all are. */
+export function appendedOf(reply: unknown): {
+  readonly positions: readonly Position[]
+  readonly error: Error
+} {
+  const { offset, epoch } = positionOf(reply)
+  const [count, problem] = listOf(reply).slice(2)
+  const positions = Array.from({ length: Number(count) }, (_, i) => ({
+    offset: offset - Number(count) + 1 + i,
+    epoch
+  }))
+  return { positions, error: new Error(String(problem)) }
 }
 
 export function pageOf(reply: unknown): HistoryPage {
