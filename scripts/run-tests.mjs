@@ -42,6 +42,8 @@ const LONGEST = [
   'typescript/versions',
   'socket/heartbeat',
   'topics/recovery',
+  'observe/console-page',
+  'asyncapi/page',
   'fastify/rolling-restart',
   'topics/processes'
 ].map(name => `test/${name}.test.ts`)
@@ -96,8 +98,8 @@ export function linkPackages() {
  */
 export async function runFiles(
   files,
-  // Tests that wait leave their processor to another one.
-  { env, isCovered = false, checks = [], late = NOT_LATE, jobs = availableParallelism() + 1 }
+  // Tests that wait leave their processor to others.
+  { env, isCovered = false, checks = [], late = NOT_LATE, jobs = availableParallelism() + 2 }
 ) {
   rmSync(coverageFolder, { recursive: true, force: true })
   const counts = { pass: 0, fail: 0, skip: 0, todo: 0 }

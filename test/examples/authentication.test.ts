@@ -13,8 +13,17 @@ const TOKEN = 'a-random-text-of-32-characters-or-more'
 const PASSWORD = 'correct horse battery staple'
 const ACCOUNT = { user: 'ada', password: PASSWORD }
 
-/** Runs an example as documented, and returns its port. */
-async function startExample(t: Test, name: string, settings: Record<string, string> = {}): Promise<number> {
+const ports = new Map<string, Promise<number>>()
+
+/** The port of an example that runs as documented. Tests with the same settings share it. */
+function startExample(name: string, settings: Record<string, string> = {}): Promise<number> {
+  const key = JSON.stringify({ name, settings })
+  const port = ports.get(key) ?? run(name, settings)
+  ports.set(key, port)
+  return port
+}
+
+async function run(name: string, settings: Record<string, string>): Promise<number> {
   const env = { ...process.env, PORT: '0', TOKEN, PASSWORD, SECRET: TOKEN, ...settings }
   const child = start(t, process.execPath, [join(root, 'dist', 'examples', 'authentication', `${name}.js`)], {
     env
@@ -59,7 +68,7 @@ async function ticketIn(response: Response): Promise<string> {
 }
 
 t.test('a client with a bearer token is accepted', async t => {
-  const port = await startExample(t, 'bearer')
+  const port = await startExample('bearer')
   for (const headers of [bearer(TOKEN), { authorization: `bearer ${TOKEN}` }]) {
     t.equal(await (await open(t, port, '/news', { headers })).next(), 'hello, robot')
   }
@@ -81,14 +90,14 @@ t.test('a client with a bearer token is accepted', async t => {
 })
 
 t.test('a connection ends when its token expires', async t => {
-  const port = await startExample(t, 'bearer', { TOKEN_SECONDS: String(ms(2000) / 1000) })
+  const port = await startExample('bearer', { TOKEN_SECONDS: String(ms(2000) / 1000) })
   const client = await open(t, port, '/news', { headers: bearer(TOKEN) })
   t.equal(await client.closed(), '4401 expired')
   t.equal((await refusal(t, port, '/news', { headers: bearer(TOKEN) })).status, 401)
 })
 
 t.test('a ticket is accepted as a subprotocol', async t => {
-  const port = await startExample(t, 'subprotocol')
+  const port = await startExample('subprotocol')
   const fetchTicket = async (): Promise<string> => {
     const response = await post(port, '/ticket', bearer(TOKEN))
     t.equal(response.status, 200)
@@ -123,7 +132,7 @@ t.test('a ticket is accepted as a subprotocol', async t => {
 })
 
 t.test('the connection of a ticket ends when the access token expires', async t => {
-  const port = await startExample(t, 'subprotocol', { TOKEN_SECONDS: String(ms(2000) / 1000) })
+  const port = await startExample('subprotocol', { TOKEN_SECONDS: String(ms(2000) / 1000) })
   const ticket = await ticketIn(await post(port, '/ticket', bearer(TOKEN)))
   const client = await open(t, port, '/chat', { protocols: ['chat.v1', ticket] })
   t.equal(await client.closed(), '4401 expired')
@@ -138,7 +147,7 @@ async function refresh(port: number, lifetime: number): Promise<{ token: string;
 
 t.test('a new token renews a connection over the socket', async t => {
   const lifetime = ms(2000)
-  const port = await startExample(t, 'refresh', { TOKEN_SECONDS: String(lifetime / 1000) })
+  const port = await startExample('refresh', { TOKEN_SECONDS: String(lifetime / 1000) })
   const client = await open(t, port, '/news', { headers: bearer(TOKEN) })
   t.equal(await client.next(), 'hello, ada')
   const { token, until } = await refresh(port, lifetime)
@@ -151,7 +160,7 @@ t.test('a new token renews a connection over the socket', async t => {
 
 t.test('a new token renews the connections of its user with an HTTP request', async t => {
   const lifetime = ms(2000)
-  const port = await startExample(t, 'refresh', { TOKEN_SECONDS: String(lifetime / 1000) })
+  const port = await startExample('refresh', { TOKEN_SECONDS: String(lifetime / 1000) })
   const clients = await Promise.all([1, 2].map(() => open(t, port, '/news', { headers: bearer(TOKEN) })))
   const { token, until } = await refresh(port, lifetime)
   t.equal((await post(port, '/renew', bearer('x'))).status, 401)
@@ -162,7 +171,7 @@ t.test('a new token renews the connections of its user with an HTTP request', as
 })
 
 t.test('a text that is no token renews nothing, and closes', async t => {
-  const port = await startExample(t, 'refresh')
+  const port = await startExample('refresh')
   const client = await open(t, port, '/news', { headers: bearer(TOKEN) })
   client.socket.send('x')
   t.equal(await client.closed(), '4401 not renewed')
@@ -177,7 +186,7 @@ async function signIn(t: Test, port: number, headers: Record<string, string> = {
 const cookieOf = (setCookie: string): string => setCookie.split(';')[0] ?? ''
 
 t.test('a handshake uses the session of the user', async t => {
-  const port = await startExample(t, 'session', { CHECK_SECONDS: '0.05' })
+  const port = await startExample('session', { CHECK_SECONDS: '0.05' })
   for (const body of [
     { ...ACCOUNT, password: 'wrong' },
     { ...ACCOUNT, user: 'eve' }
@@ -210,7 +219,7 @@ t.test('a handshake uses the session of the user', async t => {
 })
 
 t.test('signing in starts a new session', async t => {
-  const port = await startExample(t, 'session')
+  const port = await startExample('session')
   const planted = cookieOf(await signIn(t, port))
   const cookie = cookieOf(await signIn(t, port, { cookie: planted }))
   t.not(cookie, planted)
@@ -219,12 +228,12 @@ t.test('signing in starts a new session', async t => {
 })
 
 t.test('over HTTPS, as the proxy reports, the cookie is Secure', async t => {
-  const port = await startExample(t, 'session')
+  const port = await startExample('session')
   t.match(await signIn(t, port, { 'x-forwarded-proto': 'https' }), /; Secure/)
 })
 
 t.test('a connection ends with its session', async t => {
-  const port = await startExample(t, 'session', {
+  const port = await startExample('session', {
     SESSION_SECONDS: String(ms(2000) / 1000),
     CHECK_SECONDS: '0.05'
   })

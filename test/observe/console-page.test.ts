@@ -38,11 +38,14 @@ async function start(
 
 /** The console, with everything that went wrong in it. */
 async function openConsole(
+  t: Test,
   browser: Browser,
   port: number,
   width = 1280
 ): Promise<{ page: Page; problems: string[]; news: (count: number) => Promise<void> }> {
   const context = await browser.newContext({ viewport: { width, height: 900 } })
+  // An open page draws its plots.
+  t.teardown(() => context.close())
   const page = await context.newPage()
   page.setDefaultTimeout(ms(30_000))
   const problems: string[] = []
@@ -75,7 +78,7 @@ t.test('the console in a browser', { skip: browserSkip }, async t => {
     for (let i = 0; i < 20; i++) await open(t, ports[i % 2] ?? 0, `/rooms/lobby?user=user${i}`)
     const slow = await open(t, ports[1] ?? 0, '/slow?user=mallory')
     slow.socket.pause()
-    const { page, problems } = await openConsole(browser, port)
+    const { page, problems } = await openConsole(t, browser, port)
     const first = page.locator('#list tbody tr').first()
     await first.getByText('mallory').waitFor()
     t.match(await page.textContent('#count'), '22 connections')
@@ -106,7 +109,7 @@ t.test('the console in a browser', { skip: browserSkip }, async t => {
     const clients = []
     for (let i = 0; i < 4; i++)
       clients.push(await open(t, ports[i % 2] ?? 0, `/rooms/lobby?user=user${i % 2}`))
-    const { page, problems, news } = await openConsole(browser, port)
+    const { page, problems, news } = await openConsole(t, browser, port)
     await page.locator('#list').getByRole('button', { name: 'user1', exact: true }).first().click()
     await page.getByText('2 connections.').waitFor()
     t.equal(await page.inputValue('[name=user]'), 'user1')
@@ -137,7 +140,7 @@ t.test('the console in a browser', { skip: browserSkip }, async t => {
       `/rooms/${encodeURIComponent(INJECTION)}?user=${encodeURIComponent(INJECTION)}`
     )
     await open(t, ports[1] ?? 0, '/rooms/kept?user=ada')
-    const { page, problems } = await openConsole(browser, port)
+    const { page, problems } = await openConsole(t, browser, port)
     await page.locator('#topics').getByRole('button', { name: INJECTION }).click()
     await page.locator('#topic h3').getByText(INJECTION).waitFor()
     await page.locator('#topic li').getByText('onerror').waitFor()
@@ -154,7 +157,7 @@ t.test('the console in a browser', { skip: browserSkip }, async t => {
   t.test('on a phone nothing is wider than the screen, and every field has a label', async t => {
     const { port, ports } = await start(t)
     await open(t, ports[1] ?? 0, `/rooms/${'long'.repeat(25)}?user=${'ada'.repeat(60)}`)
-    const { page, problems } = await openConsole(browser, port, 390)
+    const { page, problems } = await openConsole(t, browser, port, 390)
     await page.locator('#list').getByText('adaada').waitFor()
     await page.locator('#processes tbody tr').nth(1).waitFor()
     t.equal(await page.evaluate('document.documentElement.scrollWidth'), 390)
@@ -167,7 +170,7 @@ t.test('the console in a browser', { skip: browserSkip }, async t => {
 
   t.test('plots and tables pause, and a page connects again', async t => {
     const { port, close } = await start(t)
-    const { page, news } = await openConsole(browser, port)
+    const { page, news } = await openConsole(t, browser, port)
     await page.locator('#processes tbody tr').nth(1).waitFor()
     await page.waitForFunction("document.querySelector('polyline')?.getAttribute('points')?.includes(' ')")
     t.equal(await page.locator('#plots figure').count(), 6)

@@ -53,7 +53,7 @@ t.test(
 t.test('the soak detects the faults of a broken server', async t => {
   const outcome = await run(t, 'soak.js', [
     ...['--seconds', seconds(5), '--connections', '100', '--seed', '35'],
-    ...['--pace', '0.1', '--interval', '0.25', '--patience', seconds(8)],
+    ...['--pace', '0.1', '--interval', '0.25', '--patience', seconds(20)],
     ...['--faults', 'drop,repeat,swap,code,leak,timer,uncaught,log']
   ])
   t.strictSame(broken(outcome), ['accidents', 'closes', 'handles', 'log', 'memory', 'messages'])
