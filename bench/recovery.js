@@ -47,10 +47,10 @@ async function measure(name, count) {
     CONNECTIONS: String(count)
   }
   const publisher = new Child('the publisher', [process.execPath, SERVER, 'publish'], { env })
-  const paths = JSON.parse(await publisher.line(ANSWER_MS))
   const server = new Child('the server', [process.execPath, SERVER], { core: cores?.server, env })
   const load = new Child('the load', [process.execPath, LOAD], { core: cores?.load })
   try {
+    const paths = JSON.parse(await publisher.line(ANSWER_MS))
     const port = await server.port(START_MS)
     const probe = new Probe(await connect(`ws://127.0.0.1:${port}/echo`))
     await new Promise(resolve => setTimeout(resolve, ALONE_MS))

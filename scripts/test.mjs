@@ -4,7 +4,7 @@
 //   npm run test:typescript                        the same checks with every version of TypeScript, as where CI is set
 //   npm run test:quick                             some of the tests and no other check
 import { spawn } from 'node:child_process'
-import { accessSync, constants, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { coverageGaps, linkPackages, runFiles, testFiles } from './run-tests.mjs'
@@ -98,9 +98,9 @@ function startLate() {
   linkPackages()
   const project = isInstalled('test/interop') ? 'test/interop' : '.'
   // TypeScript 7 takes half the time.
-  const compiler = isInstalled('test/typescript') ? TYPESCRIPT_7 : 'tsc'
+  const compilers = [existsSync(TYPESCRIPT_7) ? TYPESCRIPT_7 : 'tsc', ...(isCI ? ['tsc'] : [])]
   return {
-    checks: [() => step('type check', compiler, ['-p', project])],
+    checks: [...new Set(compilers)].map(compiler => () => step('type check', compiler, ['-p', project])),
     isReady: file => !isLate(file) || isInstalled(packageOf(file).folder)
   }
 }
@@ -214,7 +214,12 @@ function skip(reason, { neededBy, variable }) {
   if (variable) env[`TEST_SKIP_${variable}`] = reason
 }
 
-const isInstalled = folder => existsSync(join(root, folder, 'node_modules'))
+/** Whether the packages of a folder are installed, those that its package.json has got since included. */
+function isInstalled(folder) {
+  const { devDependencies } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'))
+  return Object.keys(devDependencies).every(name => existsSync(join(root, folder, 'node_modules', name)))
+}
+
 const mayUseApt = () => process.getuid?.() === 0 && existsSync('/etc/debian_version')
 
 function findProgram({ name, variable }) {

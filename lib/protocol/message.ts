@@ -29,7 +29,7 @@ export class Message {
   readonly #text: Utf8Validator | undefined
   /** Everything before the bytes in `#buffer`. */
   #pieces = NO_PIECES
-  /** Whether nothing else refers to the memory of the pieces that fill their chunks. */
+  /** Whether nothing else refers to the memory of any chunk that the message came in. */
   #areSole = true
   /** Bytes of memory that the pieces take. */
   #piecesCapacity = 0
@@ -55,6 +55,7 @@ export class Message {
    */
   append(piece: Buffer, remaining: number, last: boolean, isSole = false): boolean {
     if (this.#text !== undefined && !this.#text.push(piece)) return false
+    this.#areSole &&= isSole
     const filled = this.#filled + piece.length
     if (filled > this.#buffer.length) {
       const announced = filled + remaining
@@ -62,7 +63,6 @@ export class Message {
       const isFinal = last && this.#pieces === NO_PIECES && announced <= GROWTH * filled
       if (!isFinal && isWorthKeeping(piece)) {
         this.#keep(piece)
-        this.#areSole &&= isSole
         return true
       }
       this.#grow(filled, announced, last)

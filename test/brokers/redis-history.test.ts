@@ -199,6 +199,35 @@ t.test('of messages that exceed the offsets, those that fit are appended', { ski
   t.strictSame([await events.next(), await events.next()], ['h:x one', 'h:x two'])
 })
 
+t.test('reads and removals do not overtake earlier appends', { skip: redisSkip }, async t => {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  record(t, broker)
+  await broker.append('h:x', Buffer.from('a'), LIMITS)
+  const appended = broker.append('h:x', Buffer.from('b'), LIMITS)
+  t.equal((await broker.read('h:x', { limit: 5 })).messages.length, 2)
+  const again = broker.append('h:x', Buffer.from('c'), LIMITS)
+  await broker.remove('h:x')
+  t.strictSame(await texts(broker), [])
+  t.equal((await appended).offset, 2)
+  t.equal((await again).offset, 3)
+})
+
+t.test(
+  'an append rejects when the broker closes at once, or when it has no bytes',
+  { skip: redisSkip },
+  async t => {
+    const engine = await startRedis(t)
+    const broker = redisBroker(redisClient(t, engine))
+    record(t, broker)
+    await broker.append('h:x', HELLO, LIMITS)
+    await t.rejects(Reflect.apply(broker.append, broker, ['h:x', 'text', LIMITS]), TypeError)
+    const rejected = t.rejects(broker.append('h:x', HELLO, LIMITS), { code: 'FST_UPGRADE_BROKER_CLOSED' })
+    await broker.close()
+    await rejected
+  }
+)
+
 t.test('what is appended at once goes through one script', { skip: redisSkip }, async t => {
   const engine = await startRedis(t)
   const admin = redisClient(t, engine)

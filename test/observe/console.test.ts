@@ -372,7 +372,9 @@ t.test('a message that is none of the console closes its connection', async t =>
     '{"type":"topic","topic":""}',
     JSON.stringify({ type: 'topic', topic: '\u00fc'.repeat(513) }),
     '{"type":"topic","topic":"\\ud800"}',
-    '{"type":"list","sort":"since","limit":10,"topic":""}',
+    '{"type":"close","connection":""}',
+    '{"type":"closeUser","user":"\\ud800"}',
+    JSON.stringify({ type: 'closeUser', user: '\u00fc'.repeat(256) }),
     '{"type":"close"}',
     '{"type":"close","connection":1}',
     '[]',
@@ -381,6 +383,15 @@ t.test('a message that is none of the console closes its connection', async t =>
     const page = await open(t, port, '/console/socket')
     page.socket.send(message)
     t.match(await page.closed(), /^1007/, message)
+  }
+})
+
+t.test('a filter with a name that no topic can have finds nothing', async t => {
+  const { port } = await start(t, undefined)
+  const page = await open(t, port, '/console/socket')
+  for (const topic of ['', '\u00fc'.repeat(600)]) {
+    ask(page, { type: 'list', sort: 'since', limit: 10, topic })
+    t.strictSame((await until(page, 'list', ({ total }) => total === 0)).connections, [])
   }
 })
 

@@ -1,5 +1,6 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { Message } from '../../lib/protocol/message.js'
+import { setTransfer } from '../helpers/transfer.js'
 import { hex } from './wire.js'
 
 /** The memory that a message holds. */
@@ -158,20 +159,6 @@ t.test('a buffer that reaches its final size at once takes all pieces', t => {
   t.end()
 })
 
-/** Gives buffers the method `transfer`, which Node 20 does not have, or takes it away. */
-function setTransfer(t: Test, isThere: boolean): void {
-  const found = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, 'transfer')
-  const detach = function (this: ArrayBuffer): void {
-    structuredClone(this, { transfer: [this] })
-  }
-  const value = isThere ? (found?.value ?? detach) : undefined
-  Object.defineProperty(ArrayBuffer.prototype, 'transfer', { value, configurable: true })
-  t.teardown(() => {
-    if (found) Object.defineProperty(ArrayBuffer.prototype, 'transfer', found)
-    else Reflect.deleteProperty(ArrayBuffer.prototype, 'transfer')
-  })
-}
-
 const chunks = (): Buffer[] => [1, 2, 3, 4].map(byte => Buffer.alloc(65_536, byte))
 
 t.test('chunks that nothing else uses are freed once the message is complete', t => {
@@ -210,5 +197,16 @@ t.test('without the method `transfer`, chunks are left to the garbage collection
   const pieces = chunks()
   for (const piece of pieces) message.append(piece, 2 ** 20, true, true)
   t.ok(message.take().equals(Buffer.concat(pieces)))
+  t.end()
+})
+
+t.test('a buffer that something else may use stays, also when later pieces are the only use of theirs', t => {
+  setTransfer(t, true)
+  const [first = Buffer.alloc(0), ...others] = chunks()
+  const message = new Message(true, false, first)
+  message.append(first, 0, false, false)
+  for (const piece of others) message.append(piece, 2 ** 20, true, true)
+  t.ok(message.take().equals(Buffer.concat(chunks())))
+  t.equal(first.length, 65_536)
   t.end()
 })

@@ -23,7 +23,7 @@ import { withDeadline } from '../helpers/timeout.js'
 const COUNT = Number(process.env.RECOVERY_COUNT ?? 300)
 const SUBSCRIBERS = Number(process.env.RECOVERY_SUBSCRIBERS ?? 12)
 /** Whether all accidents happen with each engine. Otherwise those that need new processes happen with the durable ones. */
-const isLong = COUNT > 1000
+const isLong = COUNT > 1000 || Boolean(process.env.CI)
 /** Numbers after which the accidents begin again. */
 const ROUND = Math.min(COUNT, 4000)
 /** Milliseconds for which the whole takes place. */

@@ -35,9 +35,9 @@ export interface ScriptCall {
  * milliseconds for which the position is kept, 3 whether Redis is durable (1) or not (0).
  *
  * A server that restarts, or a replica that takes over, may have lost the last messages and would use their offsets again,
- * so it begins another epoch. `run` is the replication id, which a master changes when it starts and when it takes over, and
- * also when its first replica connects, which loses nothing. The section of `INFO` with the id of the process, which does
- * not change then, takes Redis as long as all the rest of an append. `birth` is the first epoch:
+ * so it begins another epoch. `run` is the replication id. A master changes it when it starts and when it takes over. It also
+ * changes it when its first replica connects, and when it has had no replica for `repl-backlog-ttl`, which loses nothing. The id
+ * of the process would not change then, but Redis takes as long for that section of `INFO` as for the rest of an append. `birth` is the first epoch:
  * ids belong to one birth.
  */
 const OPEN = `
@@ -183,7 +183,7 @@ export function positionOf(reply: unknown): Position {
 /** @returns the positions of the appended messages, and the error of the next one if not all are. */
 export function appendedOf(reply: unknown): {
   readonly positions: readonly Position[]
-  readonly error: Error
+  readonly problem: string
 } {
   const { offset, epoch } = positionOf(reply)
   const [count, problem] = listOf(reply).slice(2)
@@ -191,7 +191,7 @@ export function appendedOf(reply: unknown): {
     offset: offset - Number(count) + 1 + i,
     epoch
   }))
-  return { positions, error: new Error(String(problem)) }
+  return { positions, problem: String(problem) }
 }
 
 export function pageOf(reply: unknown): HistoryPage {

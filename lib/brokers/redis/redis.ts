@@ -122,23 +122,26 @@ class RedisBroker implements HistoryBroker {
       pending.push(append)
       return
     }
-    const first = [append]
-    this.#appends.set(channel, first)
-    queueMicrotask(() => {
-      this.#appends.delete(channel)
-      while (first.length > 0) void this.#appendBatch(channel, takeBatch(first, MAX_MESSAGES, MAX_BYTES))
-    })
+    this.#appends.set(channel, [append])
+    queueMicrotask(() => this.#flush(channel))
+  }
+
+  /** Sends the messages that wait to be appended. */
+  #flush(channel: string): void {
+    const pending = this.#appends.get(channel) ?? []
+    this.#appends.delete(channel)
+    while (pending.length > 0) void this.#appendBatch(channel, takeBatch(pending, MAX_MESSAGES, MAX_BYTES))
   }
 
   async #appendBatch(channel: string, batch: readonly PendingAppend[]): Promise<void> {
-    const [{ options }] = batch
-    const messages = batch.map(({ message }) => message)
-    const key = this.#names.keyOf(channel)
-    const call = appendCall(key, this.#names.channelOf(channel), messages, options, this.#settings)
     try {
-      const { positions, error } = appendedOf(await this.#session?.run(call))
+      const [{ options }] = batch
+      const messages = batch.map(({ message }) => message)
+      const key = this.#names.keyOf(channel)
+      const call = appendCall(key, this.#names.channelOf(channel), messages, options, this.#settings)
+      const { positions, problem } = appendedOf(await this.#session?.run(call))
       for (const [i, { resolve }] of batch.slice(0, positions.length).entries()) resolve(positions[i])
-      for (const { reject } of batch.slice(positions.length)) reject(error)
+      for (const { reject } of batch.slice(positions.length)) reject(new Error(problem))
     } catch (error) {
       for (const { reject } of batch) reject(error)
     }
@@ -146,13 +149,17 @@ class RedisBroker implements HistoryBroker {
 
   read(channel: string, options: ReadOptions): Promise<HistoryPage> {
     return this.#engine.run(async () => {
+      this.#flush(channel)
       const call = readCall(this.#names.keyOf(channel), options, this.#settings)
       return pageOf(await this.#session?.run(call))
     })
   }
 
   remove(channel: string): Promise<void> {
-    return this.#engine.run(async () => this.#session?.delete(messagesKey(this.#names.keyOf(channel))))
+    return this.#engine.run(async () => {
+      this.#flush(channel)
+      await this.#session?.delete(messagesKey(this.#names.keyOf(channel)))
+    })
   }
 
   subscribe(channel: string): Promise<void> {

@@ -167,6 +167,7 @@ export class RedisSession {
    * channels, so there the first use opens a connection to the whole cluster.
    */
   #openStore(): Promise<RedisClient | undefined> | RedisClient | undefined {
+    if (this.#endReason !== undefined) throw this.#endReason
     const { client, sharded } = this.#settings
     if (sharded || !isCluster(client)) return this.#publisher
     this.#store ??= this.#connectStore(client)

@@ -6,6 +6,7 @@ import { FASTIFY_OPTIONS } from '../../fastify/options.js'
 import { addAssets, asPage, escapeHtml, folderOf } from '../../fastify/web-page.js'
 import { invalidOption } from '../../options/error.js'
 import { checkNames } from '../../options/option.js'
+import { isId } from '../../topics/connections/connections.js'
 import { isTopic } from '../../topics/topics.js'
 import { UnguardedConsoleError } from '../error.js'
 import { Console } from './console.js'
@@ -100,10 +101,26 @@ function validatorCompiler() {
     isPageMessage(value) ? { value } : { error: new Error('the message is not one of the console') }
 }
 
+/** Names that no topic, user or connection can have are not in the schemas: their limits are in bytes. */
 function isPageMessage(value: unknown): value is PageMessage {
-  if (!matches(RECEIVE, value)) return false
-  const topic: unknown = Reflect.get(Object(value), 'topic')
-  return topic === undefined || isTopic(topic)
+  return isOfSchema(value) && hasValidName(value)
+}
+
+function isOfSchema(value: unknown): value is PageMessage {
+  return matches(RECEIVE, value)
+}
+
+function hasValidName(message: PageMessage): boolean {
+  switch (message.type) {
+    case 'list':
+      return true
+    case 'topic':
+      return message.topic === undefined || isTopic(message.topic)
+    case 'close':
+      return isId(message.connection)
+    default:
+      return isId(message.user)
+  }
 }
 
 /**

@@ -333,6 +333,11 @@ export function checkId(of: 'user' | 'connection', id: unknown): asserts id is s
   if (problem !== undefined) throw new InvalidIdError(of, problem)
 }
 
+/** Whether a value can be the id of a user or a connection. */
+export function isId(value: unknown): value is string {
+  return problemOf(value, MAX_ID_SIZE) === undefined
+}
+
 function matches<Message>(
   { [DETAILS]: details, topics }: OwnConnection<Message>,
   { topic, route, remoteAddress }: ConnectionFilter
