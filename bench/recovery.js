@@ -1,15 +1,13 @@
 // npm run bench:recovery: clients that come back at once to a server that has just started, and recover what they missed.
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import WebSocket from 'ws'
-import { warnOfShortBacklog } from './harness/backlog.js'
 import { build } from './harness/build.js'
 import { Child } from './harness/child.js'
 import { findCores } from './harness/cores.js'
 import { ENGINE_NAMES, startEngine } from './harness/engine.js'
 import { main } from './harness/main.js'
-import { connectionLimit } from './harness/open-files.js'
-import { positiveInteger } from './harness/options.js'
+import { readStormOptions } from './harness/storm.js'
+import { makeHead, openingFields } from './load/opening.js'
 import { machine } from './report/results.js'
 import { median } from './report/summary.js'
 
@@ -29,7 +27,7 @@ const PROBE_MS = 5
 const ALONE_MS = 1000
 
 const SERVER = fileURLToPath(new URL('servers/recovery.js', import.meta.url))
-const LOAD = fileURLToPath(new URL('load/recovery.js', import.meta.url))
+const LOAD = fileURLToPath(new URL('load/storm.js', import.meta.url))
 
 /**
  * @param {string} name of the engine.
@@ -50,14 +48,16 @@ async function measure(name, count) {
   const server = new Child('the server', [process.execPath, SERVER], { core: cores?.server, env })
   const load = new Child('the load', [process.execPath, LOAD], { core: cores?.load })
   try {
+    /** @type {string[]} */
     const paths = JSON.parse(await publisher.line(ANSWER_MS))
     const port = await server.port(START_MS)
+    const heads = paths.map(path => makeHead(path, openingFields(port)))
     const probe = new Probe(await connect(`ws://127.0.0.1:${port}/echo`))
     await new Promise(resolve => setTimeout(resolve, ALONE_MS))
     const alone = probe.take()
     const before = await server.ask({}, ANSWER_MS)
-    /** @type {import('./load/recovery.js').RecoveryResult} */
-    const { seconds, latencies } = await load.ask({ port, count, paths, missed: MISSED }, STORM_MS)
+    /** @type {import('./load/storm.js').StormResult} */
+    const { seconds, latencies } = await load.ask({ port, count, heads, messages: MISSED }, STORM_MS)
     const during = probe.take()
     const after = await server.ask({}, ANSWER_MS)
     probe.stop()
@@ -139,19 +139,9 @@ function row(name, count, runs) {
 }
 
 await main(async () => {
-  const { values } = parseArgs({
-    options: {
-      connections: { type: 'string', default: '10000' },
-      rounds: { type: 'string', default: '3' },
-      help: { type: 'boolean', default: false }
-    }
-  })
-  if (values.help) return console.log(USAGE)
-  const wanted = positiveInteger(values.connections, '--connections')
-  const rounds = positiveInteger(values.rounds, '--rounds')
-  const count = Math.min(wanted, connectionLimit())
-  if (count < wanted) console.log(`The limit of open files allows ${count} connections only (ulimit -Hn).`)
-  warnOfShortBacklog(count)
+  const options = readStormOptions(USAGE)
+  if (options === undefined) return
+  const { count, rounds } = options
   await build()
   const { cpu, cores } = machine()
   console.log(

@@ -1,14 +1,12 @@
 // npm run bench:storm: clients that come back at once to a server that has just started.
 import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
-import { warnOfShortBacklog } from './harness/backlog.js'
 import { build } from './harness/build.js'
 import { Child } from './harness/child.js'
 import { findCores } from './harness/cores.js'
 import { main } from './harness/main.js'
-import { connectionLimit } from './harness/open-files.js'
-import { positiveInteger } from './harness/options.js'
+import { readStormOptions } from './harness/storm.js'
+import { makeHead, openingFields } from './load/opening.js'
 import { machine } from './report/results.js'
 import { median } from './report/summary.js'
 
@@ -48,9 +46,10 @@ async function measure(kind, count) {
   const load = new Child('the load', [process.execPath, LOAD], { core: cores?.load })
   try {
     const port = await server.port(START_MS)
+    const heads = [makeHead('/', { ...openingFields(port), Cookie: COOKIE })]
     const before = await server.ask({}, ANSWER_MS)
     /** @type {import('./load/storm.js').StormResult} */
-    const { seconds, latencies } = await load.ask({ port, count, cookie: COOKIE }, STORM_MS)
+    const { seconds, latencies } = await load.ask({ port, count, heads, messages: 0 }, STORM_MS)
     const after = await server.ask({}, ANSWER_MS)
     return {
       seconds,
@@ -79,19 +78,9 @@ function row(kind, runs) {
 }
 
 await main(async () => {
-  const { values } = parseArgs({
-    options: {
-      connections: { type: 'string', default: '10000' },
-      rounds: { type: 'string', default: '3' },
-      help: { type: 'boolean', default: false }
-    }
-  })
-  if (values.help) return console.log(USAGE)
-  const wanted = positiveInteger(values.connections, '--connections')
-  const rounds = positiveInteger(values.rounds, '--rounds')
-  const count = Math.min(wanted, connectionLimit())
-  if (count < wanted) console.log(`The limit of open files allows ${count} connections only (ulimit -Hn).`)
-  warnOfShortBacklog(count)
+  const options = readStormOptions(USAGE)
+  if (options === undefined) return
+  const { count, rounds } = options
   await build()
   /** @type {Map<string, Run[]>} */
   const runs = new Map(KINDS.map(kind => [kind, []]))

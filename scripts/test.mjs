@@ -96,12 +96,13 @@ const packageOf = file => packages.find(({ folder }) => file.startsWith(`${folde
 /** The checks that need the packages of their own, and which tests of theirs can run. Links into the compiled tests. */
 function startLate() {
   linkPackages()
+  const ready = packages.map(({ folder }) => folder).filter(isInstalled)
   const project = isInstalled('test/interop') ? 'test/interop' : '.'
   // TypeScript 7 takes half the time.
   const compilers = [existsSync(TYPESCRIPT_7) ? TYPESCRIPT_7 : 'tsc', ...(isCI ? ['tsc'] : [])]
   return {
     checks: [...new Set(compilers)].map(compiler => () => step('type check', compiler, ['-p', project])),
-    isReady: file => !isLate(file) || isInstalled(packageOf(file).folder)
+    isReady: file => !isLate(file) || ready.includes(packageOf(file).folder)
   }
 }
 
@@ -214,7 +215,7 @@ function skip(reason, { neededBy, variable }) {
   if (variable) env[`TEST_SKIP_${variable}`] = reason
 }
 
-/** Whether the packages of a folder are installed, those that its package.json has got since included. */
+/** Whether the packages of a folder are installed, also those that its package.json has since gained. */
 function isInstalled(folder) {
   const { devDependencies } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'))
   return Object.keys(devDependencies).every(name => existsSync(join(root, folder, 'node_modules', name)))

@@ -1,31 +1,43 @@
 // The process of the clients that connect at once. It follows one request of its parent over IPC.
 import { Connection } from './connection.js'
-import { makeHead, openingFields } from './opening.js'
 
 /**
- * Seconds from the first attempt until all connections are open, and the milliseconds that each has taken.
+ * Seconds from the first attempt until all clients have what they wait for, and the milliseconds that each has waited.
  * @typedef {{ seconds: number, latencies: number[] }} StormResult
  */
 
 /**
  * Calls `connect` for all connections before the first answer is read.
- * @param {{ port: number, count: number, cookie: string }} storm
+ * @param {object} storm
+ * @param {number} storm.port
+ * @param {number} storm.count
+ * @param {string[]} storm.heads the requests of the clients, in turn.
+ * @param {number} storm.messages that each client waits for; with 0 it waits for the 101.
  * @returns {Promise<StormResult>}
  */
-function run({ port, count, cookie }) {
-  const request = makeHead('/', { ...openingFields(port), Cookie: cookie })
-  const target = { port, request, deflate: false, rawSize: 0 }
+function run({ port, count, heads, messages }) {
   const started = performance.now()
   /** @type {number[]} */
   const latencies = []
   return new Promise(resolve => {
     for (let i = 0; i < count; i++) {
+      const target = { port, request: heads[i % heads.length], deflate: false, rawSize: 0 }
       const since = performance.now()
-      const onOpen = () => {
+      let received = 0
+      const onDone = () => {
         const now = performance.now()
         if (latencies.push(now - since) === count) resolve({ seconds: (now - started) / 1000, latencies })
       }
-      new Connection(target, { onOpen, onMessages: () => {} })
+      new Connection(target, {
+        onOpen: () => {
+          if (messages === 0) onDone()
+        },
+        onMessages: (_, more) => {
+          received += more
+          if (received > messages) throw new Error(`a client got ${received} messages, not ${messages}`)
+          if (received === messages) onDone()
+        }
+      })
     }
   })
 }

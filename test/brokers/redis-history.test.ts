@@ -14,7 +14,7 @@ import {
 } from '../helpers/engine.js'
 import { ms, withDeadline } from '../helpers/timeout.js'
 import { redisClient } from './clients.js'
-import { record } from './recorder.js'
+import { type Recorder, record } from './recorder.js'
 
 // The history in Redis: its keys, its scripts, and what a restart does to it.
 
@@ -26,6 +26,13 @@ const MESSAGES = '{fastify-upgrade:h:x}:m'
 async function texts(broker: HistoryBroker): Promise<string[]> {
   const { messages } = await broker.read('h:x', { limit: 100 })
   return messages.map(({ offset, message }) => `${offset} ${Buffer.from(message)}`)
+}
+
+/** A Redis, and a broker that is connected to it. */
+async function start(t: Test): Promise<{ engine: Engine; broker: HistoryBroker; events: Recorder }> {
+  const engine = await startRedis(t)
+  const broker = redisBroker(redisClient(t, engine))
+  return { engine, broker, events: record(t, broker) }
 }
 
 /** Appends three messages, restarts the engine, and resolves with the positions before and after. */
@@ -107,9 +114,7 @@ t.test('a replica that takes over begins a new epoch', { skip: redisSkip }, asyn
 })
 
 t.test('a script that Redis has forgotten is sent again', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
-  const broker = redisBroker(redisClient(t, engine))
-  record(t, broker)
+  const { engine, broker } = await start(t)
   const admin = redisClient(t, engine)
   for (const offset of [1, 2, 3]) {
     t.equal((await broker.append('h:x', HELLO, LIMITS)).offset, offset)
@@ -121,9 +126,7 @@ t.test(
   'a position that was evicted begins a new epoch, and an old id is not known any more',
   { skip: redisSkip },
   async t => {
-    const engine = await startRedis(t)
-    const broker = redisBroker(redisClient(t, engine))
-    record(t, broker)
+    const { engine, broker } = await start(t)
     for (let n = 0; n < 3; n++) await broker.append('h:x', HELLO, { ...LIMITS, id: `a${n}` })
     const { position } = await broker.read('h:x', { limit: 0 })
     await redisClient(t, engine).del(POSITION)
@@ -135,9 +138,7 @@ t.test(
 )
 
 t.test('an append that fails midway leaves no offset without a message', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
-  const broker = redisBroker(redisClient(t, engine))
-  const events = record(t, broker)
+  const { engine, broker, events } = await start(t)
   await broker.subscribe('h:x')
   const admin = redisClient(t, engine)
   const { position } = await broker.read('h:x', { limit: 0 })
@@ -161,9 +162,7 @@ t.test('an append that cannot be published is kept', { skip: redisSkip }, async 
 })
 
 t.test('offsets end at 2^53 - 1 with an error', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
-  const broker = redisBroker(redisClient(t, engine))
-  const events = record(t, broker)
+  const { engine, broker, events } = await start(t)
   await broker.subscribe('h:x')
   const { position } = await broker.read('h:x', { limit: 0 })
   await redisClient(t, engine).hset(POSITION, 'offset', String(Number.MAX_SAFE_INTEGER - 1))
@@ -180,9 +179,7 @@ t.test('offsets end at 2^53 - 1 with an error', { skip: redisSkip }, async t => 
 })
 
 t.test('of messages that exceed the offsets, those that fit are appended', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
-  const broker = redisBroker(redisClient(t, engine))
-  const events = record(t, broker)
+  const { engine, broker, events } = await start(t)
   await broker.subscribe('h:x')
   const { position } = await broker.read('h:x', { limit: 0 })
   const max = Number.MAX_SAFE_INTEGER
@@ -200,9 +197,7 @@ t.test('of messages that exceed the offsets, those that fit are appended', { ski
 })
 
 t.test('reads and removals do not overtake earlier appends', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
-  const broker = redisBroker(redisClient(t, engine))
-  record(t, broker)
+  const { broker } = await start(t)
   await broker.append('h:x', Buffer.from('a'), LIMITS)
   const appended = broker.append('h:x', Buffer.from('b'), LIMITS)
   t.equal((await broker.read('h:x', { limit: 5 })).messages.length, 2)
@@ -217,9 +212,7 @@ t.test(
   'an append rejects when the broker closes at once, or when it has no bytes',
   { skip: redisSkip },
   async t => {
-    const engine = await startRedis(t)
-    const broker = redisBroker(redisClient(t, engine))
-    record(t, broker)
+    const { broker } = await start(t)
     await broker.append('h:x', HELLO, LIMITS)
     await t.rejects(Reflect.apply(broker.append, broker, ['h:x', 'text', LIMITS]), TypeError)
     const rejected = t.rejects(broker.append('h:x', HELLO, LIMITS), { code: 'FST_UPGRADE_BROKER_CLOSED' })
@@ -229,10 +222,8 @@ t.test(
 )
 
 t.test('what is appended at once goes through one script', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
+  const { engine, broker, events } = await start(t)
   const admin = redisClient(t, engine)
-  const broker = redisBroker(redisClient(t, engine))
-  const events = record(t, broker)
   await broker.subscribe('h:x')
   await broker.append('h:x', Buffer.from('0'), LIMITS)
   const scripts = async (): Promise<number> =>
@@ -266,9 +257,7 @@ t.test(
   'published bytes that look like an appended message arrive as they are',
   { skip: redisSkip },
   async t => {
-    const engine = await startRedis(t)
-    const broker = redisBroker(redisClient(t, engine))
-    const events = record(t, broker)
+    const { broker, events } = await start(t)
     await broker.subscribe('m:x')
     for (const text of ['\0@h5 abc\nhello', '\0@h', '\0@hx', '\0@h\n']) {
       await broker.publish('m:x', Buffer.from(text))
@@ -286,9 +275,7 @@ t.test('replies that the scripts do not send are errors', async t => {
 })
 
 t.test('all keys of a history expire', { skip: redisSkip }, async t => {
-  const engine = await startRedis(t)
-  const broker = redisBroker(redisClient(t, engine))
-  record(t, broker)
+  const { engine, broker } = await start(t)
   await broker.append('h:x', HELLO, { ...LIMITS, id: 'a' })
   await broker.read('h:y', { limit: 0 })
   const admin = redisClient(t, engine)

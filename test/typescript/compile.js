@@ -1,8 +1,8 @@
 // node compile.js <package of TypeScript>: compiles the applications in the working directory and prints the errors in
 // them and in the declarations of this package. Errors in the declarations of other packages are not printed, so what
 // `skipLibCheck` says makes no difference. With `all` as the second argument, the first program prints these errors,
-// too. TypeScript 7 has no programs for JavaScript, so its command compiles them. It has no
-// resolution as that of Node 10.
+// too. TypeScript 7 does not have this API, so its command compiles the applications, without `all`. It does not have the
+// resolution `node10`.
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { join, resolve, sep } from 'node:path'

@@ -611,7 +611,7 @@ function checkConfig(
   { name, subjects, republish, duplicate_window }: StreamConfig
 ): void {
   const [subject] = subjects
-  // With another policy, messages are removed when they are read, or when nobody reads.
+  // With another policy, JetStream removes messages that were acknowledged, or that no consumer wants.
   if (found.retention !== 'limits') throw new InvalidStreamError(name, 'retention', 'limits')
   if (found.deny_purge === true) throw new InvalidStreamError(name, 'deny_purge', 'false')
   if (!found.subjects.includes(subject)) throw new InvalidStreamError(name, 'subjects', subject)

@@ -11,7 +11,7 @@ const FLOOR = OFFSET + 8
 const TTL = FLOOR + 8
 const HEADER_SIZE = TTL + 8
 /** Before each message. */
-export const LENGTH_SIZE = 4
+const LENGTH_SIZE = 4
 
 /** The state of a history after a record. */
 export interface HistoryState {

@@ -175,7 +175,7 @@ export function toBuffer(message: Uint8Array): Buffer {
 
 // ---- replies
 
-export function positionOf(reply: unknown): Position {
+function positionOf(reply: unknown): Position {
   const [offset, epoch] = listOf(reply)
   return { offset: Number(String(offset)), epoch: String(epoch) }
 }

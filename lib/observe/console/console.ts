@@ -77,12 +77,8 @@ function parseReport(text: string | undefined): Report | undefined {
   if (text === undefined) return undefined
   try {
     const report: unknown = JSON.parse(text)
-    return isReport(report) ? report : undefined
+    return matches(REPORT, report) ? report : undefined
   } catch {
     return undefined
   }
-}
-
-function isReport(value: unknown): value is Report {
-  return matches(REPORT, value)
 }

@@ -103,11 +103,7 @@ function validatorCompiler() {
 
 /** Names that no topic, user or connection can have are not in the schemas: their limits are in bytes. */
 function isPageMessage(value: unknown): value is PageMessage {
-  return isOfSchema(value) && hasValidName(value)
-}
-
-function isOfSchema(value: unknown): value is PageMessage {
-  return matches(RECEIVE, value)
+  return matches(RECEIVE, value) && hasValidName(value)
 }
 
 function hasValidName(message: PageMessage): boolean {

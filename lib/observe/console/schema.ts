@@ -101,8 +101,12 @@ export function union<const Members extends readonly Schema[]>(
 }
 
 /** Whether a value is one that the schema describes. */
-export function matches(schema: Schema, value: unknown): boolean {
-  if ('anyOf' in schema) return schema.anyOf.some(one => matches(one, value))
+export function matches<Of extends Schema>(schema: Of, value: unknown): value is Infer<Of> {
+  return fits(schema, value)
+}
+
+function fits(schema: Schema, value: unknown): boolean {
+  if ('anyOf' in schema) return schema.anyOf.some(one => fits(one, value))
   switch (schema.type) {
     case 'string':
       if (typeof value !== 'string' || value.length > (schema.maxLength ?? value.length)) return false
@@ -110,7 +114,7 @@ export function matches(schema: Schema, value: unknown): boolean {
     case 'boolean':
       return typeof value === 'boolean'
     case 'array':
-      return Array.isArray(value) && value.every(item => matches(schema.items, item))
+      return Array.isArray(value) && value.every(item => fits(schema.items, item))
     case 'object':
       return (
         typeof value === 'object' && value !== null && !Array.isArray(value) && hasProperties(schema, value)
@@ -130,7 +134,7 @@ function hasProperties(
     required.every(name => Object.hasOwn(value, name)) &&
     Object.entries(value).every(([name, one]) => {
       const own = Object.hasOwn(properties, name) ? properties[name] : additionalProperties
-      return own === undefined || (own !== false && matches(own, one))
+      return own === undefined || (own !== false && fits(own, one))
     })
   )
 }
